@@ -1,0 +1,29 @@
+# Every target creates what it needs from nothing; the stamp keeps a second call from reinstalling.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+RUN := OMP_NUM_THREADS=1 $(BIN)
+
+demo: $(STAMP)
+	$(BIN)/tilespin study demo
+
+test: $(STAMP)
+	$(RUN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.kernels
+
+# The constraints are the set that the tests passed with on Python 3.11; other versions resolve within pyproject's ranges.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
+		$$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")') -e '.[dev]'
+	touch $@
+
+.PHONY: demo test lint bench

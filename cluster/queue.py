@@ -1,0 +1,88 @@
+"""A graph of jobs run side by side: on Ray, which restarts those that a machine takes with it, or in this process."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+RETRIES = 3  # for faults of a machine; an exception of the job itself is final
+
+
+@dataclass(frozen=True)
+class Job:
+    """`call(*args, *results of needs)`. It may run more than once, so what it writes must not depend on how often."""
+
+    name: str
+    call: Callable
+    args: tuple = ()
+    needs: tuple[str, ...] = ()  # names of jobs that come before it in the list
+    cpus: float = 1
+    gpus: float = 0
+    fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended; `error` is its traceback, or None if it succeeded."""
+
+    name: str
+    value: Any = None
+    error: str | None = None
+    because: str | None = None  # the job that failed before this one, which therefore did not run
+
+
+def run_here(jobs: list[Job]) -> Iterator[Outcome]:
+    """One after the other in this process, without Ray."""
+    done: dict[str, Outcome] = {}
+    for job in jobs:
+        broken = next((done[need] for need in job.needs if done[need].error), None)
+        if broken:
+            outcome = Outcome(job.name, None, broken.error, broken.because or broken.name)
+        else:
+            try:
+                outcome = Outcome(job.name, job.call(*job.args, *(done[need].value for need in job.needs)))
+            except Exception:
+                outcome = Outcome(job.name, None, traceback.format_exc())
+        done[job.name] = outcome
+        yield outcome
+        for need in job.needs:  # large results go when their last user has run
+            last = max(i for i, other in enumerate(jobs) if need in other.needs)
+            if jobs[last] is job:
+                done[need] = Outcome(need, None, done[need].error, done[need].because)
+
+
+def run_on_ray(jobs: list[Job]) -> Iterator[Outcome]:
+    """As Ray tasks, as many at once as the cluster has room for; outcomes come as the jobs end.
+
+    Needs an open session. Results travel between jobs through Ray's object store.
+    """
+    import ray
+
+    endings, results = {}, {}
+    for job in jobs:
+        task = ray.remote(_call).options(
+            name=job.name, num_cpus=job.cpus, num_gpus=job.gpus, num_returns=2, max_retries=RETRIES,
+            scheduling_strategy="SPREAD",
+        )  # fmt: skip
+        needed = [results[need] for need in job.needs]
+        ending, results[job.name] = task.remote(job.call, job.args, job.fetch, *needed)
+        endings[ending] = job
+    del results  # so that Ray can free a result when its last user has run
+    failed: dict[str, str] = {}
+    while endings:
+        (ready,), _ = ray.wait(list(endings), num_returns=1)
+        job = endings.pop(ready)
+        because = next((failed.get(need) or need for need in job.needs if need in failed), None)
+        try:
+            value = ray.get(ready)
+        except Exception as error:
+            failed[job.name] = because or job.name
+            yield Outcome(job.name, None, str(error), because)
+        else:
+            yield Outcome(job.name, value)
+
+
+def _call(call: Callable, args: tuple, fetch: bool, *needed) -> tuple[Any, Any]:
+    """-> (what the driver gets, what later jobs get): a large result need not travel to the driver."""
+    value = call(*args, *needed)
+    return (value if fetch else None), value

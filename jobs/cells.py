@@ -1,0 +1,193 @@
+"""Cells: the result of one (encoder, protocol, dataset, seed), its jobs and its file, whose presence means done."""
+
+import base64
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load as safetensors_load
+
+import ssl_core.encoders as encoders
+from cluster.queue import Job
+from jobs.layout import Study
+from jobs.recipe import short_hash
+from jobs.tracking import Mode, Tracker
+from jobs.training import Training
+from ssl_core.data.source import open_source
+from ssl_core.errors import BadInput
+from ssl_core.evaluators import features
+from ssl_core.files import read_json, write_json
+from ssl_core.task import name_of, tasks
+
+RANDOM, PIXELS = "random-init", "raw-pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How encoders are judged."""
+
+    protocols: tuple[str, ...] = ("linear", "knn")
+    """which protocols to run"""
+    labels: int = 12_000
+    """labelled training images that a probe may use, held-out ones included; 0 for all"""
+    held_out: float = 1 / 6
+    """share of them that chooses stage and learning rate"""
+    probe_seed: int = 0
+    """decides which labelled images a probe uses, and its order"""
+
+    def splits(self) -> features.Splits:
+        return features.Splits(labels=self.labels, held_out=self.held_out)
+
+    def check(self) -> None:
+        """Raises BadInput for a protocol that does not exist or splits that leave nothing."""
+        for name in self.protocols:
+            if name not in features.protocols():
+                raise BadInput(f"--protocols {name}: there is {', '.join(features.protocols())}")
+        if not 0 < self.held_out < 1:
+            raise BadInput(f"--held-out is {self.held_out}, expected a share between 0 and 1")
+        if self.labels < 0:
+            raise BadInput(f"--labels is {self.labels}, expected 0 (all) or more")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An encoder to be judged: a finished or planned run's, or a floor."""
+
+    task: str  # the run's task, random-init or raw-pixels
+    encoder: str
+    run: str | None
+    data: str
+    size: int
+    seed: int
+    normalisation: str
+
+    @property
+    def label(self) -> str:
+        plain = self.normalisation == "dataset" or self.task != RANDOM
+        return self.run or (self.task if plain else f"{self.task}-per-image")
+
+    def load(self, study: Study) -> torch.nn.Module:
+        encoder = encoders.build(self.encoder, self.size, self.seed)
+        if self.run:
+            weights = safetensors_load((study.run(self.run) / "encoder.safetensors").read_bytes())
+            encoder.load_state_dict(weights)
+        return encoder
+
+    def digest(self, study: Study) -> str | None:
+        """Of the weights; None while the run is not finished."""
+        if not self.run:
+            return _floor_digest(self.encoder, self.size, self.seed)
+        path = study.run(self.run) / "encoder.json"
+        return read_json(path)["digest"] if path.exists() else None
+
+
+@cache
+def _floor_digest(encoder: str, size: int, seed: int) -> str:
+    return encoders.digest(encoders.build(encoder, size, seed))
+
+
+def of_run(described: dict) -> Judged:
+    """The encoder that an encoder.json describes."""
+    return Judged(*(described[key] for key in ("task", "encoder", "run", "data", "size", "seed", "normalisation")))
+
+
+def of_training(one: Training) -> Judged:
+    """The encoder that a planned run will leave."""
+    recipe = one.recipe
+    task = name_of(recipe.task)
+    normalisation = tasks()[task].normalisation
+    return Judged(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalisation)
+
+
+def with_floors(runs: list[Judged]) -> list[Judged]:
+    """`runs` after their floors: raw pixels, and each encoder at random initialisation under its runs'
+    normalisation, since that alone changes what a random encoder is worth."""
+    floors: dict[Judged, None] = {}
+    for run in runs:
+        floors[Judged(PIXELS, PIXELS, None, run.data, run.size, 0, "dataset")] = None
+    for normalisation in ("dataset", "image"):
+        for run in runs:
+            if normalisation in ("dataset", run.normalisation):
+                floors[Judged(RANDOM, run.encoder, None, run.data, run.size, run.seed, normalisation)] = None
+    return [*floors, *runs]
+
+
+def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluation, dataset: str) -> Path | None:
+    """Where the result of one (encoder, protocol, dataset, seed) lies: named by all that it depends on."""
+    digest = judged.digest(study)
+    if digest is None:
+        return None
+    module = features.protocols()[protocol]
+    identity = {
+        "protocol": protocol, "config": asdict(module.Config()), "version": module.version,
+        "features": features.VERSION, "splits": asdict(evaluation.splits()), "seed": evaluation.probe_seed,
+        "dataset": dataset, "size": judged.size, "normalisation": judged.normalisation,
+    }  # fmt: skip
+    return study.cell(digest, protocol, short_hash(identity))
+
+
+def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: Mode, device: str, planned: set[str],
+         processes: int) -> list[Job]:  # fmt: skip
+    """A job for the features of each encoder that lacks a result, and one for each result. `planned` names the
+    pretraining jobs that come before them."""
+    found = []
+    for one in judged:
+        dataset = open_source(one.data, one.size).digest
+        missing = [name for name in evaluation.protocols
+                   if not ((path := cell_path(study, one, name, evaluation, dataset)) and path.exists())]  # fmt: skip
+        if not missing:
+            continue
+        gpus = 1 if device == "cuda" else 0
+        extract = f"features/{one.label}"
+        needs = (one.run,) if one.run in planned else ()
+        found.append(Job(extract, _extract, (str(study.root), one, evaluation, device, processes), needs, gpus=gpus,
+                         fetch=False))  # fmt: skip
+        for name in missing:
+            args = (str(study.root), one, evaluation, name, tracking)
+            found.append(Job(f"{name}/{one.label}", _judge, args, (extract,)))
+    return found
+
+
+def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, processes: int, *_) -> features.Subject:
+    source = open_source(one.data, one.size)
+    encoder = one.load(Study(Path(root)))
+    place = torch.device(device)
+    splits, seed = evaluation.splits(), evaluation.probe_seed
+    return features.extract(encoder, source, one.normalisation, splits, seed, place, processes)
+
+
+def _judge(root: str, one: Judged, evaluation: Evaluation, protocol: str, tracking: Mode, subject) -> dict:
+    """Runs one protocol and writes its cell, whose presence means that it is done."""
+    study = Study(Path(root))
+    source = open_source(one.data, one.size)
+    path = cell_path(study, one, protocol, evaluation, source.digest)
+    module = features.protocols()[protocol]
+    result = module.run(subject, module.Config(), evaluation.probe_seed)
+    cell = {
+        **asdict(one), "label": one.label, "protocol": protocol, "version": module.version,
+        "dataset": source.name, "digest": one.digest(study), "probe_seed": evaluation.probe_seed,
+        "numbers": result.numbers, "chosen": result.chosen,
+        "test_images": len(subject.labels["test"]), "correct": packed(result.correct),
+    }  # fmt: skip
+    tracker = Tracker(
+        tracking, study.root, id=f"{path.stem}-{cell['digest'][:12]}-{study.token}", study=study.root.name,
+        job_type="evaluate", name=f"{protocol}/{one.label}",
+        config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
+    )  # fmt: skip
+    tracker.log({f"{protocol}/{key}": value for key, value in result.numbers.items()})
+    tracker.finish()
+    write_json(path, cell)
+    return cell
+
+
+def packed(correct: np.ndarray | None) -> str | None:
+    """[n] bool as base64 of its bits, so that later comparisons can pair test images."""
+    return None if correct is None else base64.b64encode(np.packbits(correct).tobytes()).decode()
+
+
+def unpacked(cell: dict) -> np.ndarray:
+    """The inverse of `packed`: [test_images] bool."""
+    bits = np.frombuffer(base64.b64decode(cell["correct"]), np.uint8)
+    return np.unpackbits(bits, count=cell["test_images"]).astype(bool)

@@ -1,0 +1,99 @@
+"""`tilespin compare STUDY`: which task learned the best representation, in the terminal, a report and W&B."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jobs.layout import Study
+from jobs.options import parse
+from jobs.report import write_report
+from jobs.results import Row, gather, write_csv
+from jobs.tracking import Mode, Tracker, resolve
+from ssl_core.files import read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Compare the encoders of a study: table, results.csv, report.html, and a summary run in W&B."""
+
+    study: Annotated[str, tyro.conf.Positional]
+    """the study's folder, such as runs/demo"""
+    tracking: Mode = "auto"
+    """Weights & Biases; auto: online if you are logged in, else offline"""
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(Options, "compare", arguments)
+    show(Study.existing(options.study), resolve(options.tracking))
+
+
+def show(study: Study, tracking: Mode) -> None:
+    """Prints the table and writes results.csv and report.html; a summary run goes to W&B if numbers are new."""
+    rows, evaluation = gather(study)
+    before = study.results.read_text() if study.results.exists() else None
+    write_csv(study, rows)
+    console = Console()
+    console.print(table(rows, evaluation.protocols))
+    for line in conclusions(rows, evaluation.protocols[0]):
+        console.print(line, highlight=False)
+    if study.results.read_text() != before or not study.report.exists():
+        write_report(study, rows, evaluation)
+        _track(study, rows, evaluation.protocols, tracking)
+    console.print(f"report: {study.report}\nnumbers: {study.results}", highlight=False, soft_wrap=True)
+
+
+def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
+    """The comparison for the terminal, in percent; 95 % intervals behind ±."""
+    view = Table(title="top-1 on test images, frozen encoder, %; gain over random init, 95 % intervals")
+    view.add_column("task", no_wrap=True)
+    for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "seconds"):
+        view.add_column(name, justify="right", no_wrap=True)
+    kind = None
+    for row in rows:
+        if kind not in (None, row.kind):
+            view.add_section()
+        kind = row.kind
+        first, *others = (accuracy(row.top1(protocol)) for protocol in protocols)
+        gain = row.gains.get(protocols[0])
+        cost = ("", "", "")
+        if d := row.described:
+            cost = (f"{d['images']:,}", f"{d['macs'] / 1e12:.2f}", f"{d['seconds']:.0f}")
+        view.add_row(row.name, first, difference(gain) if gain else "", *others, *cost)
+    return view
+
+
+def accuracy(value: tuple[float, float, float] | None) -> str:
+    return f"{100 * value[0]:.1f} ±{50 * (value[2] - value[1]):.1f}" if value else "-"
+
+
+def difference(value: tuple[float, float, float]) -> str:
+    return f"{100 * value[0]:+.1f} ±{50 * (value[2] - value[1]):.1f}"
+
+
+def conclusions(rows: list[Row], protocol: str) -> list[str]:
+    """What the numbers allow to say, in sentences."""
+    said = []
+    tasks = [row for row in rows if row.kind == "task" and row.top1(protocol)]
+    if tasks:
+        best = tasks[-1]
+        said.append(f"Best task by {protocol}: {best.name}, {accuracy(best.top1(protocol))} %.")
+    for row in tasks:
+        if row.verdict(protocol) != "better than random":
+            said.append(f"{row.name} is {row.verdict(protocol)} at this budget.")
+    return said
+
+
+def _track(study: Study, rows: list[Row], protocols: tuple[str, ...], tracking: Mode) -> None:
+    tracker = Tracker(tracking, study.root, id=f"compare-{study.token}", study=study.root.name, job_type="compare",
+                      name=f"compare/{study.root.name}", config=read_json(study.file))  # fmt: skip
+    columns = ["task", "encoder", *(f"{p} {part}" for p in protocols for part in ("top1", "low", "high"))]
+    lines = []
+    for row in rows:
+        values = [v for p in protocols for v in (row.top1(p) or (None, None, None))]
+        lines.append([row.name, row.judged.encoder, *values])
+        tracker.summary({f"{row.name}/{p}": row.cells[p]["numbers"]["top1"] for p in protocols if p in row.cells})
+    tracker.table("comparison", columns, lines)
+    tracker.finish()

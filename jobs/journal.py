@@ -1,0 +1,111 @@
+"""What a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
+
+import contextlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+import ssl_core.encoders as encoders
+from jobs.pictures import sample_sheet
+from jobs.tracking import Tracker
+from kernels.sampling import Draw
+from ssl_core.data.loader import training_batches
+from ssl_core.data.source import Source
+from ssl_core.files import write_bytes, write_json, write_text
+from ssl_core.task import Format, Pretext, name_of
+
+if TYPE_CHECKING:
+    from jobs.training import Training
+
+
+class Journal:
+    """Kept by rank 0 alone; continues where the checkpoint `state` stands."""
+
+    def __init__(self, training: "Training", source: Source, state: dict | None):
+        recipe = training.recipe
+        self.training, self.recipe, self.source = training, recipe, source
+        self.folder = training.folder
+        first = state["step"] if state else 0
+        self.started, self.before = time.monotonic(), state["seconds"] if state else 0.0
+        self.last = (first, self.started)
+        self.row: dict = {}
+        self.completed = False
+        write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
+        self.metrics = self.folder / "metrics.jsonl"
+        rows = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        kept = [row for row in rows if _step_of(row) <= first]  # steps after the checkpoint are taken again
+        write_text(self.metrics, "".join(f"{row}\n" for row in kept))
+        self.tracker = Tracker(
+            training.tracking, Path(training.study), id=f"{training.name}-{training.token}",
+            study=Path(training.study).name, job_type="pretrain", name=training.name, step="train/step",
+            config={**recipe.identity(source), "data": recipe.data},
+        )  # fmt: skip
+
+    def seconds(self) -> float:
+        """Training time of all attempts, as far as it was not lost."""
+        return self.before + time.monotonic() - self.started
+
+    def log(self, step: int, means: dict[str, float]) -> None:
+        now = time.monotonic()
+        images = (step - self.last[0]) * self.recipe.task.batch
+        self.row = {
+            "step": step, **means, "images": step * self.recipe.task.batch,
+            "epoch": step * self.recipe.task.batch / len(self.source.train),
+            "images_per_second": images / max(1e-9, now - self.last[1]), "seconds": self.seconds(),
+        }  # fmt: skip
+        self.last = (step, now)
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(self.row) + "\n")
+        self.tracker.log({f"train/{key}": value for key, value in self.row.items()})
+
+    def complete(self, model: Pretext, format: Format, macs: int, skipped: list[str]) -> dict:
+        """Writes samples.png and the encoder; encoder.json comes last and means that the run is complete."""
+        seconds = self.seconds()
+        self._samples(model, format)
+        weights = {k: v.detach().cpu().contiguous() for k, v in model.encoder.state_dict().items()}
+        write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(weights))
+        recipe = self.recipe
+        described = {
+            "encoder": recipe.encoder, "size": self.source.size, "mean": self.source.mean, "std": self.source.std,
+            "normalisation": model.task.normalisation, "digest": encoders.digest(model.encoder),
+            "task": name_of(recipe.task), "run": self.training.name, "data": recipe.data,
+            "dataset": self.source.digest, "seed": recipe.seed, "steps": recipe.steps,
+            "images": recipe.steps * recipe.task.batch, "macs": macs * recipe.steps * recipe.task.batch,
+            "seconds": seconds, "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
+            "skipped": skipped,
+        }  # fmt: skip
+        write_json(self.folder / "encoder.json", described)
+        self.tracker.picture("samples", self.folder / "samples.png")
+        files = [self.folder / "encoder.safetensors", self.folder / "encoder.json"]
+        self.tracker.artifact(f"encoder-{self.training.name}", "encoder", files, {"digest": described["digest"]})
+        self.tracker.summary({k: described[k] for k in ("digest", "images", "macs", "seconds")})
+        self.completed = True
+        return described
+
+    def close(self) -> None:
+        """Ends the W&B run; as failed unless it is complete."""
+        self.tracker.finish(failed=not self.completed)
+
+    @torch.no_grad()
+    def _samples(self, model: Pretext, format: Format) -> None:
+        device = next(model.parameters()).device
+        _, batches = training_batches(
+            self.source, batch=8, steps=range(1), seed=self.recipe.seed, rank=0, world=1, device=device, processes=0
+        )
+        batch = next(iter(batches))
+        inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
+        model.eval()
+        pictures = model.task.picture(inputs, model(inputs), targets)
+        write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
+
+
+def _step_of(row: str) -> float:
+    """The step of a line of metrics.jsonl; infinite for a line that a crash tore."""
+    with contextlib.suppress(ValueError, KeyError):
+        return json.loads(row)["step"]
+    return math.inf

@@ -1,0 +1,115 @@
+"""Where everything of a study lies on disk: a public contract, described in README.md."""
+
+import fcntl
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from ssl_core.errors import BadInput
+from ssl_core.files import read_json, write_json, write_text
+
+
+class Study:
+    """The folder <storage>/<name>/ of one study."""
+
+    def __init__(self, root: Path):
+        self.root = root.expanduser().absolute()
+
+    @classmethod
+    def at(cls, storage: str, name: str) -> "Study":
+        """Raises BadInput if `storage` is a URL: only paths, shared between the machines, are supported so far."""
+        if "://" in storage:
+            raise BadInput(f"--storage {storage}: expected a path (on a cluster: one that all machines share)")
+        if not name or name in (".", "..") or "/" in name:
+            raise BadInput(f"--name {name!r}: expected a plain folder name")
+        return cls(Path(storage) / name)
+
+    @classmethod
+    def existing(cls, folder: str) -> "Study":
+        """Raises BadInput if there is no study in `folder`."""
+        study = cls(Path(folder))
+        if not study.file.exists():
+            raise BadInput(f"{folder}: no study here (expected {study.file})")
+        return study
+
+    @property
+    def file(self) -> Path:
+        return self.root / "study.json"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def token(self) -> str:
+        """Makes this study's W&B run ids its own."""
+        return read_json(self.file)["token"]
+
+    def run(self, name: str) -> Path:
+        return self.root / "pretrain" / name
+
+    def runs(self) -> list[Path]:
+        """The folders of finished pretraining runs."""
+        return sorted(path.parent for path in self.root.glob("pretrain/*/encoder.json"))
+
+    def cell(self, digest: str, protocol: str, hash: str) -> Path:
+        return self.root / "evaluate" / digest[:16] / f"{protocol}-{hash}.json"
+
+    def failure(self, job: str, text: str) -> Path:
+        """Keeps a traceback; returns where."""
+        path = self.root / "failures" / f"{job.replace('/', '-')}.txt"
+        write_text(path, text)
+        return path
+
+    def describe(self, **what) -> dict:
+        """Adds `what` to study.json and returns all of it. The token in it is made once."""
+        old = read_json(self.file) if self.file.exists() else {}
+        new = {"token": secrets.token_hex(3), **old, **what, "version": version("tilespin"), "commit": _commit()}
+        if new != old:
+            write_json(self.file, new)
+        return new
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other drivers out while the block runs; the system lets go when this process ends, however it does.
+
+        Raises BadInput if another driver works in this folder.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".driver", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise BadInput(
+                    f"{self.root} is being worked on by process {file.read() or 'unknown'}: "
+                    "wait for it, or choose another --name"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def _commit() -> str | None:
+    """The git commit that this program is at, with + if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = dict(cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")

@@ -1,0 +1,18 @@
+"""Parsing a verb's options into its config: flat flags, defaults in --help, a typo answered with the right name."""
+
+from typing import Any
+
+import tyro
+
+STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
+
+
+def parse(config: Any, verb: str, arguments: list[str]) -> Any:
+    """Exits with 2 and a message for options that do not exist or cannot be read."""
+    return tyro.cli(config, prog=f"tilespin {verb}", args=arguments, config=STYLE, description=config.__doc__)
+
+
+def one_of(choices: dict[str, Any]) -> Any:
+    """A type for a config's field: a sub-command for each name in `choices`, with that default value."""
+    first_lines = {name: (value.__doc__ or "").strip().splitlines()[0] for name, value in choices.items()}
+    return tyro.extras.subcommand_type_from_defaults(choices, first_lines, prefix_names=False)

@@ -1,0 +1,41 @@
+"""Complete studies by name."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from jobs.cells import Evaluation
+from ssl_core.tasks.context import Context
+from ssl_core.tasks.jigsaw import Jigsaw
+from ssl_core.tasks.rotnet import RotNet
+from ssl_core.tasks.supervised import Supervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Several tasks on the same images with the same encoder and the same budget."""
+
+    tasks: tyro.conf.Suppress[tuple[Any, ...]]
+    data: str
+    """cifar10, fashion-mnist, or a folder of images with one sub-folder for each class"""
+    encoder: str
+    """of every task and floor"""
+    budget: float
+    """GMACs (10^9 multiply-accumulates) of encoder forward and backward that each task may spend"""
+    size: int | None = None
+    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    seed: int = 0
+    """decides initialisation, order and every draw"""
+    evaluation: Evaluation = Evaluation()
+
+
+def demo() -> StudyConfig:
+    """CIFAR-10 on a laptop's CPU in a few minutes: floors, pretext tasks, and the supervised ceiling."""
+    return StudyConfig(
+        tasks=(RotNet.Config(), Jigsaw.Config(), Context.Config(), Supervised.Config()),
+        data="cifar10", encoder="convnet", budget=2800,
+    )  # fmt: skip
+
+
+PRESETS = {preset.__name__: preset for preset in (demo,)}

@@ -1,0 +1,74 @@
+"""What is going on, on the terminal: a bar for each pretraining under way, a line for each job that ended."""
+
+import json
+import threading
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+POLL_SECONDS = 0.5
+
+
+class Watch:
+    """Follows runs by their metrics.jsonl, wherever they are trained. Use as a context manager."""
+
+    def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int):
+        """`runs`: name -> (its metrics.jsonl, its steps); `total`: number of jobs."""
+        self.console, self.runs = console, runs
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(), console=console, transient=True,
+        )  # fmt: skip
+        self.all = self.progress.add_task("all jobs", total=total, speed="")
+        self.bars: dict[str, int] = {}
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self.before = {name: _size(path) for name, (path, _) in self.runs.items()}
+        self.progress.start()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.progress.stop()
+
+    def ended(self, name: str, line: str) -> None:
+        """Job `name` ended: its bar goes, and `line` stays."""
+        if name in self.bars:
+            self.progress.remove_task(self.bars.pop(name))
+            self.runs.pop(name)
+        self.progress.advance(self.all)
+        if line:
+            self.progress.console.print(line, highlight=False)
+
+    def _follow(self) -> None:
+        while not self.stopped.wait(POLL_SECONDS):
+            for name, (path, steps) in list(self.runs.items()):
+                row = _last_row(path) if _size(path) != self.before[name] else None
+                if row is None:
+                    continue
+                if name not in self.bars:
+                    self.bars[name] = self.progress.add_task(name, total=steps, speed="")
+                accuracy = f"  accuracy {row['accuracy']:.3f}" if "accuracy" in row else ""
+                speed = f"loss {row['loss']:.3f}{accuracy}  {row['images_per_second']:,.0f} images/s"
+                self.progress.update(self.bars[name], completed=row["step"], speed=speed)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _last_row(path: Path) -> dict | None:
+    with open(path, "rb") as file:
+        file.seek(max(0, _size(path) - 2000))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        try:
+            return json.loads(line)
+        except ValueError:  # still being written, or cut by the seek
+            continue
+    return None

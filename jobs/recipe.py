@@ -1,0 +1,67 @@
+"""What decides the weights of a pretraining run, and the name that follows from it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ssl_core.data.source import Source
+from ssl_core.errors import BadInput
+from ssl_core.task import name_of
+
+VERSION = 1  # raise when the same recipe would give other weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A pretraining run as it is asked for."""
+
+    task: Any  # the Config of a task
+    data: str = "cifar10"
+    """cifar10, fashion-mnist, or a folder of images (class sub-folders, or flat and unlabelled)"""
+    size: int | None = None
+    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    encoder: str = "convnet"
+    """convnet (small, for CPUs), convnet-plain (without batch norm), or any convolutional encoder of timm's"""
+    steps: int | None = None
+    """optimiser steps; default 1000 if --epochs is not given either"""
+    epochs: float | None = None
+    """passes over the training images, instead of --steps"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU, fp32 on a CPU"""
+    accumulate: int = 1
+    """parts that a worker's share of a batch is cut into, to save memory"""
+    seed: int = 0
+    """decides initialisation, order and every draw"""
+
+    def resolved(self, source: Source, device: str) -> "Recipe":
+        """With what was left open filled in. Raises BadInput for options that contradict each other."""
+        if self.steps is not None and self.epochs is not None:
+            raise BadInput("--steps and --epochs are both given: choose one")
+        steps = self.steps if self.steps is not None else 1000
+        if self.epochs is not None:
+            steps = round(self.epochs * len(source.train) / self.task.batch) or 1
+        for name, value, least in (("--steps", steps, 1), ("--batch", self.task.batch, 1), ("--seed", self.seed, 0),
+                                   ("--accumulate", self.accumulate, 1), ("--size", source.size, 8)):  # fmt: skip
+            if value < least:
+                raise BadInput(f"{name} is {value}, expected at least {least}")
+        if self.seed >= 2**31:
+            raise BadInput(f"--seed is {self.seed}, expected less than 2**31")
+        precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
+        changes = dict(size=source.size, steps=steps, epochs=None, precision=precision)
+        return Recipe(**{**{name: getattr(self, name) for name in self.__dataclass_fields__}, **changes})
+
+    def identity(self, source: Source) -> dict:
+        """All that the weights hang on; not workers, device, loader, storage, name or tracking."""
+        options = asdict(self)
+        options.pop("data")
+        task = {"name": name_of(self.task), **options.pop("task")}
+        return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
+
+    def run_name(self, source: Source) -> str:
+        return f"{name_of(self.task)}-{short_hash(self.identity(source))}"
+
+
+def short_hash(value) -> str:
+    """12 hex digits of the sha256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

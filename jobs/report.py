@@ -1,0 +1,52 @@
+"""report.html: everything a reader needs to trust the comparison, in one file that works offline."""
+
+import base64
+import json
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+
+import jobs.plots as plots
+from jobs.cells import Evaluation
+from jobs.layout import Study
+from jobs.results import Row
+from ssl_core.files import read_json, write_text
+
+
+def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
+    """Writes the report of `rows` beside results.csv."""
+    environment = Environment(loader=PackageLoader("jobs", "."), autoescape=select_autoescape(["html", "jinja"]))
+    runs = [row for row in rows if row.described]
+    curves = {row.name: _journal(study, row) for row in runs}
+    metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
+    page = environment.get_template("report.html.jinja").render(
+        study=read_json(study.file),
+        name=study.root.name,
+        rows=rows,
+        runs=runs,
+        evaluation=evaluation,
+        protocols=evaluation.protocols,
+        ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
+        stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols},
+        training={m: _figure(plots.training(curves, m)) for m in metrics},
+        samples={row.judged.run: _picture(study, row) for row in runs},
+        configs={row.judged.run: json.dumps(_config(study, row), indent=1) for row in runs},
+    )
+    write_text(study.report, page)
+
+
+def _figure(figure) -> Markup:
+    return Markup(plots.svg(figure))
+
+
+def _journal(study: Study, row: Row) -> list[dict]:
+    return [json.loads(line) for line in (study.run(row.judged.run) / "metrics.jsonl").read_text().splitlines()]
+
+
+def _picture(study: Study, row: Row) -> str:
+    data = (study.run(row.judged.run) / "samples.png").read_bytes()
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _config(study: Study, row: Row) -> dict:
+    return read_json(study.run(row.judged.run) / "config.json")

@@ -1,0 +1,93 @@
+"""The numbers of a study, gathered from its cells: what the table, results.csv and the report show."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, of_run, unpacked, with_floors
+from jobs.layout import Study
+from ssl_core.data.source import open_source
+from ssl_core.errors import BadInput
+from ssl_core.evaluators.intervals import paired, wilson
+from ssl_core.files import read_json, write_text
+
+CEILING = "supervised"
+COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder: its cells by protocol, and for a run what it cost and how it compares with its floor."""
+
+    judged: Judged
+    cells: dict[str, dict]
+    described: dict | None  # encoder.json of a run
+    gains: dict[str, tuple[float, float, float]]  # protocol: (difference from the floor, low, high), paired
+
+    @property
+    def kind(self) -> str:
+        if self.judged.task in (PIXELS, RANDOM):
+            return "floor"
+        return "ceiling" if self.judged.task == CEILING else "task"
+
+    @property
+    def name(self) -> str:
+        """For people: the task, or the floor with what sets it apart."""
+        if self.judged.task == RANDOM and self.judged.normalisation == "image":
+            return "random-init, per-image"
+        return self.judged.task
+
+    def top1(self, protocol: str) -> tuple[float, float, float] | None:
+        """(accuracy, low, high), or None if this protocol has not been run."""
+        cell = self.cells.get(protocol)
+        return cell and (cell["numbers"]["top1"], *wilson(unpacked(cell)))
+
+    def verdict(self, protocol: str) -> str:
+        """What the gain over the floor allows to say."""
+        if protocol not in self.gains:
+            return ""
+        _, low, high = self.gains[protocol]
+        return "better than random" if low > 0 else "worse than random" if high < 0 else "within noise of random"
+
+
+def gather(study: Study) -> tuple[list[Row], Evaluation]:
+    """The rows of a study: floors, then tasks by their linear accuracy, then the ceiling.
+
+    Raises BadInput if it was never evaluated.
+    """
+    told = read_json(study.file).get("evaluation")
+    if told is None:
+        raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
+    evaluation = Evaluation(**{**told, "protocols": tuple(told["protocols"])})
+    described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
+    found: dict[Judged, dict[str, dict]] = {}
+    for one in with_floors([of_run(d) for d in described.values()]):
+        dataset = open_source(one.data, one.size).digest
+        paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
+        found[one] = {name: read_json(path) for name, path in paths.items() if path and path.exists()}
+    rows = []
+    for one, cells in found.items():
+        floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)
+        pairs = {name: (cell, found.get(floor, {}).get(name)) for name, cell in cells.items() if one.run}
+        gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items() if base}
+        rows.append(Row(one, cells, described.get(one.run), gains))
+    first = evaluation.protocols[0]
+    order = {"floor": 0, "task": 1, "ceiling": 2}
+    rows.sort(key=lambda row: (order[row.kind], (row.top1(first) or (0.0,))[0]))
+    return rows, evaluation
+
+
+def write_csv(study: Study, rows: list[Row]) -> None:
+    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of top1 and of the gain."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for row in rows:
+        for protocol, cell in row.cells.items():
+            head = [row.name, row.judged.encoder, row.judged.run or "", cell["dataset"], protocol]
+            for metric, value in sorted(cell["numbers"].items()):
+                interval = wilson(unpacked(cell)) if metric == "top1" else ("", "")
+                table.writerow([*head, metric, value, *interval, 1])
+            if protocol in row.gains:
+                table.writerow([*head, "top1/gain-over-random-init", *row.gains[protocol], 1])
+    write_text(study.results, out.getvalue())

@@ -1,0 +1,67 @@
+"""`tilespin study PRESET`: pretrains every task at equal budget, judges all by transfer, and compares."""
+
+from dataclasses import asdict, dataclass, make_dataclass, replace
+
+from jobs.cells import of_training, with_floors
+from jobs.compare import show
+from jobs.layout import Study
+from jobs.options import one_of, parse
+from jobs.presets import PRESETS, StudyConfig
+from jobs.recipe import Recipe
+from jobs.training import Training, build, prepare
+from jobs.where import Where
+from jobs.work import Plan, do, say_sync
+from ssl_core.data.source import open_source
+from ssl_core.errors import BadInput
+from ssl_core.task import name_of
+from ssl_core.train import encoder_macs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Pretrain every task of a preset at equal budget, judge all by transfer, compare. Again: only what is missing."""
+
+    where: Where = Where(workers=1)
+
+
+def options_type():
+    """Options with a sub-command for every preset."""
+    choice = one_of({name: preset() for name, preset in PRESETS.items()})
+    made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
+    made.__doc__ = Options.__doc__
+    return made
+
+
+def recipes(config: StudyConfig) -> list[Recipe]:
+    """One for each task, as long as its budget lasts: equal encoder forward and backward MACs for all."""
+    found = []
+    source = open_source(config.data, config.size)
+    for task in config.tasks:
+        recipe = Recipe(task=task, data=config.data, size=config.size, encoder=config.encoder, seed=config.seed)
+        model, _ = build(recipe, source)
+        steps = round(config.budget * 1e9 / (encoder_macs(model, source.size) * task.batch))
+        if steps < 1:
+            raise BadInput(f"--budget {config.budget:g} GMACs is less than one step of {name_of(task)}")
+        found.append(replace(recipe, steps=steps))
+    return found
+
+
+def by_length(trainings: list[Training]) -> list[Training]:
+    """Longest first, so that the last to finish starts first: views cost overhead that MACs do not show."""
+    return sorted(trainings, key=lambda t: -t.recipe.steps)
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(options_type(), "study", arguments)
+    config, where = options.study, options.where.checked()
+    config.evaluation.check()
+    preset = next(name for name in arguments if name in PRESETS)
+    study = Study.at(where.storage, where.name or preset)
+    with study.held():
+        told = {**asdict(config), "tasks": [{"name": name_of(task), **asdict(task)} for task in config.tasks]}
+        study.describe(preset=preset, config=told, evaluation=asdict(config.evaluation))
+        trainings = by_length([prepare(recipe, study, where) for recipe in recipes(config)])
+        judged = with_floors([of_training(one) for one in trainings])
+        do(Plan(study, where, trainings, judged, config.evaluation))
+        show(study, where.tracking)
+    say_sync(study)

@@ -1,0 +1,164 @@
+"""What the kernels share: argument checks, output tensors, normalisation, and the list of all kernels."""
+
+import functools
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+# Read once: triton decides at decoration time whether its kernels are interpreted.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+PIXEL_DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
+INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
+
+
+@dataclass(frozen=True)
+class Build:
+    """One ahead-of-time compilation of a Triton kernel.
+
+    function: the jitted kernel; types: Triton type by runtime argument (pointers are taken to be 16-byte
+    aligned); constants: value by constexpr argument; warps: per program; vectorised: whether the stores
+    of this build must be as wide as 16 bytes.
+    """
+
+    function: object
+    types: Mapping[str, str]
+    constants: Mapping[str, object]
+    warps: int
+    vectorised: bool = True
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel's implementations, which agree bit for bit and take the same positional arguments.
+
+    name: of the operator; op: the registered operator; reference: plain torch, the specification;
+    triton: launches the Triton kernel; cpu: runs the compiled loop; examples(generator): yields tuples of
+    operator arguments on the CPU; builds: what to compile ahead of time.
+    """
+
+    name: str
+    op: Callable
+    reference: Callable
+    triton: Callable
+    cpu: Callable
+    examples: Callable[[torch.Generator], Iterator[tuple]]
+    builds: tuple[Build, ...] = ()
+
+
+def kernels() -> tuple[Kernel, ...]:
+    """All kernels: the `KERNELS` tuples of every module of this package, in order of module name."""
+    package = importlib.import_module(__package__)
+    modules = [importlib.import_module(f"{__package__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    return tuple(kernel for module in modules for kernel in getattr(module, "KERNELS", ()))
+
+
+def pick(kernel_triton: Callable, kernel_cpu: Callable, images: torch.Tensor) -> Callable:
+    """The implementation that runs on the device of `images`."""
+    return kernel_triton if images.is_cuda or INTERPRETED else kernel_cpu
+
+
+def check_images(images: torch.Tensor) -> None:
+    """Raise ValueError unless images is uint8 [b, h, w, c], h and w >= 1, c 1 or 3, h*w*c < 2^31."""
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(
+            f"images: got {images.dtype} {list(images.shape)}; expected torch.uint8 [b, h, w, c], c 1 or 3"
+        )
+    if not 0 < images.shape[1] * images.shape[2] * images.shape[3] < 2**31:
+        raise ValueError(f"images: got {list(images.shape)}; expected h, w >= 1 and h*w*c < 2^31")
+
+
+def check_size(name: str, size: int, images: torch.Tensor) -> None:
+    """Raise ValueError unless size is in 1..min(h, w) of the images."""
+    limit = min(images.shape[1], images.shape[2])
+    if not 1 <= size <= limit:
+        raise ValueError(f"{name}: got {size}; expected 1..{limit}, the images' shorter side")
+
+
+def check_integers(name: str, labels: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raise ValueError unless labels is an integer (or bool) tensor of that shape on that device."""
+    if labels.dtype not in INTEGER_DTYPES or tuple(labels.shape) != tuple(shape) or labels.device != device:
+        raise ValueError(
+            f"{name}: got {labels.dtype} {list(labels.shape)} on {labels.device};"
+            f" expected an integer tensor {list(shape)} on {device}"
+        )
+
+
+def check_output(channels: int, mean: list[float], std: list[float], dtype: torch.dtype) -> None:
+    """Raise ValueError unless mean and std hold one float per channel, std > 0, and dtype is supported."""
+    if dtype not in PIXEL_DTYPES:
+        raise ValueError(f"dtype: got {dtype}; expected one of {', '.join(map(str, PIXEL_DTYPES))}")
+    if len(mean) != channels:
+        raise ValueError(f"mean: got {mean}; expected {channels} values, one per channel")
+    if len(std) != channels or not all(value > 0 for value in std):
+        raise ValueError(f"std: got {std}; expected {channels} values > 0, one per channel")
+
+
+def tile_shape(channels_last: bool) -> tuple[int, int]:
+    """Rows and columns that one program of a window kernel writes."""
+    return (8, 128) if channels_last else (32, 32)
+
+
+def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
+    """An uninitialised [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
+
+
+def float32(value: float) -> float:
+    """The value rounded to float32."""
+    return float(np.float32(value))
+
+
+def scales(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+    """(mean, 1/std), each rounded to float32."""
+    return [float32(m) for m in mean], [float32(1 / s) for s in std]
+
+
+def scalars(mean: list[float], std: list[float]) -> tuple[float, ...]:
+    """(m0, m1, m2, s0, s1, s2): the scales as a Triton kernel takes them; one channel fills all three."""
+    means, inverses = scales(mean, std)
+    return (*(means * 3)[:3], *(inverses * 3)[:3])
+
+
+def normalise(pixels: torch.Tensor, mean: list[float], std: list[float], dtype: torch.dtype) -> torch.Tensor:
+    """The reference: uint8 [n, c, h, w] to dtype; to a float, (float32(pixel) - mean[c]) * inv_std[c]."""
+    if dtype == torch.uint8:
+        return pixels
+    means, inverses = (
+        torch.tensor(v, dtype=torch.float32, device=pixels.device).view(-1, 1, 1) for v in scales(mean, std)
+    )
+    return ((pixels.to(torch.float32) - means) * inverses).to(dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _table(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> np.ndarray:
+    every = torch.arange(256, dtype=torch.uint8, device="cpu").expand(len(mean), 1, 256)
+    values = normalise(every, mean, std, dtype).reshape(len(mean), 256).contiguous()
+    return values.view(_BITS.get(dtype, dtype)).numpy()
+
+
+def table(mean: list[float], std: list[float], dtype: torch.dtype) -> np.ndarray:
+    """[c, 256]: the output of each pixel value, for a CPU loop to look up (16-bit floats as int16)."""
+    return _table(tuple(mean), tuple(std), dtype)
+
+
+def flat(tensor: torch.Tensor) -> np.ndarray:
+    """The memory of a dense tensor as a 1-D array (16-bit floats as int16), shared with it."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(_BITS.get(tensor.dtype, tensor.dtype)).numpy()
+
+
+def array(labels: torch.Tensor) -> np.ndarray:
+    """Integer labels as a contiguous int64 array: one type, so that a CPU loop compiles once."""
+    return labels.to(torch.int64).contiguous().numpy()
+
+
+def loadable(labels: torch.Tensor) -> torch.Tensor:
+    """Integer labels as a Triton kernel can load them: contiguous, bool as uint8."""
+    labels = labels.contiguous()
+    return labels.view(torch.uint8) if labels.dtype == torch.bool else labels

@@ -1,0 +1,298 @@
+"""Crop, flip, erase and normalise: a context encoder's masked input, target and mask in one launch."""
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from numba import njit
+
+from kernels import dispatch
+from kernels.samples import POINTERS, SCALES, image_batches, integers
+
+
+@triton.jit
+def field_axis(index, SIZE: tl.constexpr, G: tl.constexpr):
+    """(cell, fraction) of output coordinates on a corner-aligned grid of G, the fraction in 1/256."""
+    position = index * ((G - 1) * 256) // max(SIZE - 1, 1)
+    cell = tl.minimum(position >> 8, G - 2)
+    return cell, position - (cell << 8)
+
+
+@triton.jit
+def erased_pixels(boxes, field, levels, image, n, i, j, inside, SIZE: tl.constexpr, G: tl.constexpr):
+    """1 where pixel (i, j) of the output window lies in a box or under the field's level."""
+    erased = (i + j) * 0
+    for k in range(n):
+        box = boxes + 4 * (image * n + k)
+        y = tl.load(box).to(tl.int64)
+        x = tl.load(box + 1).to(tl.int64)
+        bottom = tl.minimum(tl.maximum(y + tl.load(box + 2).to(tl.int64), 0), SIZE).to(tl.int32)
+        right = tl.minimum(tl.maximum(x + tl.load(box + 3).to(tl.int64), 0), SIZE).to(tl.int32)
+        y = tl.minimum(tl.maximum(y, 0), SIZE).to(tl.int32)
+        x = tl.minimum(tl.maximum(x, 0), SIZE).to(tl.int32)
+        erased |= ((i >= y) & (i < bottom) & (j >= x) & (j < right)).to(tl.int32)
+    if G > 0:
+        cy, fy = field_axis(i, SIZE, G)
+        cx, fx = field_axis(j, SIZE, G)
+        p = field + image * (G * G) + (cy * G + cx)
+        above = tl.load(p, mask=inside, other=0).to(tl.int32) * (256 - fx)
+        above += tl.load(p + 1, mask=inside, other=0).to(tl.int32) * fx
+        under = tl.load(p + G, mask=inside, other=0).to(tl.int32) * (256 - fx)
+        under += tl.load(p + G + 1, mask=inside, other=0).to(tl.int32) * fx
+        value = above * (256 - fy) + under * fy
+        erased |= (value < tl.load(levels + image).to(tl.int32) * 65536).to(tl.int32)
+    return erased
+
+
+@triton.jit
+def erase_kernel(
+    images, flips, offsets, boxes, field, levels, masked, target, mask, m0, m1, m2, s0, s1, s2, h, w, n,
+    SIZE: tl.constexpr, C: tl.constexpr, G: tl.constexpr, LAST: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """A ROWS x COLS tile of one window; its columns are pixels in NCHW, elements in channels_last (LAST)."""
+    WIDTH: tl.constexpr = SIZE * C if LAST else SIZE
+    ACROSS: tl.constexpr = (WIDTH + COLS - 1) // COLS
+    TILES: tl.constexpr = ACROSS * ((SIZE + ROWS - 1) // ROWS)
+    image = (tl.program_id(0) // TILES).to(tl.int64)
+    part = tl.program_id(0) % TILES
+    y = tl.load(offsets + 2 * image).to(tl.int64)
+    x = tl.load(offsets + 2 * image + 1).to(tl.int64)
+    y = tl.minimum(tl.maximum(y, 0), h - SIZE).to(tl.int32)
+    x = tl.minimum(tl.maximum(x, 0), w - SIZE).to(tl.int32)
+    flipped = tl.load(flips + image) != 0
+    origin = (y * w + x) * C + tl.where(flipped, (SIZE - 1) * C, 0)
+    right = tl.where(flipped, -C, C)
+    source = images + image * h * w * C
+    first = image * (SIZE * SIZE * C)
+    i = (part // ACROSS) * ROWS + tl.arange(0, ROWS)[:, None]
+    q = (part % ACROSS) * COLS + tl.arange(0, COLS)[None, :]
+    window = (i < SIZE) & (q < SIZE)
+    kind = target.dtype.element_ty
+    if LAST:
+        inside = (i < SIZE) & (q < WIDTH)
+        j = q // C
+        channel = q % C
+        erased = erased_pixels(boxes, field, levels, image, n, i, j, inside, SIZE, G)
+        v = tl.load(source + (origin + i * (w * C) + j * right + channel), mask=inside, other=0)
+        mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
+        if kind == tl.uint8:
+            fill = mean.to(tl.uint8)
+        else:
+            v = (v.to(tl.float32) - mean) * tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
+            fill = mean * 0
+        place = first + (i * WIDTH + q)
+        tl.store(target + place, v.to(kind), mask=inside)
+        tl.store(masked + place, tl.where(erased != 0, fill, v).to(kind), mask=inside)
+        # The mask has a third of the columns: the first programs of a row write it, in wide stores again.
+        if (part % ACROSS) * COLS < SIZE:
+            erased = erased_pixels(boxes, field, levels, image, n, i, q, window, SIZE, G)
+            tl.store(mask + image * (SIZE * SIZE) + (i * SIZE + q), erased.to(tl.uint8), mask=window)
+    else:
+        erased = erased_pixels(boxes, field, levels, image, n, i, q, window, SIZE, G)
+        for channel in tl.static_range(C):
+            v = tl.load(source + (origin + i * (w * C) + q * right + channel), mask=window, other=0)
+            mean = m0 if channel == 0 else (m1 if channel == 1 else m2)
+            if kind == tl.uint8:
+                fill = mean.to(tl.uint8)
+            else:
+                v = (v.to(tl.float32) - mean) * (s0 if channel == 0 else (s1 if channel == 1 else s2))
+                fill = 0.0
+            place = first + (channel * SIZE * SIZE + i * SIZE + q)
+            tl.store(target + place, v.to(kind), mask=window)
+            tl.store(masked + place, tl.where(erased != 0, fill, v).to(kind), mask=window)
+        tl.store(mask + image * (SIZE * SIZE) + (i * SIZE + q), erased.to(tl.uint8), mask=window)
+
+
+def _outputs(images, size, dtype, channels_last):
+    b, _, _, c = images.shape
+    masked, target = (dispatch.allocate(images, (b, c, size, size), dtype, channels_last) for _ in range(2))
+    return masked, target, dispatch.allocate(images, (b, 1, size, size), torch.uint8, channels_last)
+
+
+def _fill(mean, dtype):
+    return [min(max(round(m), 0), 255) if dtype == torch.uint8 else 0 for m in mean]
+
+
+def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    outputs = _outputs(images, size, dtype, channels_last)
+    rows, cols = dispatch.tile_shape(channels_last)
+    tiles = triton.cdiv(size, rows) * triton.cdiv(size * c if channels_last else size, cols)
+    # The kernel takes a uint8 fill where it takes a float mean.
+    means = _fill(mean, dtype) if dtype == torch.uint8 else mean
+    if b:
+        with torch.cuda.device_of(images):
+            erase_kernel[(b * tiles,)](
+                images.contiguous(), dispatch.loadable(flips), dispatch.loadable(offsets),
+                dispatch.loadable(boxes), dispatch.loadable(field), dispatch.loadable(levels), *outputs,
+                *dispatch.scalars(means, std), h, w, boxes.shape[1],
+                SIZE=size, C=c, G=field.shape[1], LAST=channels_last, ROWS=rows, COLS=cols,
+                num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
+    return outputs
+
+
+@njit(cache=True, nogil=True)
+def _mark(boxes, field, level, cells, fractions, mask):
+    size, g = mask.shape[0], field.shape[0]
+    mask[:] = 0
+    for k in range(boxes.shape[0]):
+        y, x, height, width = boxes[k]
+        for i in range(max(y, 0), min(y + height, size)):
+            for j in range(max(x, 0), min(x + width, size)):
+                mask[i, j] = 1
+    if g == 0 or level <= 0:
+        return
+    line = np.empty(g, np.int64)
+    for i in range(size):
+        for k in range(g):
+            line[k] = field[cells[i], k] * (256 - fractions[i]) + field[cells[i] + 1, k] * fractions[i]
+        for j in range(size):
+            value = line[cells[j]] * (256 - fractions[j]) + line[cells[j] + 1] * fractions[j]
+            mask[i, j] |= np.uint8(value < level * 65536)
+
+
+@njit(cache=True, nogil=True)
+def _loop(images, shape, flips, offsets, boxes, field, levels, table, fill, masked, target, mask, strides):
+    b, h, w, c = shape
+    size, g = mask.shape[1], field.shape[1]
+    positions = np.arange(size) * ((g - 1) * 256) // max(size - 1, 1)
+    cells = np.minimum(positions >> 8, g - 2)
+    fractions = positions - (cells << 8)
+    for image in range(b):
+        _mark(boxes[image], field[image], levels[image], cells, fractions, mask[image])
+        y = min(max(offsets[image, 0], 0), h - size)
+        x = min(max(offsets[image, 1], 0), w - size)
+        origin, right = ((image * h + y) * w + x) * c, c
+        if flips[image] != 0:
+            origin, right = origin + (size - 1) * c, -c
+        for channel in range(c):
+            values = table[channel]
+            for i in range(size):
+                p = origin + channel + i * w * c
+                o = image * strides[0] + channel * strides[1] + i * strides[2]
+                for j in range(size):
+                    value = values[images[np.uint64(p + j * right)]]
+                    place = np.uint64(o + j * strides[3])
+                    target[place] = value
+                    masked[place] = fill[channel] if mask[image, i, j] else value
+
+
+def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
+    masked, target, mask = _outputs(images, size, dtype, channels_last)
+    table = dispatch.table(mean, std, dtype)
+    _loop(
+        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
+        dispatch.array(offsets), dispatch.array(boxes), dispatch.array(field), dispatch.array(levels), table,
+        np.array(_fill(mean, dtype), table.dtype), dispatch.flat(masked), dispatch.flat(target),
+        dispatch.flat(mask).reshape(-1, size, size), target.stride(),
+    )  # fmt: skip
+    return masked, target, mask
+
+
+def _reference_mask(boxes, field, level, size):
+    i, g, mask = torch.arange(size), field.shape[0], torch.zeros(size, size, dtype=torch.bool)
+    for y, x, height, width in boxes.tolist():
+        rows, columns = (i >= y) & (i < y + height), (i >= x) & (i < x + width)
+        mask |= rows[:, None] & columns
+    if g:
+        position = i * (g - 1) * 256 // max(size - 1, 1)
+        cell = (position >> 8).clamp(max=g - 2)
+        fraction = position - (cell << 8)
+        lines = field[cell] * (256 - fraction)[:, None] + field[cell + 1] * fraction[:, None]
+        mask |= lines[:, cell] * (256 - fraction) + lines[:, cell + 1] * fraction < level * 65536
+    return mask
+
+
+def _reference(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
+    b, h, w, _ = images.shape
+    fill = torch.tensor(_fill(mean, dtype), dtype=dtype).view(-1, 1, 1)
+    masked, target, mask = _outputs(images, size, dtype, channels_last)
+    for k in range(b):
+        y, x = min(max(int(offsets[k, 0]), 0), h - size), min(max(int(offsets[k, 1]), 0), w - size)
+        window = images[k, y : y + size, x : x + size].permute(2, 0, 1)
+        target[k] = dispatch.normalise(window.flip(2) if flips[k] else window, mean, std, dtype)
+        mask[k] = _reference_mask(boxes[k], field[k].long(), int(levels[k]), size)
+        masked[k] = torch.where(mask[k] != 0, fill, target[k])
+    return masked, target, mask
+
+
+@torch.library.custom_op("tilespin::erase", mutates_args=())
+def erase_op(
+    images: torch.Tensor, flips: torch.Tensor, offsets: torch.Tensor, boxes: torch.Tensor,
+    field: torch.Tensor, levels: torch.Tensor, size: int, mean: list[float], std: list[float],
+    dtype: torch.dtype, channels_last: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """The operator behind `erase`; its arguments are not checked."""
+    run = dispatch.pick(_launch, _compiled, images)
+    return run(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last)
+
+
+@erase_op.register_fake
+def _(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
+    return _outputs(images, size, dtype, channels_last)
+
+
+def erase(images, flips, offsets, boxes, field, levels, *, size, mean, std, dtype=torch.float32, channels_last=False):
+    """Cut a window from each image, flip it, normalise it, and erase part of a copy.
+
+    images: uint8 [b, h, w, c], c 1 or 3, any strides. The others are integers. flips [b], offsets [b, 2]:
+    as for `rotate`. boxes [b, n, 4]: (y, x, height, width) in pixels of the output window, n may be 0.
+    field [b, g, g], values 0..255, g = 0 or >= 2, and levels [b], 0..256 (neither range is checked): a pixel
+    is erased where field, upsampled bilinearly with aligned corners in integers (8-bit fractions), is below
+    its image's level. A pixel is erased if a box or the field says so. mean, std: c floats in pixel units.
+    Returns (masked, target, mask): target [b, c, size, size] is the window in dtype (uint8, float32,
+    bfloat16 or float16) in NCHW or channels_last memory order; masked is the same with erased pixels 0,
+    the mean (round(mean) for uint8); mask [b, 1, size, size] is uint8, 1 where erased.
+    Raises ValueError for an argument of another type, shape, device or range.
+    Source: context encoders and their mean fill (Pathak et al. 2016, arXiv:1604.07379).
+    """
+    dispatch.check_images(images)
+    dispatch.check_size("size", size, images)
+    b, device = images.shape[0], images.device
+    dispatch.check_integers("flips", flips, (b,), device)
+    dispatch.check_integers("offsets", offsets, (b, 2), device)
+    if boxes.dim() != 3:
+        raise ValueError(f"boxes: got {list(boxes.shape)}; expected [{b}, n, 4]")
+    dispatch.check_integers("boxes", boxes, (b, boxes.shape[1], 4), device)
+    if field.dim() != 3 or field.shape[1] == 1 or field.shape[1] * size >= 2**23:
+        raise ValueError(f"field: got {list(field.shape)}; expected [{b}, g, g], g 0 or >= 2, g * size < 2^23")
+    dispatch.check_integers("field", field, (b, field.shape[1], field.shape[1]), device)
+    dispatch.check_integers("levels", levels, (b,), device)
+    dispatch.check_output(images.shape[3], mean, std, dtype)
+    return erase_op(images, flips, offsets, boxes, field, levels, size, list(mean), list(std), dtype, channels_last)
+
+
+def _examples(generator):
+    for index, (images, size, mean, std, dtype, last) in enumerate(image_batches(generator)):
+        b, g, n = images.shape[0], (0, 2, 5, 3)[index % 4], (2, 0, 1)[index % 3]
+        boxes = integers(generator, (b, n, 4), -2, max(size, 3), torch.int16)
+        field, levels = integers(generator, (b, g, g), 0, 256, torch.uint8), integers(generator, (b,), 0, 257)
+        flips, offsets = integers(generator, (b,), 0, 2, torch.bool), integers(generator, (b, 2), -3, 12)
+        yield images, flips, offsets, boxes, field, levels, size, mean, std, dtype, last
+
+
+def _builds():
+    pointers = dict.fromkeys(("flips", "offsets", "boxes", "levels"), "*i64")
+    for dtype, g, last in ((torch.float32, 0, False), (torch.bfloat16, 8, False), (torch.bfloat16, 8, True)):
+        outputs = {"masked": POINTERS[dtype], "target": POINTERS[dtype], "mask": "*u8"}
+        rows, cols = dispatch.tile_shape(last)
+        yield dispatch.Build(
+            erase_kernel,
+            {
+                "images": "*u8",
+                **pointers,
+                "field": "*u8",
+                **outputs,
+                **SCALES,
+                "h": "i32",
+                "w": "i32",
+                "n": "i32",
+            },
+            {"SIZE": 224, "C": 3, "G": g, "LAST": last, "ROWS": rows, "COLS": cols},
+            warps=4,
+        )
+
+
+KERNELS = (dispatch.Kernel("erase", erase_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)

@@ -1,0 +1,260 @@
+"""Crop, flip, turn by quarter turns and normalise: rotation prediction in one launch."""
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from numba import njit
+
+from kernels import dispatch
+from kernels.samples import POINTERS, SCALES, image_batches, integers
+
+
+@triton.jit
+def turned_window(turn, flip, y, x, w, SIZE: tl.constexpr, C: tl.constexpr):
+    """Element offset of the turned window's (0, 0) in the image, and its steps per output row and column."""
+    across = tl.where(flip != 0, -C, C)
+    first = (y * w + x) * C + tl.where(flip != 0, (SIZE - 1) * C, 0)
+    line = w * C
+    origin = first + tl.where(turn >= 2, (SIZE - 1) * line, 0)
+    origin += tl.where((turn == 1) | (turn == 2), (SIZE - 1) * across, 0)
+    down = tl.where(turn == 0, line, tl.where(turn == 1, -across, tl.where(turn == 2, -line, across)))
+    right = tl.where(turn == 0, across, tl.where(turn == 1, line, tl.where(turn == 2, -across, -line)))
+    return origin, down, right
+
+
+@triton.jit
+def rotate_kernel(
+    images, turns, flips, offsets, out, m0, m1, m2, s0, s1, s2, h, w,
+    SIZE: tl.constexpr, C: tl.constexpr, EVERY: tl.constexpr, LAST: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """A ROWS x COLS tile of one output; its columns are pixels in NCHW, elements in channels_last (LAST)."""
+    WIDTH: tl.constexpr = SIZE * C if LAST else SIZE
+    ACROSS: tl.constexpr = (WIDTH + COLS - 1) // COLS
+    TILES: tl.constexpr = ACROSS * ((SIZE + ROWS - 1) // ROWS)
+    row = (tl.program_id(0) // TILES).to(tl.int64)
+    part = tl.program_id(0) % TILES
+    image = row // 4 if EVERY else row
+    turn = (row % 4).to(tl.int32) if EVERY else tl.load(turns + row).to(tl.int32) & 3
+    y = tl.load(offsets + 2 * image).to(tl.int64)
+    x = tl.load(offsets + 2 * image + 1).to(tl.int64)
+    y = tl.minimum(tl.maximum(y, 0), h - SIZE).to(tl.int32)
+    x = tl.minimum(tl.maximum(x, 0), w - SIZE).to(tl.int32)
+    origin, down, right = turned_window(turn, tl.load(flips + image), y, x, w, SIZE, C)
+    source = images + image * h * w * C
+    target = out + row * (SIZE * SIZE * C)
+    i = (part // ACROSS) * ROWS + tl.arange(0, ROWS)[:, None]
+    q = (part % ACROSS) * COLS + tl.arange(0, COLS)[None, :]
+    inside = (i < SIZE) & (q < WIDTH)
+    if LAST:
+        channel = q % C
+        v = tl.load(source + (origin + i * down + (q // C) * right + channel), mask=inside, other=0)
+        if out.dtype.element_ty != tl.uint8:
+            mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
+            scale = tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
+            v = (v.to(tl.float32) - mean) * scale
+        tl.store(target + (i * WIDTH + q), v.to(out.dtype.element_ty), mask=inside)
+    else:
+        for channel in tl.static_range(C):
+            v = tl.load(source + (origin + i * down + q * right + channel), mask=inside, other=0)
+            if out.dtype.element_ty != tl.uint8:
+                mean = m0 if channel == 0 else (m1 if channel == 1 else m2)
+                scale = s0 if channel == 0 else (s1 if channel == 1 else s2)
+                v = (v.to(tl.float32) - mean) * scale
+            tl.store(target + (channel * SIZE * SIZE + i * SIZE + q), v.to(out.dtype.element_ty), mask=inside)
+
+
+def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    n = 4 * b if every else b
+    out = dispatch.allocate(images, (n, c, size, size), dtype, channels_last)
+    rows, cols = dispatch.tile_shape(channels_last)
+    tiles = triton.cdiv(size, rows) * triton.cdiv(size * c if channels_last else size, cols)
+    if n:
+        with torch.cuda.device_of(images):
+            rotate_kernel[(n * tiles,)](
+                images.contiguous(), dispatch.loadable(turns), dispatch.loadable(flips),
+                dispatch.loadable(offsets), out, *dispatch.scalars(mean, std), h, w,
+                SIZE=size, C=c, EVERY=every, LAST=channels_last, ROWS=rows, COLS=cols,
+                num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _loop(images, shape, turns, flips, offsets, every, size, table, out, strides):
+    b, h, w, c = shape
+    for row in range(4 * b if every else b):
+        image = row // 4 if every else row
+        turn = row % 4 if every else turns[row] & 3
+        y = min(max(offsets[image, 0], 0), h - size)
+        x = min(max(offsets[image, 1], 0), w - size)
+        line, across = w * c, c
+        origin = ((image * h + y) * w + x) * c
+        if flips[image] != 0:
+            origin, across = origin + (size - 1) * c, -c
+        if turn == 0:
+            down, right = line, across
+        elif turn == 1:
+            origin, down, right = origin + (size - 1) * across, -across, line
+        elif turn == 2:
+            origin, down, right = origin + (size - 1) * (across + line), -line, -across
+        else:
+            origin, down, right = origin + (size - 1) * line, across, -line
+        for channel in range(c):
+            values = table[channel]
+            for i in range(size):
+                p = origin + channel + i * down
+                o = row * strides[0] + channel * strides[1] + i * strides[2]
+                for j in range(size):
+                    # Unsigned indices: numba then drops its test for indices below zero.
+                    pixel = images[np.uint64(p + j * right)]
+                    out[np.uint64(o + j * strides[3])] = values[pixel]
+
+
+def _compiled(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
+    b, _, _, c = images.shape
+    out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    _loop(
+        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(turns), dispatch.array(flips),
+        dispatch.array(offsets), every, size, dispatch.table(mean, std, dtype), dispatch.flat(out),
+        out.stride(),
+    )  # fmt: skip
+    return out
+
+
+def _reference(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    for row in range(out.shape[0]):
+        image, turn = divmod(row, 4) if every else (row, int(turns[row]) & 3)
+        y, x = min(max(int(offsets[image, 0]), 0), h - size), min(max(int(offsets[image, 1]), 0), w - size)
+        window = images[image, y : y + size, x : x + size].permute(2, 0, 1)
+        window = window.flip(2) if flips[image] else window
+        out[row] = dispatch.normalise(window.rot90(turn, (1, 2)), mean, std, dtype)
+    return out
+
+
+def _every(implementation):
+    def all_turns(images, flips, offsets, size, mean, std, dtype, channels_last):
+        return implementation(images, flips, flips, offsets, True, size, mean, std, dtype, channels_last)
+
+    return all_turns
+
+
+def _one(implementation):
+    def one_turn(images, turns, flips, offsets, size, mean, std, dtype, channels_last):
+        return implementation(images, turns, flips, offsets, False, size, mean, std, dtype, channels_last)
+
+    return one_turn
+
+
+@torch.library.custom_op("tilespin::rotate", mutates_args=())
+def rotate_op(
+    images: torch.Tensor, turns: torch.Tensor, flips: torch.Tensor, offsets: torch.Tensor, size: int,
+    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
+) -> torch.Tensor:  # fmt: skip
+    """The operator behind `rotate`; its arguments are not checked."""
+    run = _one(dispatch.pick(_launch, _compiled, images))
+    return run(images, turns, flips, offsets, size, mean, std, dtype, channels_last)
+
+
+@rotate_op.register_fake
+def _(images, turns, flips, offsets, size, mean, std, dtype, channels_last):
+    return dispatch.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
+
+
+@torch.library.custom_op("tilespin::rotate_all", mutates_args=())
+def rotate_all_op(
+    images: torch.Tensor, flips: torch.Tensor, offsets: torch.Tensor, size: int,
+    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
+) -> torch.Tensor:  # fmt: skip
+    """The operator behind `rotate_all`; its arguments are not checked."""
+    run = _every(dispatch.pick(_launch, _compiled, images))
+    return run(images, flips, offsets, size, mean, std, dtype, channels_last)
+
+
+@rotate_all_op.register_fake
+def _(images, flips, offsets, size, mean, std, dtype, channels_last):
+    return dispatch.allocate(images, (4 * images.shape[0], images.shape[3], size, size), dtype, channels_last)
+
+
+def _check(images, flips, offsets, size, mean, std, dtype):
+    dispatch.check_images(images)
+    dispatch.check_size("size", size, images)
+    dispatch.check_integers("flips", flips, (images.shape[0],), images.device)
+    dispatch.check_integers("offsets", offsets, (images.shape[0], 2), images.device)
+    dispatch.check_output(images.shape[3], mean, std, dtype)
+
+
+def rotate(images, turns, flips, offsets, *, size, mean, std, dtype=torch.float32, channels_last=False):
+    """Cut a window from each image, flip it, turn it by quarter turns, and normalise it.
+
+    images: uint8 [b, h, w, c], c 1 or 3, any strides. turns, flips: integers [b]; offsets: integers [b, 2],
+    the window's top-left (y, x) in pixels, clamped so that the size x size window lies in the image. The
+    window is mirrored left-right where flips is not 0, then turned by turns & 3 quarter turns
+    counter-clockwise, like `torch.rot90` over (height, width). mean, std: c floats in pixel units (0..255).
+    Returns [b, c, size, size] of dtype uint8 (the pixels), float32, bfloat16 or float16
+    ((pixel - mean) * (1 / std) in float32, then rounded), in NCHW or channels_last memory order.
+    Raises ValueError for an argument of another type, shape, device or range.
+    Source: RotNet (Gidaris et al. 2018, arXiv:1803.07728).
+    """
+    _check(images, flips, offsets, size, mean, std, dtype)
+    dispatch.check_integers("turns", turns, (images.shape[0],), images.device)
+    return rotate_op(images, turns, flips, offsets, size, list(mean), list(std), dtype, channels_last)
+
+
+def rotate_all(images, flips, offsets, *, size, mean, std, dtype=torch.float32, channels_last=False):
+    """All four turns of each image: [4b, c, size, size], whose row 4*i + k is image i turned k times.
+
+    Arguments, result and errors otherwise as for `rotate`.
+    """
+    _check(images, flips, offsets, size, mean, std, dtype)
+    return rotate_all_op(images, flips, offsets, size, list(mean), list(std), dtype, channels_last)
+
+
+def _examples(every):
+    def examples(generator):
+        for images, size, mean, std, dtype, last in image_batches(generator):
+            b, labels = images.shape[0], torch.int64 if last else torch.int8
+            turns = () if every else (integers(generator, (b,), -5, 6, labels),)
+            flips = integers(generator, (b,), 0, 2, torch.bool if last else torch.uint8)
+            offsets = integers(generator, (b, 2), -3, 12)
+            yield images, *turns, flips, offsets, size, mean, std, dtype, last
+
+    return examples
+
+
+def _builds(every):
+    labels = {"turns": "*i64", "flips": "*i64", "offsets": "*i64", "h": "i32", "w": "i32"}
+    for dtype, last in (
+        (torch.float32, False),
+        (torch.bfloat16, False),
+        (torch.uint8, False),
+        (torch.bfloat16, True),
+    ):
+        rows, cols = dispatch.tile_shape(last)
+        yield dispatch.Build(
+            rotate_kernel,
+            {"images": "*u8", "out": POINTERS[dtype], **labels, **SCALES},
+            {"SIZE": 224, "C": 3, "EVERY": every, "LAST": last, "ROWS": rows, "COLS": cols},
+            warps=4,
+        )
+
+
+KERNELS = tuple(
+    dispatch.Kernel(
+        name,
+        op,
+        wrap(_reference),
+        wrap(_launch),
+        wrap(_compiled),
+        _examples(every),
+        tuple(_builds(every)),
+    )
+    for name, op, wrap, every in (
+        ("rotate", rotate_op, _one, False),
+        ("rotate_all", rotate_all_op, _every, True),
+    )
+)

@@ -1,0 +1,42 @@
+"""Example arguments and compilation types from which each kernel file makes its examples and builds."""
+
+from collections.abc import Iterator
+
+import torch
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+POINTERS = {torch.uint8: "*u8", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+SCALES = {name: "fp32" for name in ("m0", "m1", "m2", "s0", "s1", "s2")}
+
+# batch, height, width, channels, output size, dtype, channels_last
+_CASES = (
+    (1, 5, 7, 3, 5, torch.uint8, False),
+    (0, 6, 6, 3, 4, torch.float32, False),
+    (2, 9, 8, 1, 3, torch.float32, True),
+    (3, 34, 40, 3, 33, torch.bfloat16, False),
+    (2, 45, 46, 3, 44, torch.float16, True),
+    (5, 16, 12, 3, 8, torch.float32, False),
+    (0, 8, 8, 1, 8, torch.uint8, True),
+    (4, 10, 11, 3, 7, torch.float32, True),
+    (2, 7, 6, 1, 1, torch.float16, False),
+    (2, 12, 12, 3, 12, torch.uint8, True),
+    (3, 12, 14, 1, 6, torch.bfloat16, True),
+)
+
+
+def integers(generator: torch.Generator, shape: tuple[int, ...], low: int, high: int, dtype=torch.int64):
+    """A tensor of that shape and integer dtype, uniform in low..high-1."""
+    return torch.randint(low, high, shape, generator=generator).to(dtype)
+
+
+def image_batches(generator: torch.Generator) -> Iterator[tuple]:
+    """Yield (images, size, mean, std, dtype, channels_last): odd shapes, batches of 0 and 1, every layout."""
+    for index, (b, h, w, c, size, dtype, last) in enumerate(_CASES):
+        kind = index % 3
+        if kind == 0:
+            images = integers(generator, (b, h, w, c), 0, 256, torch.uint8)
+        elif kind == 1:
+            images = integers(generator, (b, w, h, c), 0, 256, torch.uint8).transpose(1, 2)
+        else:
+            images = integers(generator, (b, h, 2 * w, c), 0, 256, torch.uint8)[:, :, 1::2]
+        yield images, size, list(MEAN[:c]), list(STD[:c]), dtype, last

@@ -1,0 +1,318 @@
+"""Cut tiles, put them in permuted order, disturb colours and normalise: jigsaw puzzles in one launch."""
+
+import math
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from numba import njit
+
+from kernels import dispatch
+from kernels.samples import POINTERS, SCALES, image_batches, integers
+
+
+@triton.jit
+def channel_pixels(source, corner, shift, i, j, h, w, inside, CHANNEL: tl.constexpr, C: tl.constexpr,
+                   TILE: tl.constexpr):  # fmt: skip
+    """The shifted pixels (i, j) of one tile and channel, each coordinate clamped into the image."""
+    y = tl.load(corner).to(tl.int64) + tl.load(shift + 2 * CHANNEL).to(tl.int64)
+    x = tl.load(corner + 1).to(tl.int64) + tl.load(shift + 2 * CHANNEL + 1).to(tl.int64)
+    # A tile further out reads the same edge pixels, so the scalar fits 32 bits after this clamp.
+    y = tl.minimum(tl.maximum(y, -TILE), h).to(tl.int32)
+    x = tl.minimum(tl.maximum(x, -TILE), w).to(tl.int32)
+    y = tl.minimum(tl.maximum(y + i, 0), h - 1)
+    x = tl.minimum(tl.maximum(x + j, 0), w - 1)
+    return tl.load(source + ((y * w + x) * C + CHANNEL), mask=inside, other=0).to(tl.int32)
+
+
+@triton.jit
+def tile_pixels(source, corner, shift, grey, pixel, h, w, inside, C: tl.constexpr, TILE: tl.constexpr):
+    """The (red, green, blue) of the given pixels of a tile, grey where asked; one channel fills all three."""
+    i = pixel // TILE
+    j = pixel % TILE
+    r = channel_pixels(source, corner, shift, i, j, h, w, inside, 0, C, TILE)
+    g = r
+    b = r
+    if C == 3:
+        g = channel_pixels(source, corner, shift, i, j, h, w, inside, 1, C, TILE)
+        b = channel_pixels(source, corner, shift, i, j, h, w, inside, 2, C, TILE)
+        luma = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
+        is_grey = tl.load(grey) != 0
+        r = tl.where(is_grey, luma, r)
+        g = tl.where(is_grey, luma, g)
+        b = tl.where(is_grey, luma, b)
+    return r, g, b
+
+
+@triton.jit
+def standard_scales(v, inside, N: tl.constexpr):
+    """(mean, 1 / max(std, 1)) of the N elements of v inside, from exact integer sums."""
+    v = tl.where(inside, v, 0)
+    if N * 255 * 255 >= 2**31:
+        v = v.to(tl.int64)
+    total, squares = tl.sum(v).to(tl.int64), tl.sum(v * v).to(tl.int64)
+    count = tl.full((), N, tl.float32)
+    one = tl.full((), 1, tl.float32)
+    std = tl.div_rn(tl.sqrt_rn((N * squares - total * total).to(tl.float32)), count)
+    return tl.div_rn(total.to(tl.float32), count), tl.div_rn(one, tl.maximum(std, one))
+
+
+@triton.jit
+def shuffle_kernel(
+    images, permutations, corners, shifts, greys, out, m0, m1, m2, s0, s1, s2, h, w, tiles,
+    TILE: tl.constexpr, C: tl.constexpr, STANDARDISE: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One whole tile, of at most BLOCK pixels."""
+    N: tl.constexpr = TILE * TILE
+    row = tl.program_id(0).to(tl.int64)
+    image = row // tiles
+    place = tl.load(permutations + row).to(tl.int64)
+    place = tl.minimum(tl.maximum(place, 0), tiles - 1)
+    corner = corners + 2 * (image * tiles + place)
+    shift = shifts + image * (2 * C)
+    source = images + image * h * w * C
+    pixel = tl.arange(0, BLOCK)
+    if STANDARDISE or not LAST:
+        inside = pixel < N
+        r, g, b = tile_pixels(source, corner, shift, greys + image, pixel, h, w, inside, C, TILE)
+        if STANDARDISE:
+            m0, s0 = standard_scales(r, inside, N)
+            m1, s1 = m0, s0
+            m2, s2 = m0, s0
+            if C == 3:
+                m1, s1 = standard_scales(g, inside, N)
+                m2, s2 = standard_scales(b, inside, N)
+        if not LAST:
+            for k in tl.static_range(C):
+                v = r if k == 0 else (g if k == 1 else b)
+                if out.dtype.element_ty != tl.uint8:
+                    mean = m0 if k == 0 else (m1 if k == 1 else m2)
+                    v = (v.to(tl.float32) - mean) * (s0 if k == 0 else (s1 if k == 1 else s2))
+                tl.store(out + (row * C + k) * N + pixel, v.to(out.dtype.element_ty), mask=inside)
+    if LAST:
+        # In parts that read again, because all elements at once do not fit the registers.
+        for k in range(C):
+            q = k * BLOCK + pixel
+            inside = q < N * C
+            channel = q % C
+            r, g, b = tile_pixels(source, corner, shift, greys + image, q // C, h, w, inside, C, TILE)
+            v = tl.where(channel == 0, r, tl.where(channel == 1, g, b))
+            if out.dtype.element_ty != tl.uint8:
+                mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
+                scale = tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
+                v = (v.to(tl.float32) - mean) * scale
+            tl.store(out + row * (N * C) + q, v.to(out.dtype.element_ty), mask=inside)
+
+
+def _block(tile):
+    block = triton.next_power_of_2(tile * tile)
+    return block, min(max(block // 1024, 1), 16)
+
+
+def _launch(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    t = permutations.shape[1]
+    out = dispatch.allocate(images, (b * t, c, tile, tile), dtype, channels_last)
+    block, warps = _block(tile)
+    if b:
+        with torch.cuda.device_of(images):
+            shuffle_kernel[(b * t,)](
+                images.contiguous(), dispatch.loadable(permutations), dispatch.loadable(corners),
+                dispatch.loadable(shifts), dispatch.loadable(greys), out, *dispatch.scalars(mean, std),
+                h, w, t, TILE=tile, C=c, STANDARDISE=standardise, LAST=channels_last, BLOCK=block,
+                num_warps=warps, enable_fp_fusion=False,
+            )  # fmt: skip
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _gather(images, shape, image, corner, shifts, grey, size, pixels):
+    _, h, w, c = shape
+    for channel in range(c):
+        top, left = corner[0] + shifts[channel, 0], corner[1] + shifts[channel, 1]
+        for i in range(size):
+            line = (image * h + min(max(top + i, 0), h - 1)) * w
+            for j in range(size):
+                p = (line + min(max(left + j, 0), w - 1)) * c + channel
+                pixels[channel, i, j] = images[np.uint64(p)]
+    if grey and c == 3:
+        for i in range(size):
+            for j in range(size):
+                luma = 19595 * np.int32(pixels[0, i, j]) + 38470 * np.int32(pixels[1, i, j])
+                luma = (luma + 7471 * np.int32(pixels[2, i, j]) + 32768) >> 16
+                pixels[0, i, j] = pixels[1, i, j] = pixels[2, i, j] = luma
+
+
+@njit(cache=True, nogil=True)
+def _standard_table(pixels, values):
+    count, total, squares = pixels.size, 0, 0
+    for i in range(pixels.shape[0]):
+        for j in range(pixels.shape[1]):
+            v = np.int64(pixels[i, j])
+            total += v
+            squares += v * v
+    std = np.float32(math.sqrt(np.float32(count * squares - total * total))) / np.float32(count)
+    mean, scale = np.float32(total) / np.float32(count), np.float32(1) / max(std, np.float32(1))
+    for v in range(256):
+        values[v] = (np.float32(v) - mean) * scale
+
+
+@njit(cache=True, nogil=True)
+def _loop(images, shape, permutations, corners, shifts, greys, size, standardise, table, out, strides):
+    b, t = permutations.shape
+    pixels = np.empty((shape[3], size, size), np.uint8)
+    for row in range(b * t):
+        image = row // t
+        place = min(max(permutations[image, row % t], 0), t - 1)
+        _gather(images, shape, image, corners[image, place], shifts[image], greys[image] != 0, size, pixels)
+        for channel in range(shape[3]):
+            values = table[channel]
+            if standardise:
+                _standard_table(pixels[channel], values)
+            for i in range(size):
+                o = row * strides[0] + channel * strides[1] + i * strides[2]
+                for j in range(size):
+                    out[np.uint64(o + j * strides[3])] = values[pixels[channel, i, j]]
+
+
+def _compiled(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+    shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
+    out = dispatch.allocate(images, shape, dtype, channels_last)
+    # A standardised tile has its own table, in float32 because the loop does not round to 16 bits.
+    buffer = dispatch.allocate(images, shape, torch.float32, channels_last) if standardise else out
+    table = dispatch.table(mean, std, buffer.dtype)
+    _loop(
+        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(permutations),
+        dispatch.array(corners), dispatch.array(shifts), dispatch.array(greys), tile, standardise,
+        table.copy() if standardise else table, dispatch.flat(buffer), buffer.stride(),
+    )  # fmt: skip
+    return out.copy_(buffer) if standardise and dtype != torch.float32 else buffer
+
+
+def _reference(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    t, steps = permutations.shape[1], torch.arange(tile)
+    places = permutations.long().clamp(0, t - 1)[:, :, None].expand(-1, -1, 2)
+    starts = corners.long().gather(1, places)[:, :, None] + shifts.long()[:, None]
+    y = (starts[..., 0, None] + steps).clamp(0, h - 1)[..., :, None]
+    x = (starts[..., 1, None] + steps).clamp(0, w - 1)[..., None, :]
+    pixels = images[torch.arange(b).view(b, 1, 1, 1, 1), y, x, torch.arange(c).view(c, 1, 1)]
+    if c == 3:
+        red, green, blue = pixels.int().unbind(2)
+        luma = ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)
+        pixels = torch.where((greys != 0).view(b, 1, 1, 1, 1), luma[:, :, None], pixels)
+    pixels = pixels.reshape(b * t, c, tile, tile)
+    out = dispatch.allocate(images, pixels.shape, dtype, channels_last)
+    if not standardise:
+        return out.copy_(dispatch.normalise(pixels, mean, std, dtype))
+    count, exact = torch.tensor(tile * tile, dtype=torch.float32), pixels.long()
+    total, squares = exact.sum((2, 3), keepdim=True), (exact * exact).sum((2, 3), keepdim=True)
+    # Through float64, because torch's float32 square root on a CPU is not correctly rounded.
+    spread = (tile * tile * squares - total * total).float().double().sqrt().float() / count
+    return out.copy_((pixels.float() - total.float() / count) * (1 / spread.clamp(min=1)))
+
+
+@torch.library.custom_op("tilespin::shuffle_tiles", mutates_args=())
+def shuffle_tiles_op(
+    images: torch.Tensor, permutations: torch.Tensor, corners: torch.Tensor, shifts: torch.Tensor,
+    greys: torch.Tensor, tile: int, standardise: bool, mean: list[float], std: list[float],
+    dtype: torch.dtype, channels_last: bool,
+) -> torch.Tensor:  # fmt: skip
+    """The operator behind `shuffle_tiles`; its arguments are not checked."""
+    run = dispatch.pick(_launch, _compiled, images)
+    return run(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last)
+
+
+@shuffle_tiles_op.register_fake
+def _(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+    shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
+    return dispatch.allocate(images, shape, dtype, channels_last)
+
+
+def shuffle_tiles(
+    images, permutations, corners, shifts, greys, *,
+    tile, standardise, mean, std, dtype=torch.float32, channels_last=False,
+):  # fmt: skip
+    """Cut tiles from each image in a permuted order, shift their channels, grey them, and normalise them.
+
+    images: uint8 [b, h, w, c], c 1 or 3, any strides. The others are integers: permutations [b, t]; corners
+    [b, t, 2], each tile's top-left (y, x) in pixels; shifts [b, c, 2], (y, x) in pixels, added per channel;
+    greys [b], not 0 for grey. Row b*t + s of the result holds tile permutations[b, s] (clamped to 0..t-1)
+    of image b; coordinates are clamped into the image. Grey is (19595 R + 38470 G + 7471 B + 32768) >> 16
+    of the shifted channels, in all three. standardise: each tile and channel by its own mean and
+    max(std, 1), from exact sums, for float dtypes only; else by mean and std, c floats in pixel units.
+    Returns [b * t, c, tile, tile] of dtype uint8, float32, bfloat16 or float16, in NCHW or channels_last
+    memory order. Raises ValueError for an argument of another type, shape, device or range.
+    Source: jigsaw puzzles with gaps, chromatic jitter and tile normalisation (Noroozi & Favaro 2016,
+    arXiv:1603.09246).
+    """
+    dispatch.check_images(images)
+    dispatch.check_size("tile", tile, images)
+    b, c, device = images.shape[0], images.shape[3], images.device
+    if permutations.dim() != 2 or permutations.shape[1] < 1:
+        raise ValueError(f"permutations: got {list(permutations.shape)}; expected [{b}, t], t >= 1")
+    t = permutations.shape[1]
+    dispatch.check_integers("permutations", permutations, (b, t), device)
+    dispatch.check_integers("corners", corners, (b, t, 2), device)
+    dispatch.check_integers("shifts", shifts, (b, c, 2), device)
+    dispatch.check_integers("greys", greys, (b,), device)
+    dispatch.check_output(c, mean, std, dtype)
+    if standardise and dtype == torch.uint8:
+        raise ValueError("standardise: got True with dtype torch.uint8; expected a float dtype")
+    return shuffle_tiles_op(
+        images,
+        permutations,
+        corners,
+        shifts,
+        greys,
+        tile,
+        standardise,
+        list(mean),
+        list(std),
+        dtype,
+        channels_last,
+    )
+
+
+def _examples(generator):
+    for index, (images, tile, mean, std, dtype, last) in enumerate(image_batches(generator)):
+        b, c, t = images.shape[0], images.shape[3], 1 + index % 4
+        permutations = torch.rand(b, t, generator=generator).argsort(1).to(torch.int32 if last else torch.int64)
+        corners, shifts = (
+            integers(generator, (b, t, 2), -4, 14),
+            integers(generator, (b, c, 2), -2, 3, torch.int8),
+        )
+        greys = integers(generator, (b,), 0, 2, torch.bool if last else torch.uint8)
+        for standardise in (False, True)[: 1 if dtype == torch.uint8 else 2]:
+            yield images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, last
+
+
+def _builds():
+    pointers = dict.fromkeys(("permutations", "corners", "shifts", "greys"), "*i64")
+    for tile, dtype, standardise, last in (
+        (64, torch.bfloat16, True, False),
+        (64, torch.float32, False, False),
+        (14, torch.float32, True, False),
+        (64, torch.bfloat16, True, True),
+    ):
+        block, warps = _block(tile)
+        yield dispatch.Build(
+            shuffle_kernel,
+            {
+                "images": "*u8",
+                **pointers,
+                "out": POINTERS[dtype],
+                **SCALES,
+                "h": "i32",
+                "w": "i32",
+                "tiles": "i32",
+            },
+            {"TILE": tile, "C": 3, "STANDARDISE": standardise, "LAST": last, "BLOCK": block},
+            warps,
+        )
+
+
+KERNELS = (
+    dispatch.Kernel("shuffle_tiles", shuffle_tiles_op, _reference, _launch, _compiled, _examples, tuple(_builds())),
+)

@@ -1,0 +1,100 @@
+"""Any folder of images: class sub-folders or flat and unlabelled, nested, every format that Pillow reads."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ssl_core.data.decode import UNREADABLE, read_image
+from ssl_core.data.source import Files, Source
+from ssl_core.errors import BadInput
+
+SIZE = 96  # pixels that images are delivered at unless --size says otherwise
+TEST_PARTS, TRAIN_PARTS = ("test", "val", "valid", "validation"), ("train",)
+HELD_OUT = 5  # one labelled image in so many becomes test data where the folder has no test part
+
+
+def opens(data: str) -> bool:
+    return Path(data).expanduser().is_dir()
+
+
+def load(data: str, size: int | None) -> Source:
+    """Labels come from class sub-folders; `train/` and `test/` (or val/) above them are taken as they are."""
+    root = Path(data).expanduser().resolve()
+    paths = images_below(root)
+    if not paths:
+        raise BadInput(f"--data {data}: no images in this folder (files that Pillow reads, at any depth)")
+    _check_one_reads(data, paths)
+    parts = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    train_root = next((parts[name] for name in TRAIN_PARTS if name in parts), None)
+    test_root = next((parts[name] for name in TEST_PARTS if name in parts), None)
+    notes: tuple[str, ...] = ()
+    if train_root and test_root:
+        train, test = ([p for p in paths if part in p.parents] for part in (train_root, test_root))
+        classes = _classes(train, train_root)
+    else:
+        train_root = test_root = root
+        classes = _classes(paths, root)
+        train = [p for p in paths if not (classes and _held_out(p, root))]
+        test = [p for p in paths if classes and _held_out(p, root)]
+        if classes:
+            notes = (f"{len(test)} of {len(paths)} images are held out as test data (chosen by their paths)",)
+    if not train:
+        raise BadInput(f"--data {data}: no images to train on")
+    return Source(
+        root.name, _digest(paths, root), size or SIZE,
+        Files(train, _labels(train, train_root, classes)), Files(test, _labels(test, test_root, classes)),
+        classes, notes=notes,
+    )  # fmt: skip
+
+
+def images_below(root: Path) -> list[Path]:
+    """Files with an image's extension, at any depth, sorted by path; a loop of links is walked once."""
+    Image.init()
+    suffixes = {suffix for suffix, format in Image.EXTENSION.items() if format in Image.OPEN}
+    seen, found = set(), []
+    for folder, children, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            children.clear()
+            continue
+        seen.add(real)
+        found += [Path(folder) / n for n in names if Path(n).suffix.lower() in suffixes and n[0] != "."]
+    return sorted(found)
+
+
+def _check_one_reads(data: str, paths: list[Path]) -> None:
+    for path in paths:
+        try:
+            read_image(path)
+            return
+        except UNREADABLE:
+            continue
+    raise BadInput(f"--data {data}: none of its {len(paths)} image files can be decoded")
+
+
+def _classes(paths: list[Path], root: Path) -> tuple[str, ...]:
+    """The names of the first-level sub-folders, if every image lies in one and there are at least two."""
+    parts = [path.relative_to(root).parts for path in paths]
+    names = sorted({p[0] for p in parts})
+    return tuple(names) if len(names) > 1 and all(len(p) > 1 for p in parts) else ()
+
+
+def _labels(paths: list[Path], root: Path, classes: tuple[str, ...]) -> np.ndarray:
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number.get(p.relative_to(root).parts[0], -1) for p in paths], np.int64)
+
+
+def _held_out(path: Path, root: Path) -> bool:
+    name = str(path.relative_to(root)).encode(errors="surrogateescape")
+    return hashlib.sha256(name).digest()[0] % HELD_OUT == 0
+
+
+def _digest(paths: list[Path], root: Path) -> str:
+    """Over paths and sizes, not contents: reading a large folder once more would cost as much as an epoch."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()

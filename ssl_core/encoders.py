@@ -1,0 +1,114 @@
+"""Encoders: timm's by name, one small conv net that a CPU trains in a minute, and raw pixels as a floor.
+
+An encoder maps [b, 3, h, w] to the list of its stages' maps [b, width, h / stride, w / stride], shallow to deep.
+"""
+
+import hashlib
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_core.errors import BadInput
+from ssl_core.task import EncoderInfo
+
+SMALL = 64  # pixels; below this an ImageNet stem leaves nothing to look at
+
+
+class ConvNet(nn.Module):
+    """Three stages of two 3x3 convolutions, each with batch norm (or none) and ReLU; each stage halves the map."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128), norm: bool = True):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        previous = 3
+        for width in widths:
+            layers: list[nn.Module] = []
+            for stride in (2, 1):
+                layers += [nn.Conv2d(previous, width, 3, stride, padding=1, bias=not norm)]
+                layers += [nn.BatchNorm2d(width)] if norm else []
+                layers += [nn.ReLU(inplace=True)]
+                previous = width
+            self.stages.append(nn.Sequential(*layers))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class RawPixels(nn.Module):
+    """No encoder: the image at 8x8 cells, laid out as a 2x2 map so that the one rule for features fits it too."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [F.pixel_unshuffle(F.adaptive_avg_pool2d(x, 8), 4)]
+
+
+OWN = {
+    "convnet": ConvNet,
+    "convnet-plain": lambda: ConvNet(norm=False),
+    "raw-pixels": RawPixels,
+}
+
+
+def build(name: str, size: int, seed: int) -> nn.Module:
+    """The encoder `name` for square images of side `size`, initialised at random from `seed`.
+
+    timm ResNets get a CIFAR stem below 64 px (3x3, stride 1, no max-pool: He et al. 2016, section 4.2).
+    Raises BadInput for a name that timm does not know or an encoder that needs larger images.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name in OWN:
+            return OWN[name]()
+        try:
+            encoder = timm.create_model(name, pretrained=False, features_only=True)
+        except Exception as error:
+            close = ", ".join([*OWN, *timm.list_models(f"*{name}*")[:5]])
+            raise BadInput(f"encoder {name!r} cannot be built: {error}; try one of: {close}") from error
+        if size < SMALL:
+            _small_stem(name, encoder, size)
+        return encoder
+
+
+def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
+    layers = dict(encoder.named_children())
+    stem = layers.get("conv1")
+    if "maxpool" not in layers or not isinstance(stem, nn.Conv2d) or not _is_resnet(name):
+        raise BadInput(
+            f"encoder {name!r} needs images of at least {SMALL} px, these are {size} px: "
+            "use convnet or a plain timm ResNet such as resnet18, which gets a stem for small images"
+        )
+    stem = nn.Conv2d(3, stem.out_channels, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    encoder["conv1"] = stem
+    encoder["maxpool"] = nn.Identity()
+
+
+def _is_resnet(name: str) -> bool:
+    with torch.device("meta"):
+        return isinstance(timm.create_model(name, pretrained=False), ResNet)
+
+
+@torch.no_grad()
+def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
+    """Widths and strides of the stages, read off one forward pass."""
+    training = encoder.training
+    maps = encoder.eval()(torch.zeros(1, 3, size, size))
+    encoder.train(training)
+    if not all(m.ndim == 4 for m in maps):
+        raise BadInput(f"encoder {name!r} gives no feature maps: choose a convolutional one")
+    return EncoderInfo(name, tuple(m.shape[1] for m in maps), tuple(-(-size // m.shape[2]) for m in maps))
+
+
+def digest(encoder: nn.Module) -> str:
+    """sha256 over the sorted (name, dtype, shape, bytes) of the weights and buffers."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,9 @@
+"""What a person can put right, as opposed to a fault of the program."""
+
+
+class BadInput(ValueError):
+    """A wrong path, option or dataset: the command line prints its one line and exits with 2."""
+
+
+class Diverged(RuntimeError):
+    """The loss or the weights are no longer finite; the last good checkpoint is kept."""

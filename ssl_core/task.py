@@ -1,0 +1,147 @@
+"""What every pretext task is: how a batch is made of images, what is predicted, what it costs."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import kernels.sampling as sampling
+import ssl_core.tasks
+from ssl_core.discover import modules, subclass_in
+from ssl_core.errors import BadInput
+from ssl_core.optim import Optim
+
+
+class Batch(NamedTuple):
+    """Images as the decoder left them, on the training device."""
+
+    images: Tensor  # [b, height, width, 3] uint8
+    ids: Tensor  # [b] int64, the image's row in its source
+    epochs: Tensor  # [b] int64: a batch may straddle two epochs
+    weights: Tensor  # [b] float32: 0 for an image that could not be decoded
+    labels: Tensor  # [b] int64, -1 where there is none; only the supervised ceiling looks at them
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the network wants its pixels to be: `mean` and `std` are per channel, in units of 0..255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = True
+
+    def options(self) -> dict:
+        """The keyword arguments that every image kernel takes."""
+        return dict(mean=self.mean, std=self.std, dtype=self.dtype, channels_last=self.channels_last)
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """The stages of an encoder, shallow to deep: channels and how many input pixels a cell spans."""
+
+    name: str
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a task may know of its data: the images' side in pixels, and the number of classes (0: no labels)."""
+
+    size: int
+    classes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Options that every pretext task has; a task's own Config gives them the defaults of its recipe."""
+
+    batch: int = 64
+    """images in a global batch, whatever the number of workers"""
+    optim: Optim = Optim()
+
+
+class Task(nn.Module):
+    """A pretext task: one file in ssl_core/tasks/ with one subclass of this, and nothing else to edit.
+
+    Chance comes from `draw` alone and pixels move in kernels, so that a batch depends on the images,
+    the seed and the epoch, and never on the loader, the worker or the machine.
+    """
+
+    Config: type[TaskConfig] = TaskConfig
+    normalisation: Literal["dataset", "image"] = "dataset"  # "image": the task standardises every image
+
+    def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo):
+        super().__init__()
+        self.config = config
+
+    def make(self, batch: Batch, draw: sampling.Draw, format: Format) -> tuple:
+        """-> (inputs, targets); `inputs` is what `forward` gets, one or several views of each image."""
+        raise NotImplementedError
+
+    def forward(self, encoder: nn.Module, inputs):
+        """-> predictions. The head's parameters live on the task."""
+        raise NotImplementedError
+
+    def loss(self, predictions, targets) -> Tensor:
+        """-> [b] float32, one loss an image."""
+        raise NotImplementedError
+
+    def metrics(self, predictions, targets) -> dict[str, Tensor]:
+        """-> name: [b] float32, one value an image; nothing here may wait for the device."""
+        return {}
+
+    def after_step(self, predictions, targets) -> None:
+        """Called after the optimiser's step, for tasks that keep a memory."""
+
+    def picture(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
+        """What the task sees and says, for people: ([h, w, 3] uint8 on the CPU, caption) for each image."""
+        raise NotImplementedError
+
+
+def tasks() -> dict[str, type[Task]]:
+    """Every task by its file's name."""
+    found = {name: subclass_in(module, Task) for name, module in modules(ssl_core.tasks).items()}
+    return {name: task for name, task in found.items() if task is not None}
+
+
+def name_of(config: TaskConfig) -> str:
+    """The name of the task that `config` belongs to."""
+    return next(name for name, task in tasks().items() if task.Config is type(config))
+
+
+class Pretext(nn.Module):
+    """The one module that is trained (and wrapped by DDP): an encoder and a task's head."""
+
+    def __init__(self, encoder: nn.Module, task: Task):
+        super().__init__()
+        self.encoder, self.task = encoder, task
+
+    def forward(self, inputs):
+        return self.task(self.encoder, inputs)
+
+
+def window(crop: float, size: int) -> int:
+    """The side in pixels of a random window that spans the fraction `crop` of an image's side.
+
+    Raises BadInput unless 0 < crop <= 1.
+    """
+    if not 0 < crop <= 1:
+        raise BadInput(f"crop is {crop}: expected a fraction of the image's side, above 0 and at most 1")
+    return max(1, round(crop * size))
+
+
+def corners(words: Tensor, images: Tensor, size: int) -> Tensor:
+    """[b, 2] words -> [b, 2] int64 (y, x): where a window of side `size` starts, uniform over the image."""
+    free = torch.tensor(images.shape[1:3]) - size + 1
+    return torch.stack([sampling.below(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """[b, c, h, w] of any normalisation -> [b, h, w, 3] uint8 on the CPU, each stretched to 0..255."""
+    images = images.detach().float().cpu()
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    scaled = (images - low) / (high - low).clamp(min=1e-6) * 255
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).contiguous()

@@ -1,0 +1,1 @@
+"""The pretext tasks, one file each, found by lying here."""

@@ -1,0 +1,81 @@
+"""Context encoder: fill in what was erased (Pathak et al. 2016, arXiv:1604.07379), by its masked L2 loss."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from kernels.erase import erase
+from kernels.sampling import below
+from ssl_core.errors import BadInput
+from ssl_core.optim import Optim
+from ssl_core.task import Task, TaskConfig, corners, pixels, window
+
+CELLS = 6  # a random region is where smooth noise of CELLS x CELLS knots is low
+LEVEL = 82  # of 256: erases about a quarter of an image, see tests/ssl_core/test_tasks.py
+
+
+class Context(Task):
+    """Erased pixels become the mean. Regions of arbitrary shape teach better features than a fixed hole, whose
+    border the network learns (Pathak et al., section 3.3)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskConfig):
+        """Fill in what was erased."""
+
+        mask: Literal["region", "blocks", "centre"] = "region"
+        """region: a random region of arbitrary shape; blocks: random rectangles; centre: the central quarter"""
+        blocks: int = 2
+        """rectangles that `blocks` erases"""
+        crop: float = 1.0
+        """side of the random window that is shown, as a fraction of the image's"""
+        hidden: int = 128
+        """width of the decoder"""
+        optim: Optim = Optim(optimizer="adamw", lr=5e-3, weight_decay=0.05)
+
+    def __init__(self, config, encoder, data):
+        super().__init__(config, encoder, data)
+        self.size = window(config.crop, data.size)
+        if self.size < 8:
+            raise BadInput(f"context: the window is {self.size} px, expected at least 8")
+        stride = encoder.strides[-1]
+        self.decoder = nn.Sequential(
+            nn.Conv2d(encoder.widths[-1], config.hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(config.hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.hidden, 3 * stride**2, 1),
+            nn.PixelShuffle(stride),
+        )
+
+    def make(self, batch, draw, format):
+        b, device = len(batch.ids), batch.images.device
+        blocks = {"region": 0, "blocks": self.config.blocks, "centre": 1}[self.config.mask]
+        knots = CELLS if self.config.mask == "region" else 0
+        words = draw.words("context", 3 + 4 * blocks + knots**2)
+        offsets, flips = corners(words[:, 1:3], batch.images, self.size), below(words[:, 0], 2)
+        side = self.size
+        if self.config.mask == "centre":
+            boxes = torch.tensor([side // 4, side // 4, side // 2, side // 2], device=device).expand(b, 1, 4)
+        else:  # sides between a quarter and just under half of the window
+            box = words[:, 3 : 3 + 4 * blocks].view(b, blocks, 4)
+            extent = side // 4 + below(box[..., :2], max(1, side // 2 - side // 4 - 1))
+            boxes = torch.cat([below(box[..., 2:], side - extent + 1), extent], dim=2)
+        field = below(words[:, 3 + 4 * blocks :], 256).view(b, knots, knots)
+        levels = torch.full((b,), LEVEL, device=device)
+        masked, whole, erased = erase(batch.images, flips, offsets, boxes, field, levels, size=side, **format.options())
+        return masked, (whole, erased)
+
+    def forward(self, encoder, inputs):
+        return self.decoder(encoder(inputs)[-1])[:, :, : inputs.shape[2], : inputs.shape[3]]
+
+    def loss(self, predictions, targets):
+        whole, erased = targets
+        errors = (predictions.float() - whole.float()).square() * erased
+        return errors.sum((1, 2, 3)) / (erased.sum((1, 2, 3)) * whole.shape[1]).clamp(min=1)
+
+    def picture(self, inputs, predictions, targets):
+        whole, erased = targets
+        filled = torch.where(erased.bool(), predictions.to(whole.dtype), whole)
+        rows = torch.cat([inputs, filled, whole], dim=3)
+        return [(image, "erased | filled in | original") for image in pixels(rows)]

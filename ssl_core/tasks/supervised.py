@@ -1,0 +1,52 @@
+"""Supervised classification: no pretext task but the ceiling that they are held against."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kernels.rotate import rotate
+from kernels.sampling import below
+from ssl_core.errors import BadInput
+from ssl_core.optim import Optim
+from ssl_core.task import Task, TaskConfig, corners, pixels, window
+
+
+class Supervised(Task):
+    """Crop, flip, cross-entropy on the labels: the same encoder and loop as any pretext task."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskConfig):
+        """Train with labels: the ceiling that pretext tasks are held against."""
+
+        crop: float = 0.75
+        """side of the random window that is shown, as a fraction of the image's"""
+        batch: int = 128
+        optim: Optim = Optim(optimizer="sgd", lr=0.1, weight_decay=5e-4)
+
+    def __init__(self, config, encoder, data):
+        super().__init__(config, encoder, data)
+        if not data.classes:
+            raise BadInput("supervised training needs labels: a folder with one sub-folder for each class")
+        self.size = window(config.crop, data.size)
+        self.head = nn.Linear(encoder.widths[-1], data.classes)
+
+    def make(self, batch, draw, format):
+        words = draw.words("supervised", 3)
+        offsets, flips = corners(words[:, 1:3], batch.images, self.size), below(words[:, 0], 2)
+        inputs = rotate(batch.images, torch.zeros_like(flips), flips, offsets, size=self.size, **format.options())
+        return inputs, batch.labels
+
+    def forward(self, encoder, inputs):
+        return self.head(encoder(inputs)[-1].mean((2, 3)))
+
+    def loss(self, predictions, targets):
+        return F.cross_entropy(predictions.float(), targets, ignore_index=-1, reduction="none")
+
+    def metrics(self, predictions, targets):
+        return {"accuracy": (predictions.argmax(1) == targets).float()}
+
+    def picture(self, inputs, predictions, targets):
+        says = predictions.argmax(1).tolist()
+        return [(image, f"class {t}, says {s}") for image, t, s in zip(pixels(inputs), targets.tolist(), says)]

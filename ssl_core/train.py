@@ -1,0 +1,145 @@
+"""The training loop: a generator that yields after every step, and logs, saves and prints nothing."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+
+import ssl_core.optim as optim
+from kernels.sampling import Draw
+from ssl_core.errors import BadInput, Diverged
+from ssl_core.task import Batch, Format, Pretext
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how a Pretext module is trained."""
+
+    steps: int
+    seed: int
+    optim: optim.Optim
+    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulate: int = 1  # parts that a worker's slice is cut into, for memory
+    compile: bool = False
+
+
+class Step(NamedTuple):
+    """What has just happened. `metrics` are global over all workers, 0-d, still on the device."""
+
+    number: int  # completed steps
+    metrics: dict[str, Tensor]
+    state: Callable[[], dict]  # everything that a run continues from, for torch.save
+
+
+def workers() -> tuple[int, int]:
+    """(rank, world size) of this process: (0, 1) outside torch.distributed."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def train(
+    model: Pretext, batches: Iterable[Batch], format: Format, plan: Plan, start: dict | None = None
+) -> Iterator[Step]:
+    """Trains `model` in place on this worker's slices `batches`, one a step, from the state `start` if given.
+
+    Weighted losses are summed and divided by the *global* weight, so slices may be uneven: W workers give the
+    gradient of one. Raises Diverged from `Step.state` when weights are not finite.
+    """
+    rank, world = workers()
+    device = next(model.parameters()).device
+    optimizer, set_lr = optim.build(plan.optim, model, plan.steps)
+    first = 0
+    if start:
+        first = start["step"]
+        model.load_state_dict(start["model"])
+        optimizer.load_state_dict(start["optimizer"])
+    model.train()
+    wrapped: nn.Module = DistributedDataParallel(model) if world > 1 else model
+    stepper = torch.compile(wrapped) if plan.compile else wrapped
+    for number, batch in enumerate(batches, start=first):
+        set_lr(number)
+        torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
+        optimizer.zero_grad(set_to_none=True)
+        parts = _parts(batch, plan.accumulate)
+        weight = _summed(batch.weights.sum()).clamp(min=1e-8)
+        totals: dict[str, Tensor] = {}
+        for i, part in enumerate(parts):
+            inputs, targets = model.task.make(part, Draw(part.ids, part.epochs, plan.seed), format)
+            last = i == len(parts) - 1
+            with nullcontext() if last or world == 1 else wrapped.no_sync():
+                with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+                    predictions = stepper(inputs)
+                losses = model.task.loss(predictions, targets)
+                # DDP averages gradients over workers; times world, divided by the global weight, is the mean
+                ((losses * part.weights).sum() * (world / weight)).backward()
+            values = {"loss": losses, **model.task.metrics(predictions, targets)}
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0) + (value.detach().float() * part.weights).sum()
+        if plan.optim.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip)
+        optimizer.step()
+        model.task.after_step(predictions, targets)
+        means = _summed(torch.stack(list(totals.values()))) / weight
+        metrics = dict(zip(totals, means.unbind()))
+        metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
+        yield Step(number + 1, metrics, lambda done=number + 1: _state(model, optimizer, done))
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict:
+    state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    bad = [name for name, value in state["model"].items() if not torch.isfinite(value).all()]
+    if bad:
+        raise Diverged(f"weights are not finite after step {step}: {bad[0]}")
+    return state
+
+
+def _summed(value: Tensor) -> Tensor:
+    value = value.detach().clone()
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    count = max(1, min(count, len(batch.ids)))
+    return [Batch(*fields) for fields in zip(*(t.tensor_split(count) for t in batch))]
+
+
+def encoder_macs(model: Pretext, size: int) -> int:
+    """Multiply-accumulates of the encoder, forward and backward, for one image with all the views the task makes.
+
+    This is the budget that tasks are made equal in. The backward pass of a convolution costs two forwards.
+    """
+    images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    ids = torch.arange(2)
+    batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(2), torch.zeros_like(ids))
+    device = next(model.parameters()).device
+    batch = Batch(*(t.to(device) for t in batch))
+    inputs, _ = model.task.make(batch, Draw(batch.ids, batch.epochs, 0), Format((0.0,) * 3, (1.0,) * 3))
+    counter = FlopCounterMode(display=False)
+    flops = 0
+
+    def encoder(x: Tensor) -> list[Tensor]:
+        nonlocal flops
+        with counter:
+            maps = model.encoder(x)
+        flops += counter.get_total_flops()
+        return maps
+
+    was = model.training
+    model.eval()
+    with torch.no_grad():
+        model.task(encoder, inputs)
+    model.train(was)
+    return 3 * flops // 2 // len(ids)
+
+
+def check_slices(batch: int, world: int) -> None:
+    """Raises BadInput if some worker would get no image."""
+    if batch < world:
+        raise BadInput(f"a global batch of {batch} images cannot be shared by {world} workers")
