@@ -54,32 +54,54 @@ def run_here(jobs: list[Job]) -> Iterator[Outcome]:
 def run_on_ray(jobs: list[Job]) -> Iterator[Outcome]:
     """As Ray tasks, as many at once as the cluster has room for; outcomes come as the jobs end.
 
-    Needs an open session. Results travel between jobs through Ray's object store.
+    Needs an open session. Of the jobs that can start, the first in the list does: Ray on its own promises no
+    order, and a long job that starts last holds up everything. Results travel through Ray's object store.
     """
     import ray
 
-    endings, results = {}, {}
-    for job in jobs:
-        task = ray.remote(_call).options(
-            name=job.name, num_cpus=job.cpus, num_gpus=job.gpus, num_returns=2, max_retries=RETRIES,
-            scheduling_strategy="SPREAD",
-        )  # fmt: skip
-        needed = [results[need] for need in job.needs]
-        ending, results[job.name] = task.remote(job.call, job.args, job.fetch, *needed)
-        endings[ending] = job
-    del results  # so that Ray can free a result when its last user has run
-    failed: dict[str, str] = {}
-    while endings:
-        (ready,), _ = ray.wait(list(endings), num_returns=1)
-        job = endings.pop(ready)
-        because = next((failed.get(need) or need for need in job.needs if need in failed), None)
+    waiting = list(jobs)
+    results: dict[str, Any] = {}  # of jobs that ended and are still needed
+    running: dict[Any, tuple[Job, Any]] = {}
+    failed: dict[str, tuple[str, str]] = {}  # job: (the job that it failed because of, traceback)
+    while waiting or running:
+        for job in list(waiting):
+            broken = next((failed[need] for need in job.needs if need in failed), None)
+            if broken:
+                waiting.remove(job)
+                failed[job.name] = broken
+                yield Outcome(job.name, None, broken[1], broken[0])
+            elif all(need in results for need in job.needs) and _fits(job, [one for one, _ in running.values()]):
+                waiting.remove(job)
+                task = ray.remote(_call).options(
+                    name=job.name, num_cpus=job.cpus, num_gpus=job.gpus, num_returns=2, max_retries=RETRIES,
+                    scheduling_strategy="SPREAD",
+                )  # fmt: skip
+                ending, result = task.remote(job.call, job.args, job.fetch, *(results[need] for need in job.needs))
+                running[ending] = job, result
+        if not running:
+            continue
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        job, result = running.pop(ready)
         try:
             value = ray.get(ready)
         except Exception as error:
-            failed[job.name] = because or job.name
-            yield Outcome(job.name, None, str(error), because)
+            failed[job.name] = (job.name, str(error))
+            yield Outcome(job.name, None, str(error))
         else:
+            results[job.name] = result
             yield Outcome(job.name, value)
+        needed = {need for one in [*waiting, *(one for one, _ in running.values())] for need in one.needs}
+        results = {name: ref for name, ref in results.items() if name in needed}
+
+
+def _fits(job: Job, running: list[Job]) -> bool:
+    """Whether the cluster has room for one more; a job that never fits is handed to Ray when nothing else runs."""
+    import ray
+
+    total = ray.cluster_resources()
+    cpus = sum(one.cpus for one in running) + job.cpus
+    gpus = sum(one.gpus for one in running) + job.gpus
+    return not running or (cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0))
 
 
 def _call(call: Callable, args: tuple, fetch: bool, *needed) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 # Set before Ray starts, because its processes inherit them. setdefault: what a user has set wins.
@@ -21,7 +21,7 @@ class ClusterError(RuntimeError):
 
 
 @contextmanager
-def session(cpus: int | None = None) -> Iterator[dict[str, float]]:
+def session(cpus: int | None = None) -> Iterator[Mapping[str, float]]:
     """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
 
     Joins the cluster that RAY_ADDRESS names, else starts one on this machine with `cpus` slots (default: its

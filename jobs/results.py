@@ -33,14 +33,12 @@ class Row:
     @property
     def name(self) -> str:
         """For people: the task, or the floor with what sets it apart."""
-        if self.judged.task == RANDOM and self.judged.normalisation == "image":
-            return "random-init, per-image"
-        return self.judged.task
+        return self.judged.label if self.kind == "floor" else self.judged.task
 
     def top1(self, protocol: str) -> tuple[float, float, float] | None:
         """(accuracy, low, high), or None if this protocol has not been run."""
         cell = self.cells.get(protocol)
-        return cell and (cell["numbers"]["top1"], *wilson(unpacked(cell)))
+        return (cell["numbers"]["top1"], *wilson(unpacked(cell))) if cell else None
 
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""

@@ -71,11 +71,8 @@ def do(plan: Plan) -> None:
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
-    failed = []
-    with (
-        _room(plan.where),
-        Watch(console, {j.name: trainings[j.name] for j in jobs if j.name in trainings}, len(jobs)) as watch,
-    ):
+    failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
+    with _room(plan.where), Watch(console, watched, len(jobs)) as watch:
         for outcome in run_on_ray(jobs) if plan.where.workers else run_here(jobs):
             watch.ended(outcome.name, _line(outcome, plan.study))
             if outcome.error:

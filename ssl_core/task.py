@@ -94,7 +94,7 @@ class Task(nn.Module):
         return {}
 
     def after_step(self, predictions, targets) -> None:
-        """Called after the optimiser's step, for tasks that keep a memory."""
+        """Called after the optimiser's step, once for each part of an accumulated batch; for tasks with a memory."""
 
     def picture(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
         """What the task sees and says, for people: ([h, w, 3] uint8 on the CPU, caption) for each image."""

@@ -50,7 +50,7 @@ def train(
     Weighted losses are summed and divided by the *global* weight, so slices may be uneven: W workers give the
     gradient of one. Raises Diverged from `Step.state` when weights are not finite.
     """
-    rank, world = workers()
+    world = workers()[1]
     device = next(model.parameters()).device
     optimizer, set_lr = optim.build(plan.optim, model, plan.steps)
     first = 0
@@ -68,6 +68,7 @@ def train(
         parts = _parts(batch, plan.accumulate)
         weight = _summed(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
+        outcomes = []
         for i, part in enumerate(parts):
             inputs, targets = model.task.make(part, Draw(part.ids, part.epochs, plan.seed), format)
             last = i == len(parts) - 1
@@ -77,13 +78,15 @@ def train(
                 losses = model.task.loss(predictions, targets)
                 # DDP averages gradients over workers; times world, divided by the global weight, is the mean
                 ((losses * part.weights).sum() * (world / weight)).backward()
+            outcomes.append((predictions, targets))
             values = {"loss": losses, **model.task.metrics(predictions, targets)}
             for name, value in values.items():
                 totals[name] = totals.get(name, 0) + (value.detach().float() * part.weights).sum()
         if plan.optim.clip:
             nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip)
         optimizer.step()
-        model.task.after_step(predictions, targets)
+        for outcome in outcomes:
+            model.task.after_step(*outcome)
         means = _summed(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
