@@ -37,6 +37,12 @@ class Evaluation:
     probe_seed: int = 0
     """decides which labelled images a probe uses, and its order"""
 
+    @classmethod
+    def told(cls, study: Study) -> "Evaluation | None":
+        """How the study was last evaluated, or None."""
+        told = read_json(study.file).get("evaluation")
+        return cls(**{**told, "protocols": tuple(told["protocols"])}) if told else None
+
     def splits(self) -> features.Splits:
         return features.Splits(labels=self.labels, held_out=self.held_out)
 

@@ -48,7 +48,8 @@ def show(study: Study, tracking: Mode) -> None:
 
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
     """The comparison for the terminal, in percent; 95 % intervals behind ±."""
-    view = Table(title="top-1 on test images, frozen encoder, %; 95 % intervals", box=box.SIMPLE_HEAD)
+    view = Table(title="top-1 on test images, frozen encoder, %; 95 % intervals", box=box.SIMPLE_HEAD,
+                 padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
     view.add_column("task", no_wrap=True)
     for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", no_wrap=True)
@@ -61,7 +62,7 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
         gain = row.gains.get(protocols[0])
         cost = ("", "", "")
         if d := row.described:
-            cost = (f"{d['images']:,}", f"{d['macs'] / 1e12:.2f}", f"{d['seconds']:.0f}")
+            cost = (f"{d['images'] / 1000:,.0f}k", f"{d['macs'] / 1e12:.2f}", f"{d['seconds']:.0f}")
         view.add_row(row.name, first, difference(gain) if gain else "", *others, *cost)
     return view
 

@@ -1,6 +1,6 @@
 """`tilespin evaluate STUDY`: judges every encoder of a study by transfer, and computes only what is missing."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -17,7 +17,8 @@ from ssl_core.files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Judge every encoder of a study by transfer, between its floors; compute only what is missing."""
+    """Judge every encoder of a study by transfer, between its floors; compute only what is missing. Options that
+    are not given are as they were when the study was last evaluated."""
 
     study: Annotated[str, tyro.conf.Positional]
     """the study's folder, such as runs/demo"""
@@ -27,7 +28,10 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "evaluate", arguments)
-    study, where = Study.existing(options.study), options.where.checked()
+    study = Study.existing(options.study)
+    if told := Evaluation.told(study):
+        options = parse(Options, "evaluate", arguments, replace(options, evaluation=told))
+    where = options.where.checked()
     options.evaluation.check()
     judged = with_floors([of_run(read_json(run / "encoder.json")) for run in study.runs()])
     if not judged:

@@ -53,10 +53,9 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
 
     Raises BadInput if it was never evaluated.
     """
-    told = read_json(study.file).get("evaluation")
-    if told is None:
+    evaluation = Evaluation.told(study)
+    if evaluation is None:
         raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
-    evaluation = Evaluation(**{**told, "protocols": tuple(told["protocols"])})
     described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
     found: dict[Judged, dict[str, dict]] = {}
     for one in with_floors([of_run(d) for d in described.values()]):
