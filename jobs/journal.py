@@ -14,10 +14,10 @@ import ssl_core.encoders as encoders
 from jobs.pictures import sample_sheet
 from jobs.tracking import Tracker
 from kernels.sampling import Draw
-from ssl_core.data.loader import training_batches
+from ssl_core.data.order import Order
 from ssl_core.data.source import Source
 from ssl_core.files import write_bytes, write_json, write_text
-from ssl_core.task import Format, Pretext, name_of
+from ssl_core.task import Batch, Format, Pretext, name_of
 
 if TYPE_CHECKING:
     from jobs.training import Training
@@ -63,10 +63,10 @@ class Journal:
             file.write(json.dumps(self.row) + "\n")
         self.tracker.log({f"train/{key}": value for key, value in self.row.items()})
 
-    def complete(self, model: Pretext, format: Format, macs: int, skipped: list[str]) -> dict:
+    def complete(self, model: Pretext, format: Format, loader, macs: int, skipped: list[str]) -> dict:
         """Writes samples.png and the encoder; encoder.json comes last and means that the run is complete."""
         seconds = self.seconds()
-        self._samples(model, format)
+        self._samples(model, format, loader)
         weights = {k: v.detach().cpu().contiguous() for k, v in model.encoder.state_dict().items()}
         write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(weights))
         recipe = self.recipe
@@ -92,12 +92,10 @@ class Journal:
         self.tracker.finish(failed=not self.completed)
 
     @torch.no_grad()
-    def _samples(self, model: Pretext, format: Format) -> None:
-        device = next(model.parameters()).device
-        _, batches = training_batches(
-            self.source, batch=8, steps=range(1), seed=self.recipe.seed, rank=0, world=1, device=device, processes=0
-        )
-        batch = next(iter(batches))
+    def _samples(self, model: Pretext, format: Format, loader) -> None:
+        order = Order(len(self.source.train), self.recipe.seed)
+        batch = next(loader.training(order, 16, range(1), 0, 1))
+        batch = Batch(*(part[batch.weights > 0][:8] for part in batch))
         inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
         model.eval()
         pictures = model.task.picture(inputs, model(inputs), targets)

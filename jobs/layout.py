@@ -90,7 +90,8 @@ class Study:
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".driver", "a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # not flock: decoding processes would inherit that, and hold it when this process is killed
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 raise BadInput(

@@ -1,12 +1,14 @@
 """Weights & Biases: one run for each pretraining and evaluation. It may fail; the work goes on."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Literal
 
 Mode = Literal["auto", "online", "offline", "off"]
 
+HEADER_BYTES = 7  # of a .wandb file without records
 # The client flushes its file every 15 s; a killed run would lose as much. Its chatter would go over the screen.
 SETTINGS = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1", "WANDB_ERROR_REPORTING": "false"}
 
@@ -115,6 +117,13 @@ class _Guard:
 
 
 def sync_command(folder: Path) -> str | None:
-    """The command that uploads every offline run below `folder`, or None if there is none."""
+    """The command that uploads every offline run below `folder`, or None if there is none. Nothing may be running:
+    a segment whose writer was killed before its first record holds nothing, and the client would stop at it and
+    skip the run's later segments, so such segments are removed."""
     segments = sorted(folder.glob("wandb/offline-run-*"))
+    for segment in list(segments):
+        records = list(segment.glob("*.wandb"))
+        if all(file.stat().st_size <= HEADER_BYTES for file in records):
+            shutil.rmtree(segment)
+            segments.remove(segment)
     return f"wandb sync {folder}/wandb/offline-run-*" if segments else None

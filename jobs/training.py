@@ -101,7 +101,7 @@ def run(training: Training, device: str) -> dict:
         skipped = _union(loader.skipped)
         if journal is None:
             return {}
-        return journal.complete(model, format, macs, sorted(skipped))
+        return journal.complete(model, format, loader, macs, sorted(skipped))
     finally:
         if journal:
             journal.close()

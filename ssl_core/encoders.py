@@ -5,9 +5,7 @@ An encoder maps [b, 3, h, w] to the list of its stages' maps [b, width, h / stri
 
 import hashlib
 
-import timm
 import torch
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -65,6 +63,8 @@ def build(name: str, size: int, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         if name in OWN:
             return OWN[name]()
+        import timm  # takes two seconds, which most commands need not wait for
+
         try:
             encoder = timm.create_model(name, pretrained=False, features_only=True)
         except Exception as error:
@@ -90,6 +90,9 @@ def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
 
 
 def _is_resnet(name: str) -> bool:
+    import timm
+    from timm.models.resnet import ResNet
+
     with torch.device("meta"):
         return isinstance(timm.create_model(name, pretrained=False), ResNet)
 

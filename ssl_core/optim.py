@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.optim import Optimizer
 
@@ -30,6 +28,9 @@ class Optim:
 
 def build(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
     """-> the optimiser, and a function that sets its learning rate for a step, counted from 0."""
+    from timm.optim import create_optimizer_v2  # takes two seconds, which most commands need not wait for
+    from timm.scheduler import CosineLRScheduler
+
     extra = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
     optimizer = create_optimizer_v2(
         module, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, filter_bias_and_bn=True, **extra

@@ -68,7 +68,8 @@ class TorchLoader:
     def _skip(self, path: str, reason: str) -> None:
         if path not in self.skipped:
             self.skipped.add(path)
-            print(f"warning: skipped {path}: {reason}", file=sys.stderr, flush=True)
+            said = reason if path in reason else f"{path}: {reason}"
+            print(f"warning: skipped, {said}", file=sys.stderr, flush=True)
 
 
 class _Requests(torch.utils.data.Sampler):

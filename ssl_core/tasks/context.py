@@ -13,7 +13,7 @@ from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, corners, pixels, window
 
 CELLS = 6  # a random region is where smooth noise of CELLS x CELLS knots is low
-LEVEL = 82  # of 256: erases about a quarter of an image, see tests/ssl_core/test_tasks.py
+LEVEL = 90  # of 256: erases about a quarter of an image, see tests/ssl_core/test_tasks.py
 
 
 class Context(Task):

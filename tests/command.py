@@ -1,0 +1,12 @@
+"""How tests run the command line: in a process of its own, as a user would."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1", "WANDB_MODE": "offline"}
+
+
+def environment() -> dict[str, str]:
+    """One thread, offline, and no cluster but our own."""
+    return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | QUIET

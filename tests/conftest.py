@@ -1,0 +1,64 @@
+"""What tests share: the command line as a user runs it, and small folders of real image files."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import ROOT, environment
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def tilespin() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command `tilespin` with arguments in a process of its own."""
+
+    def run(*arguments, code: int = 0, timeout: int = 300, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def pattern(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """[size, size, 3] uint8: one of four textures in a random colour and phase, darker towards the bottom."""
+    y, x = np.mgrid[:size, :size] / size
+    phase, waves = rng.uniform(0, 6, 2), rng.uniform(2.5, 4)
+    texture = [
+        np.sin(6.28 * waves * x + phase[0]),
+        np.sin(6.28 * waves * y + phase[0]),
+        np.sin(6.28 * waves * x + phase[0]) * np.sin(6.28 * waves * y + phase[1]),
+        np.sin(6.28 * waves * np.hypot(x - 0.5, y - 0.5) + phase[0]),
+    ][kind]
+    shade = (0.55 + 0.4 * texture)[..., None] * rng.uniform(0.4, 1, 3) * (1.1 - 0.7 * y)[..., None]
+    return (255 * np.clip(shade + rng.normal(0, 0.03, (size, size, 3)), 0, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """A labelled folder: four classes of 60 PNG images of 32 px."""
+    root, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    for kind, name in enumerate(("rings", "rows", "grid", "columns")):
+        (root / name).mkdir()
+        for i in range(60):
+            Image.fromarray(pattern(kind, 32, rng)).save(root / name / f"{i:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """A flat, unlabelled folder: 20 JPEGs of mixed sizes and shapes, and three files that are none."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(1)
+    for i in range(20):
+        image = Image.fromarray(pattern(i % 4, int(rng.integers(120, 300)), rng))
+        image = image.crop((0, 0, image.width, image.height * 2 // 3) if i % 2 else (0, 0, 100, image.height))
+        image.convert("L" if i == 3 else "CMYK" if i == 4 else "RGB").save(root / f"photo {i:02d} ü.jpg", quality=90)
+    whole = (root / "photo 00 ü.jpg").read_bytes()
+    (root / "truncated.jpg").write_bytes(whole[: len(whole) // 3])
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "text.png").write_text("not an image")
+    return root

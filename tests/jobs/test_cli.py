@@ -1,0 +1,72 @@
+"""The command line: quick help, clear refusals, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+from command import ROOT, environment
+
+from jobs.cli import VERBS
+
+
+def test_help_imports_nothing_heavy():
+    """`tilespin --help` must answer at once: it may not load torch, Ray, W&B or tyro."""
+    command = [sys.executable, "-X", "importtime", "-m", "jobs.cli", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "ray", "wandb", "tyro", "rich", "numpy", "timm"}
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_its_options(tilespin, verb):
+    said = tilespin(verb, "--help").stdout
+    assert f"usage: tilespin {verb}" in said
+    assert verb in ("doctor",) or "--tracking" in said
+
+
+def test_task_help_lists_defaults_and_meanings(tilespin):
+    said = tilespin("pretrain", "jigsaw", "--help").stdout
+    for part in ("--lr FLOAT", "(default: 0.2)", "--permutations INT", "size of the permutation set", "--workers"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["studdy"], "did you mean study?"),
+        (["pretrain", "rotnet", "--stesp", "3"], "--steps"),
+        (["pretrain", "rotnet", "--data", "/no/such/folder"], "/no/such/folder: no such folder"),
+        (["pretrain", "rotnet", "--steps", "3", "--epochs", "1"], "choose one"),
+        (["pretrain", "rotnet", "--steps", "0"], "--steps is 0, expected at least 1"),
+        (["pretrain", "rotnet", "--batch", "0"], "--batch is 0"),
+        (["pretrain", "rotnet", "--crop", "1.5"], "crop is 1.5"),
+        (["pretrain", "rotnet", "--workers", "-1"], "--workers is -1"),
+        (["pretrain", "rotnet", "--batch", "1", "--workers", "2"], "cannot be shared by 2 workers"),
+        (["pretrain", "rotnet", "--encoder", "resnet999"], "encoder 'resnet999' cannot be built"),
+        (["pretrain", "rotnet", "--encoder", "efficientnet_b0"], "at least 64 px"),
+        (["pretrain", "rotnet", "--storage", "s3://bucket/x"], "expected a path"),
+        (["pretrain", "rotnet", "--name", "a/b"], "expected a plain folder name"),
+        (["pretrain", "jigsaw", "--grid", "30"], "use larger images"),
+        (["evaluate", "/no/such/study"], "no study here"),
+        (["compare", "/no/such/study"], "no study here"),
+        (["study", "demo", "--budget", "0.001"], "less than one step"),
+        (["study", "demo", "--protocols", "linaer"], "there is knn, linear"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tilespin, shapes, tmp_path, arguments, words):
+    """Exit code 2, no traceback, and what would be right; nothing is trained."""
+    if "--data" not in arguments and arguments[0] in ("pretrain", "study"):
+        arguments = [*arguments, "--data", shapes, "--size", "32"]
+    if "--storage" not in arguments and arguments[0] in ("pretrain", "study"):
+        arguments = [*arguments, "--storage", tmp_path]
+    done = tilespin(*arguments, code=2)
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*/pretrain/*/metrics.jsonl"))
+
+
+def test_doctor_checks_what_is_there(tilespin):
+    said = tilespin("doctor", "--no-ray").stdout
+    assert "equal their references" in said.replace("\n", " ") or "equal" in said
+    assert "failed" not in said

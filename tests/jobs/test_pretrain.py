@@ -1,0 +1,85 @@
+"""`tilespin pretrain` as a user meets it: broken files, kills, divergence, a second driver."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from command import ROOT, environment
+
+
+def encoder(storage: Path) -> dict:
+    (path,) = storage.glob("*/pretrain/*/encoder.json")
+    return json.loads(path.read_text())
+
+
+def rows(storage: Path) -> list[dict]:
+    (path,) = storage.glob("*/pretrain/*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
+    """Mixed sizes, unlabelled, smaller than a batch: it trains, and says how many files it skipped and which."""
+    arguments = ["--data", photos, "--size", 48, "--steps", 4, "--batch", 50, "--storage", tmp_path]
+    done = tilespin("pretrain", "rotnet", *arguments, "--tracking", "off")
+    assert "3 files could not be decoded and were skipped" in done.stdout
+    for name in ("truncated.jpg", "empty.jpg", "text.png"):
+        assert done.stderr.count(name) == 1
+    described = encoder(tmp_path)
+    assert {Path(p).name for p in described["skipped"]} == {"truncated.jpg", "empty.jpg", "text.png"}
+    assert described["images"] == 200
+    assert rows(tmp_path)[-1]["step"] == 4
+
+
+def test_killed_run_continues_to_the_same_weights(tilespin, shapes, tmp_path):
+    """SIGKILL in the middle of an epoch, the same command again: weights bit for bit as if nothing had happened."""
+    arguments = ["pretrain", "jigsaw", "--data", shapes, "--size", 32, "--batch", 20, "--steps", 120,
+                 "--checkpoint-every", 7, "--tracking", "off", "--storage"]  # fmt: skip
+    tilespin(*arguments, tmp_path / "whole")
+    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments), str(tmp_path / "killed")]
+    for new in (2, 1):  # checkpoints to wait for before each of two kills
+        seen = set(tmp_path.glob("killed/*/pretrain/*/checkpoints/*.json"))
+        child = subprocess.Popen(command, cwd=ROOT, env=environment())
+        while child.poll() is None:
+            if len(set(tmp_path.glob("killed/*/pretrain/*/checkpoints/*.json")) - seen) >= new:
+                child.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.02)
+        assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    tilespin(*arguments, tmp_path / "killed")
+    assert encoder(tmp_path / "killed")["digest"] == encoder(tmp_path / "whole")["digest"]
+    steps = [row["step"] for row in rows(tmp_path / "killed")]
+    assert steps == sorted(set(steps)) and steps[-1] == 120
+
+
+def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
+    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 3, "--tracking", "off", "--storage"]
+    tilespin(*arguments, tmp_path)
+    (path,) = tmp_path.glob("*/pretrain/*/encoder.safetensors")
+    before = path.stat().st_mtime_ns
+    tilespin(*arguments, tmp_path)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):
+    """A loss that is not finite ends the run with exit code 1 and what to try; no encoder is left."""
+    arguments = ["--data", shapes, "--size", 32, "--steps", 60, "--lr", 1e9, "--warmup", 0, "--encoder",
+                 "convnet-plain", "--tracking", "off", "--storage", tmp_path]  # fmt: skip
+    done = tilespin("pretrain", "context", *arguments, code=1)
+    assert "lower --lr" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*/pretrain/*/encoder.json"))
+
+
+def test_second_driver_is_refused(tilespin, shapes, tmp_path):
+    """One study, one driver: the second says which process is at work. The lock goes with its owner."""
+    from jobs.layout import Study
+
+    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 2, "--tracking", "off",
+                 "--storage", tmp_path, "--name", "mine"]  # fmt: skip
+    with Study.at(str(tmp_path), "mine").held():
+        assert f"by process {os.getpid()}" in tilespin(*arguments, code=2).stderr
+    tilespin(*arguments)

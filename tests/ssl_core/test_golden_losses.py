@@ -1,0 +1,42 @@
+"""The first losses of every built-in task, as they were when they were last looked at.
+
+Run this file as a script to write them anew, after a change that is meant to move them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from structured import FORMAT, arrays, pretext
+
+from ssl_core.data.memory import MemoryLoader
+from ssl_core.data.order import Order
+from ssl_core.task import tasks
+from ssl_core.train import Plan, train
+
+FOLDER = Path(__file__).with_name("losses")
+BUILT_IN = ("context", "jigsaw", "rotnet", "supervised")
+STEPS, BATCH = 10, 16
+
+
+def losses(task: str) -> list[float]:
+    """Of ten steps of `task` with its own recipe, on images that are always the same."""
+    model, split = pretext(task), arrays(64)
+    batches = MemoryLoader(split, "cpu").training(Order(len(split), 0), BATCH, range(STEPS), 0, 1)
+    plan = Plan(steps=STEPS, seed=0, optim=model.task.config.optim)
+    return [float(step.metrics["loss"]) for step in train(model, batches, FORMAT, plan)]
+
+
+@pytest.mark.parametrize("task", BUILT_IN)
+def test_losses_repeat_and_are_as_stored(task):
+    found = losses(task)
+    assert losses(task) == found
+    np.testing.assert_allclose(found, np.loadtxt(FOLDER / f"{task}.txt"), rtol=1e-3)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name in BUILT_IN:
+        assert name in tasks()
+        np.savetxt(FOLDER / f"{name}.txt", losses(name), fmt="%.7f")
+        print(f"wrote {FOLDER / name}.txt")

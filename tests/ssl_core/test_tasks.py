@@ -1,0 +1,224 @@
+"""What every pretext task promises, and what each built-in one promises besides."""
+
+import math
+
+import pytest
+import torch
+from structured import CLASSES, FORMAT, batch_of, gradients, pretext
+from torch import nn
+
+from kernels.sampling import Draw
+from ssl_core.errors import BadInput
+from ssl_core.task import Batch, DataInfo, EncoderInfo, tasks
+from ssl_core.train import Plan, train
+
+each_task = pytest.mark.parametrize("task", tasks())
+INFO = EncoderInfo("convnet", (32, 64, 128), (2, 4, 8))
+
+
+def build(task: str, size: int = 32, classes: int = CLASSES, info: EncoderInfo = INFO, **options):
+    return tasks()[task](tasks()[task].Config(**options), info, DataInfo(size, classes))
+
+
+def make(task, batch: Batch, seed: int = 0):
+    return task.make(batch, Draw(batch.ids, batch.epochs, seed), FORMAT)
+
+
+def tensors(value) -> list[torch.Tensor]:
+    return [value] if isinstance(value, torch.Tensor) else [t for part in value for t in tensors(part)]
+
+
+def equal(one, other) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+
+
+def rows_of(value, images: int) -> list[torch.Tensor]:
+    """Everything that was made, as one row for each image."""
+    return [tensor.reshape(images, -1) for tensor in tensors(value)]
+
+
+@each_task
+def test_a_batch_hangs_on_seed_and_epoch_alone(task):
+    made = build(task)
+    first = make(made, batch_of(8))
+    assert equal(first, make(build(task), batch_of(8)))
+    assert not equal(first, make(made, batch_of(8), seed=1))
+    assert not equal(first, make(made, batch_of(8, epoch=1)))
+
+
+@each_task
+def test_an_image_is_drawn_alike_in_any_batch(task):
+    made, whole, chosen = build(task), batch_of(8), torch.tensor([6, 1, 3])
+    part = Batch(*(field[chosen] for field in whole))
+    for all_rows, some_rows in zip(rows_of(make(made, whole), 8), rows_of(make(made, part), 3), strict=True):
+        assert torch.equal(all_rows[chosen], some_rows)
+
+
+@each_task
+def test_one_finite_loss_and_metric_for_each_image(task):
+    model, batch = pretext(task), batch_of(8)
+    inputs, targets = make(model.task, batch)
+    predictions = model(inputs)
+    for value in (model.task.loss(predictions, targets), *model.task.metrics(predictions, targets).values()):
+        assert value.shape == (8,) and value.dtype == torch.float32
+        assert value.isfinite().all()
+
+
+@pytest.mark.parametrize(("task", "classes"), [("rotnet", 4), ("jigsaw", 24), ("supervised", CLASSES)])
+def test_a_classifier_starts_at_chance(task, classes):
+    model, batch = pretext(task), batch_of(32)
+    inputs, targets = make(model.task, batch)
+    assert model.task.loss(model(inputs), targets).mean().item() == pytest.approx(math.log(classes), abs=0.3)
+
+
+@each_task
+@pytest.mark.parametrize("encoder", ["convnet", "convnet-plain", "resnet18"])
+def test_the_gradient_reaches_the_whole_encoder(task, encoder):
+    model = pretext(task, encoder)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # timm starts residual branches at zero, which holds the gradient back
+            nn.init.ones_(module.weight)
+    inputs, targets = make(model.task, batch_of(4))
+    model.task.loss(model(inputs), targets).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.any() or not name.startswith("encoder."), name
+
+
+@each_task
+def test_learns_one_batch_by_heart(task):
+    model, batch = pretext(task), batch_of(8)
+    plan = Plan(steps=30, seed=0, optim=model.task.config.optim)
+    losses = [float(step.metrics["loss"]) for step in train(model, [batch] * 30, FORMAT, plan)]
+    assert losses[-1] < 0.4 * losses[0], losses
+
+
+@each_task
+def test_shows_a_picture_for_each_image(task):
+    model = pretext(task)
+    inputs, targets = make(model.task, batch_of(4))
+    pictures = model.task.picture(inputs, model(inputs), targets)
+    assert len(pictures) >= 4
+    for image, caption in pictures:
+        assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.device.type == "cpu"
+        assert image.max() > image.min()
+        assert isinstance(caption, str) and caption
+
+
+@pytest.mark.parametrize(
+    ("task", "size", "classes", "options"),
+    [
+        ("supervised", 32, 0, {}),
+        ("jigsaw", 32, CLASSES, {"grid": 9}),
+        ("jigsaw", 32, CLASSES, {"grid": 1}),
+        ("jigsaw", 32, CLASSES, {"orders": 0}),
+        ("jigsaw", 32, CLASSES, {"gap": 0.9}),
+        ("jigsaw", 32, CLASSES, {"gap": -0.5}),
+        ("jigsaw", 32, CLASSES, {"permutations": 25}),
+        ("rotnet", 32, CLASSES, {"crop": 0.0}),
+        ("rotnet", 32, CLASSES, {"crop": 1.5}),
+        ("supervised", 32, CLASSES, {"crop": 0.0}),
+        ("context", 32, CLASSES, {"crop": 0.0}),
+        ("context", 32, CLASSES, {"crop": 0.2}),
+    ],
+)
+def test_refuses_what_cannot_work(task, size, classes, options):
+    with pytest.raises(BadInput):
+        build(task, size, classes, **options)
+
+
+def test_rotnet_makes_the_four_turns_of_every_image():
+    inputs, targets = make(build("rotnet", turns="all"), batch_of(6))
+    assert inputs.shape == (24, 3, 24, 24)
+    assert torch.equal(targets, torch.arange(4).expand(6, 4))
+    turned = inputs.unflatten(0, (6, 4))
+    for k in range(4):
+        assert torch.equal(turned[:, k], torch.rot90(turned[:, 0], k, (2, 3)))
+
+
+def test_rotnet_makes_one_turn_that_its_label_names():
+    every, one = (make(build("rotnet", turns=turns), batch_of(40)) for turns in ("all", "one"))
+    inputs, targets = one
+    assert set(targets.flatten().tolist()) == {0, 1, 2, 3}
+    assert torch.equal(inputs, every[0].unflatten(0, (40, 4))[torch.arange(40), targets[:, 0]])
+
+
+def ramps(count: int, size: int, grid: int) -> torch.Tensor:
+    """Images whose every tile is a ramp of brightness in a direction of its own, which standardising leaves."""
+    angles = torch.arange(grid**2) * (2 * math.pi / grid**2)
+    line = torch.linspace(-1, 1, size // grid)
+    tiles = [line * angle.cos() + line[:, None] * angle.sin() for angle in angles]
+    image = torch.cat([torch.cat(tiles[row * grid : (row + 1) * grid], dim=1) for row in range(grid)])
+    return (image * 80 + 127).to(torch.uint8)[None, :, :, None].repeat(count, 1, 1, 3)
+
+
+class SeesDirection(nn.Module):
+    """Answers which of `tiles` directions a tile's brightness rises in, as a one-hot embedding."""
+
+    def __init__(self, tiles: int):
+        super().__init__()
+        self.tiles = tiles
+
+    def forward(self, x):
+        line = torch.linspace(-1, 1, x.shape[2])
+        grey = x.mean(1)
+        angle = torch.atan2((grey * line[:, None]).sum((1, 2)), (grey * line).sum((1, 2)))
+        which = (angle / (2 * math.pi / self.tiles)).round().long() % self.tiles
+        return [nn.functional.one_hot(which, self.tiles).float()[:, :, None, None]]
+
+
+@pytest.mark.parametrize(("size", "grid"), [(32, 2), (96, 3), (64, 4)])
+def test_jigsaw_orders_the_tiles_as_its_targets_say(size, grid):
+    tiles = grid**2
+    # channels that are shifted would reach into the neighbouring tile
+    task = build("jigsaw", size, info=EncoderInfo("fake", (tiles,), (1,)), grid=grid, shift=0, grey=0.5)
+    task.head = nn.Identity()
+    batch = batch_of(12, size)._replace(images=ramps(12, size, grid))
+    inputs, targets = make(task, batch)
+    seen = task(SeesDirection(tiles), inputs).unflatten(2, (tiles, tiles)).argmax(3)
+    assert targets.shape == (12, task.config.orders)
+    assert torch.equal(seen, task.set[targets])
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_context_erases_about_a_quarter(size):
+    count = 500
+    batch = batch_of(count)._replace(images=torch.zeros(count, size, size, 3, dtype=torch.uint8))
+    erased = make(build("context", size, mask="region"), batch)[1][1]
+    assert 0.2 < erased.float().mean().item() < 0.3
+    assert erased.amax((1, 2, 3)).all() and not erased.amin((1, 2, 3)).any()
+
+
+@pytest.mark.parametrize("mask", ["region", "blocks", "centre"])
+def test_context_shows_all_but_what_it_erases(mask):
+    masked, (whole, erased) = make(build("context", mask=mask), batch_of(16))
+    assert torch.equal(masked, torch.where(erased.bool(), torch.zeros(()), whole))
+    assert erased.amax((1, 2, 3)).all()
+
+
+def test_context_is_judged_on_erased_pixels_only():
+    task = build("context")
+    targets = make(task, batch_of(8))[1]
+    whole, erased = targets
+    off = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(task.loss(whole + off * (1 - erased), targets), torch.zeros(8))
+    expected = [off[i][erased[i].expand(3, -1, -1).bool()].square().mean() for i in range(8)]
+    assert torch.allclose(task.loss(whole + off, targets), torch.stack(expected), rtol=1e-4)
+
+
+def test_supervised_ignores_images_without_a_label():
+    model = pretext("supervised")
+    batch = batch_of(6)._replace(labels=torch.tensor([3, -1, 5, -1, 0, 9]))
+    inputs, targets = make(model.task, batch)
+    predictions = model(inputs)
+    predictions.retain_grad()
+    losses = model.task.loss(predictions, targets)
+    losses.sum().backward()
+    assert ((losses == 0) == (batch.labels < 0)).all()
+    assert (predictions.grad.any(1) == (batch.labels >= 0)).all()
+
+
+def test_the_images_have_structure():
+    images = gradients(8).float()
+    assert images.std((1, 2)).mean() > 10
+    assert (images[:, 1:] - images[:, :-1]).abs().mean() < 8

@@ -1,0 +1,135 @@
+"""What the training loop promises: the same weights for any number of workers and parts, and after a stop."""
+
+import math
+
+import pytest
+import torch
+import torch.multiprocessing as processes
+from structured import FORMAT, arrays, batch_of, pretext
+from together import BATCH, STEPS, run, worker
+
+import ssl_core.checkpoint as checkpoint
+from ssl_core.data.memory import MemoryLoader
+from ssl_core.data.order import Order
+from ssl_core.errors import BadInput, Diverged
+from ssl_core.optim import Optim
+from ssl_core.train import Plan, check_slices, encoder_macs, train
+
+
+def flat(weights: dict) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in weights.values()])
+
+
+def assert_same_training(one: dict, other: dict, task: str) -> None:
+    """Losses agree, and so do the weights to a small part of how far they have moved."""
+    assert other["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    moved = flat(one["weights"]) - flat(pretext(task, "convnet-plain").state_dict())
+    apart = flat(other["weights"]) - flat(one["weights"])
+    assert apart.norm() < 1e-3 * moved.norm()
+
+
+@pytest.mark.parametrize("task", ["rotnet", "supervised"])
+def test_two_workers_train_as_one_does(task, tmp_path):
+    processes.spawn(worker, args=(2, task, str(tmp_path)), nprocs=2)
+    alone = run(task)
+    shared = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for outcome in shared:
+        assert_same_training(alone, outcome, task)
+    assert shared[0]["losses"] == shared[1]["losses"]
+    for step in range(STEPS):
+        sizes = [len(outcome["ids"][step]) for outcome in shared]
+        assert sizes == [4, 3] and sum(sizes) == BATCH
+        assert torch.equal(torch.cat([outcome["ids"][step] for outcome in shared]), alone["ids"][step])
+
+
+@pytest.mark.parametrize("task", ["rotnet", "supervised"])
+@pytest.mark.parametrize("parts", [3, 100])
+def test_a_batch_in_parts_trains_as_a_whole_one_does(task, parts):
+    assert_same_training(run(task), run(task, accumulate=parts), task)
+
+
+def test_images_of_weight_zero_count_for_nothing():
+    plan = Plan(steps=1, seed=0, optim=Optim())
+    batch = batch_of(6)
+    half = batch._replace(weights=torch.tensor([1.0, 1, 1, 0, 0, 0]))
+    first = type(batch)(*(field[:3] for field in batch))
+    results = []
+    for given in (half, first):
+        model = pretext("rotnet", "convnet-plain")
+        [step] = train(model, [given], FORMAT, plan)
+        results.append((float(step.metrics["loss"]), float(step.metrics["accuracy"]), flat(model.state_dict())))
+    assert results[0][:2] == pytest.approx(results[1][:2], rel=1e-5)
+    assert torch.allclose(results[0][2], results[1][2], atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("task", ["rotnet", "context"])
+def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
+    steps, stop = 6, 3
+    split = arrays(20)  # an epoch ends before and after the stop
+    plan = Plan(steps=steps, seed=0, optim=Optim(optimizer=optimizer, lr=0.01, clip=1.0))
+
+    def going(model, part, start=None):
+        batches = MemoryLoader(split, "cpu").training(Order(len(split), 0), 8, part, 0, 1)
+        return train(model, batches, FORMAT, plan, start)
+
+    whole = pretext(task)
+    list(going(whole, range(steps)))
+    for step in going(pretext(task), range(stop)):
+        last = step
+    checkpoint.save(tmp_path, last.state())
+    state, _ = checkpoint.newest(tmp_path)
+    resumed = pretext(task, seed=1)
+    numbers = [step.number for step in going(resumed, range(state["step"], steps), state)]
+    assert numbers == [4, 5, 6]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    assert not torch.equal(flat(state["model"]), flat(whole.state_dict()))
+
+
+def test_weights_that_are_not_finite_cannot_be_saved():
+    model = pretext("rotnet")
+    with torch.no_grad():
+        model.encoder.stages[1][0].weight[0, 0, 0, 0] = math.nan
+    [step] = train(model, [batch_of(4)], FORMAT, Plan(steps=1, seed=0, optim=Optim()))
+    with pytest.raises(Diverged, match="after step 1"):
+        step.state()
+
+
+def test_counts_the_macs_of_all_views_forward_and_backward():
+    # rotnet shows four views of 24 px (three quarters of 32); each stage halves the map
+    convolutions = [(12, 3, 32), (12, 32, 32), (6, 32, 64), (6, 64, 64), (3, 64, 128), (3, 128, 128)]
+    forward = sum(side**2 * 9 * before * after for side, before, after in convolutions)
+    assert encoder_macs(pretext("rotnet"), 32) == 3 * 4 * forward == 65_193_984
+
+
+def test_counting_macs_changes_nothing():
+    model = pretext("jigsaw").train()
+    before = flat(model.state_dict())
+    encoder_macs(model, 32)
+    assert model.training and torch.equal(flat(model.state_dict()), before)
+
+
+def test_trains_in_bf16_on_a_cpu():
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        model = pretext("rotnet")
+        plan = Plan(steps=3, seed=0, optim=Optim(lr=0.05), precision=precision)
+        losses[precision] = [float(step.metrics["loss"]) for step in train(model, [batch_of(8)] * 3, FORMAT, plan)]
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"][0] != losses["fp32"][0]
+
+
+def test_the_learning_rate_warms_up_and_ends_near_zero():
+    plan = Plan(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.25))
+    rates = [float(step.metrics["lr"]) for step in train(pretext("rotnet"), [batch_of(2)] * 20, FORMAT, plan)]
+    assert rates[:6] == pytest.approx([0.08, 0.144, 0.208, 0.272, 0.336, 0.4])
+    assert all(before > after for before, after in zip(rates[5:], rates[6:]))
+    assert 0 < rates[-1] < 0.02 * 0.4
+
+
+def test_every_worker_needs_an_image():
+    check_slices(4, 4)
+    with pytest.raises(BadInput, match="3 images cannot be shared by 4 workers"):
+        check_slices(3, 4)
