@@ -34,13 +34,12 @@ def main(arguments: list[str]) -> None:
 def show(study: Study, tracking: Mode) -> None:
     """Prints the table and writes results.csv and report.html; a summary run goes to W&B if numbers are new."""
     rows, evaluation = gather(study)
-    before = study.results.read_text() if study.results.exists() else None
-    write_csv(study, rows)
+    new = write_csv(study, rows)
     console = Console()
     console.print(table(rows, evaluation.protocols))
     for line in conclusions(rows, evaluation.protocols[0]):
         console.print(line, highlight=False)
-    if study.results.read_text() != before or not study.report.exists():
+    if new or not study.report.exists():
         write_report(study, rows, evaluation)
         _track(study, rows, evaluation.protocols, tracking)
     console.print(f"report: {study.report}\nnumbers: {study.results}", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,13 @@ class Journal:
         rows = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         kept = [row for row in rows if _step_of(row) <= first]  # steps after the checkpoint are taken again
         write_text(self.metrics, "".join(f"{row}\n" for row in kept))
+        # evaluation runs have the task's name under "task" too, so that W&B can group by it
+        flat = {**recipe.identity(source), "data": recipe.data, "task": name_of(recipe.task),
+                "options": asdict(recipe.task)}  # fmt: skip
         self.tracker = Tracker(
             training.tracking, Path(training.study), id=f"{training.name}-{training.token}",
             study=Path(training.study).name, job_type="pretrain", name=training.name, step="train/step",
-            config={**recipe.identity(source), "data": recipe.data},
+            config=flat,
         )  # fmt: skip
 
     def seconds(self) -> float:

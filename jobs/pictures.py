@@ -5,7 +5,7 @@ import io
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-SIDE, COLUMNS, CAPTION = 160, 4, 18  # pixels a picture is high, pictures in a row, pixels of caption
+SIDE, WIDTH, CAPTION = 160, 1000, 18  # pixels: a picture's height, a sheet's width, a caption's height
 
 
 def sample_sheet(pictures: list[tuple[Tensor, str]]) -> bytes:
@@ -21,10 +21,11 @@ def sample_sheet(pictures: list[tuple[Tensor, str]]) -> bytes:
         ImageDraw.Draw(cell).text((2, SIDE + 1), caption, "black", font)
         cells.append(cell)
     width = max(cell.width for cell in cells) + 8
-    rows = -(-len(cells) // COLUMNS)
-    sheet = Image.new("RGB", (width * min(COLUMNS, len(cells)), rows * (SIDE + CAPTION + 8)), "white")
+    columns = min(max(1, WIDTH // width), len(cells))
+    rows = -(-len(cells) // columns)
+    sheet = Image.new("RGB", (width * columns, rows * (SIDE + CAPTION + 8)), "white")
     for i, cell in enumerate(cells):
-        sheet.paste(cell, (i % COLUMNS * width + 4, i // COLUMNS * (SIDE + CAPTION + 8) + 4))
+        sheet.paste(cell, (i % columns * width + 4, i // columns * (SIDE + CAPTION + 8) + 4))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -28,7 +28,7 @@ def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
         protocols=evaluation.protocols,
         ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
         stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols},
-        training={m: _figure(plots.training(curves, m)) for m in metrics},
+        training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},
         samples={row.judged.run: _picture(study, row) for row in runs},
         configs={row.judged.run: json.dumps(_config(study, row), indent=1) for row in runs},
     )

@@ -74,8 +74,11 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
     return rows, evaluation
 
 
-def write_csv(study: Study, rows: list[Row]) -> None:
-    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of top1 and of the gain."""
+def write_csv(study: Study, rows: list[Row]) -> bool:
+    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of top1 and of the gain.
+
+    Returns whether the numbers are new; if not, the file is left as it is.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -87,4 +90,7 @@ def write_csv(study: Study, rows: list[Row]) -> None:
                 table.writerow([*head, metric, value, *interval, 1])
             if protocol in row.gains:
                 table.writerow([*head, "top1/gain-over-random-init", *row.gains[protocol], 1])
+    if study.results.exists() and study.results.read_text() == out.getvalue():
+        return False
     write_text(study.results, out.getvalue())
+    return True

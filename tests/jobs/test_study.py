@@ -1,0 +1,135 @@
+"""A whole study on real Ray workers with offline W&B: what it leaves, and that nothing is done twice."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import ROOT, environment
+
+from jobs.cells import unpacked
+
+TASKS = {"context", "jigsaw", "rotnet", "supervised"}
+FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
+
+
+def arguments(shapes: Path, storage: Path) -> list:
+    return ["study", "demo", "--data", shapes, "--size", 32, "--budget", 10, "--processes", 0, "--storage", storage]
+
+
+@pytest.fixture(scope="module")
+def study(tilespin, shapes, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a finished study, and what was printed."""
+    storage = tmp_path_factory.mktemp("runs")
+    done = tilespin(*arguments(shapes, storage), timeout=500)
+    return storage / "demo", done.stdout + done.stderr
+
+
+def results(folder: Path) -> list[dict]:
+    with open(folder / "results.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def cells(folder: Path) -> dict[Path, dict]:
+    return {path: json.loads(path.read_text()) for path in folder.glob("evaluate/*/*.json")}
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    kept = [*folder.glob("evaluate/*/*.json"), *folder.glob("pretrain/*/*"), folder / "results.csv"]
+    return {path: path.stat().st_mtime_ns for path in kept if path.is_file()}
+
+
+def test_everything_was_judged(study):
+    """Each task, floor and the ceiling under each protocol; the numbers are those of the images counted."""
+    folder, _ = study
+    top1 = {(r["task"], r["protocol"]): r for r in results(folder) if r["metric"] == "top1"}
+    assert set(top1) == {(task, protocol) for task in TASKS | FLOORS for protocol in ("linear", "knn")}
+    for row in top1.values():
+        assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
+    for cell in cells(folder).values():
+        assert unpacked(cell).mean() == pytest.approx(cell["numbers"]["top1"], abs=1e-9)
+        assert top1[cell["task"] if cell["run"] else cell["label"], cell["protocol"]]["value"]
+
+
+def test_budgets_are_equal(study):
+    """Every task spends the budget of 10 GMACs, to half a step's worth."""
+    spent = [json.loads(p.read_text()) for p in study[0].glob("pretrain/*/encoder.json")]
+    assert len(spent) == len(TASKS)
+    for run in spent:
+        assert abs(run["macs"] - 10e9) <= run["macs"] / run["steps"] / 2
+
+
+def test_table_and_report(study):
+    folder, said = study
+    for name in TASKS | FLOORS:
+        assert name in said
+    assert "wandb sync" in said and "report.html" in said
+    assert not re.search(r"\braylet\b|Started a local Ray|wandb: (?!sync)", said), said
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == 6 and page.count("data:image/png;base64,") == len(TASKS)
+    assert not re.search(r"""(?:src|href)=["']?https?:""", page), "the report must work offline"
+
+
+def test_second_run_recomputes_nothing(study, tilespin, shapes):
+    folder, said = study
+    before = stamps(folder)
+    again = tilespin(*arguments(shapes, folder.parent))
+    assert stamps(folder) == before
+    table = said[said.index("top-1 on test images") :].split("report:")[0]
+    assert table in again.stdout
+    assert "trained" not in again.stderr and "judged" not in again.stderr
+
+
+def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
+    """One cell deleted, one cell done: the others keep their time stamps, and the number comes out the same."""
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    path, cell = next((p, c) for p, c in cells(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
+    before = stamps(folder)
+    path.unlink()
+    done = tilespin("evaluate", folder, "--tracking", "off", "--processes", 0)
+    assert done.stderr.count("judged") == 1
+    assert json.loads(path.read_text()) == cell
+    assert {p: t for p, t in stamps(folder).items() if p != path} == {p: t for p, t in before.items() if p != path}
+
+
+def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
+    """A damaged encoder: exit code 1, its traceback kept, the other encoders judged; mended, the rest is done."""
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    shutil.rmtree(folder / "evaluate")
+    (weights,) = folder.glob("pretrain/jigsaw-*/encoder.safetensors")
+    good = weights.read_bytes()
+    weights.write_bytes(good[:100])
+    done = tilespin("evaluate", folder, "--tracking", "off", "--processes", 0, code=1)
+    assert "failed" in done.stderr and "not run" in done.stderr and "Traceback" not in done.stderr
+    assert any("Traceback" in path.read_text() for path in folder.glob("failures/*jigsaw*.txt"))
+    assert {c["task"] for c in cells(folder).values()} == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
+    weights.write_bytes(good)
+    tilespin("evaluate", folder, "--tracking", "off", "--processes", 0)
+    assert len(cells(folder)) == 2 * len(TASKS | FLOORS)
+
+
+def test_wandb_has_one_run_for_each_job(study):
+    """Read back from the offline files by W&B's own reader."""
+    folder, _ = study
+    token = json.loads((folder / "study.json").read_text())["token"]
+    found = {}
+    for file in folder.glob("wandb/offline-run-*/*.wandb"):
+        command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", file]
+        read = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+        run = json.loads(read.stdout)
+        assert run["run_id"] not in found and run["run_id"].endswith(token)
+        assert run["state"] == "finished" and run["project"] == "tilespin"
+        found[run["run_id"]] = run
+    trained = {name: run for name, run in found.items() if "options" in run["config"]}
+    judged = {name: run for name, run in found.items() if "protocol" in run["config"]}
+    assert {run["config"]["task"] for run in trained.values()} == TASKS
+    assert len(judged) == len(cells(folder))
+    assert len(found) == len(trained) + len(judged) + 1  # and the comparison
+    for run in trained.values():
+        assert run["summary"]["train/step"] == run["config"]["steps"] and "samples" in run["summary"]
+    (compare,) = (run for name, run in found.items() if name.startswith("compare-"))
+    assert "rotnet/linear" in compare["summary"] and "comparison" in compare["summary"]

@@ -1,0 +1,207 @@
+"""What every evaluator promises, and what the features that they judge promise."""
+
+import numpy as np
+import pytest
+import torch
+from structured import CLASSES, FORMAT, arrays, gradients
+
+import ssl_core.encoders as encoders
+from ssl_core.data.source import Arrays, Source
+from ssl_core.errors import BadInput
+from ssl_core.evaluators.features import Splits, Subject, extract, normalise, protocols
+from ssl_core.evaluators.intervals import paired, wilson
+
+CPU = torch.device("cpu")
+SIZES = {"fit": 600, "held": 150, "test": 1000}
+each_protocol = pytest.mark.parametrize("protocol", protocols())
+
+
+def subject(apart: float, seed: int = 0, classes: int = 4, width: int = 16) -> Subject:
+    """Gaussian clusters, one a class, `apart` standard deviations from the middle; the first stage is pure noise."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((classes, width))
+    centres *= apart / np.linalg.norm(centres, axis=1, keepdims=True)
+    labels = {name: random.integers(0, classes, count) for name, count in SIZES.items()}
+    noise = [{n: random.standard_normal((c, width)).astype(np.float32) for n, c in SIZES.items()} for _ in range(2)]
+    clusters = {name: (value + centres[labels[name]]).astype(np.float32) for name, value in noise[1].items()}
+    return Subject([noise[0], clusters], labels, classes)
+
+
+def judge(protocol: str, what: Subject, seed: int = 0):
+    module = protocols()[protocol]
+    return module.run(what, module.Config(), seed)
+
+
+def same(one, other) -> bool:
+    return (one.numbers, one.chosen) == (other.numbers, other.chosen) and np.array_equal(one.correct, other.correct)
+
+
+def test_all_protocols_are_found():
+    assert {"knn", "linear"} <= set(protocols())
+    assert all(isinstance(module.version, int) for module in protocols().values())
+
+
+@each_protocol
+def test_finds_what_can_be_told_apart(protocol):
+    result = judge(protocol, subject(apart=6))
+    assert result.numbers["top1"] > 0.95
+    assert result.numbers["top1/stage1"] < 0.4
+    assert result.numbers["top1/stage2"] == result.numbers["top1"]
+    assert result.chosen["stage"] == 2 and result.chosen["held_out"] > 0.95
+
+
+@each_protocol
+def test_finds_nothing_in_noise(protocol):
+    assert judge(protocol, subject(apart=0)).numbers["top1"] == pytest.approx(0.25, abs=0.07)
+
+
+@each_protocol
+def test_a_seed_names_the_result(protocol):
+    assert same(judge(protocol, subject(apart=1.5)), judge(protocol, subject(apart=1.5)))
+    assert not same(judge(protocol, subject(apart=1.5)), judge(protocol, subject(apart=1.5, seed=1)))
+
+
+@each_protocol
+def test_correct_says_which_images_the_accuracy_is_of(protocol):
+    result = judge(protocol, subject(apart=1.5))
+    assert result.correct.shape == (SIZES["test"],) and result.correct.dtype == bool
+    assert 0.3 < result.numbers["top1"] == pytest.approx(result.correct.mean())
+
+
+@each_protocol
+def test_test_data_chooses_nothing(protocol):
+    what = subject(apart=1.5)
+    permuted = np.random.default_rng(1).permutation(what.labels["test"])
+    result = judge(protocol, what)
+    other = judge(protocol, Subject(what.stages, {**what.labels, "test": permuted}, what.classes))
+    assert other.chosen == result.chosen
+    assert other.numbers["top1"] < result.numbers["top1"] - 0.1
+
+
+@each_protocol
+def test_held_out_data_chooses(protocol):
+    what = subject(apart=6)
+    first, second = what.stages
+    swapped = {"fit": second["fit"], "held": first["held"], "test": second["test"]}
+    result = judge(protocol, Subject([first, swapped, second], what.labels, what.classes))
+    assert result.chosen["stage"] == 3
+
+
+# Features
+
+
+def source(classes: int = 3, train: int = 300, test: int = 90, size: int = 16) -> Source:
+    names = tuple(f"class {i}" for i in range(classes))
+    parts = arrays(train, size, classes), arrays(test, size, classes, seed=1)
+    return Source("made up", "digest", size, *parts, names, FORMAT.mean, FORMAT.std)
+
+
+def features(encoder: str = "raw-pixels", given: Source | None = None, **splits) -> Subject:
+    given = given or source()
+    built = encoders.build(encoder, given.size, 0)
+    return extract(built, given, "dataset", Splits(**splits), 0, CPU, 0)
+
+
+@pytest.mark.parametrize("encoder", ["raw-pixels", "convnet", "resnet18"])
+def test_features_are_standardised_on_what_is_fitted(encoder):
+    found = features(encoder)
+    for stage in found.stages:
+        assert stage["fit"].dtype == np.float32
+        assert np.abs(stage["fit"].mean(0)).max() < 1e-3
+        spread = stage["fit"].std(0)
+        assert (np.isclose(spread, 1, atol=1e-3) | (spread == 0)).all() and (spread > 0).mean() > 0.5
+        assert stage["test"].mean(0).any()
+
+
+@pytest.mark.parametrize(("labels", "fit", "held"), [(0, 250, 50), (120, 100, 20), (1000, 250, 50)])
+def test_splits_are_disjoint_and_of_their_sizes(labels, fit, held):
+    found = features(labels=labels)
+    for values in (found.labels, *found.stages):
+        assert {name: len(value) for name, value in values.items()} == {"fit": fit, "held": held, "test": 90}
+    rows = [{row.tobytes() for row in found.stages[0][name]} for name in ("fit", "held", "test")]
+    assert len(set.union(*rows)) == fit + held + 90  # every image is another
+    assert found.labels["test"].tolist() == source().test.labels.tolist()
+    assert found.classes == 3
+
+
+def test_labels_stay_with_their_images():
+    given = source(classes=CLASSES)
+    shades = np.arange(256, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3)
+    named = Source(**{**vars(given), "train": Arrays(shades, np.arange(256) // 26), "test": given.test})
+    found = features(given=named)
+    brightness = np.concatenate([found.stages[0][name][:, 0] for name in ("fit", "held")])
+    labels = np.concatenate([found.labels[name] for name in ("fit", "held")])
+    assert (labels[brightness.argsort()] == np.arange(256) // 26).all()
+
+
+def test_normalises_each_image_by_itself():
+    images = gradients(6)
+    found = normalise(images, "image", FORMAT)
+    assert found.shape == (6, 3, 32, 32)
+    assert found.mean((2, 3)).abs().max() < 1e-4
+    assert torch.allclose(found.std((2, 3), correction=0), torch.ones(6, 3), atol=1e-3)
+    by_hand = images.permute(0, 3, 1, 2).float()
+    spread = by_hand.std((2, 3), keepdim=True, correction=0)
+    assert torch.allclose(found, (by_hand - by_hand.mean((2, 3), keepdim=True)) / spread, atol=1e-3)
+
+
+def test_normalises_all_images_alike():
+    images = gradients(6)
+    expected = (images.float() - torch.tensor(FORMAT.mean)) / torch.tensor(FORMAT.std)
+    assert torch.allclose(normalise(images, "dataset", FORMAT), expected.permute(0, 3, 1, 2), atol=1e-6)
+
+
+def test_batch_norm_is_recalibrated_on_whole_images():
+    built = [encoders.build("convnet", 16, 0) for _ in range(2)]
+    before = built[0].stages[0][1].running_mean.clone()
+    found = [extract(encoder, source(), "dataset", Splits(), 0, CPU, 0) for encoder in built]
+    assert not torch.equal(built[0].stages[0][1].running_mean, before)
+    assert encoders.digest(built[0]) == encoders.digest(built[1])
+    assert not built[0].training
+    for one, other in zip(found[0].stages, found[1].stages):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    pixels = normalise(torch.from_numpy(source().train.images), "dataset", FORMAT)
+    mean = built[0].stages[0][0](pixels).mean((0, 2, 3))
+    assert torch.allclose(built[0].stages[0][1].running_mean, mean, atol=1e-4)
+
+
+@pytest.mark.parametrize("lacking", ["classes", "test"])
+def test_refuses_to_judge_without_labels(lacking):
+    given = source()
+    empty = {"classes": (), "test": Arrays(given.test.images[:0], given.test.labels[:0])}
+    with pytest.raises(BadInput, match="made up has no labels"):
+        features(given=Source(**{**vars(given), lacking: empty[lacking]}))
+
+
+# Intervals
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),  # published tables of Wilson's interval
+        (50, 100, 0.4038, 0.5962),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (1, 1, 0.2065, 1.0),
+    ],
+)
+def test_wilson(right, of, low, high):
+    assert wilson(np.arange(of) < right) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_paired():
+    # ten of a hundred images differ, all in favour of one: s.e. = sqrt(0.1 * 0.9 / 99)
+    better, base = np.arange(100) < 60, np.arange(100) < 50
+    assert paired(better, base) == pytest.approx((0.1, 0.0409, 0.1591), abs=1e-4)
+    assert paired(base, better) == pytest.approx((-0.1, -0.1591, -0.0409), abs=1e-4)
+    assert paired(base, base) == (0, 0, 0)
+
+
+def test_pairing_narrows_the_interval():
+    random = np.random.default_rng(0)
+    easy = random.random(1000) < 0.7
+    better, base = easy | (random.random(1000) < 0.1), easy
+    _, low, high = paired(better, base)
+    _, far_low, far_high = paired(better, random.permutation(base))
+    assert high - low < 0.6 * (far_high - far_low)

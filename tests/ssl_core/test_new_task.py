@@ -1,0 +1,119 @@
+"""A task is one file: it is found, trained and offered by the command line with nothing else to edit."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from structured import FORMAT, batch_of, gradients, pretext
+
+import ssl_core.tasks
+from ssl_core.optim import Optim
+from ssl_core.task import name_of, tasks
+from ssl_core.train import Plan, train
+
+ROOT = Path(__file__).parents[2]
+FLIP = '''"""Flip: say whether an image was mirrored."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kernels.rotate import rotate
+from kernels.sampling import below
+from ssl_core.task import Task, TaskConfig, pixels
+
+
+class Flip(Task):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskConfig):
+        """Say whether an image was mirrored."""
+
+        batch: int = 4
+        eagerness: float = 0.5
+        """an option of this task's own"""
+
+    def __init__(self, config, encoder, data):
+        super().__init__(config, encoder, data)
+        self.size = data.size
+        self.head = nn.Linear(encoder.widths[-1], 2)
+
+    def make(self, batch, draw, format):
+        flips = below(draw.words("flip", 1)[:, 0], 2)
+        still = torch.zeros_like(flips)
+        corner = still[:, None].expand(-1, 2)
+        return rotate(batch.images, still, flips, corner, size=self.size, **format.options()), flips
+
+    def forward(self, encoder, inputs):
+        return self.head(encoder(inputs)[-1].mean((2, 3)))
+
+    def loss(self, predictions, targets):
+        return F.cross_entropy(predictions.float(), targets, reduction="none")
+
+    def picture(self, inputs, predictions, targets):
+        return [(image, "mirrored" if t else "as it was") for image, t in zip(pixels(inputs), targets.tolist())]
+'''
+
+
+@pytest.fixture
+def flip_file(tmp_path):
+    """flip.py in a folder that the tasks' package looks in, for as long as a test lasts."""
+    (tmp_path / "flip.py").write_text(FLIP)
+    ssl_core.tasks.__path__.append(str(tmp_path))
+    yield
+    ssl_core.tasks.__path__.remove(str(tmp_path))
+    sys.modules.pop("ssl_core.tasks.flip", None)
+    vars(ssl_core.tasks).pop("flip", None)
+
+
+def test_a_file_in_the_folder_is_a_task(flip_file):
+    assert "flip" in tasks() and "rotnet" in tasks()
+    assert name_of(tasks()["flip"].Config()) == "flip"
+    model = pretext("flip")
+    plan = Plan(steps=20, seed=0, optim=Optim(lr=0.1))
+    losses = [float(step.metrics["loss"]) for step in train(model, [batch_of(8)] * 20, FORMAT, plan)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_without_its_file_there_is_no_such_task():
+    assert "flip" not in tasks()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """The program's packages elsewhere, with flip.py added to the tasks and some pictures beside them."""
+    root = tmp_path_factory.mktemp("copy")
+    for package in ("kernels", "ssl_core", "cluster", "jobs"):
+        shutil.copytree(ROOT / package, root / package)
+    (root / "ssl_core" / "tasks" / "flip.py").write_text(FLIP)
+    (root / "pictures").mkdir()
+    for number, image in enumerate(gradients(6).numpy()):
+        Image.fromarray(image).save(root / "pictures" / f"{number}.png")
+    return root
+
+
+def tilespin(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line_offers_it(copy):
+    done = tilespin(copy, "pretrain", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "flip" in done.stdout and "Say whether an image was mirrored." in done.stdout
+    own = tilespin(copy, "pretrain", "flip", "--help")
+    assert "--eagerness" in own.stdout and "an option of this task's own" in own.stdout
+
+
+def test_the_command_line_trains_it(copy):
+    done = tilespin(
+        copy, "pretrain", "flip", "--steps", "3", "--data", "pictures", "--size", "32", "--workers", "0",
+        "--processes", "0", "--tracking", "off", "--storage", str(copy / "runs"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 steps" in done.stdout
+    assert list((copy / "runs").rglob("encoder.json"))
