@@ -18,6 +18,7 @@ class Job:
     needs: tuple[str, ...] = ()  # names of jobs that come before it in the list
     cpus: float = 1
     gpus: float = 0
+    delegates: bool = False  # True: the room is taken by workers that the call starts, not by its own process
     fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
 
 
@@ -73,8 +74,8 @@ def run_on_ray(jobs: list[Job]) -> Iterator[Outcome]:
             elif all(need in results for need in job.needs) and _fits(job, [one for one, _ in running.values()]):
                 waiting.remove(job)
                 task = ray.remote(_call).options(
-                    name=job.name, num_cpus=job.cpus, num_gpus=job.gpus, num_returns=2, max_retries=RETRIES,
-                    scheduling_strategy="SPREAD",
+                    name=job.name, num_cpus=0 if job.delegates else job.cpus, num_returns=2, max_retries=RETRIES,
+                    num_gpus=0 if job.delegates else job.gpus, scheduling_strategy="SPREAD",
                 )  # fmt: skip
                 ending, result = task.remote(job.call, job.args, job.fetch, *(results[need] for need in job.needs))
                 running[ending] = job, result

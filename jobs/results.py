@@ -20,6 +20,7 @@ class Row:
     """One encoder: its cells by protocol, and for a run what it cost and how it compares with its floor."""
 
     judged: Judged
+    name: str  # for people: the task, with its hash where a study has several runs of it, or the floor
     cells: dict[str, dict]
     described: dict | None  # encoder.json of a run
     gains: dict[str, tuple[float, float, float]]  # protocol: (difference from the floor, low, high), paired
@@ -29,11 +30,6 @@ class Row:
         if self.judged.task in (PIXELS, RANDOM):
             return "floor"
         return "ceiling" if self.judged.task == CEILING else "task"
-
-    @property
-    def name(self) -> str:
-        """For people: the task, or the floor with what sets it apart."""
-        return self.judged.label if self.kind == "floor" else self.judged.task
 
     def top1(self, protocol: str) -> tuple[float, float, float] | None:
         """(accuracy, low, high), or None if this protocol has not been run."""
@@ -67,11 +63,16 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
         floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)
         pairs = {name: (cell, found.get(floor, {}).get(name)) for name, cell in cells.items() if one.run}
         gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items() if base}
-        rows.append(Row(one, cells, described.get(one.run), gains))
+        rows.append(Row(one, _name(one, list(found)), cells, described.get(one.run), gains))
     first = evaluation.protocols[0]
     order = {"floor": 0, "task": 1, "ceiling": 2}
     rows.sort(key=lambda row: (order[row.kind], (row.top1(first) or (0.0,))[0]))
     return rows, evaluation
+
+
+def _name(one: Judged, others: list[Judged]) -> str:
+    alone = sum(other.task == one.task for other in others) == 1
+    return one.task if one.run and alone else one.label
 
 
 def write_csv(study: Study, rows: list[Row]) -> bool:
@@ -84,7 +85,13 @@ def write_csv(study: Study, rows: list[Row]) -> bool:
     table.writerow(COLUMNS)
     for row in rows:
         for protocol, cell in row.cells.items():
-            head = [row.name, row.judged.encoder, row.judged.run or "", cell["dataset"], protocol]
+            head = [
+                row.judged.task if row.judged.run else row.name,
+                row.judged.encoder,
+                row.judged.run or "",
+                cell["dataset"],
+                protocol,
+            ]
             for metric, value in sorted(cell["numbers"].items()):
                 interval = wilson(unpacked(cell)) if metric == "top1" else ("", "")
                 table.writerow([*head, metric, value, *interval, 1])

@@ -43,6 +43,8 @@ class Tracker:
             return
         for key, value in SETTINGS.items():
             os.environ.setdefault(key, value)
+        # artifacts wait for an upload beside their runs, so that both can be moved to a machine with a connection
+        os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
         with self._guard("start"):
             import wandb
 

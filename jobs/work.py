@@ -40,12 +40,12 @@ class Plan:
     def jobs(self) -> list[Job]:
         device = self.where.place()
         missing = [t for t in self.trainings if not (t.folder / "encoder.json").exists()]
-        together = self.where.workers > 1  # such a job only waits for the workers that Ray Train starts
-        gpus = 1 if device == "cuda" and not together else 0
+        together = self.where.workers > 1
         train = _train_together if together else training.run
         extra = (device, self.where.workers) if together else (device,)
-        cpus = 0 if together else 1
-        found = [Job(t.name, train, (t, *extra), cpus=cpus, gpus=gpus) for t in missing]
+        count = max(1, self.where.workers)
+        room = dict(cpus=count, gpus=count if device == "cuda" else 0, delegates=together)
+        found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
             processes = max((t.processes for t in self.trainings), default=max(0, self.where.processes))
             planned = {t.name for t in missing}

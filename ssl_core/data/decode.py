@@ -1,14 +1,16 @@
 """One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# What Pillow raises on broken or hostile files; DecompressionBombError guards memory.
+# What Pillow raises on broken or hostile files: RuntimeError on AVIF, struct.error on EXIF, and
+# DecompressionBombError to guard memory.
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError,
-              Image.DecompressionBombError)  # fmt: skip
+              RuntimeError, struct.error, Image.DecompressionBombError)  # fmt: skip
 
 
 def read_image(path: Path, shrink_to: int | None = None) -> Image.Image:

@@ -12,7 +12,7 @@ from ssl_core.evaluators.features import Splits, Subject, extract, normalise, pr
 from ssl_core.evaluators.intervals import paired, wilson
 
 CPU = torch.device("cpu")
-SIZES = {"fit": 600, "held": 150, "test": 1000}
+SIZES = {"fit": 400, "held": 150, "test": 1000}
 each_protocol = pytest.mark.parametrize("protocol", protocols())
 
 

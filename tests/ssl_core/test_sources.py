@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL import features as pillow
 from structured import arrays, gradients
 
 from ssl_core.data.decode import read_image, square
@@ -99,6 +100,16 @@ def test_a_loop_of_links_is_walked_once(tmp_path):
     assert len(open_source(str(tmp_path)).train) + len(open_source(str(tmp_path)).test) == 2
 
 
+def test_of_two_ways_to_a_folder_the_first_by_name_is_taken(tmp_path):
+    found = []
+    for root, links in (("one", "abcdefgh"), ("other", "hgfedcba")):
+        put(tmp_path / root, "real/1.png")
+        for link in links:
+            (tmp_path / root / link).symlink_to("real", target_is_directory=True)
+        found.append(names_of(open_source(str(tmp_path / root)).train, tmp_path / root))
+    assert found == [["a/1.png"], ["a/1.png"]]
+
+
 def test_linked_images_are_followed(tmp_path):
     put(tmp_path / "elsewhere", "1.png", "2.png")
     (tmp_path / "data").mkdir()
@@ -176,7 +187,7 @@ GREY_16 = Image.fromarray(np.array([[0, 65535, 32896, 257]], np.uint16))
         (picture("F", [0.0, 255.0, 300.0, -5.0]), "tiff", [[BLACK, WHITE, WHITE, BLACK]]),
         (rotated(), "png", [[BLUE, RED], [WHITE, GREEN]]),
     ],
-    ids="RGB L 1 LA RGBA P CMYK I;16-png I;16-tiff I F EXIF".split(),
+    ids=["RGB", "L", "1", "LA", "RGBA", "P", "CMYK", "I;16-png", "I;16-tiff", "I", "F", "EXIF"],
 )
 def test_every_mode_is_shown_as_a_viewer_shows_it(tmp_path, image, format, expected):
     path = tmp_path / f"image.{format}"
@@ -205,8 +216,10 @@ def test_a_square_keeps_the_aspect():
     np.testing.assert_array_equal(corner, np.asarray(wide)[:16, :16])
 
 
-@pytest.mark.parametrize("format", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("format", ["png", "jpg", "gif", "bmp", "tiff", "webp", "avif"])
 def test_damage_of_any_kind_only_skips_the_file(tmp_path, format):
+    if format == "avif" and not pillow.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
     whole = tmp_path / f"whole.{format}"
     put(tmp_path, whole.name)
     data, random = whole.read_bytes(), np.random.default_rng(0)
@@ -220,6 +233,18 @@ def test_damage_of_any_kind_only_skips_the_file(tmp_path, format):
     loader = TorchLoader(Files(paths, np.zeros(len(paths), np.int64)), 16, CPU, 0)
     weights = torch.cat([batch.weights for batch in loader.whole(np.arange(len(paths)))])
     assert 0 < len(loader.skipped) == int((weights == 0).sum())
+
+
+def test_damaged_metadata_only_skips_the_file(tmp_path):
+    image, path = rotated(), tmp_path / "image.jpg"
+    image.getexif()[0x010E] = "a description"
+    image.save(path, exif=image.getexif())
+    data = path.read_bytes()
+    entry = data.index(b"\x01\x0e\x00\x02") + 3
+    path.write_bytes(data[:entry] + b"\x00" + data[entry + 1 :])  # a description of no type
+    loader = TorchLoader(Files([path], np.zeros(1, np.int64)), 16, CPU, 0)
+    [batch] = loader.whole(np.arange(1))
+    assert len(loader.skipped) == int((batch.weights == 0).sum())
 
 
 # Loaders

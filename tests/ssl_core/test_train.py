@@ -1,5 +1,6 @@
 """What the training loop promises: the same weights for any number of workers and parts, and after a stop."""
 
+import itertools
 import math
 
 import pytest
@@ -125,7 +126,7 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
     plan = Plan(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.25))
     rates = [float(step.metrics["lr"]) for step in train(pretext("rotnet"), [batch_of(2)] * 20, FORMAT, plan)]
     assert rates[:6] == pytest.approx([0.08, 0.144, 0.208, 0.272, 0.336, 0.4])
-    assert all(before > after for before, after in zip(rates[5:], rates[6:]))
+    assert all(before > after for before, after in itertools.pairwise(rates[5:]))
     assert 0 < rates[-1] < 0.02 * 0.4
 
 

@@ -61,6 +61,7 @@ def images_below(root: Path) -> list[Path]:
             children.clear()
             continue
         seen.add(real)
+        children.sort()  # of two ways to a folder the first is taken, whatever the order on the disk
         found += [Path(folder) / n for n in names if Path(n).suffix.lower() in suffixes and n[0] != "."]
     return sorted(found)
 

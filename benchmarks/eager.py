@@ -1,0 +1,46 @@
+"""The kernels' work in plain, vectorised torch: what one would write without them."""
+
+import torch
+
+
+def normalise(pixels, mean, std):
+    """[n, h, w, c] uint8 -> [n, c, h, w] float32, contiguous."""
+    mean, std = (torch.tensor(v, device=pixels.device) for v in (mean, std))
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def rotate(images, turns, mean, std):
+    """One turn for each image: the images of each turn as a group."""
+    out = torch.empty_like(images)
+    for k in range(4):
+        group = (turns == k).nonzero().squeeze(1)
+        out[group] = images[group].rot90(k, (1, 2))
+    return normalise(out, mean, std)
+
+
+def rotate_all(images, mean, std):
+    """All four turns of each image."""
+    return normalise(torch.stack([images.rot90(k, (1, 2)) for k in range(4)], 1).flatten(0, 1), mean, std)
+
+
+def shuffle_tiles(images, permutations, corners, tile):
+    """Cut, permute, standardise each tile and channel."""
+    b, t = permutations.shape
+    index = torch.arange(tile, device=images.device)
+    place = corners.gather(1, permutations[..., None].expand(-1, -1, 2))  # [b, t, 2]
+    rows, columns = place[..., :1] + index, place[..., 1:] + index
+    batch = torch.arange(b, device=images.device)[:, None, None, None]
+    tiles = images[batch, rows[:, :, :, None], columns[:, :, None, :]].flatten(0, 1).float()
+    mean, std = tiles.mean((1, 2), keepdim=True), tiles.std((1, 2), keepdim=True, correction=0)
+    return ((tiles - mean) / std.clamp(min=1)).permute(0, 3, 1, 2).contiguous()
+
+
+def erase(images, boxes, mean, std):
+    """Rectangles become the mean; also the whole image and the mask."""
+    b, size = images.shape[:2]
+    index = torch.arange(size, device=images.device)
+    low, high = boxes[..., :2, None], (boxes[..., :2] + boxes[..., 2:])[..., None]
+    within = (index >= low) & (index < high)  # [b, n, 2, size]
+    mask = (within[:, :, 0, :, None] & within[:, :, 1, None, :]).any(1)[:, None]
+    whole = normalise(images, mean, std)
+    return whole.masked_fill(mask, 0), whole, mask.to(torch.uint8)

@@ -1,0 +1,24 @@
+"""Every preset is a complete study that can be built."""
+
+import pytest
+
+from jobs.presets import PRESETS
+from ssl_core.encoders import build, describe
+from ssl_core.task import DataInfo, name_of, tasks
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_builds(name):
+    config = PRESETS[name]()
+    config.evaluation.check()
+    size = config.size or 32
+    info = describe(build(config.encoder, size, config.seed), config.encoder, size)
+    names = [name_of(task) for task in config.tasks]
+    assert names and len(set(names)) == len(names)
+    for task in config.tasks:
+        tasks()[name_of(task)](task, info, DataInfo(size, classes=10))
+
+
+def test_demo_holds_every_pretext_task_and_the_ceiling():
+    """A built-in task that the demo forgets would never be compared."""
+    assert {name_of(task) for task in PRESETS["demo"]().tasks} >= set(tasks()) - {"flip"}

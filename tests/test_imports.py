@@ -1,0 +1,49 @@
+"""`make lint` proves the import rules: each rule catches an import that breaks it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import ROOT
+
+BROKEN = {
+    "kernels/rotate.py": "import ssl_core.task",
+    "ssl_core/train.py": "import wandb",
+    "ssl_core/tasks/rotnet.py": "import ssl_core.tasks.jigsaw",
+    "ssl_core/checkpoint.py": "import ray",
+    "ssl_core/encoders.py": "import triton",
+    "cluster/queue.py": "import ssl_core.errors",
+    "jobs/work.py": "import ray",
+}
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tree")
+    for name in ("kernels", "ssl_core", "cluster", "jobs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def test_rules_are_kept(tree):
+    done = lint(tree)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", BROKEN)
+def test_rule_catches(tree, path):
+    good = (tree / path).read_text()
+    (tree / path).write_text(f"{good}\n{BROKEN[path]}\n")
+    try:
+        done = lint(tree)
+    finally:
+        (tree / path).write_text(good)
+    assert done.returncode != 0 and "BROKEN" in done.stdout, done.stdout

@@ -1,0 +1,46 @@
+"""The README tells the truth: its commands run, its options exist, its files are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from command import ROOT
+
+from jobs.cli import VERBS
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
+SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"]}
+
+
+def test_commands_run_as_written(tilespin, shapes, tmp_path):
+    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images."""
+    assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
+    for command in sorted(COMMANDS, key=lambda c: list(VERBS).index(shlex.split(c)[1])):
+        verb, *rest = shlex.split(command)[1:]
+        rest = [str(shapes) if word == "FOLDER" else word.replace("runs/", f"{tmp_path}/") for word in rest]
+        if verb in SHORT:
+            rest += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
+        if verb == "study":
+            rest += ["--data", str(shapes), "--size", "32"]
+        tilespin(verb, *rest, timeout=500)
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make (\w+)", README)) <= targets
+
+
+def test_options_exist(tilespin):
+    """Every --option in the README is one of some verb's."""
+    said = "".join(tilespin(*verb, "--help").stdout for verb in (["pretrain", "rotnet"], ["study", "demo"]))
+    named = set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}
+    assert named and all(option in said for option in named), [o for o in named if o not in said]
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
+def test_links_lead_somewhere(path):
+    assert Path(ROOT / path).exists()
