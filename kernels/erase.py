@@ -19,11 +19,11 @@ def field_axis(index, SIZE: tl.constexpr, G: tl.constexpr):
 
 
 @triton.jit
-def erased_pixels(boxes, field, levels, image, n, i, j, inside, SIZE: tl.constexpr, G: tl.constexpr):
+def erased_pixels(boxes, field, levels, image, i, j, inside, SIZE: tl.constexpr, N: tl.constexpr, G: tl.constexpr):
     """1 where pixel (i, j) of the output window lies in a box or under the field's level."""
     erased = (i + j) * 0
-    for k in range(n):
-        box = boxes + 4 * (image * n + k)
+    for k in range(N):
+        box = boxes + 4 * (image * N + k)
         y = tl.load(box).to(tl.int64)
         x = tl.load(box + 1).to(tl.int64)
         bottom = tl.minimum(tl.maximum(y + tl.load(box + 2).to(tl.int64), 0), SIZE).to(tl.int32)
@@ -46,8 +46,8 @@ def erased_pixels(boxes, field, levels, image, n, i, j, inside, SIZE: tl.constex
 
 @triton.jit
 def erase_kernel(
-    images, flips, offsets, boxes, field, levels, masked, target, mask, m0, m1, m2, s0, s1, s2, h, w, n,
-    SIZE: tl.constexpr, C: tl.constexpr, G: tl.constexpr, LAST: tl.constexpr,
+    images, flips, offsets, boxes, field, levels, masked, target, mask, m0, m1, m2, s0, s1, s2, h, w,
+    SIZE: tl.constexpr, C: tl.constexpr, N: tl.constexpr, G: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """A ROWS x COLS tile of one window; its columns are pixels in NCHW, elements in channels_last (LAST)."""
@@ -73,7 +73,7 @@ def erase_kernel(
         inside = (i < SIZE) & (q < WIDTH)
         j = q // C
         channel = q % C
-        erased = erased_pixels(boxes, field, levels, image, n, i, j, inside, SIZE, G)
+        erased = erased_pixels(boxes, field, levels, image, i, j, inside, SIZE, N, G)
         v = tl.load(source + (origin + i * (w * C) + j * right + channel), mask=inside, other=0)
         mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
         if kind == tl.uint8:
@@ -86,10 +86,10 @@ def erase_kernel(
         tl.store(masked + place, tl.where(erased != 0, fill, v).to(kind), mask=inside)
         # The mask has a third of the columns: the first programs of a row write it, in wide stores again.
         if (part % ACROSS) * COLS < SIZE:
-            erased = erased_pixels(boxes, field, levels, image, n, i, q, window, SIZE, G)
+            erased = erased_pixels(boxes, field, levels, image, i, q, window, SIZE, N, G)
             tl.store(mask + image * (SIZE * SIZE) + (i * SIZE + q), erased.to(tl.uint8), mask=window)
     else:
-        erased = erased_pixels(boxes, field, levels, image, n, i, q, window, SIZE, G)
+        erased = erased_pixels(boxes, field, levels, image, i, q, window, SIZE, N, G)
         for channel in tl.static_range(C):
             v = tl.load(source + (origin + i * (w * C) + q * right + channel), mask=window, other=0)
             mean = m0 if channel == 0 else (m1 if channel == 1 else m2)
@@ -126,8 +126,8 @@ def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype
             erase_kernel[(b * tiles,)](
                 images.contiguous(), dispatch.loadable(flips), dispatch.loadable(offsets),
                 dispatch.loadable(boxes), dispatch.loadable(field), dispatch.loadable(levels), *outputs,
-                *dispatch.scalars(means, std), h, w, boxes.shape[1],
-                SIZE=size, C=c, G=field.shape[1], LAST=channels_last, ROWS=rows, COLS=cols,
+                *dispatch.scalars(means, std), h, w,
+                SIZE=size, C=c, N=boxes.shape[1], G=field.shape[1], LAST=channels_last, ROWS=rows, COLS=cols,
                 num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
     return outputs
@@ -280,17 +280,8 @@ def _builds():
         rows, cols = dispatch.tile_shape(last)
         yield dispatch.Build(
             erase_kernel,
-            {
-                "images": "*u8",
-                **pointers,
-                "field": "*u8",
-                **outputs,
-                **SCALES,
-                "h": "i32",
-                "w": "i32",
-                "n": "i32",
-            },
-            {"SIZE": 224, "C": 3, "G": g, "LAST": last, "ROWS": rows, "COLS": cols},
+            {"images": "*u8", **pointers, "field": "*u8", **outputs, **SCALES, "h": "i32", "w": "i32"},
+            {"SIZE": 224, "C": 3, "N": 2, "G": g, "LAST": last, "ROWS": rows, "COLS": cols},
             warps=4,
         )
 

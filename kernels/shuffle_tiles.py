@@ -46,12 +46,8 @@ def tile_pixels(source, corner, shift, grey, pixel, h, w, inside, C: tl.constexp
 
 
 @triton.jit
-def standard_scales(v, inside, N: tl.constexpr):
-    """(mean, 1 / max(std, 1)) of the N elements of v inside, from exact integer sums."""
-    v = tl.where(inside, v, 0)
-    if N * 255 * 255 >= 2**31:
-        v = v.to(tl.int64)
-    total, squares = tl.sum(v).to(tl.int64), tl.sum(v * v).to(tl.int64)
+def standard_scales(total, squares, N: tl.constexpr):
+    """(mean, 1 / max(std, 1)) of N values, from their exact integer sum and sum of squares."""
     count = tl.full((), N, tl.float32)
     one = tl.full((), 1, tl.float32)
     std = tl.div_rn(tl.sqrt_rn((N * squares - total * total).to(tl.float32)), count)
@@ -59,11 +55,18 @@ def standard_scales(v, inside, N: tl.constexpr):
 
 
 @triton.jit
+def total(lanes):
+    """The exact sum of a block of int32 lanes."""
+    return tl.sum(lanes.to(tl.int64))
+
+
+@triton.jit
 def shuffle_kernel(
     images, permutations, corners, shifts, greys, out, m0, m1, m2, s0, s1, s2, h, w, tiles,
     TILE: tl.constexpr, C: tl.constexpr, STANDARDISE: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One whole tile, of at most BLOCK pixels."""
+    """One whole tile, BLOCK elements at a time, so that a tile of any size fits the registers. Standardising goes
+    over the tile twice; the second reading comes from the cache."""
     N: tl.constexpr = TILE * TILE
     row = tl.program_id(0).to(tl.int64)
     image = row // tiles
@@ -72,28 +75,34 @@ def shuffle_kernel(
     corner = corners + 2 * (image * tiles + place)
     shift = shifts + image * (2 * C)
     source = images + image * h * w * C
-    pixel = tl.arange(0, BLOCK)
-    if STANDARDISE or not LAST:
-        inside = pixel < N
-        r, g, b = tile_pixels(source, corner, shift, greys + image, pixel, h, w, inside, C, TILE)
-        if STANDARDISE:
-            m0, s0 = standard_scales(r, inside, N)
-            m1, s1 = m0, s0
-            m2, s2 = m0, s0
+    lane = tl.arange(0, BLOCK)
+    if STANDARDISE:
+        # int32 lanes cannot overflow: each takes at most N / BLOCK squares of at most 255 * 255
+        tl.static_assert((N // BLOCK + 1) * 255 * 255 < 2**31)
+        r1 = tl.zeros((BLOCK,), tl.int32)
+        g1, b1, r2, g2, b2 = r1, r1, r1, r1, r1
+        for start in range(0, N, BLOCK):
+            pixel = start + lane
+            r, g, b = tile_pixels(source, corner, shift, greys + image, pixel, h, w, pixel < N, C, TILE)
+            r = tl.where(pixel < N, r, 0)
+            r1 += r
+            r2 += r * r
             if C == 3:
-                m1, s1 = standard_scales(g, inside, N)
-                m2, s2 = standard_scales(b, inside, N)
-        if not LAST:
-            for k in tl.static_range(C):
-                v = r if k == 0 else (g if k == 1 else b)
-                if out.dtype.element_ty != tl.uint8:
-                    mean = m0 if k == 0 else (m1 if k == 1 else m2)
-                    v = (v.to(tl.float32) - mean) * (s0 if k == 0 else (s1 if k == 1 else s2))
-                tl.store(out + (row * C + k) * N + pixel, v.to(out.dtype.element_ty), mask=inside)
+                g = tl.where(pixel < N, g, 0)
+                b = tl.where(pixel < N, b, 0)
+                g1 += g
+                g2 += g * g
+                b1 += b
+                b2 += b * b
+        m0, s0 = standard_scales(total(r1), total(r2), N)
+        m1, s1 = m0, s0
+        m2, s2 = m0, s0
+        if C == 3:
+            m1, s1 = standard_scales(total(g1), total(g2), N)
+            m2, s2 = standard_scales(total(b1), total(b2), N)
     if LAST:
-        # In parts that read again, because all elements at once do not fit the registers.
-        for k in range(C):
-            q = k * BLOCK + pixel
+        for start in range(0, N * C, BLOCK):
+            q = start + lane
             inside = q < N * C
             channel = q % C
             r, g, b = tile_pixels(source, corner, shift, greys + image, q // C, h, w, inside, C, TILE)
@@ -103,11 +112,23 @@ def shuffle_kernel(
                 scale = tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
                 v = (v.to(tl.float32) - mean) * scale
             tl.store(out + row * (N * C) + q, v.to(out.dtype.element_ty), mask=inside)
+    else:
+        for start in range(0, N, BLOCK):
+            pixel = start + lane
+            inside = pixel < N
+            r, g, b = tile_pixels(source, corner, shift, greys + image, pixel, h, w, inside, C, TILE)
+            for k in tl.static_range(C):
+                v = r if k == 0 else (g if k == 1 else b)
+                if out.dtype.element_ty != tl.uint8:
+                    mean = m0 if k == 0 else (m1 if k == 1 else m2)
+                    v = (v.to(tl.float32) - mean) * (s0 if k == 0 else (s1 if k == 1 else s2))
+                tl.store(out + (row * C + k) * N + pixel, v.to(out.dtype.element_ty), mask=inside)
 
 
 def _block(tile):
-    block = triton.next_power_of_2(tile * tile)
-    return block, min(max(block // 1024, 1), 16)
+    """(elements at a time, warps): eight or sixteen elements for each thread, the smallest tiles aside."""
+    block = min(triton.next_power_of_2(tile * tile), 2048)
+    return block, min(max(block // 256, 1), 4)
 
 
 def _launch(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
@@ -295,6 +316,7 @@ def _builds():
         (64, torch.float32, False, False),
         (14, torch.float32, True, False),
         (64, torch.bfloat16, True, True),
+        (512, torch.bfloat16, True, False),
     ):
         block, warps = _block(tile)
         yield dispatch.Build(

@@ -240,10 +240,10 @@ def test_damaged_metadata_only_skips_the_file(tmp_path):
     image.getexif()[0x010E] = "a description"
     image.save(path, exif=image.getexif())
     data = path.read_bytes()
-    entry = data.index(b"\x01\x0e\x00\x02") + 3
-    path.write_bytes(data[:entry] + b"\x00" + data[entry + 1 :])  # a description of no type
+    path.write_bytes(data.replace(b"\x01\x0e\x00\x02", b"\x01\x00\x00\x02"))  # the description is now a width
     loader = TorchLoader(Files([path], np.zeros(1, np.int64)), 16, CPU, 0)
     [batch] = loader.whole(np.arange(1))
+    assert path.read_bytes() != data
     assert len(loader.skipped) == int((batch.weights == 0).sum())
 
 
