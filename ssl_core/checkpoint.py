@@ -5,6 +5,7 @@ A checkpoint is step-N.pt (torch.save of tensors and plain values) and step-N.js
 
 import hashlib
 import io
+import pickle  # for the name of its error: nothing is unpickled
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def newest(folder: Path) -> tuple[dict | None, list[Path]]:
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() == read_json(manifest)["sha256"]:
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), damaged
-        except (OSError, ValueError, KeyError):
-            pass
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError):
+            pass  # torn, not a manifest, or holding more than tensors and plain values
         damaged.append(path)
     return None, damaged

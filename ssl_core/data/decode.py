@@ -23,7 +23,11 @@ def read_image(path: Path, shrink_to: int | None = None) -> Image.Image:
         with Image.open(path) as file:
             if shrink_to:
                 file.draft("RGB", (shrink_to, shrink_to))
-            image = ImageOps.exif_transpose(file)
+            file.load()
+            try:
+                image = ImageOps.exif_transpose(file)
+            except UNREADABLE:  # a whole picture with broken metadata: as it lies
+                image = file
             return _rgb(image)
 
 

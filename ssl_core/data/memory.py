@@ -9,7 +9,12 @@ from ssl_core.data.order import Order, slice_of
 from ssl_core.data.source import Arrays
 from ssl_core.task import Batch
 
-CHUNK = 500  # images in a batch that is not trained on
+CHUNK = 500  # most images in a batch that is not trained on
+
+
+def chunks(ids: np.ndarray) -> list[np.ndarray]:
+    """`ids` in order, in parts of at most CHUNK that differ by one at most: batch norm cannot use a part of one."""
+    return np.array_split(ids, max(1, -(-len(ids) // CHUNK)))
 
 
 class MemoryLoader:
@@ -28,7 +33,7 @@ class MemoryLoader:
             yield self._batch(*order.at(slice_of(step, batch, rank, world)))
 
     def whole(self, ids: np.ndarray) -> Iterator[Batch]:
-        for chunk in np.split(ids, range(CHUNK, len(ids), CHUNK)):
+        for chunk in chunks(ids):
             yield self._batch(chunk, np.zeros_like(chunk))
 
     def _batch(self, ids: np.ndarray, epochs: np.ndarray) -> Batch:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kernels.sampling import Draw, uniform
 from ssl_core.data.decode import UNREADABLE, read_image, square
-from ssl_core.data.memory import CHUNK
+from ssl_core.data.memory import chunks
 from ssl_core.data.order import Order, slice_of
 from ssl_core.data.source import Files
 from ssl_core.task import Batch
@@ -51,8 +51,7 @@ class TorchLoader:
         return self._read(_crops(order, slice_of(step, batch, rank, world)) for step in steps)
 
     def whole(self, ids: np.ndarray) -> Iterator[Batch]:
-        chunks = np.split(ids, range(CHUNK, len(ids), CHUNK))
-        return self._read([(int(id), 0, None) for id in chunk] for chunk in chunks)
+        return self._read([(int(id), 0, None) for id in chunk] for chunk in chunks(ids))
 
     def _read(self, requests: Iterator[Request]) -> Iterator[Batch]:
         loader = DataLoader(

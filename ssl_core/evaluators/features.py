@@ -85,6 +85,8 @@ def extract(
     labelled = shuffled[source.train.labels[shuffled] >= 0]
     labelled = labelled[: splits.labels or None]
     held = max(1, round(len(labelled) * splits.held_out))
+    if len(labelled) - held < 2:
+        raise BadInput(f"{source.name} has {len(labelled)} labelled training images to judge by: too few")
     parts = {
         "fit": ("train", labelled[held:]),
         "held": ("train", labelled[:held]),

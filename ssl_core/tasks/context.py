@@ -39,6 +39,8 @@ class Context(Task):
         self.size = window(config.crop, data.size)
         if self.size < 8:
             raise BadInput(f"context: the window is {self.size} px, expected at least 8")
+        if config.blocks < 1:
+            raise BadInput(f"context: blocks is {config.blocks}, expected at least 1")
         stride = encoder.strides[-1]
         self.decoder = nn.Sequential(
             nn.Conv2d(encoder.widths[-1], config.hidden, 3, padding=1, bias=False),

@@ -34,6 +34,12 @@ def load(data: str, size: int | None) -> Source:
     if train_root and test_root:
         train, test = ([p for p in paths if part in p.parents] for part in (train_root, test_root))
         classes = _classes(train, train_root)
+        unknown = {p.relative_to(test_root).parts[0] for p in test} - set(classes)
+        if classes and unknown:
+            raise BadInput(
+                f"--data {data}: {test_root.name}/ has classes that {train_root.name}/ lacks: "
+                f"{', '.join(sorted(unknown))}"
+            )
     else:
         train_root = test_root = root
         classes = _classes(paths, root)
