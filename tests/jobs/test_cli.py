@@ -6,7 +6,7 @@ import sys
 import pytest
 from command import ROOT, environment
 
-from jobs.cli import VERBS
+from jobs.cli import VERBS, main
 
 
 def test_help_imports_nothing_heavy():
@@ -18,15 +18,33 @@ def test_help_imports_nothing_heavy():
     assert all(verb in done.stdout for verb in VERBS)
 
 
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The command in this process: (exit code, stdout, stderr). Starting one costs seconds, and there are many."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tilespin", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "120")
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_its_options(tilespin, verb):
-    said = tilespin(verb, "--help").stdout
+def test_every_verb_explains_its_options(here, verb):
+    code, said, _ = here(verb, "--help")
+    assert code == 0
     assert f"usage: tilespin {verb}" in said
     assert verb in ("doctor",) or "--tracking" in said
 
 
-def test_task_help_lists_defaults_and_meanings(tilespin):
-    said = tilespin("pretrain", "jigsaw", "--help").stdout
+def test_task_help_lists_defaults_and_meanings(here):
+    _, said, _ = here("pretrain", "jigsaw", "--help")
     for part in ("--lr FLOAT", "(default: 0.2)", "--permutations INT", "size of the permutation set", "--workers"):
         assert part in said
 
@@ -54,19 +72,27 @@ def test_task_help_lists_defaults_and_meanings(tilespin):
         (["study", "demo", "--protocols", "linaer"], "there is knn, linear"),
     ],
 )
-def test_bad_input_is_one_clear_line(tilespin, shapes, tmp_path, arguments, words):
+def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
     """Exit code 2, no traceback, and what would be right; nothing is trained."""
     if "--data" not in arguments and arguments[0] in ("pretrain", "study"):
         arguments = [*arguments, "--data", shapes, "--size", "32"]
     if "--storage" not in arguments and arguments[0] in ("pretrain", "study"):
         arguments = [*arguments, "--storage", tmp_path]
-    done = tilespin(*arguments, code=2)
-    assert words in " ".join(done.stderr.replace("│", " ").split())
-    assert "Traceback" not in done.stderr
+    code, _, said = here(*arguments)
+    assert code == 2
+    assert words in " ".join(said.replace("│", " ").split())
+    assert "Traceback" not in said
     assert not list(tmp_path.glob("*/pretrain/*/metrics.jsonl"))
 
 
-def test_doctor_checks_what_is_there(tilespin):
-    said = tilespin("doctor", "--no-ray").stdout
-    assert "equal their references" in said.replace("\n", " ") or "equal" in said
+def test_bad_input_ends_the_process_with_two(tilespin):
+    """The same, as the shell sees it."""
+    done = tilespin("pretrain", "rotnet", "--data", "/no/such/folder", code=2)
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("tilespin: --data /no/such/folder")
+
+
+def test_doctor_checks_what_is_there(here):
+    """Every kernel is run against its reference, and nothing that is installed fails."""
+    _, said, _ = here("doctor", "--no-ray")
+    assert all(name in said for name in ("rotate_all", "shuffle_tiles", "erase", "draw"))
     assert "failed" not in said
