@@ -5,7 +5,9 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ import torch
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 PIXEL_DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+WORTH_THREADS = 200_000  # outputs: below, handing work to a thread costs more than it saves
 _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
@@ -151,6 +154,23 @@ def table(mean: list[float], std: list[float], dtype: torch.dtype) -> np.ndarray
 def flat(tensor: torch.Tensor) -> np.ndarray:
     """The memory of a dense tensor as a 1-D array (16-bit floats as int16), shared with it."""
     return tensor.as_strided((tensor.numel(),), (1,)).view(_BITS.get(tensor.dtype, tensor.dtype)).numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count)
+
+
+def over_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
+    """Run loop(first, last, *arguments) over 0..rows-1: in as many threads as torch uses, where `elements`
+    outputs are work enough. The loop must release the GIL, and its rows must not depend on each other."""
+    count = min(torch.get_num_threads(), rows) if elements >= WORTH_THREADS else 1
+    bounds = [rows * i // count for i in range(count + 1)] if rows else [0, 0]
+    # a pool for each process: threads do not survive a fork
+    others = [_threads(os.getpid(), count - 1).submit(loop, *part, *arguments) for part in pairwise(bounds[1:])]
+    loop(*bounds[:2], *arguments)
+    for other in others:
+        other.result()
 
 
 def array(labels: torch.Tensor) -> np.ndarray:

@@ -154,13 +154,13 @@ def _mark(boxes, field, level, cells, fractions, mask):
 
 
 @njit(cache=True, nogil=True)
-def _loop(images, shape, flips, offsets, boxes, field, levels, table, fill, masked, target, mask, strides):
-    b, h, w, c = shape
+def _loop(first, last, images, shape, flips, offsets, boxes, field, levels, table, fill, masked, target, mask, strides):
+    _, h, w, c = shape
     size, g = mask.shape[1], field.shape[1]
     positions = np.arange(size) * ((g - 1) * 256) // max(size - 1, 1)
     cells = np.minimum(positions >> 8, g - 2)
     fractions = positions - (cells << 8)
-    for image in range(b):
+    for image in range(first, last):
         _mark(boxes[image], field[image], levels[image], cells, fractions, mask[image])
         y = min(max(offsets[image, 0], 0), h - size)
         x = min(max(offsets[image, 1], 0), w - size)
@@ -182,7 +182,8 @@ def _loop(images, shape, flips, offsets, boxes, field, levels, table, fill, mask
 def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
     masked, target, mask = _outputs(images, size, dtype, channels_last)
     table = dispatch.table(mean, std, dtype)
-    _loop(
+    dispatch.over_rows(
+        _loop, len(target), target.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
         dispatch.array(offsets), dispatch.array(boxes), dispatch.array(field), dispatch.array(levels), table,
         np.array(_fill(mean, dtype), table.dtype), dispatch.flat(masked), dispatch.flat(target),

@@ -83,9 +83,9 @@ def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channe
 
 
 @njit(cache=True, nogil=True)
-def _loop(images, shape, turns, flips, offsets, every, size, table, out, strides):
-    b, h, w, c = shape
-    for row in range(4 * b if every else b):
+def _loop(first, last, images, shape, turns, flips, offsets, every, size, table, out, strides):
+    _, h, w, c = shape
+    for row in range(first, last):
         image = row // 4 if every else row
         turn = row % 4 if every else turns[row] & 3
         y = min(max(offsets[image, 0], 0), h - size)
@@ -114,12 +114,12 @@ def _loop(images, shape, turns, flips, offsets, every, size, table, out, strides
 
 
 def _compiled(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
-    b, _, _, c = images.shape
+    b, c = images.shape[0], images.shape[3]
     out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
-    _loop(
+    dispatch.over_rows(
+        _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(turns), dispatch.array(flips),
-        dispatch.array(offsets), every, size, dispatch.table(mean, std, dtype), dispatch.flat(out),
-        out.stride(),
+        dispatch.array(offsets), every, size, dispatch.table(mean, std, dtype), dispatch.flat(out), out.stride(),
     )  # fmt: skip
     return out
 

@@ -180,15 +180,15 @@ def _standard_table(pixels, values):
 
 
 @njit(cache=True, nogil=True)
-def _loop(images, shape, permutations, corners, shifts, greys, size, standardise, table, out, strides):
-    b, t = permutations.shape
-    pixels = np.empty((shape[3], size, size), np.uint8)
-    for row in range(b * t):
+def _loop(first, last, images, shape, permutations, corners, shifts, greys, size, standardise, table, out, strides):
+    t = permutations.shape[1]
+    pixels, own = np.empty((shape[3], size, size), np.uint8), np.empty(256, table.dtype)
+    for row in range(first, last):
         image = row // t
         place = min(max(permutations[image, row % t], 0), t - 1)
         _gather(images, shape, image, corners[image, place], shifts[image], greys[image] != 0, size, pixels)
         for channel in range(shape[3]):
-            values = table[channel]
+            values = own if standardise else table[channel]
             if standardise:
                 _standard_table(pixels[channel], values)
             for i in range(size):
@@ -203,10 +203,11 @@ def _compiled(images, permutations, corners, shifts, greys, tile, standardise, m
     # A standardised tile has its own table, in float32 because the loop does not round to 16 bits.
     buffer = dispatch.allocate(images, shape, torch.float32, channels_last) if standardise else out
     table = dispatch.table(mean, std, buffer.dtype)
-    _loop(
+    dispatch.over_rows(
+        _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(permutations),
         dispatch.array(corners), dispatch.array(shifts), dispatch.array(greys), tile, standardise,
-        table.copy() if standardise else table, dispatch.flat(buffer), buffer.stride(),
+        table, dispatch.flat(buffer), buffer.stride(),
     )  # fmt: skip
     return out.copy_(buffer) if standardise and dtype != torch.float32 else buffer
 
