@@ -25,14 +25,17 @@ class Build:
     """One ahead-of-time compilation of a Triton kernel.
 
     function: the jitted kernel; types: Triton type by runtime argument (pointers are taken to be 16-byte
-    aligned); constants: value by constexpr argument; warps: per program; vectorised: whether the stores
-    of this build must be as wide as 16 bytes.
+    aligned); constants: value by constexpr argument; warps: per program; elements: outputs that a program
+    writes (in one pass of its loop, if it has one); budget: most machine instructions that a thread may have
+    for each of its elements; vectorised: whether the stores of this build must be as wide as 16 bytes.
     """
 
     function: object
     types: Mapping[str, str]
     constants: Mapping[str, object]
     warps: int
+    elements: int = 1
+    budget: float = 0.0
     vectorised: bool = True
 
 

@@ -276,7 +276,11 @@ def _examples(generator):
 
 def _builds():
     pointers = dict.fromkeys(("flips", "offsets", "boxes", "levels"), "*i64")
-    for dtype, g, last in ((torch.float32, 0, False), (torch.bfloat16, 8, False), (torch.bfloat16, 8, True)):
+    for dtype, g, last, budget in (
+        (torch.float32, 0, False, 33),
+        (torch.bfloat16, 8, False, 42),
+        (torch.bfloat16, 8, True, 185),
+    ):  # elements are counted once, though the masked and the whole image are both written
         outputs = {"masked": POINTERS[dtype], "target": POINTERS[dtype], "mask": "*u8"}
         rows, cols = dispatch.tile_shape(last)
         yield dispatch.Build(
@@ -284,6 +288,8 @@ def _builds():
             {"images": "*u8", **pointers, "field": "*u8", **outputs, **SCALES, "h": "i32", "w": "i32"},
             {"SIZE": 224, "C": 3, "N": 2, "G": g, "LAST": last, "ROWS": rows, "COLS": cols},
             warps=4,
+            elements=rows * cols * (1 if last else 3),
+            budget=budget,
         )
 
 

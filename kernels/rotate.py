@@ -228,11 +228,11 @@ def _examples(every):
 
 def _builds(every):
     labels = {"turns": "*i64", "flips": "*i64", "offsets": "*i64", "h": "i32", "w": "i32"}
-    for dtype, last in (
-        (torch.float32, False),
-        (torch.bfloat16, False),
-        (torch.uint8, False),
-        (torch.bfloat16, True),
+    for dtype, last, budget in (
+        (torch.float32, False, 16),
+        (torch.bfloat16, False, 16),
+        (torch.uint8, False, 13),
+        (torch.bfloat16, True, 53),  # an index for each element, where NCHW has one for each pixel
     ):
         rows, cols = dispatch.tile_shape(last)
         yield dispatch.Build(
@@ -240,6 +240,8 @@ def _builds(every):
             {"images": "*u8", "out": POINTERS[dtype], **labels, **SCALES},
             {"SIZE": 224, "C": 3, "EVERY": every, "LAST": last, "ROWS": rows, "COLS": cols},
             warps=4,
+            elements=rows * cols * (1 if last else 3),
+            budget=budget,
         )
 
 

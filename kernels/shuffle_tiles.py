@@ -312,12 +312,12 @@ def _examples(generator):
 
 def _builds():
     pointers = dict.fromkeys(("permutations", "corners", "shifts", "greys"), "*i64")
-    for tile, dtype, standardise, last in (
-        (64, torch.bfloat16, True, False),
-        (64, torch.float32, False, False),
-        (14, torch.float32, True, False),
-        (64, torch.bfloat16, True, True),
-        (512, torch.bfloat16, True, False),
+    for tile, dtype, standardise, last, budget in (
+        (64, torch.bfloat16, True, False, 54),
+        (64, torch.float32, False, False, 20),
+        (14, torch.float32, True, False, 54),
+        (64, torch.bfloat16, True, True, 200),
+        (512, torch.bfloat16, True, False, 54),
     ):
         block, warps = _block(tile)
         yield dispatch.Build(
@@ -333,6 +333,8 @@ def _builds():
             },
             {"TILE": tile, "C": 3, "STANDARDISE": standardise, "LAST": last, "BLOCK": block},
             warps,
+            elements=block if last else 3 * block,
+            budget=budget,
         )
 
 

@@ -1,31 +1,19 @@
-"""Every kernel the package holds: its implementations agree, and its Triton kernel compiles well."""
+"""Every kernel the package holds: its implementations agree, and its operator is registered well."""
 
-import collections
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
 import pytest
 import torch
-import triton
 from torch._subclasses.fake_tensor import FakeTensorMode
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from kernels import dispatch
 
 KERNELS = dispatch.kernels()
 ROOT = pathlib.Path(__file__).parents[2]
-CUOBJDUMP = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 each_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
-BUILDS = [
-    pytest.param(build, arch, id=f"{kernel.name}-{index}-sm_{arch}")
-    for kernel in KERNELS
-    for index, build in enumerate(kernel.builds)
-    for arch in (80, 90)
-]
 
 
 def examples(kernel):
@@ -91,31 +79,3 @@ def test_operator_has_cuda_shapes_without_a_gpu(kernel):
             results = several(kernel.op(*fakes))
         assert [layout(r) for r in results] == [layout(e) for e in several(kernel.reference(*arguments))]
         assert all(result.device.type == "cuda" for result in results)
-
-
-@pytest.mark.skipif(dispatch.INTERPRETED, reason="nothing is compiled under the interpreter")
-@pytest.mark.parametrize(("build", "arch"), BUILDS)
-def test_triton_compiles_without_spills(build, arch, tmp_path):
-    names = build.function.arg_names
-    types = {name: build.types.get(name, "constexpr") for name in names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if types[name].startswith("*")}
-    source = ASTSource(fn=build.function, signature=types, constexprs=dict(build.constants), attrs=aligned)
-    compiled = triton.compile(
-        source,
-        target=GPUTarget("cuda", arch, 32),
-        options={"num_warps": build.warps, "enable_fp_fusion": False},
-    )
-    binary = tmp_path / "kernel.cubin"
-    binary.write_bytes(compiled.asm["cubin"])
-    usage, code = (
-        subprocess.run([CUOBJDUMP, option, binary], capture_output=True, text=True, check=True).stdout
-        for option in ("-res-usage", "-sass")
-    )
-    registers, stack, local = map(int, re.search(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", usage).groups())
-    memory = collections.Counter(re.findall(r"\b((?:STG|STL|LDL)[.\w]*)", code))
-    assert (stack, local) == (0, 0) and not any(name.startswith(("STL", "LDL")) for name in memory), memory
-    assert 0 < registers <= 255
-    if build.vectorised:
-        # A uint8 plane is stored eight pixels at a time, a float one always in 16 bytes.
-        assert set(memory) <= {"STG.E.128", "STG.E.64"}, memory
-        assert "STG.E.64" not in memory or "*u8" in [t for n, t in build.types.items() if n in ("out", "mask")]

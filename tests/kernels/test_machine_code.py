@@ -1,0 +1,46 @@
+"""The machine code of every kernel, without a GPU: no spills, wide stores, a budget of instructions."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.machine_code import ARCHITECTURES, compile_build, faults
+from kernels import dispatch
+
+BUILDS = [
+    pytest.param(build, arch, id=f"{kernel.name}-{index}-sm_{arch}")
+    for kernel in dispatch.kernels()
+    for index, build in enumerate(kernel.builds)
+    for arch in ARCHITECTURES
+]
+pytestmark = pytest.mark.skipif(dispatch.INTERPRETED, reason="nothing is compiled under the interpreter")
+
+
+@pytest.mark.parametrize(("build", "arch"), BUILDS)
+def test_build_passes_the_gate(build, arch):
+    code = compile_build(build, arch)
+    assert not faults(build, code)
+    assert 0 < code.registers <= 255 and code.operations
+
+
+def build_of(name: str):
+    return next(kernel for kernel in dispatch.kernels() if kernel.name == name).builds[0]
+
+
+def test_gate_sees_a_planted_spill():
+    """A block of pixels far too large for the registers of one warp."""
+    build = build_of("shuffle_tiles")
+    planted = replace(build, constants={**build.constants, "BLOCK": 4096}, warps=1, elements=4096, budget=1e9)
+    assert any("spills" in fault for fault in faults(planted, compile_build(planted, 90)))
+
+
+def test_gate_sees_a_planted_narrow_store():
+    """Rows of an odd length do not start at multiples of sixteen bytes."""
+    build = build_of("rotate")
+    planted = replace(build, constants={**build.constants, "SIZE": 223})
+    assert any("narrow stores" in fault for fault in faults(planted, compile_build(planted, 90)))
+
+
+def test_gate_sees_too_many_instructions():
+    build = replace(build_of("rotate"), budget=5)
+    assert any("budget 5" in fault for fault in faults(build, compile_build(build, 90)))
