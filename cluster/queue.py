@@ -32,8 +32,18 @@ class Outcome:
     because: str | None = None  # the job that failed before this one, which therefore did not run
 
 
+def check(jobs: list[Job]) -> None:
+    """Raises ValueError if two jobs share a name, or one needs a job that does not come before it."""
+    seen: set[str] = set()
+    for job in jobs:
+        if job.name in seen or not seen.issuperset(job.needs):
+            raise ValueError(f"job {job.name!r} is there twice, or before one of {job.needs}")
+        seen.add(job.name)
+
+
 def run_here(jobs: list[Job]) -> Iterator[Outcome]:
     """One after the other in this process, without Ray."""
+    check(jobs)
     done: dict[str, Outcome] = {}
     for job in jobs:
         broken = next((done[need] for need in job.needs if done[need].error), None)
@@ -60,6 +70,7 @@ def run_on_ray(jobs: list[Job]) -> Iterator[Outcome]:
     """
     import ray
 
+    check(jobs)
     waiting = list(jobs)
     results: dict[str, Any] = {}  # of jobs that ended and are still needed
     running: dict[Any, tuple[Job, Any]] = {}

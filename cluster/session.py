@@ -36,9 +36,9 @@ def session(cpus: int | None = None) -> Iterator[Mapping[str, float]]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
-    own = {} if address else dict(num_cpus=cpus or os.cpu_count(), include_dashboard=False)
+    own = {} if address else dict(num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     try:

@@ -1,6 +1,7 @@
 """Cells: the result of one (encoder, protocol, dataset, seed), its jobs and its file, whose presence means done."""
 
 import base64
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,10 @@ class Evaluation:
         for name in self.protocols:
             if name not in features.protocols():
                 raise BadInput(f"--protocols {name}: there is {', '.join(features.protocols())}")
+        if not self.protocols or len(set(self.protocols)) < len(self.protocols):
+            raise BadInput(f"--protocols {' '.join(self.protocols)}: expected at least one, each once")
+        if not 0 <= self.probe_seed < 2**31:
+            raise BadInput(f"--probe-seed is {self.probe_seed}, expected 0 to 2**31 - 1")
         if not 0 < self.held_out < 1:
             raise BadInput(f"--held-out is {self.held_out}, expected a share between 0 and 1")
         if self.labels < 0:
@@ -70,15 +75,16 @@ class Judged:
     normalisation: str
 
     @property
-    def label(self) -> str:
-        plain = self.normalisation == "dataset" or self.task != RANDOM
-        return self.run or (self.task if plain else f"{self.task}-per-image")
+    def plain_label(self) -> str:
+        return self.run or (self.task if self.normalisation == "dataset" else f"{self.task}-per-image")
 
     def load(self, study: Study) -> torch.nn.Module:
         encoder = encoders.build(self.encoder, self.size, self.seed)
         if self.run:
             weights = safetensors_load((study.run(self.run) / "encoder.safetensors").read_bytes())
             encoder.load_state_dict(weights)
+            if encoders.digest(encoder) != self.digest(study):
+                raise BadInput(f"{study.run(self.run)}: encoder.safetensors is not the one that encoder.json describes")
         return encoder
 
     def digest(self, study: Study) -> str | None:
@@ -120,6 +126,23 @@ def with_floors(runs: list[Judged]) -> list[Judged]:
     return [*floors, *runs]
 
 
+def check(judged: list[Judged], evaluation: Evaluation) -> None:
+    """Raises BadInput, before anything runs, for settings or datasets that no encoder can be judged with."""
+    evaluation.check()
+    for data, size in {(one.data, one.size) for one in judged}:
+        features.shares(open_source(data, size), evaluation.splits(), evaluation.probe_seed)
+
+
+def labels(judged: list[Judged]) -> dict[Judged, str]:
+    """A name for each: a run's own, or the floor's, with all that sets it apart where a study has several."""
+    plain = Counter(one.plain_label for one in judged)
+
+    def full(one: Judged) -> str:
+        return f"{one.plain_label} ({one.encoder}, {Path(one.data).name}, {one.size} px, seed {one.seed})"
+
+    return {one: one.plain_label if plain[one.plain_label] == 1 else full(one) for one in judged}
+
+
 def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluation, dataset: str) -> Path | None:
     """Where the result of one (encoder, protocol, dataset, seed) lies: named by all that it depends on."""
     digest = judged.digest(study)
@@ -139,20 +162,20 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
     """A job for the features of each encoder that lacks a result, and one for each result. `planned` names the
     pretraining jobs that come before them."""
     found = []
-    for one in judged:
+    for one, label in labels(judged).items():
         dataset = open_source(one.data, one.size).digest
         missing = [name for name in evaluation.protocols
                    if not ((path := cell_path(study, one, name, evaluation, dataset)) and path.exists())]  # fmt: skip
         if not missing:
             continue
         gpus = 1 if device == "cuda" else 0
-        extract = f"features/{one.label}"
+        extract = f"features/{label}"
         needs = (one.run,) if one.run in planned else ()
         found.append(Job(extract, _extract, (str(study.root), one, evaluation, device, processes), needs, gpus=gpus,
                          fetch=False))  # fmt: skip
         for name in missing:
-            args = (str(study.root), one, evaluation, name, tracking)
-            found.append(Job(f"{name}/{one.label}", _judge, args, (extract,)))
+            args = (str(study.root), one, label, evaluation, name, tracking)
+            found.append(Job(f"{name}/{label}", _judge, args, (extract,)))
     return found
 
 
@@ -164,7 +187,9 @@ def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, proces
     return features.extract(encoder, source, one.normalisation, splits, seed, place, processes)
 
 
-def _judge(root: str, one: Judged, evaluation: Evaluation, protocol: str, tracking: Mode, subject) -> dict:
+def _judge(
+    root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, subject: features.Subject
+) -> dict:
     """Runs one protocol and writes its cell, whose presence means that it is done."""
     study = Study(Path(root))
     source = open_source(one.data, one.size)
@@ -172,19 +197,19 @@ def _judge(root: str, one: Judged, evaluation: Evaluation, protocol: str, tracki
     module = features.protocols()[protocol]
     result = module.run(subject, module.Config(), evaluation.probe_seed)
     cell = {
-        **asdict(one), "label": one.label, "protocol": protocol, "version": module.version,
+        **asdict(one), "protocol": protocol, "version": module.version,
         "dataset": source.name, "digest": one.digest(study), "probe_seed": evaluation.probe_seed,
         "numbers": result.numbers, "chosen": result.chosen,
         "test_images": len(subject.labels["test"]), "correct": packed(result.correct),
     }  # fmt: skip
+    write_json(path, cell)
     tracker = Tracker(
         tracking, study.root, id=f"{path.stem}-{cell['digest'][:12]}-{study.token}", study=study.root.name,
-        job_type="evaluate", name=f"{protocol}/{one.label}",
+        job_type="evaluate", name=f"{protocol}/{label}",
         config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
     )  # fmt: skip
     tracker.log({f"{protocol}/{key}": value for key, value in result.numbers.items()})
     tracker.finish()
-    write_json(path, cell)
     return cell
 
 

@@ -11,9 +11,9 @@ from rich.table import Table
 from jobs.layout import Study
 from jobs.options import parse
 from jobs.report import write_report
-from jobs.results import Row, gather, write_csv
-from jobs.tracking import Mode, Tracker, resolve
-from ssl_core.files import read_json
+from jobs.results import Row, as_csv, gather
+from jobs.tracking import Mode, Tracker, resolve, say_sync
+from ssl_core.files import read_json, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +28,26 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "compare", arguments)
-    show(Study.existing(options.study), resolve(options.tracking))
+    study = Study.existing(options.study)
+    with study.held():
+        show(study, resolve(options.tracking))
 
 
 def show(study: Study, tracking: Mode) -> None:
-    """Prints the table and writes results.csv and report.html; a summary run goes to W&B if numbers are new."""
+    """Prints the table. Where numbers are new, writes report.html, the summary run in W&B, and last results.csv,
+    which says that the others are up to date."""
     rows, evaluation = gather(study)
-    new = write_csv(study, rows)
     console = Console()
     console.print(table(rows, evaluation.protocols))
     for line in conclusions(rows, evaluation.protocols[0]):
-        console.print(line, highlight=False)
-    if new or not study.report.exists():
+        console.print(line, highlight=False, markup=False)
+    numbers = as_csv(rows)
+    if not (study.results.exists() and study.report.exists() and study.results.read_text() == numbers):
         write_report(study, rows, evaluation)
         _track(study, rows, evaluation.protocols, tracking)
-    console.print(f"report: {study.report}\nnumbers: {study.results}", highlight=False, soft_wrap=True)
+        write_text(study.results, numbers)
+    print(f"report: {study.report}\nnumbers: {study.results}")
+    say_sync(study)
 
 
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
@@ -61,7 +66,7 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
         gain = row.gains.get(protocols[0])
         cost = ("", "", "")
         if d := row.described:
-            cost = (f"{d['images'] / 1000:,.0f}k", f"{d['macs'] / 1e12:.2f}", f"{d['seconds']:.0f}")
+            cost = (f"{d['images'] / 1000:,.4g}k", f"{d['macs'] / 1e12:.2f}", f"{d['seconds']:.0f}")
         view.add_row(row.name, first, difference(gain) if gain else "", *others, *cost)
     return view
 

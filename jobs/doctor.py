@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from jobs.layout import JobsFailed
 from jobs.options import parse
 
 
@@ -25,14 +27,18 @@ class Options:
 def main(arguments: list[str]) -> None:
     options = parse(Options, "doctor", arguments)
     view = Table("what", "state", title="tilespin doctor")
+    failed = []
     for name, check in CHECKS.items():
         if name == "Ray" and not options.ray:
             continue
         try:
             view.add_row(name, check())
         except Exception as error:
-            view.add_row(name, f"[red]failed[/]: {type(error).__name__}: {str(error).splitlines()[0]}")
+            failed.append(name)
+            view.add_row(name, f"[red]failed[/]: {type(error).__name__}: {escape(' '.join(str(error).split())[:300])}")
     Console().print(view)
+    if failed:
+        raise JobsFailed(f"not in order: {', '.join(failed)}")
 
 
 def _python() -> str:

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import tyro
 
-from jobs.cells import Evaluation, of_run, with_floors
+from jobs.cells import Evaluation, check, of_run, with_floors
 from jobs.compare import show
 from jobs.layout import Study
 from jobs.options import parse
 from jobs.where import Where
-from jobs.work import Plan, do, say_sync
+from jobs.work import Plan, do
 from ssl_core.errors import BadInput
 from ssl_core.files import read_json
 
@@ -32,12 +32,11 @@ def main(arguments: list[str]) -> None:
     if told := Evaluation.told(study):
         options = parse(Options, "evaluate", arguments, replace(options, evaluation=told))
     where = options.where.checked()
-    options.evaluation.check()
     judged = with_floors([of_run(read_json(run / "encoder.json")) for run in study.runs()])
     if not judged:
         raise BadInput(f"{options.study}: no finished pretraining here to evaluate")
+    check(judged, options.evaluation)
     with study.held():
         study.describe(evaluation=asdict(options.evaluation))
         do(Plan(study, where, [], judged, options.evaluation))
         show(study, where.tracking)
-    say_sync(study)

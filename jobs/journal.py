@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders as encoders
+from jobs.layout import Study
 from jobs.pictures import sample_sheet
 from jobs.tracking import Tracker
 from kernels.sampling import Draw
 from ssl_core.data.order import Order
 from ssl_core.data.source import Source
 from ssl_core.files import write_bytes, write_json, write_text
-from ssl_core.task import Batch, Format, Pretext, name_of
+from ssl_core.task import Format, Pretext, name_of
 
 if TYPE_CHECKING:
     from jobs.training import Training
@@ -45,7 +46,7 @@ class Journal:
         flat = {**recipe.identity(source), "data": recipe.data, "task": name_of(recipe.task),
                 "options": asdict(recipe.task)}  # fmt: skip
         self.tracker = Tracker(
-            training.tracking, Path(training.study), id=f"{training.name}-{training.token}",
+            training.tracking, Path(training.study), id=f"{training.name}-{Study(Path(training.study)).token}",
             study=Path(training.study).name, job_type="pretrain", name=training.name, step="train/step",
             config=flat,
         )  # fmt: skip
@@ -84,7 +85,8 @@ class Journal:
             "skipped": skipped,
         }  # fmt: skip
         write_json(self.folder / "encoder.json", described)
-        self.tracker.picture("samples", self.folder / "samples.png")
+        if (self.folder / "samples.png").exists():
+            self.tracker.picture("samples", self.folder / "samples.png")
         files = [self.folder / "encoder.safetensors", self.folder / "encoder.json"]
         self.tracker.artifact(f"encoder-{self.training.name}", "encoder", files, {"digest": described["digest"]})
         self.tracker.summary({k: described[k] for k in ("digest", "images", "macs", "seconds")})
@@ -97,13 +99,15 @@ class Journal:
 
     @torch.no_grad()
     def _samples(self, model: Pretext, format: Format, loader) -> None:
+        """samples.png, from the first batch of which something could be decoded; none if nothing can."""
         order = Order(len(self.source.train), self.recipe.seed)
-        batch = next(loader.training(order, 16, range(1), 0, 1))
-        batch = Batch(*(part[batch.weights > 0][:8] for part in batch))
-        inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
         model.eval()
-        pictures = model.task.picture(inputs, model(inputs), targets)
-        write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
+        for batch in loader.training(order, 8, range(-(-len(self.source.train) // 8)), 0, 1):
+            if (batch.weights > 0).all():
+                inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
+                pictures = model.task.picture(inputs, model(inputs), targets)
+                write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
+                return
 
 
 def _step_of(row: str) -> float:

@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from ssl_core.errors import BadInput
 from ssl_core.files import read_json, write_json, write_text
+
+
+class JobsFailed(RuntimeError):
+    """Some jobs failed; the others are done. The command line exits with 1."""
 
 
 class Study:
@@ -81,14 +86,20 @@ class Study:
             write_json(self.file, new)
         return new
 
+    def _writable(self, name: str) -> IO[str]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return open(self.root / name, "a+")
+        except OSError as error:
+            raise BadInput(f"{self.root} cannot be written: {error}") from error
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keeps other drivers out while the block runs; the system lets go when this process ends, however it does.
 
         Raises BadInput if another driver works in this folder.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".driver", "a+") as file:
+        with self._writable(".driver") as file:
             try:
                 # not flock: decoding processes would inherit that, and hold it when this process is killed
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

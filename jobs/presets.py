@@ -16,6 +16,7 @@ from ssl_core.tasks.supervised import Supervised
 class StudyConfig:
     """Several tasks on the same images with the same encoder and the same budget."""
 
+    preset: tyro.conf.Suppress[str]
     tasks: tyro.conf.Suppress[tuple[Any, ...]]
     data: str
     """cifar10, fashion-mnist, or a folder of images with one sub-folder for each class"""
@@ -30,12 +31,13 @@ class StudyConfig:
     evaluation: Evaluation = Evaluation()
 
 
-def demo() -> StudyConfig:
-    """CIFAR-10 on a laptop's CPU in a few minutes: floors, pretext tasks, and the supervised ceiling."""
-    return StudyConfig(
-        tasks=(RotNet.Config(), Jigsaw.Config(), Context.Config(), Supervised.Config()),
-        data="cifar10", encoder="convnet", budget=2800,
-    )  # fmt: skip
+# CIFAR-10 on a laptop's CPU in a few minutes: every pretext task, and the supervised ceiling
+DEMO = StudyConfig(
+    preset="demo",
+    tasks=(RotNet.Config(), Jigsaw.Config(), Context.Config(), Supervised.Config()),
+    data="cifar10",
+    encoder="convnet",
+    budget=2800,
+)
 
-
-PRESETS = {preset.__name__: preset for preset in (demo,)}
+PRESETS = {config.preset: config for config in (DEMO,)}

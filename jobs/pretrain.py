@@ -7,9 +7,10 @@ from typing import Any
 from jobs.layout import Study
 from jobs.options import one_of, parse
 from jobs.recipe import Recipe
+from jobs.tracking import say_sync
 from jobs.training import prepare
 from jobs.where import Where
-from jobs.work import Plan, do, say_sync
+from jobs.work import Plan, do
 from ssl_core.files import read_json
 from ssl_core.task import tasks
 
@@ -36,10 +37,10 @@ def main(arguments: list[str]) -> None:
     options = parse(options_type(), "pretrain", arguments)
     recipe = Recipe(**{f.name: getattr(options.recipe, f.name) for f in fields(Recipe)})
     where = options.where.checked()
-    study = Study.at(where.storage, where.name or Path(recipe.data).name)
+    study = Study.at(where.storage, where.name or Path(recipe.data).resolve().name)
+    training = prepare(recipe, study, where)
     with study.held():
         study.describe()
-        training = prepare(recipe, study, where)
         do(Plan(study, where, [training], []))
     described = read_json(training.folder / "encoder.json")
     if described["skipped"]:

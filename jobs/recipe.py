@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ssl_core.data.source import Source
@@ -40,6 +42,8 @@ class Recipe:
             raise BadInput("--steps and --epochs are both given: choose one")
         steps = self.steps if self.steps is not None else 1000
         if self.epochs is not None:
+            if not (math.isfinite(self.epochs) and self.epochs > 0):
+                raise BadInput(f"--epochs is {self.epochs}, expected more than 0")
             steps = round(self.epochs * len(source.train) / self.task.batch) or 1
         for name, value, least in (("--steps", steps, 1), ("--batch", self.task.batch, 1), ("--seed", self.seed, 0),
                                    ("--accumulate", self.accumulate, 1), ("--size", source.size, 8)):  # fmt: skip
@@ -47,9 +51,11 @@ class Recipe:
                 raise BadInput(f"{name} is {value}, expected at least {least}")
         if self.seed >= 2**31:
             raise BadInput(f"--seed is {self.seed}, expected less than 2**31")
+        self.task.optim.check()
+        data = str(Path(self.data).expanduser().resolve()) if Path(self.data).expanduser().is_dir() else self.data
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
-        changes = dict(size=source.size, steps=steps, epochs=None, precision=precision)
-        return Recipe(**{**{name: getattr(self, name) for name in self.__dataclass_fields__}, **changes})
+        changes = dict(data=data, size=source.size, steps=steps, epochs=None, precision=precision)
+        return replace(self, **changes)
 
     def identity(self, source: Source) -> dict:
         """All that the weights hang on; not workers, device, loader, storage, name or tracking."""

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
@@ -29,7 +30,7 @@ def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
         ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
         stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols},
         training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},
-        samples={row.judged.run: _picture(study, row) for row in runs},
+        samples={row.judged.run: _picture(study, row) for row in runs if _samples(study, row).exists()},
         configs={row.judged.run: json.dumps(_config(study, row), indent=1) for row in runs},
     )
     write_text(study.report, page)
@@ -43,8 +44,12 @@ def _journal(study: Study, row: Row) -> list[dict]:
     return [json.loads(line) for line in (study.run(row.judged.run) / "metrics.jsonl").read_text().splitlines()]
 
 
+def _samples(study: Study, row: Row) -> Path:
+    return study.run(row.judged.run) / "samples.png"
+
+
 def _picture(study: Study, row: Row) -> str:
-    data = (study.run(row.judged.run) / "samples.png").read_bytes()
+    data = _samples(study, row).read_bytes()
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 

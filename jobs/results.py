@@ -4,12 +4,12 @@ import csv
 import io
 from dataclasses import dataclass
 
-from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, of_run, unpacked, with_floors
+from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of_run, unpacked, with_floors
 from jobs.layout import Study
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.intervals import paired, wilson
-from ssl_core.files import read_json, write_text
+from ssl_core.files import read_json
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
@@ -58,46 +58,32 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
         dataset = open_source(one.data, one.size).digest
         paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
         found[one] = {name: read_json(path) for name, path in paths.items() if path and path.exists()}
-    rows = []
+    rows, names = [], labels(list(found))
     for one, cells in found.items():
         floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)
         pairs = {name: (cell, found.get(floor, {}).get(name)) for name, cell in cells.items() if one.run}
         gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items() if base}
-        rows.append(Row(one, _name(one, list(found)), cells, described.get(one.run), gains))
+        alone = sum(other.task == one.task for other in found) == 1
+        name = one.task if one.run and alone else names[one]
+        rows.append(Row(one, name, cells, described.get(one.run), gains))
     first = evaluation.protocols[0]
     order = {"floor": 0, "task": 1, "ceiling": 2}
     rows.sort(key=lambda row: (order[row.kind], (row.top1(first) or (0.0,))[0]))
     return rows, evaluation
 
 
-def _name(one: Judged, others: list[Judged]) -> str:
-    alone = sum(other.task == one.task for other in others) == 1
-    return one.task if one.run and alone else one.label
-
-
-def write_csv(study: Study, rows: list[Row]) -> bool:
-    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of top1 and of the gain.
-
-    Returns whether the numbers are new; if not, the file is left as it is.
-    """
+def as_csv(rows: list[Row]) -> str:
+    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of top1 and of the gain."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
     for row in rows:
         for protocol, cell in row.cells.items():
-            head = [
-                row.judged.task if row.judged.run else row.name,
-                row.judged.encoder,
-                row.judged.run or "",
-                cell["dataset"],
-                protocol,
-            ]
+            task = row.judged.task if row.judged.run else row.name
+            head = [task, row.judged.encoder, row.judged.run or "", cell["dataset"], protocol]
             for metric, value in sorted(cell["numbers"].items()):
                 interval = wilson(unpacked(cell)) if metric == "top1" else ("", "")
                 table.writerow([*head, metric, value, *interval, 1])
             if protocol in row.gains:
                 table.writerow([*head, "top1/gain-over-random-init", *row.gains[protocol], 1])
-    if study.results.exists() and study.results.read_text() == out.getvalue():
-        return False
-    write_text(study.results, out.getvalue())
-    return True
+    return out.getvalue()

@@ -1,8 +1,9 @@
 """`tilespin study PRESET`: pretrains every task at equal budget, judges all by transfer, and compares."""
 
+import math
 from dataclasses import asdict, dataclass, make_dataclass, replace
 
-from jobs.cells import of_training, with_floors
+from jobs.cells import check, of_training, with_floors
 from jobs.compare import show
 from jobs.layout import Study
 from jobs.options import one_of, parse
@@ -10,7 +11,7 @@ from jobs.presets import PRESETS, StudyConfig
 from jobs.recipe import Recipe
 from jobs.training import Training, build, prepare
 from jobs.where import Where
-from jobs.work import Plan, do, say_sync
+from jobs.work import Plan, do
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput
 from ssl_core.task import name_of
@@ -26,7 +27,7 @@ class Options:
 
 def options_type():
     """Options with a sub-command for every preset."""
-    choice = one_of({name: preset() for name, preset in PRESETS.items()})
+    choice = one_of(PRESETS)
     made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made
@@ -35,6 +36,8 @@ def options_type():
 def recipes(config: StudyConfig) -> list[Recipe]:
     """One for each task, as long as its budget lasts: equal encoder forward and backward MACs for all."""
     found = []
+    if not (math.isfinite(config.budget) and config.budget > 0):
+        raise BadInput(f"--budget is {config.budget}, expected GMACs above 0")
     source = open_source(config.data, config.size)
     for task in config.tasks:
         recipe = Recipe(task=task, data=config.data, size=config.size, encoder=config.encoder, seed=config.seed)
@@ -54,14 +57,12 @@ def by_length(trainings: list[Training]) -> list[Training]:
 def main(arguments: list[str]) -> None:
     options = parse(options_type(), "study", arguments)
     config, where = options.study, options.where.checked()
-    config.evaluation.check()
-    preset = next(name for name in arguments if name in PRESETS)
-    study = Study.at(where.storage, where.name or preset)
+    study = Study.at(where.storage, where.name or config.preset)
+    trainings = by_length([prepare(recipe, study, where) for recipe in recipes(config)])
+    judged = with_floors([of_training(one) for one in trainings])
+    check(judged, config.evaluation)
     with study.held():
         told = {**asdict(config), "tasks": [{"name": name_of(task), **asdict(task)} for task in config.tasks]}
-        study.describe(preset=preset, config=told, evaluation=asdict(config.evaluation))
-        trainings = by_length([prepare(recipe, study, where) for recipe in recipes(config)])
-        judged = with_floors([of_training(one) for one in trainings])
+        study.describe(config=told, evaluation=asdict(config.evaluation))
         do(Plan(study, where, trainings, judged, config.evaluation))
         show(study, where.tracking)
-    say_sync(study)

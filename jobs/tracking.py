@@ -1,13 +1,20 @@
 """Weights & Biases: one run for each pretraining and evaluation. It may fail; the work goes on."""
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from jobs.notices import warn
+
+if TYPE_CHECKING:
+    from jobs.layout import Study
 
 Mode = Literal["auto", "online", "offline", "off"]
 
+FINISH_SECONDS = 300
 HEADER_BYTES = 7  # of a .wandb file without records
 # The client flushes its file every 15 s; a killed run would lose as much. Its chatter would go over the screen.
 SETTINGS = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1", "WANDB_ERROR_REPORTING": "false"}
@@ -38,7 +45,7 @@ class Tracker:
         step: str | None = None,
     ):  # fmt: skip
         """`step` names the metric that all others are plotted over. `mode` is not "auto" any more."""
-        self.run = None
+        self.run, self.folder = None, folder
         if mode == "off":
             return
         for key, value in SETTINGS.items():
@@ -52,7 +59,7 @@ class Tracker:
             self.run = wandb.init(
                 mode=mode, dir=str(folder), project=os.environ.get("WANDB_PROJECT", "tilespin"), group=study,
                 job_type=job_type, id=id, name=name, config=config, resume="allow",
-                settings=wandb.Settings(console="off", silent=True, init_timeout=60),
+                settings=wandb.Settings(console="off", silent=True, init_timeout=60, **_limits(wandb)),
             )  # fmt: skip
             if step:
                 self.run.define_metric(step)
@@ -101,6 +108,13 @@ class Tracker:
                 self.run.finish(exit_code=int(failed))
 
 
+def _limits(wandb) -> dict:
+    """Finishing online without a connection must not wait for ever; older clients cannot be told."""
+    known = wandb.Settings.model_fields
+    wanted = {"finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True}
+    return {key: value for key, value in wanted.items() if key in known}
+
+
 class _Guard:
     """Turns any exception of the client into one warning, and tracking off."""
 
@@ -114,8 +128,14 @@ class _Guard:
         if error is None or not isinstance(error, Exception):
             return False
         self.tracker.run = None
-        print(f"warning: W&B tracking stopped, the job goes on: could not {self.doing}: {error}", file=sys.stderr)
+        warn(self.tracker.folder, f"W&B tracking stopped, the job goes on: could not {self.doing}: {error}")
         return True
+
+
+def say_sync(study: "Study") -> None:
+    """How to upload what was tracked offline."""
+    if command := sync_command(study.root):
+        print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)
 
 
 def sync_command(folder: Path) -> str | None:
@@ -128,4 +148,4 @@ def sync_command(folder: Path) -> str | None:
         if all(file.stat().st_size <= HEADER_BYTES for file in records):
             shutil.rmtree(segment)
             segments.remove(segment)
-    return f"wandb sync {folder}/wandb/offline-run-*" if segments else None
+    return f"wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*" if segments else None

@@ -12,12 +12,13 @@ import ssl_core.checkpoint as checkpoint
 import ssl_core.encoders as encoders
 from jobs.journal import Journal
 from jobs.layout import Study
+from jobs.notices import warn
 from jobs.recipe import Recipe
 from jobs.tracking import Mode
 from jobs.where import Where
 from ssl_core.data.loader import training_batches
-from ssl_core.data.source import Source, open_source
-from ssl_core.errors import Diverged
+from ssl_core.data.source import Arrays, Source, open_source
+from ssl_core.errors import BadInput, Diverged
 from ssl_core.files import read_json
 from ssl_core.task import DataInfo, Format, Pretext, name_of, tasks
 from ssl_core.train import Plan, check_slices, encoder_macs, train, workers
@@ -30,7 +31,6 @@ class Training:
     recipe: Recipe  # resolved
     study: str  # the study's folder
     name: str  # of the run: <task>-<hash>
-    token: str
     checkpoint_every: int
     tracking: Mode
     compile: bool = False
@@ -43,13 +43,16 @@ class Training:
 
 
 def build(recipe: Recipe, source: Source) -> tuple[Pretext, Format]:
-    """The module that `recipe` trains, initialised at random, and the pixels it wants."""
+    """The module that `recipe` trains, initialised at random, and the pixels it wants. Raises BadInput."""
+    if recipe.encoder == "raw-pixels":
+        raise BadInput("--encoder raw-pixels is a floor: there is nothing in it to train")
     encoder = encoders.build(recipe.encoder, source.size, recipe.seed)
     info = encoders.describe(encoder, recipe.encoder, source.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         task = tasks()[name_of(recipe.task)](recipe.task, info, DataInfo(source.size, len(source.classes)))
-    return Pretext(encoder, task), Format(source.mean, source.std)
+    dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    return Pretext(encoder, task), Format(source.mean, source.std, dtype)
 
 
 def run(training: Training, device: str) -> dict:
@@ -62,17 +65,15 @@ def run(training: Training, device: str) -> dict:
     if (folder / "encoder.json").exists():
         return read_json(folder / "encoder.json")
     rank, world = workers()
-    check_slices(recipe.task.batch, world)
     place = torch.device(device)
-    source = open_source(recipe.data, recipe.size)
-    model, format = build(recipe, source)
+    source, model, format = _open(recipe)
     macs = encoder_macs(model, source.size)
     model = model.to(place, memory_format=torch.channels_last)
     state, damaged = checkpoint.newest(folder / "checkpoints")
     first = state["step"] if state else 0
     loader, batches = training_batches(
         source, batch=recipe.task.batch, steps=range(first, recipe.steps), seed=recipe.seed, rank=rank, world=world,
-        device=place, processes=training.processes,
+        device=place, processes=training.processes, warn=lambda said: warn(Path(training.study), said),
     )  # fmt: skip
     plan = Plan(
         steps=recipe.steps, seed=recipe.seed, optim=recipe.task.optim, precision=recipe.precision,
@@ -81,30 +82,72 @@ def run(training: Training, device: str) -> dict:
     journal = Journal(training, source, state) if rank == 0 else None
     try:
         for path in damaged if journal else ():
-            print(f"warning: damaged checkpoint passed over: {path}", file=sys.stderr)
-        window: dict[str, torch.Tensor] = {}
-        since = 0
+            warn(Path(training.study), f"damaged checkpoint passed over: {path}")
+        window = Window(state)
         for step in train(model, batches, format, plan, state):
-            for key, value in step.metrics.items():
-                window[key] = window.get(key, 0) + value
-            since += 1
+            window.add(step.metrics)
             if step.number % training.log_every == 0 or step.number == recipe.steps:
-                means = {key: float(value) / since for key, value in window.items()}
-                window, since = {}, 0
+                means = window.means()
                 _check_finite(means, step.number, folder)
                 if journal:
                     journal.log(step.number, means)
             if step.number % training.checkpoint_every == 0 and step.number < recipe.steps:
-                saved = {**step.state(), "seconds": journal.seconds() if journal else 0.0}
+                saved = {**step.state(), "window": window.state(), "seconds": journal.seconds() if journal else 0.0}
                 if journal:
                     checkpoint.save(folder / "checkpoints", saved)
-        skipped = _union(loader.skipped)
+        skipped = set().union(*_gathered(set(loader.skipped)))
         if journal is None:
             return {}
         return journal.complete(model, format, loader, macs, sorted(skipped))
     finally:
         if journal:
             journal.close()
+
+
+class Window:
+    """Means over the images since the last row of metrics.jsonl, also across a restart; the device keeps the sums."""
+
+    def __init__(self, state: dict | None):
+        self.sums: dict = dict(state["window"]) if state else {}
+
+    def add(self, metrics: dict[str, torch.Tensor]) -> None:
+        weight = metrics["weight"]
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0) + (weight if name == "weight" else value * weight)
+
+    def means(self) -> dict[str, float]:
+        """The means, `lr` among them; begins the next window."""
+        weight = float(self.sums.pop("weight"))
+        means = {name: float(value) / weight for name, value in self.sums.items()}
+        self.sums = {}
+        return means
+
+    def state(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self.sums.items()}
+
+
+def _open(recipe: Recipe) -> tuple[Source, Pretext, Format]:
+    """The data and the module. What is BadInput on one worker is raised on all: the others would wait for it."""
+    opened, trouble = [], None
+    try:
+        source = open_source(recipe.data, recipe.size)
+        opened = [source, *build(recipe, source)]
+    except BadInput as error:
+        trouble = error
+    for error in _gathered(trouble):
+        if error is not None:
+            raise error
+    source, model, format = opened
+    return source, model, format
+
+
+def _gathered(value) -> list:
+    """The `value` of every worker, on every worker."""
+    if workers()[1] == 1:
+        return [value]
+    found: list = [None] * workers()[1]
+    torch.distributed.all_gather_object(found, value)
+    return found
 
 
 def _check_finite(means: dict[str, float], step: int, folder: Path) -> None:
@@ -115,28 +158,26 @@ def _check_finite(means: dict[str, float], step: int, folder: Path) -> None:
         )
 
 
-def _union(skipped) -> set[str]:
-    if workers()[1] == 1:
-        return set(skipped)
-    found: list = [None] * workers()[1]
-    torch.distributed.all_gather_object(found, set(skipped))
-    return set().union(*found)
-
-
 def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     """The run that `recipe` asks for, checked before anything starts. Raises BadInput."""
     source = open_source(recipe.data, recipe.size)
     recipe = recipe.resolved(source, where.place())
-    workers = max(1, where.workers)
-    check_slices(recipe.task.batch, workers)
+    check_slices(recipe.task.batch, max(1, where.workers))
     build(recipe, source)
+    for note in source.notes:
+        print(f"{source.name}: {note}", file=sys.stderr)
     return Training(
-        recipe=recipe, study=str(study.root), name=recipe.run_name(source), token=study.token,
-        checkpoint_every=where.checkpoint_every, tracking=where.tracking, compile=where.compile,
-        processes=where.processes if where.processes >= 0 else default_processes(workers, source),
+        recipe=recipe, study=str(study.root), name=recipe.run_name(source), checkpoint_every=where.checkpoint_every,
+        tracking=where.tracking, compile=where.compile, processes=decoders(where, source),
     )  # fmt: skip
 
 
-def default_processes(workers: int, source: Source) -> int:
-    """Decoding processes for each worker: the cores shared out; none for images that lie in memory."""
-    return 0 if hasattr(source.train, "images") else max(1, (os.cpu_count() or 1) // workers)
+def decoders(where: Where, source: Source) -> int:
+    """Decoding processes for each job: as told, else the cores shared among the jobs that run at once, and none for
+    images that lie in memory."""
+    if where.processes >= 0 or isinstance(source.train, Arrays):
+        return max(0, where.processes)
+    cores = len(os.sched_getaffinity(0))
+    if not where.workers:
+        return cores
+    return max(1, cores // torch.cuda.device_count()) if where.place() == "cuda" and torch.cuda.is_available() else 1

@@ -1,7 +1,6 @@
 """Does a study's jobs, pretrainings and evaluations alike, in this process or on Ray, and shows how it goes."""
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,22 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 import jobs.cells as cells
 import jobs.training as training
 from cluster.launch import on_workers
 from cluster.queue import Job, Outcome, run_here, run_on_ray
 from cluster.session import session
-from jobs.layout import Study
-from jobs.tracking import sync_command
+from jobs.layout import JobsFailed, Study
+from jobs.notices import log as warnings_log
 from jobs.where import Where
+from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput, Diverged
 
 console = Console(stderr=True)
-
-
-class JobsFailed(RuntimeError):
-    """Some jobs failed; the others are done. The command line exits with 1."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,8 @@ class Plan:
         room = dict(cpus=count, gpus=count if device == "cuda" else 0, delegates=together)
         found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
-            processes = max((t.processes for t in self.trainings), default=max(0, self.where.processes))
+            one = self.judged[0]
+            processes = training.decoders(self.where, open_source(one.data, one.size))
             planned = {t.name for t in missing}
             found += cells.jobs(self.study, self.judged, self.evaluation, self.where.tracking, device, planned,
                                    processes)  # fmt: skip
@@ -72,7 +70,8 @@ def do(plan: Plan) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
-    with _room(plan.where), Watch(console, watched, len(jobs)) as watch:
+    log = warnings_log(plan.study.root) if plan.where.workers else None
+    with _room(plan.where), Watch(console, watched, len(jobs), log) as watch:
         for outcome in run_on_ray(jobs) if plan.where.workers else run_here(jobs):
             watch.ended(outcome.name, _line(outcome, plan.study))
             if outcome.error:
@@ -96,23 +95,21 @@ def _room(where: Where) -> Iterator[None]:
 
 
 def _line(outcome: Outcome, study: Study) -> str:
+    """What to say of a job that ended, in rich's markup."""
+    name = escape(outcome.name)
     if outcome.because:
-        return f"[yellow]not run[/]  {outcome.name}: needs {outcome.because}"
+        return f"[yellow]not run[/]  {name}: needs {escape(outcome.because)}"
     if outcome.error:
-        path = study.failure(outcome.name, outcome.error)
         lines = outcome.error.strip().splitlines()
-        return f"[red]failed[/]   {outcome.name}: {lines[-1] if lines else 'no message'} ({path})"
+        try:
+            kept = str(study.failure(outcome.name, outcome.error))
+        except OSError as error:  # a full disk, say: the other jobs' outcomes are still to be told
+            kept = f"traceback not kept: {error}"
+        return f"[red]failed[/]   {name}: {escape(lines[-1] if lines else 'no message')} ({escape(kept)})"
     value = outcome.value
     if isinstance(value, dict) and "seconds" in value:
         skipped = f", {len(value['skipped'])} files skipped" if value["skipped"] else ""
-        return f"[green]trained[/]  {outcome.name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
+        return f"[green]trained[/]  {name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
     if isinstance(value, dict) and "numbers" in value:
-        return f"[green]judged[/]   {outcome.name}: top1 {value['numbers']['top1']:.1%}"
+        return f"[green]judged[/]   {name}: top1 {value['numbers']['top1']:.1%}"
     return ""
-
-
-def say_sync(study: Study) -> None:
-    """How to upload what was tracked offline."""
-    command = sync_command(study.root)
-    if command:
-        print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)

@@ -16,16 +16,18 @@ KEEP = 2  # the newest, and one more in case it is damaged
 
 
 def save(folder: Path, state: dict) -> Path:
-    """Saves `state`, which has its "step", and drops all but the newest KEEP checkpoints."""
+    """Saves `state`, which has its "step", and drops all but the newest KEEP checkpoints and what a kill in the
+    middle of saving left. One process writes to a folder."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
     path = folder / f"step-{state['step']:09d}.pt"
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest(), "step": state["step"]})
-    for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
-        old.unlink(missing_ok=True)
-        old.with_suffix(".pt").unlink(missing_ok=True)
+    kept = {manifest.stem for manifest in sorted(folder.glob("step-*.json"))[-KEEP:]}
+    for old in [*folder.glob("step-*"), *folder.glob(".step-*")]:
+        if old.stem not in kept:
+            old.unlink(missing_ok=True)
     return path
 
 

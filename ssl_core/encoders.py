@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ssl_core.errors import BadInput
 from ssl_core.task import EncoderInfo
 
+PROBE = 256  # pixels that strides are measured at
 SMALL = 64  # pixels; below this an ImageNet stem leaves nothing to look at
 
 
@@ -99,13 +100,26 @@ def _is_resnet(name: str) -> bool:
 
 @torch.no_grad()
 def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
-    """Widths and strides of the stages, read off one forward pass."""
+    """Widths and strides of the stages, read off a forward pass of PROBE pixels, which every stride divides.
+
+    Raises BadInput for an encoder that is not convolutional, or has no map left at images of side `size`.
+    """
     training = encoder.training
-    maps = encoder.eval()(torch.zeros(1, 3, size, size))
-    encoder.train(training)
-    if not all(m.ndim == 4 for m in maps):
-        raise BadInput(f"encoder {name!r} gives no feature maps: choose a convolutional one")
-    return EncoderInfo(name, tuple(m.shape[1] for m in maps), tuple(-(-size // m.shape[2]) for m in maps))
+    encoder.eval()
+    try:
+        maps = encoder(torch.zeros(1, 3, size, size))
+        widths = encoder.feature_info.channels() if hasattr(encoder, "feature_info") else [m.shape[1] for m in maps]
+        if not all(m.ndim == 4 and m.shape[1] == width for m, width in zip(maps, widths)):
+            raise BadInput(f"encoder {name!r} gives no maps of [channels, height, width]: choose a convolutional one")
+        probed = encoder(torch.zeros(1, 3, PROBE, PROBE))
+    except (AssertionError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise BadInput(
+            f"encoder {name!r} cannot take images of {size} or {PROBE} px, choose a convolutional one: {said}"
+        ) from error
+    finally:
+        encoder.train(training)
+    return EncoderInfo(name, tuple(widths), tuple(PROBE // m.shape[2] for m in probed))
 
 
 def digest(encoder: nn.Module) -> str:

@@ -5,6 +5,8 @@ import os
 import threading
 from pathlib import Path
 
+from ssl_core.errors import BadInput
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Puts `data` at `path` so that a reader sees the old content or the new, never a part."""
@@ -29,4 +31,8 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    return json.loads(path.read_text())
+    """Raises BadInput if the file is not JSON: we never leave one half-written, so somebody else changed it."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged: {error}") from error

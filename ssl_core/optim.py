@@ -1,11 +1,14 @@
 """Optimisers and schedules: timm's, chosen by a small config."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 from torch.optim import Optimizer
+
+from ssl_core.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,14 @@ class Optim:
     """fraction of the steps over which the learning rate rises"""
     clip: float = 0.0
     """largest gradient norm; 0 does not clip"""
+
+    def check(self) -> None:
+        """Raises BadInput for values that cannot train anything."""
+        for name, low, high in (("lr", 0, math.inf), ("weight_decay", 0, math.inf), ("momentum", 0, 1),
+                                ("warmup", 0, 1), ("clip", 0, math.inf)):  # fmt: skip
+            value = getattr(self, name)
+            if not low <= value <= high or value == math.inf:
+                raise BadInput(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
 
 
 def build(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:

@@ -89,6 +89,7 @@ def train(
             model.task.after_step(*outcome)
         means = _summed(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
+        metrics["weight"] = weight  # of the images that counted
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
         yield Step(number + 1, metrics, lambda done=number + 1: _state(model, optimizer, done))
 

@@ -1,6 +1,6 @@
 """From positions in the endless order to batches on the device, by whichever loader fits the source."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -12,14 +12,23 @@ from ssl_core.task import Batch
 
 
 def training_batches(
-    source: Source, *, batch: int, steps: range, seed: int, rank: int, world: int, device: torch.device, processes: int
+    source: Source,
+    *,
+    batch: int,
+    steps: range,
+    seed: int,
+    rank: int,
+    world: int,
+    device: torch.device,
+    processes: int,
+    warn: Callable[[str], None] | None = None,
 ) -> tuple[MemoryLoader | TorchLoader, Iterator[Batch]]:
     """The slices that worker `rank` of `world` trains on at `steps`, and the loader that reads them."""
     order = Order(len(source.train), seed)
     if isinstance(source.train, Arrays):
         loader = MemoryLoader(source.train, device)
     else:
-        loader = TorchLoader(source.train, source.size, device, processes)
+        loader = TorchLoader(source.train, source.size, device, processes, warn)
     return loader, loader.training(order, batch, steps, rank, world)
 
 

@@ -1,6 +1,7 @@
 """A dataset as the rest of the program sees it."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Source:
     """A dataset: `train` is what encoders learn from; `test` is empty where there are no labels."""
 
     name: str
-    digest: str  # names the content: same digest, same images in the same order
+    digest: str  # names the content and its order; for a folder: paths and sizes, not bytes
     size: int  # the side in pixels that images are delivered at
     train: Arrays | Files
     test: Arrays | Files
@@ -49,11 +50,15 @@ class Source:
     notes: tuple[str, ...] = field(default=())  # what the user should hear about it
 
 
+@lru_cache(maxsize=4)
 def open_source(data: str, size: int | None = None) -> Source:
     """The dataset that `data` names: a known name or a folder of images. `size` None takes its own side.
 
+    Opened once in a process: a folder is listed, and arrays are resized, only the first time.
     Raises BadInput when there is no such dataset, it holds no image, or it cannot be fetched.
     """
+    if size is not None and not 8 <= size <= 4096:
+        raise BadInput(f"--size is {size}, expected 8 to 4096 pixels")
     known = modules(ssl_core.data.sources)
     for module in known.values():
         if module.opens(data):

@@ -1,7 +1,7 @@
 """Folders of images: torch's DataLoader decodes in processes of its own, in the order it is told."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -39,19 +39,27 @@ class Decoder(Dataset):
 
 
 class TorchLoader:
-    """Reads `split` at side `size` with `processes` decoding processes (0: in this one)."""
+    """Reads `split` at side `size` with `processes` decoding processes (0: in this one). `warn` hears of each file
+    that cannot be decoded, once."""
 
-    def __init__(self, split: Files, size: int, device: torch.device, processes: int):
+    def __init__(
+        self, split: Files, size: int, device: torch.device, processes: int, warn: Callable[[str], None] | None = None
+    ):
         self.split, self.device, self.processes = split, device, processes
+        self.warn = warn or (lambda said: print(f"warning: {said}", file=sys.stderr, flush=True))
         self.labels = torch.from_numpy(split.labels)
         self.decoder = Decoder(split, size)
         self.skipped: set[str] = set()
 
     def training(self, order: Order, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
-        return self._read(_crops(order, slice_of(step, batch, rank, world)) for step in steps)
+        """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
+        one of them stands for all, with weight 0."""
+        for batch_read in self._read(_crops(order, slice_of(step, batch, rank, world)) for step in steps):
+            yield Batch(*(t.to(self.device, non_blocking=True) for t in _decoded(batch_read)))
 
     def whole(self, ids: np.ndarray) -> Iterator[Batch]:
-        return self._read([(int(id), 0, None) for id in chunk] for chunk in chunks(ids))
+        for batch_read in self._read([(int(id), 0, None) for id in chunk] for chunk in chunks(ids)):
+            yield Batch(*(t.to(self.device, non_blocking=True) for t in batch_read))
 
     def _read(self, requests: Iterator[Request]) -> Iterator[Batch]:
         loader = DataLoader(
@@ -61,14 +69,20 @@ class TorchLoader:
         for images, ids, epochs, weights, reasons in loader:
             for id, reason in reasons.items():
                 self._skip(str(self.split.paths[id]), reason)
-            parts = (images, ids, epochs, weights, self.labels[ids])
-            yield Batch(*(t.to(self.device, non_blocking=True) for t in parts))
+            yield Batch(images, ids, epochs, weights, self.labels[ids])
 
     def _skip(self, path: str, reason: str) -> None:
         if path not in self.skipped:
             self.skipped.add(path)
-            said = reason if path in reason else f"{path}: {reason}"
-            print(f"warning: skipped, {said}", file=sys.stderr, flush=True)
+            self.warn(f"skipped, {reason if path in reason else f'{path}: {reason}'}")
+
+
+def _decoded(batch: Batch) -> Batch:
+    good = batch.weights > 0
+    if good.all():
+        return batch
+    good[0] |= not good.any()
+    return Batch(*(part[good] for part in batch))
 
 
 class _Requests(torch.utils.data.Sampler):

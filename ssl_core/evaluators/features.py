@@ -68,6 +68,25 @@ def normalise(images: Tensor, normalisation: str, format: Format) -> Tensor:
     return shuffle_tiles(images, one, pairs[:, None], shifts, zeros, **options)
 
 
+def shares(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, dict[str, tuple[str, np.ndarray]]]:
+    """-> (all training ids in the order of `seed`, {"fit", "held", "test": (part of the source, ids)}).
+
+    Raises BadInput if the source has no labels to judge by, or too few.
+    """
+    if not source.classes:
+        raise BadInput(f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class")
+    shuffled = Order(len(source.train), seed).at(np.arange(len(source.train)))[0]
+    labelled = shuffled[source.train.labels[shuffled] >= 0][: splits.labels or None]
+    held = max(1, round(len(labelled) * splits.held_out))
+    if len(labelled) - held < 2 or not len(source.test):
+        raise BadInput(
+            f"{source.name} has {len(labelled)} labelled training images and {len(source.test)} test "
+            "images: too few to judge an encoder by"
+        )
+    ids = {"fit": ("train", labelled[held:]), "held": ("train", labelled[:held])}
+    return shuffled, {**ids, "test": ("test", np.arange(len(source.test)))}
+
+
 @torch.no_grad()
 def extract(
     encoder: nn.Module, source: Source, normalisation: str, splits: Splits, seed: int,
@@ -77,21 +96,9 @@ def extract(
 
     Raises BadInput if the source has no labels to judge by.
     """
-    if not source.classes or not len(source.test):
-        raise BadInput(f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class")
     encoder = encoder.to(device, memory_format=torch.channels_last)
     format = Format(source.mean, source.std)
-    shuffled = Order(len(source.train), seed).at(np.arange(len(source.train)))[0]
-    labelled = shuffled[source.train.labels[shuffled] >= 0]
-    labelled = labelled[: splits.labels or None]
-    held = max(1, round(len(labelled) * splits.held_out))
-    if len(labelled) - held < 2:
-        raise BadInput(f"{source.name} has {len(labelled)} labelled training images to judge by: too few")
-    parts = {
-        "fit": ("train", labelled[held:]),
-        "held": ("train", labelled[:held]),
-        "test": ("test", np.arange(len(source.test))),
-    }
+    shuffled, parts = shares(source, splits, seed)
 
     def maps(part: str, ids: np.ndarray):
         for batch in evaluation_batches(source, part, ids, device, processes):
@@ -111,7 +118,7 @@ def extract(
     for stage in stages:
         mean, std = stage["fit"].mean(0), stage["fit"].std(0)
         for name in stage:
-            stage[name] = (stage[name] - mean) / np.maximum(std, 1e-6)
+            stage[name] = (stage[name] - mean) / np.where(std > 1e-6, std, 1)  # constant ones stay small
     return Subject(stages, labels, len(source.classes))
 
 

@@ -44,13 +44,14 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
 
 def _vote(stage: dict[str, np.ndarray], subject: Subject, split: str, config: Config) -> dict[int, np.ndarray]:
     bank = F.normalize(torch.from_numpy(stage["fit"]), dim=1)
-    votes = F.one_hot(torch.from_numpy(subject.labels["fit"]), subject.classes).float()
+    voters = torch.from_numpy(subject.labels["fit"])
     truth = torch.from_numpy(subject.labels[split])
     right: dict[int, list[torch.Tensor]] = {k: [] for k in config.neighbours}
     queries = F.normalize(torch.from_numpy(stage[split]), dim=1)
     for rows, labels in zip(queries.split(1000), truth.split(1000)):
         near = (rows @ bank.T).topk(min(max(config.neighbours), len(bank)), dim=1)
-        weights = (near.values / config.temperature).exp()[..., None] * votes[near.indices]
+        weights, classes = (near.values / config.temperature).exp(), voters[near.indices]
         for k in config.neighbours:
-            right[k].append(weights[:, :k].sum(1).argmax(1) == labels)
+            votes = torch.zeros(len(rows), subject.classes).scatter_add_(1, classes[:, :k], weights[:, :k])
+            right[k].append(votes.argmax(1) == labels)
     return {k: torch.cat(parts).numpy() for k, parts in right.items()}

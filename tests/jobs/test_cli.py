@@ -70,12 +70,18 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["compare", "/no/such/study"], "no study here"),
         (["study", "demo", "--budget", "0.001"], "less than one step"),
         (["study", "demo", "--protocols", "linaer"], "there is knn, linear"),
+        (["study", "demo", "--budget", "nan"], "expected GMACs above 0"),
+        (["study", "demo", "--encoder", "raw-pixels"], "raw-pixels is a floor"),
+        (["pretrain", "rotnet", "--epochs", "nan"], "expected more than 0"),
+        (["pretrain", "rotnet", "--clip", "-1"], "--clip is -1"),
+        (["pretrain", "rotnet", "--size", "-5"], "--size is -5"),
     ],
 )
 def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
     """Exit code 2, no traceback, and what would be right; nothing is trained."""
     if "--data" not in arguments and arguments[0] in ("pretrain", "study"):
-        arguments = [*arguments, "--data", shapes, "--size", "32"]
+        arguments = [*arguments, "--data", shapes]
+        arguments += [] if "--size" in arguments else ["--size", "32"]
     if "--storage" not in arguments and arguments[0] in ("pretrain", "study"):
         arguments = [*arguments, "--storage", tmp_path]
     code, _, said = here(*arguments)
@@ -83,6 +89,24 @@ def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
     assert words in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
     assert not list(tmp_path.glob("*/pretrain/*/metrics.jsonl"))
+
+
+def test_places_that_cannot_be_written(here, shapes, tmp_path):
+    """A file where the study's folder should be; a study.json that somebody edited."""
+    (tmp_path / "file").write_text("")
+    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", "32", "--steps", "1", "--tracking", "off"]
+    code, _, said = here(*arguments, "--storage", tmp_path / "file")
+    assert code == 2 and "cannot be written" in said
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "study.json").write_text("{")
+    code, _, said = here("compare", tmp_path / "torn")
+    assert code == 2 and "study.json is damaged" in said
+
+
+def test_unlabelled_images_are_refused_before_training(here, photos, tmp_path):
+    code, _, said = here("study", "demo", "--data", photos, "--storage", tmp_path)
+    assert code == 2 and "labels" in said
+    assert not list(tmp_path.glob("*/pretrain/*"))
 
 
 def test_bad_input_ends_the_process_with_two(tilespin):

@@ -32,7 +32,6 @@ def test_building_leaves_the_generator_alone(name):
         ("convnet", 32, (32, 64, 128), (2, 4, 8)),
         ("convnet", 96, (32, 64, 128), (2, 4, 8)),
         ("convnet-plain", 32, (32, 64, 128), (2, 4, 8)),
-        ("raw-pixels", 32, (48,), (16,)),
         ("resnet18", 32, (64, 64, 128, 256, 512), (1, 1, 2, 4, 8)),  # a CIFAR stem
         ("resnet18", 96, (64, 64, 128, 256, 512), (2, 4, 8, 16, 32)),  # the ImageNet stem
     ],
@@ -92,3 +91,15 @@ def test_raw_pixels_are_averages_of_eight_by_eight_cells():
     [found] = build("raw-pixels", 32, 0)(images)
     assert found.shape == (4, 48, 2, 2)
     assert torch.allclose(nn.functional.pixel_shuffle(found, 4), cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("swin_tiny_patch4_window7_224", 224, "no maps of"),  # its maps are [height, width, channels]
+        ("vit_tiny_patch16_224", 96, "cannot take images of 96 px"),
+    ],
+)
+def test_refuses_what_is_not_convolutional(name, size, said):
+    with pytest.raises(BadInput, match=said):
+        describe(build(name, size, 0), name, size)

@@ -165,11 +165,11 @@ def test_batch_norm_is_recalibrated_on_whole_images():
     assert torch.allclose(built[0].stages[0][1].running_mean, mean, atol=1e-4)
 
 
-@pytest.mark.parametrize("lacking", ["classes", "test"])
-def test_refuses_to_judge_without_labels(lacking):
+@pytest.mark.parametrize(("lacking", "said"), [("classes", "made up has no labels"), ("test", "0 test images")])
+def test_refuses_to_judge_without_labels(lacking, said):
     given = source()
     empty = {"classes": (), "test": Arrays(given.test.images[:0], given.test.labels[:0])}
-    with pytest.raises(BadInput, match="made up has no labels"):
+    with pytest.raises(BadInput, match=said):
         features(given=Source(**{**vars(given), lacking: empty[lacking]}))
 
 

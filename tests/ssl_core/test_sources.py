@@ -60,7 +60,7 @@ def test_sub_folders_are_classes_and_some_images_are_held_out(tmp_path):
     together = names_of(source.train, tmp_path) + names_of(source.test, tmp_path)
     assert len(set(together)) == len(together) == 80
     assert 5 <= len(source.test) <= 30
-    assert source.notes == (f"{len(source.test)} of 80 images are held out as test data (chosen by their paths)",)
+    assert source.notes == (f"{len(source.test)} of 80 images are held out as test data, chosen by their paths",)
 
 
 @pytest.mark.parametrize("test", ["test", "val", "Validation"])
@@ -122,7 +122,42 @@ def test_the_digest_names_paths_and_sizes(tmp_path):
     first = open_source(str(tmp_path)).digest
     assert open_source(str(tmp_path)).digest == first
     (tmp_path / "2.png").rename(tmp_path / "3.png")
+    open_source.cache_clear()
     assert open_source(str(tmp_path)).digest != first
+
+
+def test_every_class_has_test_images(tmp_path):
+    """One in five of each class, at least one of two; a lone image is trained on."""
+    put(tmp_path, *(f"a/{i}.png" for i in range(10)), "b/0.png", "b/1.png", "c/0.png")
+    source = open_source(str(tmp_path))
+    assert np.bincount(source.test.labels, minlength=3).tolist() == [2, 1, 0]
+    assert np.bincount(source.train.labels, minlength=3).tolist() == [8, 1, 1]
+
+
+def test_a_train_part_alone_is_split(tmp_path):
+    put(tmp_path, *(f"train/{kind}/{i}.png" for kind in ("dog", "cat") for i in range(5)))
+    source = open_source(str(tmp_path))
+    assert source.classes == ("cat", "dog") and (len(source.train), len(source.test)) == (8, 2)
+
+
+def test_a_flat_test_part_is_left_alone(tmp_path):
+    """As competitions ship them: it has no labels to judge by."""
+    put(tmp_path, *(f"train/{kind}/{i}.png" for kind in ("dog", "cat") for i in range(5)), "test/1.png", "test/2.png")
+    source = open_source(str(tmp_path))
+    assert source.classes == ("cat", "dog") and (len(source.train), len(source.test)) == (8, 2)
+    assert not any("test" in path.parts[-2:] for path in [*source.train.paths, *source.test.paths])
+
+
+def test_training_leaves_out_what_cannot_be_decoded(folder_with_a_broken_file):
+    """A black stand-in would change the statistics of batch norm for the others."""
+    source = open_source(str(folder_with_a_broken_file), 16)
+    loader = TorchLoader(source.train, 16, CPU, 0, warn=lambda said: None)
+    [batch] = loader.training(Order(6, 0), 6, range(1), 0, 1)
+    assert sorted(batch.ids.tolist()) == [0, 1, 2, 4, 5] and batch.weights.tolist() == [1.0] * 5
+    [alone] = TorchLoader(Files([source.train.paths[3]], source.train.labels[:1]), 16, CPU, 0, print).training(
+        Order(1, 0), 4, range(1), 0, 1
+    )
+    assert alone.weights.tolist() == [0.0], "a batch of which nothing is left keeps its place in the order"
 
 
 def test_refuses_folders_without_images(tmp_path):
@@ -401,8 +436,10 @@ def test_the_second_time_nothing_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "fetch", small_cifar)
     first = open_source("cifar10")
     monkeypatch.setattr(cifar10, "fetch", no_fetch)
+    open_source.cache_clear()
     second = open_source("cifar10")
     assert np.array_equal(first.train.images, second.train.images) and len(second.train) == 20
+    open_source.cache_clear()
     with pytest.raises(AssertionError, match="fetched"):
         monkeypatch.setenv("TILESPIN_CACHE", str(tmp_path / "empty"))
         open_source("cifar10")

@@ -8,7 +8,9 @@ from structured import CLASSES, FORMAT, batch_of, gradients, pretext
 from torch import nn
 
 from kernels.sampling import Draw
+from ssl_core.encoders import ConvNet
 from ssl_core.errors import BadInput
+from ssl_core.optim import Optim
 from ssl_core.task import Batch, DataInfo, EncoderInfo, tasks
 from ssl_core.train import Plan, train
 
@@ -222,3 +224,23 @@ def test_the_images_have_structure():
     images = gradients(8).float()
     assert images.std((1, 2)).mean() > 10
     assert (images[:, 1:] - images[:, :-1]).abs().mean() < 8
+
+
+@pytest.mark.parametrize(("size", "crop"), [(33, 0.9), (20, 0.75), (41, 0.8), (32, 1.0)])
+def test_context_fills_windows_of_any_size(size, crop):
+    """The decoder's map covers the window also where the encoder's stride divides neither."""
+    made = build("context", size=size, crop=crop)
+    images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
+    ids = torch.arange(2)
+    batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(2), -torch.ones_like(ids))
+    inputs, targets = make(made, batch)
+    predictions = made(ConvNet(), inputs)
+    assert predictions.shape == inputs.shape and made.loss(predictions, targets).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "options", [{"lr": -1.0}, {"clip": -1.0}, {"warmup": 3.0}, {"weight_decay": float("nan")}, {"lr": float("inf")}]
+)
+def test_optimisers_refuse_what_cannot_train(options):
+    with pytest.raises(BadInput, match="expected"):
+        Optim(**options).check()

@@ -28,27 +28,30 @@ def load(data: str, size: int | None) -> Source:
         raise BadInput(f"--data {data}: no images in this folder (files that Pillow reads, at any depth)")
     _check_one_reads(data, paths)
     parts = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
-    train_root = next((parts[name] for name in TRAIN_PARTS if name in parts), None)
-    test_root = next((parts[name] for name in TEST_PARTS if name in parts), None)
+    train_root = next((parts[name] for name in TRAIN_PARTS if name in parts), root)
+    train = [p for p in paths if train_root in p.parents]
+    if not train:
+        raise BadInput(f"--data {data}: no images to train on in {train_root.name}/")
+    classes = _classes(train, train_root)
     notes: tuple[str, ...] = ()
-    if train_root and test_root:
-        train, test = ([p for p in paths if part in p.parents] for part in (train_root, test_root))
-        classes = _classes(train, train_root)
-        unknown = {p.relative_to(test_root).parts[0] for p in test} - set(classes)
-        if classes and unknown:
+    # the first test part that is laid out in classes: competitions ship a flat, unlabelled one
+    tests = [parts[name] for name in TEST_PARTS if name in parts and train_root != root]
+    labelled = {part: [p for p in paths if part in p.parents and len(p.relative_to(part).parts) > 1] for part in tests}
+    test_root = next((part for part in tests if classes and labelled[part]), None)
+    if test_root:
+        test = labelled[test_root]
+        unknown = sorted({p.relative_to(test_root).parts[0] for p in test} - set(classes))
+        if unknown:
             raise BadInput(
-                f"--data {data}: {test_root.name}/ has classes that {train_root.name}/ lacks: "
-                f"{', '.join(sorted(unknown))}"
+                f"--data {data}: {test_root.name}/ has {len(unknown)} classes that {train_root.name}/ lacks, "
+                f"such as {', '.join(unknown[:5])}"
             )
     else:
-        train_root = test_root = root
-        classes = _classes(paths, root)
-        train = [p for p in paths if not (classes and _held_out(p, root))]
-        test = [p for p in paths if classes and _held_out(p, root)]
+        test_root, chosen = train_root, _held_out(train, train_root) if classes else set()
+        test = [p for p in train if p in chosen]
         if classes:
-            notes = (f"{len(test)} of {len(paths)} images are held out as test data (chosen by their paths)",)
-    if not train:
-        raise BadInput(f"--data {data}: no images to train on")
+            notes = (f"{len(test)} of {len(train)} images are held out as test data, chosen by their paths",)
+            train = [p for p in train if p not in chosen]
     return Source(
         root.name, _digest(paths, root), size or SIZE,
         Files(train, _labels(train, train_root, classes)), Files(test, _labels(test, test_root, classes)),
@@ -94,9 +97,17 @@ def _labels(paths: list[Path], root: Path, classes: tuple[str, ...]) -> np.ndarr
     return np.array([number.get(p.relative_to(root).parts[0], -1) for p in paths], np.int64)
 
 
-def _held_out(path: Path, root: Path) -> bool:
-    name = str(path.relative_to(root)).encode(errors="surrogateescape")
-    return hashlib.sha256(name).digest()[0] % HELD_OUT == 0
+def _held_out(paths: list[Path], root: Path) -> set[Path]:
+    """One in HELD_OUT of each class, those whose names hash lowest; of a class of two, one; of one, none."""
+    classes: dict[str, list[Path]] = {}
+    for path in paths:
+        classes.setdefault(path.relative_to(root).parts[0], []).append(path)
+
+    def draw(path: Path) -> bytes:
+        return hashlib.sha256(str(path.relative_to(root)).encode(errors="surrogateescape")).digest()
+
+    lowest = [sorted(found, key=draw)[: -(-len(found) // HELD_OUT)] for found in classes.values() if len(found) > 1]
+    return {path for found in lowest for path in found}
 
 
 def _digest(paths: list[Path], root: Path) -> str:

@@ -1,0 +1,56 @@
+"""Cells and floors: what is judged with what, under which name."""
+
+import pytest
+
+from cluster.queue import Job, Outcome, check
+from jobs.cells import Evaluation, Judged, jobs, labels, with_floors
+from jobs.layout import Study
+from jobs.work import _line
+from ssl_core.errors import BadInput
+
+
+def run(task: str, seed: int, data: str, normalisation: str = "dataset") -> Judged:
+    return Judged(task, "convnet", f"{task}-{seed}", data, 32, seed, normalisation)
+
+
+def test_each_normalisation_has_its_floor(shapes):
+    """Raw pixels and a random encoder always; one more where a run standardises each image."""
+    plain = with_floors([run("rotnet", 0, str(shapes))])
+    assert [one.plain_label for one in plain] == ["raw-pixels", "random-init", "rotnet-0"]
+    both = with_floors([run("rotnet", 0, str(shapes)), run("jigsaw", 0, str(shapes), "image")])
+    assert "random-init-per-image" in [one.plain_label for one in both]
+
+
+def test_floors_of_two_seeds_do_not_share_a_job(shapes, tmp_path):
+    """Jobs hand results on by name: two floors of one name would be judged by each other's features."""
+    judged = with_floors([run("rotnet", 0, str(shapes)), run("rotnet", 1, str(shapes))])
+    assert len(set(labels(judged).values())) == len(judged)
+    found = jobs(Study(tmp_path), judged, Evaluation(), "off", "cpu", {"rotnet-0", "rotnet-1"}, 0)
+    assert len({job.name for job in found}) == len(found) == 3 * len(judged)
+    check([Job("rotnet-0", print), Job("rotnet-1", print), *found])
+
+
+def test_queue_refuses_jobs_of_one_name():
+    with pytest.raises(ValueError, match="there twice"):
+        check([Job("a", print), Job("a", print)])
+    with pytest.raises(ValueError, match="before one of"):
+        check([Job("b", print, needs=("a",)), Job("a", print)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"protocols": ()}, {"protocols": ("linear", "linear")}, {"probe_seed": -1}, {"held_out": 1.0}, {"labels": -5}],
+)
+def test_impossible_settings_are_refused(changes):
+    with pytest.raises(BadInput):
+        Evaluation(**changes).check()
+
+
+def test_any_error_text_can_be_shown(tmp_path):
+    """Brackets in a message are no markup: this one is what a lost gloo peer leaves."""
+    from rich.console import Console
+
+    outcome = Outcome("linear/x", None, "RuntimeError: [/pytorch/third_party/gloo/pair.cc:538] Connection closed")
+    console = Console(record=True, width=200)
+    console.print(_line(outcome, Study(tmp_path)))
+    assert "[/pytorch/third_party/gloo/pair.cc:538] Connection closed" in console.export_text()
