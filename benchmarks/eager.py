@@ -1,6 +1,8 @@
-"""The kernels' work in plain, vectorised torch: what one would write without them."""
+"""The kernels' work in plain torch and torchvision: what one would write without them."""
 
 import torch
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as V
 
 
 def normalise(pixels, mean, std):
@@ -44,3 +46,27 @@ def erase(images, boxes, mean, std):
     mask = (within[:, :, 0, :, None] & within[:, :, 1, None, :]).any(1)[:, None]
     whole = normalise(images, mean, std)
     return whole.masked_fill(mask, 0), whole, mask.to(torch.uint8)
+
+
+def crop_flip(images, flips, boxes, size, mean, std):
+    """Each image's box, resized with antialiasing and flipped: torchvision's random-resized-crop, image by image."""
+    rows = []
+    for image, flip, (y, x, height, width) in zip(images, flips.tolist(), boxes.tolist()):
+        window = image[y : y + height, x : x + width].permute(2, 0, 1)[None].float()
+        row = F.interpolate(window, (size, size), mode="bilinear", antialias=True)
+        rows.append(row.flip(3) if flip else row)
+    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (mean, std))
+    return (torch.cat(rows) - mean) / std
+
+
+def photometric(images, factors, order, mean, std):
+    """Brightness, contrast, saturation and hue in each image's own order: torchvision's ColorJitter, image by image."""
+    steps = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
+    rows = []
+    for image, factor, turns in zip(images, factors.tolist(), order.tolist()):
+        row = image.permute(2, 0, 1).float() / 255
+        for step in turns:
+            row = steps[step](row, factor[step])
+        rows.append(row)
+    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (mean, std))
+    return (torch.stack(rows) * 255 - mean) / std

@@ -97,7 +97,7 @@ def test_raw_pixels_are_averages_of_eight_by_eight_cells():
     ("name", "size", "said"),
     [
         ("swin_tiny_patch4_window7_224", 224, "no maps of"),  # its maps are [height, width, channels]
-        ("vit_tiny_patch16_224", 96, "cannot take images of 96 px"),
+        ("vit_tiny_patch16_224", 96, "cannot take images of 96"),
     ],
 )
 def test_refuses_what_is_not_convolutional(name, size, said):

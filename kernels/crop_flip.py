@@ -1,0 +1,347 @@
+"""Crop a box, resample it to a square with antialiasing, flip and normalise: random resized crops in one launch."""
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from numba import njit
+
+from kernels import dispatch
+from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
+
+# Sides up to 2^14 keep positions in int32; (longest side)^2 <= 2^20 * size keeps the weights' sums under 2^22, so
+# that a line's weighted sum fits int32 and a box's, under 2^52, is an exact integer in int64 and in float64.
+LONGEST, STEEPEST = 2**14, 2**20
+
+
+@triton.jit
+def box_axis(start, length, limit):
+    """(start, length) of a box's side, cut off where it leaves 0..limit-1; at least one pixel stays."""
+    start = start.to(tl.int64)
+    end = start + length.to(tl.int64)
+    start = tl.minimum(tl.maximum(start, 0), limit - 1)
+    end = tl.minimum(tl.maximum(end, start + 1), limit)
+    return start.to(tl.int32), (end - start).to(tl.int32)
+
+
+@triton.jit
+def tap(first, centre, reach, length, k, SIZE: tl.constexpr):
+    """(position, weight) of the k-th source pixel under a triangle. Past the box's end the weight is 0."""
+    p = first + k
+    weight = tl.maximum(reach - tl.abs((2 * p + 1) * SIZE - centre), 0)
+    return tl.minimum(p, length - 1), tl.where(p < length, weight, 0)
+
+
+@triton.jit
+def weight_sum(first, centre, reach, length, SIZE: tl.constexpr):
+    """The sum of the weights of all taps."""
+    total = first * 0
+    k = 0
+    while k * SIZE < reach:  # not a range, whose bound Triton 3.6's interpreter cannot read under NumPy 2.5
+        _, weight = tap(first, centre, reach, length, k, SIZE)
+        total += weight
+        k += 1
+    return total
+
+
+@triton.jit
+def grey_level(total, weight, inverse):
+    """total / weight: the nearest integer and, from the exact remainder, the fraction."""
+    nearest = (total.to(tl.float32) * inverse + 0.5).to(tl.int32)
+    return nearest.to(tl.float32) + (total - nearest * weight).to(tl.float32) * inverse
+
+
+@triton.jit
+def crop_flip_kernel(
+    images, flips, boxes, out, m0, m1, m2, s0, s1, s2, h, w,
+    SIZE: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """A ROWS x COLS tile of one output; its columns are pixels in NCHW, elements in channels_last (LAST)."""
+    WIDTH: tl.constexpr = SIZE * C if LAST else SIZE
+    PLANES: tl.constexpr = 1 if LAST else C
+    ACROSS: tl.constexpr = (WIDTH + COLS - 1) // COLS
+    TILES: tl.constexpr = ACROSS * ((SIZE + ROWS - 1) // ROWS)
+    image = (tl.program_id(0) // TILES).to(tl.int64)
+    part = tl.program_id(0) % TILES
+    box = boxes + 4 * image
+    y, height = box_axis(tl.load(box), tl.load(box + 2), h)
+    x, width = box_axis(tl.load(box + 1), tl.load(box + 3), w)
+    reach_y = 2 * tl.maximum(height, SIZE)
+    reach_x = 2 * tl.maximum(width, SIZE)
+    i = (part // ACROSS) * ROWS + tl.arange(0, ROWS)[:, None]
+    q = (part % ACROSS) * COLS + tl.arange(0, COLS)[None, :]
+    inside = (i < SIZE) & (q < WIDTH)
+    # Lanes outside repeat the last row and column, so that every load is of a pixel of the box.
+    j = tl.minimum(q // C if LAST else q, SIZE - 1)
+    j = tl.where(tl.load(flips + image) != 0, SIZE - 1 - j, j)
+    centre_y = (2 * tl.minimum(i, SIZE - 1) + 1) * height
+    centre_x = (2 * j + 1) * width
+    first_y = tl.maximum(centre_y - reach_y + SIZE, 0) // (2 * SIZE)
+    first_x = tl.maximum(centre_x - reach_x + SIZE, 0) // (2 * SIZE)
+    sum_y = weight_sum(first_y, centre_y, reach_y, height, SIZE)
+    sum_x = weight_sum(first_x, centre_x, reach_x, width, SIZE)
+    # before the loop, where few registers are taken
+    inverse = tl.div_rn(1.0, sum_y.to(tl.float32)) * tl.div_rn(1.0, sum_x.to(tl.float32))
+    source = images + (image * h * w + y * w + x) * C + (q % C if LAST else 0)
+    # In channels_last a lane has one channel, and the other two sums go unused.
+    t0 = tl.zeros((ROWS, COLS), tl.int64)
+    t1, t2 = t0, t0
+    ky = 0
+    while ky * SIZE < reach_y:
+        row, weight_y = tap(first_y, centre_y, reach_y, height, ky, SIZE)
+        l0 = tl.zeros((ROWS, COLS), tl.int32)
+        l1, l2 = l0, l0
+        kx = 0
+        while kx * SIZE < reach_x:
+            column, weight_x = tap(first_x, centre_x, reach_x, width, kx, SIZE)
+            pixel = source + (row * w + column) * C
+            l0 += tl.load(pixel).to(tl.int32) * weight_x
+            if PLANES == 3:
+                l1 += tl.load(pixel + 1).to(tl.int32) * weight_x
+                l2 += tl.load(pixel + 2).to(tl.int32) * weight_x
+            kx += 1
+        t0 += l0.to(tl.int64) * weight_y
+        if PLANES == 3:
+            t1 += l1.to(tl.int64) * weight_y
+            t2 += l2.to(tl.int64) * weight_y
+        ky += 1
+    weight = sum_y.to(tl.int64) * sum_x
+    target = out + image * (SIZE * SIZE * C) + (i * WIDTH + q)
+    for plane in tl.static_range(PLANES):
+        v = grey_level(t0 if plane == 0 else (t1 if plane == 1 else t2), weight, inverse)
+        if out.dtype.element_ty == tl.uint8:
+            v = (v + 0.5).to(tl.int32)
+        elif LAST:
+            channel = q % C
+            mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
+            v = (v - mean) * tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
+        else:
+            mean = m0 if plane == 0 else (m1 if plane == 1 else m2)
+            v = (v - mean) * (s0 if plane == 0 else (s1 if plane == 1 else s2))
+        tl.store(target + plane * SIZE * SIZE, v.to(out.dtype.element_ty), mask=inside)
+
+
+def _warps(dtype):
+    """For a program of 1024 pixels: threads of float32 fill sixteen bytes with four, which saves registers."""
+    return 8 if dtype == torch.float32 else 4
+
+
+def _launch(images, flips, boxes, size, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
+    rows, cols = dispatch.tile_shape(channels_last)
+    tiles = triton.cdiv(size, rows) * triton.cdiv(size * c if channels_last else size, cols)
+    if b:
+        with torch.cuda.device_of(images):
+            crop_flip_kernel[(b * tiles,)](
+                images.contiguous(), dispatch.loadable(flips), dispatch.loadable(boxes), out,
+                *dispatch.scalars(mean, std), h, w,
+                SIZE=size, C=c, LAST=channels_last, ROWS=rows, COLS=cols,
+                num_warps=_warps(dtype), enable_fp_fusion=False,
+            )  # fmt: skip
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _axis(start, length, limit, size):
+    """A box's side: start, length, each output's first pixel and count of taps, the weights and their sums."""
+    end = start + length
+    start = min(max(start, 0), limit - 1)
+    length = min(max(end, start + 1), limit) - start
+    reach = 2 * max(length, size)
+    firsts, counts, sums = np.empty(size, np.int64), np.empty(size, np.int64), np.zeros(size, np.float64)
+    weights = np.zeros((size, (reach + size - 1) // size), np.int32)
+    for i in range(size):
+        centre = (2 * i + 1) * length
+        firsts[i] = max(centre - reach + size, 0) // (2 * size)
+        counts[i] = min(weights.shape[1], length - firsts[i])
+        for k in range(counts[i]):
+            weights[i, k] = max(reach - abs((2 * (firsts[i] + k) + 1) * size - centre), 0)
+            sums[i] += weights[i, k]
+    return start, length, firsts, counts, weights, sums
+
+
+@njit(cache=True, nogil=True)
+def _shrink_line(images, origin, c, firsts, counts, weights, flip, line):
+    """The weighted sums of one source line: line[channel, column]."""
+    size = len(firsts)
+    for j in range(size):
+        p, place = origin + firsts[j] * c, size - 1 - j if flip else j
+        if c == 3:
+            red = green = blue = np.int32(0)
+            for k in range(counts[j]):
+                weight = weights[j, k]
+                red += images[np.uint64(p)] * weight
+                green += images[np.uint64(p + 1)] * weight
+                blue += images[np.uint64(p + 2)] * weight
+                p += 3
+            line[0, place], line[1, place], line[2, place] = red, green, blue
+        else:
+            grey = np.int32(0)
+            for k in range(counts[j]):
+                grey += images[np.uint64(p + k)] * weights[j, k]
+            line[0, place] = grey
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finish(lines, weights, sum_y, sum_x, inverse, mean, scale, rounded, totals, out, origin, step):
+    """One row of one output channel, from the source lines under it. Every float64 value is an exact integer."""
+    half, size = np.float32(0.5), len(totals)
+    totals[:] = 0
+    for k in range(len(weights)):
+        weight = np.float64(weights[k])
+        for j in range(size):
+            totals[j] += weight * np.float64(lines[k, j])
+    for j in range(size):
+        factor = inverse * (np.float32(1) / np.float32(sum_x[j]))
+        nearest = np.float32(np.int32(np.float32(totals[j]) * factor + half))
+        rest = totals[j] - np.float64(nearest) * (sum_y * sum_x[j])
+        value = nearest + np.float32(rest) * factor
+        value = np.float32(np.int32(value + half)) if rounded else (value - mean) * scale
+        out[np.uint64(origin + j * step)] = value
+
+
+@njit(cache=True, nogil=True)
+def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, out, strides):
+    _, h, w, c = shape
+    totals = np.empty(size, np.float64)
+    for image in range(first, last):
+        y, height, first_y, count_y, weight_y, sum_y = _axis(boxes[image, 0], boxes[image, 2], h, size)
+        x, _, first_x, count_x, weight_x, sum_x = _axis(boxes[image, 1], boxes[image, 3], w, size)
+        lines = np.empty((c, height, size), np.int32)
+        if flips[image] != 0:
+            sum_x = sum_x[::-1].copy()
+        for i in range(height):
+            origin = ((image * h + y + i) * w + x) * c
+            _shrink_line(images, origin, c, first_x, count_x, weight_x, flips[image] != 0, lines[:, i])
+        for channel in range(c):
+            for i in range(size):
+                n, k = count_y[i], first_y[i]
+                origin = image * strides[0] + channel * strides[1] + i * strides[2]
+                _finish(
+                    lines[channel, k : k + n], weight_y[i, :n], sum_y[i], sum_x,
+                    np.float32(1) / np.float32(sum_y[i]), mean[channel], scale[channel], rounded, totals,
+                    out, origin, strides[3],
+                )  # fmt: skip
+
+
+def _compiled(images, flips, boxes, size, mean, std, dtype, channels_last):
+    out = dispatch.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
+    # The loop does not round to 16 bits.
+    short = dtype in (torch.bfloat16, torch.float16)
+    buffer = dispatch.allocate(images, out.shape, torch.float32, channels_last) if short else out
+    means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
+    dispatch.over_rows(
+        _loop, len(out), out.numel(),
+        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips), dispatch.array(boxes),
+        size, means, inverses, dtype == torch.uint8, dispatch.flat(buffer), buffer.stride(),
+    )  # fmt: skip
+    return out.copy_(buffer) if short else out
+
+
+def _reference_axis(start, length, limit, size):
+    """The pixels of a box's side, and the weight of each in each output: slice, [size, pixels]."""
+    first = min(max(start, 0), limit - 1)
+    pixels = range(first, min(max(start + length, first + 1), limit))
+    p, i, n = torch.arange(len(pixels)), torch.arange(size)[:, None], len(pixels)
+    weights = 2 * max(n, size) - ((2 * p + 1) * size - (2 * i + 1) * n).abs()
+    return slice(pixels.start, pixels.stop), weights.clamp(min=0).double()
+
+
+def _reference(images, flips, boxes, size, mean, std, dtype, channels_last):
+    b, h, w, c = images.shape
+    out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
+    for image, (y, x, height, width) in enumerate(boxes.tolist()):
+        rows, down = _reference_axis(y, height, h, size)
+        columns, across = _reference_axis(x, width, w, size)
+        # float64 holds all these sums exactly, whatever their order
+        total = down @ images[image, rows, columns].permute(2, 0, 1).double() @ across.T
+        sum_y, sum_x = down.sum(1)[:, None], across.sum(1)
+        inverse = (1 / sum_y.float()) * (1 / sum_x.float())
+        nearest = (total.float() * inverse + 0.5).floor()
+        value = nearest + (total - nearest.double() * (sum_y * sum_x)).float() * inverse
+        if dtype == torch.uint8:
+            value = (value + 0.5).floor().to(torch.uint8)
+        out[image] = dispatch.normalise(value.flip(2) if flips[image] else value, mean, std, dtype)
+    return out
+
+
+@torch.library.custom_op("tilespin::crop_flip", mutates_args=())
+def crop_flip_op(
+    images: torch.Tensor, flips: torch.Tensor, boxes: torch.Tensor, size: int,
+    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
+) -> torch.Tensor:  # fmt: skip
+    """The operator behind `crop_flip`; its arguments are not checked."""
+    run = dispatch.pick(_launch, _compiled, images)
+    return run(images, flips, boxes, size, mean, std, dtype, channels_last)
+
+
+@crop_flip_op.register_fake
+def _(images, flips, boxes, size, mean, std, dtype, channels_last):
+    return dispatch.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
+
+
+def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, channels_last=False):
+    """Cut a box from each image, resample it to size x size with antialiasing, flip and normalise it.
+
+    images: uint8 [b, h, w, c], c 1 or 3, any strides. flips: integers [b], not 0 for mirrored left-right. boxes:
+    integers [b, 4], (y, x, height, width) in pixels, of which the part inside the image counts, at least one
+    pixel a side. The resampling is that of `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`:
+    an output is the mean of the box's pixels under a triangle centred on it, which reaches max(1, side / size)
+    pixels each way. Weights are exact integers, so the mean is exact up to float32's rounding (2^-16 of a grey
+    level); a box of size x size gives its very pixels. size, h, w <= 16384 and max(h, w)^2 <= 2^20 * size.
+    mean, std: c floats in pixel units (0..255).
+    Returns [b, c, size, size] of dtype uint8 (rounded, halves up), float32, bfloat16 or float16
+    ((value - mean) * (1 / std) in float32, then rounded), in NCHW or channels_last memory order.
+    Raises ValueError for an argument of another type, shape, device or range.
+    Source: random resized crops (Szegedy et al. 2015, arXiv:1409.4842).
+    """
+    dispatch.check_images(images)
+    b, h, w, c = images.shape
+    dispatch.check_integers("flips", flips, (b,), images.device)
+    dispatch.check_integers("boxes", boxes, (b, 4), images.device)
+    if not 1 <= size <= LONGEST or max(h, w) > LONGEST or max(h, w) ** 2 > STEEPEST * size:
+        raise ValueError(
+            f"size: got {size} for images {h} x {w}; expected 1..{LONGEST}, sides <= {LONGEST},"
+            f" (longest side)^2 <= {STEEPEST} * size"
+        )
+    dispatch.check_output(c, mean, std, dtype)
+    return crop_flip_op(images, flips, boxes, size, list(mean), list(std), dtype, channels_last)
+
+
+def _examples(generator):
+    for images, size, mean, std, dtype, last in image_batches(generator):
+        b, h, w, _ = images.shape
+        flips = integers(generator, (b,), 0, 2, torch.bool if last else torch.int8)
+        boxes = integers(generator, (b, 4), -3, max(h, w) + 3, torch.int64 if last else torch.int16)
+        yield images, flips, boxes, size, mean, std, dtype, last
+        # enlarged, and a box that is the image
+        boxes = torch.tensor([[0, 0, h, w]]).expand(b, 4)
+        yield images, flips, boxes, max(h, w) + 5, mean, std, dtype, last
+    images = integers(generator, (1, 70, 90, 3), 0, 256, torch.uint8)
+    for size, dtype in ((9, torch.float32), (16, torch.uint8)):
+        yield images, torch.ones(1).int(), torch.tensor([[1, 2, 67, 83]]), size, list(MEAN), list(STD), dtype, False
+
+
+def _builds():
+    for dtype, last, budget in (
+        (torch.float32, False, 85),  # four pixels a thread share what the others' eight do
+        (torch.bfloat16, False, 70),
+        (torch.uint8, False, 70),
+        (torch.bfloat16, True, 170),  # weights and remainders for each element, where NCHW has them for each pixel
+    ):
+        rows, cols = dispatch.tile_shape(last)
+        yield dispatch.Build(
+            crop_flip_kernel,
+            {
+                "images": "*u8", "flips": "*i64", "boxes": "*i64", "out": POINTERS[dtype], **SCALES,
+                "h": "i32", "w": "i32",
+            },
+            {"SIZE": 224, "C": 3, "LAST": last, "ROWS": rows, "COLS": cols},
+            warps=_warps(dtype),
+            elements=rows * cols * (1 if last else 3),
+            budget=budget,
+        )  # fmt: skip
+
+
+KERNELS = (dispatch.Kernel("crop_flip", crop_flip_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)
