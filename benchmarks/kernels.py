@@ -96,8 +96,8 @@ def main() -> None:
             a, b = (1e3 * statistics.median(column) for column in zip(*taken))
             rows.append({"kernel": name, "size": size, "batch": batch, "kernel_ms": a, "torch_ms": b, "ratio": b / a})
             print(f"{name:<14} {size:>4} {batch:>5} {a:>10.3f} {b:>10.3f} {b / a:>6.1f}")
-    kept = machine.keep(f"kernels-{torch.get_num_threads()}-threads", {"machine": machine.describe(), "rounds": ROUNDS, "median_of": rows})
-    print(kept)
+    result = {"machine": machine.describe(), "rounds": ROUNDS, "median_of": rows}
+    print(machine.keep(f"kernels-{torch.get_num_threads()}-threads", result))
 
 
 if __name__ == "__main__":
