@@ -105,7 +105,9 @@ class Journal:
         for batch in loader.training(order, 8, range(-(-len(self.source.train) // 8)), 0, 1):
             if (batch.weights > 0).all():
                 inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
-                pictures = model.task.picture(inputs, model(inputs), targets)
+                with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+                    predictions = model(inputs)
+                pictures = model.task.picture(inputs, predictions, targets)
                 write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
                 return
 

@@ -8,7 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+import torch
 from command import ROOT, environment
+from safetensors.torch import load
+
+from ssl_core.task import tasks
 
 
 def encoder(storage: Path) -> dict:
@@ -62,6 +67,17 @@ def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
     before = path.stat().st_mtime_ns
     tilespin(*arguments, tmp_path)
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_bf16_from_the_first_batch_to_the_pictures(tilespin, shapes, tmp_path, task):
+    """The precision that a GPU trains with: batches are made in it, and the encoder is left in fp32."""
+    arguments = ["--data", shapes, "--size", 32, "--steps", 2, "--precision", "bf16", "--storage", tmp_path]
+    tilespin("pretrain", task, *arguments, "--tracking", "off")
+    (folder,) = (path.parent for path in tmp_path.glob("*/pretrain/*/encoder.json"))
+    assert (folder / "samples.png").stat().st_size > 1000
+    weights = load((folder / "encoder.safetensors").read_bytes())
+    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
 
 
 def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):

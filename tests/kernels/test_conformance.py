@@ -81,3 +81,14 @@ def test_operator_has_cuda_shapes_without_a_gpu(kernel):
             results = several(kernel.op(*fakes))
         assert [layout(r) for r in results] == [layout(e) for e in several(kernel.reference(*arguments))]
         assert all(result.device.type == "cuda" for result in results)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_kernel
+def test_gpu_equals_reference(kernel):
+    for index, arguments in enumerate(examples(kernel)):
+        there = [a.cuda() if isinstance(a, torch.Tensor) else a for a in arguments]
+        results, expected = several(kernel.op(*there)), several(kernel.reference(*arguments))
+        for result, wanted in zip(results, expected, strict=True):
+            assert layout(result) == layout(wanted), index
+            assert torch.equal(result.cpu(), wanted), index
