@@ -24,7 +24,7 @@ def losses(storage: Path) -> list[float]:
 
 def arguments(shapes: Path, storage: Path, workers: int) -> list:
     return ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--encoder", "convnet-plain", "--batch", 15,
-            "--steps", 120, "--lr", 0.02, "--checkpoint-every", 10, "--processes", 0, "--tracking", "off",
+            "--steps", 300, "--lr", 0.02, "--checkpoint-every", 10, "--processes", 0, "--tracking", "off",
             "--workers", workers, "--storage", storage]  # fmt: skip
 
 
@@ -50,15 +50,18 @@ def test_two_workers_train_as_one_and_survive_a_kill(tilespin, shapes, tmp_path)
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments(shapes, tmp_path / "two", 2))]
     driver = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     killed = None
-    while driver.poll() is None and killed is None:
-        if list(tmp_path.glob("two/*/pretrain/*/checkpoints/*.json")):
-            killed = max(workers_of(driver.pid), default=None)
-            if killed:
-                os.kill(killed, signal.SIGKILL)
-        time.sleep(0.05)
-    said = driver.communicate(timeout=240)[0].decode()
+    try:
+        while driver.poll() is None and killed is None:
+            if list(tmp_path.glob("two/*/pretrain/*/checkpoints/*.json")):
+                killed = max(workers_of(driver.pid), default=None)
+                if killed:
+                    os.kill(killed, signal.SIGKILL)
+            time.sleep(0.02)
+        said = driver.communicate(timeout=300)[0].decode()
+    finally:
+        driver.kill()
     assert driver.returncode == 0, said
     assert killed, "the run ended before a worker could be killed"
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert described(tmp_path / "two")["run"] == described(tmp_path / "one")["run"]
-    assert described(tmp_path / "two")["steps"] == 120
+    assert described(tmp_path / "two")["steps"] == 300
