@@ -66,7 +66,11 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
         gain = row.gains.get(protocols[0])
         cost = ("", "", "")
         if d := row.described:
-            cost = (f"{d['images'] / 1000:,.4g}k", f"{d['macs'] / 1e12:.2f}", f"{d['seconds']:.0f}")
+            cost = (
+                f"{d['images'] / 1000:,.0f}k" if d["images"] >= 10_000 else f"{d['images']:,}",
+                f"{d['macs'] / 1e12:.2f}",
+                f"{d['seconds']:.0f}",
+            )
         view.add_row(row.name, first, difference(gain) if gain else "", *others, *cost)
     return view
 

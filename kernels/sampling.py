@@ -136,11 +136,6 @@ def below(words: torch.Tensor, bound: int | torch.Tensor) -> torch.Tensor:
     return (words * bound) >> 32
 
 
-def permutation(words: torch.Tensor) -> torch.Tensor:
-    """int64 [b, n]: each row a permutation of 0..n-1, the stable argsort of words [b, n]."""
-    return words.argsort(dim=1, stable=True)
-
-
 @dataclass(frozen=True)
 class Draw:
     """The draws of one batch: ids and epochs, integers [b], and the run's seed, an int in [0, 2^32)."""
