@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,8 +163,6 @@ def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     recipe = recipe.resolved(source, where.place())
     check_slices(recipe.task.batch, max(1, where.workers))
     build(recipe, source)
-    for note in source.notes:
-        print(f"{source.name}: {note}", file=sys.stderr)
     return Training(
         recipe=recipe, study=str(study.root), name=recipe.run_name(source), checkpoint_every=where.checkpoint_every,
         tracking=where.tracking, compile=where.compile, processes=decoders(where, source),

@@ -17,8 +17,9 @@ from cluster.queue import Job, Outcome, run_here, run_on_ray
 from cluster.session import session
 from jobs.layout import JobsFailed, Study
 from jobs.notices import log as warnings_log
+from jobs.progress import Watch
 from jobs.where import Where
-from ssl_core.data.source import open_source
+from ssl_core.data.source import Source, open_source
 from ssl_core.errors import BadInput, Diverged
 
 console = Console(stderr=True)
@@ -52,6 +53,10 @@ class Plan:
         return found
 
 
+def _source(one: training.Training) -> Source:
+    return open_source(one.recipe.data, one.recipe.size)
+
+
 def _train_together(one: training.Training, device: str, workers: int) -> dict:
     return on_workers(
         training.run, one, workers=workers, gpu=device == "cuda", name=f"{one.name}-{time.time_ns()}",
@@ -61,11 +66,11 @@ def _train_together(one: training.Training, device: str, workers: int) -> dict:
 
 def do(plan: Plan) -> None:
     """Runs what is missing. Raises JobsFailed, after all that could run has run."""
-    from jobs.progress import Watch
-
     jobs = plan.jobs()
     if not jobs:
         return
+    for note in sorted({note for one in plan.trainings for note in _source(one).notes}):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}

@@ -69,6 +69,7 @@ def test_table_and_report(study):
     folder, said = study
     for name in TASKS | FLOORS:
         assert name in said
+    assert said.count("images are held out as test data") == 1
     assert "wandb sync" in said and "report.html" in said
     assert not re.search(r"\braylet\b|Started a local Ray|wandb: (?!sync)", said), said
     page = (folder / "report.html").read_text()

@@ -60,7 +60,9 @@ def test_sub_folders_are_classes_and_some_images_are_held_out(tmp_path):
     together = names_of(source.train, tmp_path) + names_of(source.test, tmp_path)
     assert len(set(together)) == len(together) == 80
     assert 5 <= len(source.test) <= 30
-    assert source.notes == (f"{len(source.test)} of 80 images are held out as test data, chosen by their paths",)
+    assert source.notes == (
+        f"{tmp_path.name}: {len(source.test)} of 80 images are held out as test data, chosen by their paths",
+    )
 
 
 @pytest.mark.parametrize("test", ["test", "val", "Validation"])

@@ -50,7 +50,9 @@ def load(data: str, size: int | None) -> Source:
         test_root, chosen = train_root, _held_out(train, train_root) if classes else set()
         test = [p for p in train if p in chosen]
         if classes:
-            notes = (f"{len(test)} of {len(train)} images are held out as test data, chosen by their paths",)
+            notes = (
+                f"{root.name}: {len(test)} of {len(train)} images are held out as test data, chosen by their paths",
+            )
             train = [p for p in train if p not in chosen]
     return Source(
         root.name, _digest(paths, root), size or SIZE,
