@@ -16,7 +16,7 @@ from jobs.layout import Study
 from jobs.recipe import short_hash
 from jobs.tracking import Mode, Tracker
 from jobs.training import Training
-from ssl_core.data.source import open_source
+from ssl_core.data.source import Source, open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
 from ssl_core.files import read_json, write_json
@@ -73,6 +73,10 @@ class Judged:
     size: int
     seed: int
     normalisation: str
+
+    @property
+    def source(self) -> Source:
+        return open_source(self.data, self.size)
 
     @property
     def plain_label(self) -> str:
@@ -163,7 +167,7 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
     pretraining jobs that come before them."""
     found = []
     for one, label in labels(judged).items():
-        dataset = open_source(one.data, one.size).digest
+        dataset = one.source.digest
         missing = [name for name in evaluation.protocols
                    if not ((path := cell_path(study, one, name, evaluation, dataset)) and path.exists())]  # fmt: skip
         if not missing:
@@ -180,11 +184,10 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
 
 
 def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, processes: int, *_) -> features.Subject:
-    source = open_source(one.data, one.size)
     encoder = one.load(Study(Path(root)))
     place = torch.device(device)
     splits, seed = evaluation.splits(), evaluation.probe_seed
-    return features.extract(encoder, source, one.normalisation, splits, seed, place, processes)
+    return features.extract(encoder, one.source, one.normalisation, splits, seed, place, processes)
 
 
 def _judge(
@@ -192,7 +195,7 @@ def _judge(
 ) -> dict:
     """Runs one protocol and writes its cell, whose presence means that it is done."""
     study = Study(Path(root))
-    source = open_source(one.data, one.size)
+    source = one.source
     path = cell_path(study, one, protocol, evaluation, source.digest)
     module = features.protocols()[protocol]
     result = module.run(subject, module.Config(), evaluation.probe_seed)

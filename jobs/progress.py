@@ -16,7 +16,7 @@ class Watch:
     def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int, warnings: Path | None):
         """`runs`: name -> (its metrics.jsonl, its steps); `total`: number of jobs; `warnings`: a log whose new
         lines are shown, for jobs whose stderr is elsewhere."""
-        self.console, self.runs, self.warnings = console, runs, warnings
+        self.runs, self.warnings = runs, warnings
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(), console=console, transient=True,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of_run, unpacked, with_floors
 from jobs.layout import Study
-from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.intervals import paired, wilson
 from ssl_core.files import read_json
@@ -55,7 +54,7 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
     described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
     found: dict[Judged, dict[str, dict]] = {}
     for one in with_floors([of_run(d) for d in described.values()]):
-        dataset = open_source(one.data, one.size).digest
+        dataset = one.source.digest
         paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
         found[one] = {name: read_json(path) for name, path in paths.items() if path and path.exists()}
     rows, names = [], labels(list(found))

@@ -19,7 +19,7 @@ from jobs.layout import JobsFailed, Study
 from jobs.notices import log as warnings_log
 from jobs.progress import Watch
 from jobs.where import Where
-from ssl_core.data.source import Source, open_source
+from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput, Diverged
 
 console = Console(stderr=True)
@@ -45,16 +45,11 @@ class Plan:
         room = dict(cpus=count, gpus=count if device == "cuda" else 0, delegates=together)
         found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
-            one = self.judged[0]
-            processes = training.decoders(self.where, open_source(one.data, one.size))
+            processes = training.decoders(self.where, self.judged[0].source)
             planned = {t.name for t in missing}
             found += cells.jobs(self.study, self.judged, self.evaluation, self.where.tracking, device, planned,
                                    processes)  # fmt: skip
         return found
-
-
-def _source(one: training.Training) -> Source:
-    return open_source(one.recipe.data, one.recipe.size)
 
 
 def _train_together(one: training.Training, device: str, workers: int) -> dict:
@@ -69,7 +64,9 @@ def do(plan: Plan) -> None:
     jobs = plan.jobs()
     if not jobs:
         return
-    for note in sorted({note for one in plan.trainings for note in _source(one).notes}):
+    for note in sorted(
+        {note for one in plan.trainings for note in open_source(one.recipe.data, one.recipe.size).notes}
+    ):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -129,8 +129,7 @@ def _warps(dtype):
 def _launch(images, flips, boxes, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
-    rows, cols = dispatch.tile_shape(channels_last)
-    tiles = triton.cdiv(size, rows) * triton.cdiv(size * c if channels_last else size, cols)
+    rows, cols, tiles = dispatch.tiling(size, c, channels_last)
     if b:
         with torch.cuda.device_of(images):
             crop_flip_kernel[(b * tiles,)](

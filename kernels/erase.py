@@ -117,8 +117,7 @@ def _fill(mean, dtype):
 def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     outputs = _outputs(images, size, dtype, channels_last)
-    rows, cols = dispatch.tile_shape(channels_last)
-    tiles = triton.cdiv(size, rows) * triton.cdiv(size * c if channels_last else size, cols)
+    rows, cols, tiles = dispatch.tiling(size, c, channels_last)
     # The kernel takes a uint8 fill where it takes a float mean.
     means = _fill(mean, dtype) if dtype == torch.uint8 else mean
     if b:

@@ -69,8 +69,7 @@ def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channe
     b, h, w, c = images.shape
     n = 4 * b if every else b
     out = dispatch.allocate(images, (n, c, size, size), dtype, channels_last)
-    rows, cols = dispatch.tile_shape(channels_last)
-    tiles = triton.cdiv(size, rows) * triton.cdiv(size * c if channels_last else size, cols)
+    rows, cols, tiles = dispatch.tiling(size, c, channels_last)
     if n:
         with torch.cuda.device_of(images):
             rotate_kernel[(n * tiles,)](
