@@ -132,9 +132,14 @@ def float32(value: float) -> float:
     return float(np.float32(value))
 
 
-def scales(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+@functools.lru_cache(maxsize=64)
+def _scales(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(float32(m) for m in mean), tuple(float32(1 / s) for s in std)
+
+
+def scales(mean: list[float], std: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, 1/std), each rounded to float32."""
-    return [float32(m) for m in mean], [float32(1 / s) for s in std]
+    return _scales(tuple(mean), tuple(std))
 
 
 def scalars(mean: list[float], std: list[float]) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ An image is unpacked into one plane of bytes for each channel, turned there, and
 Indices are unsigned where one is computed: numba then tests none for being negative, and the loop stays a vector's.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,12 @@ class Tone(NamedTuple):
 
 
 def tone(mean: list[float], std: list[float], dtype: torch.dtype) -> Tone:
-    """The tone of a normalisation, float32 being (pixel - mean) * (1 / std)."""
+    """The tone of a normalisation, float32 being (pixel - mean) * (1 / std). Not to be written to."""
+    return _tone(tuple(mean), tuple(std), dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _tone(mean, std, dtype):
     means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
     kind = {torch.float32: COMPUTED, torch.uint8: COPIED}.get(dtype, LOOKED_UP)
     return Tone(means, inverses, dispatch.table(mean, std, dtype), kind)
