@@ -293,7 +293,7 @@ def _builds():
     pointers = dict.fromkeys(("permutations", "corners", "shifts", "greys"), "*i64")
     for tile, dtype, standardise, last, budget in (
         (64, torch.bfloat16, True, False, 50),
-        (64, torch.float32, False, False, 20),
+        (64, torch.float32, False, False, 24),
         (14, torch.float32, True, False, 48),
         (64, torch.bfloat16, True, True, 64),
         (512, torch.bfloat16, True, False, 50),

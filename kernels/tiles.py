@@ -41,6 +41,8 @@ def store_pixels(
 ):
     """Store the [rows, columns] tile of pixels at (top, left) of a HEIGHT x WIDTH image of C channels at target."""
     kind = target.dtype.element_ty
+    if 3 * WIDTH > 2**30:  # then lanes outside may be at elements past 2^31
+        left = left.to(tl.int64)
     i = top + tl.arange(0, r.shape[0])[:, None]
     if LAST and C == 3:
         x, y, z = r.to(kind)[:, :, None], g.to(kind)[:, :, None], b.to(kind)[:, :, None]
