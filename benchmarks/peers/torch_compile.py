@@ -51,3 +51,64 @@ def erase(w):
         w.images,
         w.erased,
     )
+
+
+def _triangle(start, side, limit, size):
+    """[b, size, limit]: the weight of each source pixel in each output, for boxes of the given start and side."""
+    i = torch.arange(size, device=start.device)[:, None]
+    p = torch.arange(limit, device=start.device) - start[:, None, None]
+    n = side[:, None, None]
+    weights = (2 * torch.clamp(n, min=size) - ((2 * p + 1) * size - (2 * i + 1) * n).abs()).clamp(min=0)
+    weights = torch.where((p >= 0) & (p < n), weights, 0).float()
+    return weights / weights.sum(2, keepdim=True)
+
+
+def crop_flip(w):
+    """Resampling as two matrix products for each image, which a GPU has the arithmetic for."""
+
+    def resample(images, flips, windows):
+        y, x, height, width = windows.unbind(1)
+        down = _triangle(y, height, w.size, w.size)
+        across = _triangle(x, width, w.size, w.size)
+        across = torch.where(flips[:, None, None] != 0, across.flip(1), across)
+        rows = torch.einsum("boh,bhwc->bowc", down, images.float())
+        pixels = torch.einsum("bpw,bowc->bopc", across, rows)
+        return eager.normalise(pixels, MEAN, STD, w.dtype, w.channels_last)
+
+    return _compiled(resample, w.images, w.flips, w.windows)
+
+
+def _turn_hue(pixels, shift):
+    red, green, blue = pixels.unbind(3)
+    top, low = pixels.amax(3), pixels.amin(3)
+    chroma = torch.where(top > low, top - low, 1)
+    blue_top = (red - green) / chroma + 4
+    hue = torch.where(top == green, (blue - red) / chroma + 2, blue_top)
+    hue = torch.where(top == red, (green - blue) / chroma, hue)
+    angle = (hue + shift * 6)[..., None] + torch.tensor([5.0, 3.0, 1.0], device=pixels.device)
+    angle = angle % 6
+    return top[..., None] - (top - low)[..., None] * torch.minimum(angle, 4 - angle).clamp(0, 1)
+
+
+def photometric(w):
+    """Every step in every place, of which each image keeps its own: no image waits for another's order."""
+    luma = torch.tensor([0.2989, 0.587, 0.114], device=w.images.device)
+
+    def jitter(images, factors, order):
+        pixels = images.float()
+        brightness, contrast, saturation, hue = factors[:, :, None, None].unbind(1)
+        for place in range(4):
+            step = order[:, place, None, None, None]
+            grey = (pixels * luma).sum(3)
+            mean = grey.mean((1, 2), keepdim=True)[..., None]
+            blends = [
+                (pixels * factor[..., None] + other * (1 - factor[..., None])).clamp(0, 255)
+                for factor, other in ((brightness, 0.0), (contrast, mean), (saturation, grey[..., None]))
+            ]
+            turned = _turn_hue(pixels, hue)
+            pixels = torch.where(
+                step == 0, blends[0], torch.where(step == 1, blends[1], torch.where(step == 2, blends[2], turned))
+            )
+        return eager.normalise(pixels, MEAN, STD, w.dtype, w.channels_last)
+
+    return _compiled(jitter, w.images, w.factors, w.jitter)
