@@ -1,5 +1,7 @@
 """A kernel's examples in other shapes, memory layouts, integer types and label values, for any kernel there is."""
 
+import inspect
+from collections.abc import Callable
 from random import Random
 
 import torch
@@ -15,6 +17,11 @@ MEAN, STD = [-20.3, 127.5, 299.0], [0.1, 3.0, 1000.0]
 def names(kernel: dispatch.Kernel) -> list[str]:
     """What the operator calls its arguments."""
     return [argument.name for argument in kernel.op._opoverload._schema.arguments]
+
+
+def public(kernel: dispatch.Kernel) -> Callable:
+    """The function that checks the arguments and calls the operator; it has the operator's name."""
+    return getattr(inspect.getmodule(kernel.reference), kernel.name)
 
 
 def several(result) -> tuple[torch.Tensor, ...]:
