@@ -51,16 +51,17 @@ step() {  # name, seconds, shown, command...
         note "$name" $((SECONDS - began)) "failed: $code"
         printf '\n== %s failed: %s\n%s\n' "$name" "$code" "$(tail -n 20 <<<"$said")"
     fi
-    ((shown)) && tables+=("== $name" "$(tail -n "$shown" <<<"$said")")
+    ((shown)) && [[ $code != exit* ]] && tables+=("== $name" "$(tail -n "$shown" <<<"$said")")
 }
 
 if [[ -n ${WHEELS:-} ]]; then
     step wheels 40 0 "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
     export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 fi
+step device 60 1 "$PYTHON" -c "import torch; print(torch.cuda.get_device_name())"
 timeout 30 "$PYTHON" -c "import timm" >/dev/null 2>&1 && timm=1 || timm=0
-step gpu-tests 170 1 "$PYTHON" -m pytest tests/kernels -k gpu -p no:cacheprovider
-step kernels 140 45 "$PYTHON" -m benchmarks.kernels --seconds 110
+step gpu-tests 200 1 "$PYTHON" -m pytest tests/kernels -k gpu -p no:cacheprovider
+step kernels 130 45 "$PYTHON" -m benchmarks.kernels --seconds 100
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
         # without torch's cache of memory, which would hide a read behind a tensor's end

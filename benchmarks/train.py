@@ -184,8 +184,10 @@ def main() -> None:
                 f"{name:<12} {way:<12} {times} {row['batch_share']:>7.2%} {row['images_per_second']:>9.0f}"
                 f"  {row['peak_bytes'] / 2**30:.1f}"
             )
-    what = {"machine": machine.describe(), **vars(asked), "precision": precision, "steps_of": rows}
-    print(machine.keep(f"train-{asked.encoder}-{asked.size}", what))
+        # after each task, so that a run that is cut short leaves what it has
+        result = {"machine": machine.describe(), **vars(asked), "precision": precision, "steps_of": rows}
+        path = machine.keep(f"train-{asked.encoder}-{asked.size}", result)
+    print(path)
 
 
 if __name__ == "__main__":
