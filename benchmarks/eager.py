@@ -5,27 +5,28 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
 
-def normalise(pixels, mean, std):
-    """[n, h, w, c] uint8 -> [n, c, h, w] float32, contiguous."""
+def normalise(pixels, mean, std, dtype=torch.float32, channels_last=False):
+    """[n, h, w, c] uint8 or float, in 0..255 -> [n, c, h, w] of dtype."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     mean, std = (torch.tensor(v, device=pixels.device) for v in (mean, std))
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return ((pixels.float() - mean) / std).to(dtype).permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
 
-def rotate(images, turns, mean, std):
+def rotate(images, turns, mean, std, **form):
     """One turn for each image: the images of each turn as a group."""
     out = torch.empty_like(images)
     for k in range(4):
         group = (turns == k).nonzero().squeeze(1)
         out[group] = images[group].rot90(k, (1, 2))
-    return normalise(out, mean, std)
+    return normalise(out, mean, std, **form)
 
 
-def rotate_all(images, mean, std):
+def rotate_all(images, mean, std, **form):
     """All four turns of each image."""
-    return normalise(torch.stack([images.rot90(k, (1, 2)) for k in range(4)], 1).flatten(0, 1), mean, std)
+    return normalise(torch.stack([images.rot90(k, (1, 2)) for k in range(4)], 1).flatten(0, 1), mean, std, **form)
 
 
-def shuffle_tiles(images, permutations, corners, tile):
+def shuffle_tiles(images, permutations, corners, tile, dtype=torch.float32, channels_last=False):
     """Cut, permute, standardise each tile and channel."""
     b, t = permutations.shape
     index = torch.arange(tile, device=images.device)
@@ -34,32 +35,32 @@ def shuffle_tiles(images, permutations, corners, tile):
     batch = torch.arange(b, device=images.device)[:, None, None, None]
     tiles = images[batch, rows[:, :, :, None], columns[:, :, None, :]].flatten(0, 1).float()
     mean, std = tiles.mean((1, 2), keepdim=True), tiles.std((1, 2), keepdim=True, correction=0)
-    return ((tiles - mean) / std.clamp(min=1)).permute(0, 3, 1, 2).contiguous()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return ((tiles - mean) / std.clamp(min=1)).to(dtype).permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
 
-def erase(images, boxes, mean, std):
+def erase(images, boxes, mean, std, **form):
     """Rectangles become the mean; also the whole image and the mask."""
     b, size = images.shape[:2]
     index = torch.arange(size, device=images.device)
     low, high = boxes[..., :2, None], (boxes[..., :2] + boxes[..., 2:])[..., None]
     within = (index >= low) & (index < high)  # [b, n, 2, size]
     mask = (within[:, :, 0, :, None] & within[:, :, 1, None, :]).any(1)[:, None]
-    whole = normalise(images, mean, std)
+    whole = normalise(images, mean, std, **form)
     return whole.masked_fill(mask, 0), whole, mask.to(torch.uint8)
 
 
-def crop_flip(images, flips, boxes, size, mean, std):
+def crop_flip(images, flips, boxes, size, mean, std, **form):
     """Each image's box, resized with antialiasing and flipped: torchvision's random-resized-crop, image by image."""
     rows = []
     for image, flip, (y, x, height, width) in zip(images, flips.tolist(), boxes.tolist()):
         window = image[y : y + height, x : x + width].permute(2, 0, 1)[None].float()
         row = F.interpolate(window, (size, size), mode="bilinear", antialias=True)
         rows.append(row.flip(3) if flip else row)
-    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (mean, std))
-    return (torch.cat(rows) - mean) / std
+    return normalise(torch.cat(rows).permute(0, 2, 3, 1), mean, std, **form)
 
 
-def photometric(images, factors, order, mean, std):
+def photometric(images, factors, order, mean, std, **form):
     """Brightness, contrast, saturation and hue in each image's own order: torchvision's ColorJitter, image by image."""
     steps = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
     rows = []
@@ -68,5 +69,4 @@ def photometric(images, factors, order, mean, std):
         for step in turns:
             row = steps[step](row, factor[step])
         rows.append(row)
-    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (mean, std))
-    return (torch.stack(rows) * 255 - mean) / std
+    return normalise(torch.stack(rows).permute(0, 2, 3, 1) * 255, mean, std, **form)

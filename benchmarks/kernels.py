@@ -1,103 +1,142 @@
-"""`python -m benchmarks.kernels`: every image kernel against plain torch on this machine, side by side.
+"""`python -m benchmarks.kernels`: every kernel against its peers on this machine, side by side.
 
-Rounds alternate between the two, so that a noisy neighbour hurts both; the ratio of the medians is what counts.
+A peer's answer is compared with the kernel's before it is timed; `!` marks a peer that gives another one, `-` one that
+cannot do the work. JSON and a plot go to benchmarks/results/.
 """
 
-import statistics
+import argparse
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 
-from benchmarks import eager, machine
-from kernels.crop_flip import crop_flip
-from kernels.erase import erase
-from kernels.photometric import photometric
-from kernels.rotate import rotate, rotate_all
-from kernels.shuffle_tiles import shuffle_tiles
+from benchmarks import machine, peers, roofline, timing, work
 
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-SHAPES = ((32, 64), (32, 256), (96, 64), (224, 32))  # (side, batch)
-ROUNDS = 30
+CPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 224x64 224x128"
+GPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 96x1024 224x64 224x256 224x1024"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LAYOUTS = {"nchw": False, "channels_last": True}
 
 
-def cases(size: int, batch: int, device: str) -> dict[str, tuple[Callable, Callable]]:
-    """name: (kernel, plain torch), on the same random images and labels."""
-    draw = torch.Generator().manual_seed(0)
+def several(result) -> tuple:
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
 
-    def integers(high: int, *shape: int) -> torch.Tensor:
-        return torch.randint(0, high, shape, generator=draw).to(device)
 
-    images = integers(256, batch, size, size, 3).to(torch.uint8)
-    turns, none, zero = integers(4, batch), integers(1, batch), integers(1, batch, 2)
-    options = dict(mean=MEAN, std=STD)
-    grid = 3 if size >= 96 else 2
-    cell = size // grid
-    tile = cell * 3 // 4
-    index = torch.arange(grid * grid, device=device)
-    cells = torch.stack([index // grid, index % grid], 1) * cell
-    corners = cells + integers(cell - tile + 1, batch, grid * grid, 2)
-    orders = torch.argsort(integers(2**20, batch, grid * grid), dim=1)
-    boxes = torch.cat([integers(size // 2, batch, 2, 2), size // 4 + integers(size // 4, batch, 2, 2)], 2)
-    # boxes of a half to the whole of the image, and mild colour jitter
-    side = size // 2 + integers(size // 2, batch, 1)
-    place = (integers(2**20, batch, 2) * (size - side + 1)) >> 20
-    windows, flips = torch.cat([place, side, side], 1), integers(2, batch)
-    factors = torch.rand(batch, 4, generator=draw).to(device) * 0.8 + torch.tensor([0.6, 0.6, 0.6, -0.4], device=device)
-    jitter = torch.argsort(integers(2**20, batch, 4), dim=1)
-    field, shifts = integers(256, batch, 0, 0), integers(1, batch, 3, 2)
-    return {
-        "rotate": (
-            lambda: rotate(images, turns, none, zero, size=size, **options),
-            lambda: eager.rotate(images, turns, MEAN, STD),
-        ),
-        "rotate_all": (
-            lambda: rotate_all(images, none, zero, size=size, **options),
-            lambda: eager.rotate_all(images, MEAN, STD),
-        ),
-        "shuffle_tiles": (
-            lambda: shuffle_tiles(images, orders, corners, shifts, none, tile=tile, standardise=True, **options),
-            lambda: eager.shuffle_tiles(images, orders, corners, tile),
-        ),
-        "erase": (
-            lambda: erase(images, none, zero, boxes, field, none, size=size, **options),
-            lambda: eager.erase(images, boxes, MEAN, STD),
-        ),
-        "crop_flip": (
-            lambda: crop_flip(images, flips, windows, size=size, **options),
-            lambda: eager.crop_flip(images, flips, windows, size, MEAN, STD),
-        ),
-        "photometric": (
-            lambda: photometric(images, factors, jitter, none, **options),
-            lambda: eager.photometric(images, factors, jitter, MEAN, STD),
-        ),
+def difference(results, expected) -> float:
+    """The largest difference of two lists of tensors; infinite for other shapes."""
+    if [r.shape for r in results] != [e.shape for e in expected]:
+        return float("inf")
+    return max(float((r.to(e.device).float() - e.float()).abs().max()) for r, e in zip(results, expected))
+
+
+def others(row: work.Row, w: work.Work, found: dict, expected: tuple) -> tuple[dict, dict]:
+    """The peers' calls, and what each is off by, warmed up by that comparison."""
+    calls, off = {}, {}
+    for name, module in found.items():
+        prepare = getattr(module, row.name, None)
+        call = prepare(w) if prepare else None
+        if call:
+            calls[name] = call
+            off[name] = difference(getattr(module, "tensors", several)(call()), expected)
+    return calls, off
+
+
+def measure(row: work.Row, w: work.Work, found: dict, seconds: float) -> dict:
+    """One line of the table."""
+    device = w.images.device.type
+    call = row.prepare(w)
+    expected = several(call())
+    moved = row.read(w) + sum(out.nbytes for out in expected)
+    calls, off = others(row, w, found, expected)
+    # what this dtype rounds away is no mistake
+    tolerance = max(row.tolerance, 8 * torch.finfo(w.dtype).eps if w.dtype != torch.float32 else 0)
+    source = torch.zeros(max(moved // 2, 1), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    del expected
+    every = {"tilespin": call, "copy": lambda: target.copy_(source), **calls}
+    times = timing.side_by_side(every, device, seconds)
+    line = {
+        "kernel": row.name,
+        "size": w.size,
+        "batch": len(w.images),
+        "dtype": str(w.dtype).removeprefix("torch."),
+        "layout": "channels_last" if w.channels_last else "nchw",
+        "bytes": moved,
+        "ms": times,
+        "right": {name: bool(value <= tolerance) for name, value in off.items()},
+        "largest_difference": off,
     }
-
-
-def seconds(call: Callable, device: str) -> float:
-    """One call, the device's work included."""
-    start = time.perf_counter()
-    call()
     if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+        line["device_ms"] = {name: timing.on_device(every[name], seconds / len(every)) for name in every}
+        line["host_us"] = {name: timing.host(every[name], device) for name in every}
+    return line
+
+
+def median(line: dict, name: str) -> float | None:
+    """Milliseconds: a GPU's own time with a cold cache where it could be captured, else by the wall clock."""
+    device = line.get("device_ms", {}).get(name)
+    return (device["cold"] if device else line["ms"].get(name, {})).get("p50")
+
+
+def ratio(line: dict, name: str) -> float | None:
+    """How many times as fast as that peer the kernel is."""
+    theirs = median(line, name)
+    return theirs and theirs / median(line, "tilespin")
+
+
+def printed(line: dict, names: list[str]) -> str:
+    cells = []
+    for name in names:
+        value = ratio(line, name)
+        cells.append("-" if value is None else f"{value:.1f}{'' if line['right'].get(name, True) else '!'}")
+    spread = line["ms"]["tilespin"]
+    share = median(line, "copy") / median(line, "tilespin")
+    host = f"{line['host_us']['tilespin']:.0f}" if "host_us" in line else "-"
+    return (
+        f"{line['kernel']:<14}{line['size']:>4}{line['batch']:>6} {median(line, 'tilespin'):>9.3f}"
+        f" {spread['p20']:>9.3f} {spread['p80']:>9.3f} {share:>6.0%} {host:>7}"
+        + "".join(f"{cell:>15}" for cell in cells)
+    )
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, DALI and the CPU loops")
+    parser.add_argument("--shapes", nargs="+", default=(GPU_SHAPES if device == "cuda" else CPU_SHAPES).split(),
+                        metavar="SIDExBATCH")  # fmt: skip
+    parser.add_argument("--kernels", nargs="+", default=[row.name for row in work.ROWS], metavar="NAME")
+    parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
+    parser.add_argument("--dtype", default="bfloat16" if device == "cuda" else "float32", choices=DTYPES)
+    parser.add_argument("--seconds", type=float, default=300.0, help="of timing in all, about; warming up comes on top")
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
-    rows = []
-    print(f"{'kernel':<14} {'px':>4} {'batch':>5} {'kernel ms':>10} {'torch ms':>10} {'times':>6}")
-    for size, batch in SHAPES:
-        for name, (ours, plain) in cases(size, batch, device).items():
-            torch.testing.assert_close(ours(), plain(), rtol=1e-3, atol=1e-3)  # also the warm-up
-            taken = [(seconds(ours, device), seconds(plain, device)) for _ in range(ROUNDS)]
-            a, b = (1e3 * statistics.median(column) for column in zip(*taken))
-            rows.append({"kernel": name, "size": size, "batch": batch, "kernel_ms": a, "torch_ms": b, "ratio": b / a})
-            print(f"{name:<14} {size:>4} {batch:>5} {a:>10.3f} {b:>10.3f} {b / a:>6.1f}")
-    result = {"machine": machine.describe(), "rounds": ROUNDS, "median_of": rows}
-    print(machine.keep(f"kernels-{torch.get_num_threads()}-threads", result))
+    chosen = options(sys.argv[1:])
+    torch.set_num_threads(chosen.threads)
+    found, missing = peers.installed()
+    for name, reason in missing.items():
+        print(f"without {name}: {reason}")
+    rows = [row for row in work.ROWS if row.name in chosen.kernels]
+    seconds = chosen.seconds / (len(rows) * len(chosen.shapes) * len(chosen.layouts))
+    lines = []
+    for layout in chosen.layouts:
+        print(
+            f"\nuint8 NHWC to {chosen.dtype} {layout}, {chosen.device}, {chosen.threads} threads; ms and times as fast"
+        )
+        print(f"{'kernel':<14}{'px':>4}{'batch':>6} {'median':>9} {'p20':>9} {'p80':>9} {'copy':>6} {'host us':>7}"
+              + "".join(f"{name:>15}" for name in found))  # fmt: skip
+        for shape in chosen.shapes:
+            size, batch = map(int, shape.split("x"))
+            w = work.make(size, batch, chosen.device, DTYPES[chosen.dtype], LAYOUTS[layout])
+            for row in rows:
+                lines.append(measure(row, w, found, seconds))
+                print(printed(lines[-1], list(found)), flush=True)
+    result = {"machine": machine.describe(), "seconds": chosen.seconds, "missing": missing, "lines": lines}
+    path = machine.keep(f"kernels-{chosen.threads}-threads", result)
+    roofline.draw(result, path.with_suffix(".svg"))
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":

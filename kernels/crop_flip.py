@@ -7,6 +7,7 @@ import triton.language as tl
 from numba import njit
 
 from kernels import dispatch
+from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 
 # Sides up to 2^14 keep positions in int32; (longest side)^2 <= 2^20 * size keeps the weights' sums under 2^22, so
@@ -183,9 +184,10 @@ def _shrink_line(images, origin, c, firsts, counts, weights, flip, line):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _finish(lines, weights, sum_y, sum_x, inverse, mean, scale, rounded, totals, out, origin, step):
+def _weigh_lines(lines, weights, sum_y, sum_x, totals, row):
     """One row of one output channel, from the source lines under it. Every float64 value is an exact integer."""
     half, size = np.float32(0.5), len(totals)
+    inverse = np.float32(1) / np.float32(sum_y)
     totals[:] = 0
     for k in range(len(weights)):
         weight = np.float64(weights[k])
@@ -195,15 +197,14 @@ def _finish(lines, weights, sum_y, sum_x, inverse, mean, scale, rounded, totals,
         factor = inverse * (np.float32(1) / np.float32(sum_x[j]))
         nearest = np.float32(np.int32(np.float32(totals[j]) * factor + half))
         rest = totals[j] - np.float64(nearest) * (sum_y * sum_x[j])
-        value = nearest + np.float32(rest) * factor
-        value = np.float32(np.int32(value + half)) if rounded else (value - mean) * scale
-        out[np.uint64(origin + j * step)] = value
+        row[j] = nearest + np.float32(rest) * factor
 
 
 @njit(cache=True, nogil=True)
-def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, out, strides):
+def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, channels_last, out):
     _, h, w, c = shape
-    totals = np.empty(size, np.float64)
+    totals, rows = np.empty(size, np.float64), np.empty((c, size), np.float32)
+    interleaved = channels_last and c == 3
     for image in range(first, last):
         y, height, first_y, count_y, weight_y, sum_y = _axis(boxes[image, 0], boxes[image, 2], h, size)
         x, _, first_x, count_x, weight_x, sum_x = _axis(boxes[image, 1], boxes[image, 3], w, size)
@@ -213,15 +214,12 @@ def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, 
         for i in range(height):
             origin = ((image * h + y + i) * w + x) * c
             _shrink_line(images, origin, c, first_x, count_x, weight_x, flips[image] != 0, lines[:, i])
-        for channel in range(c):
-            for i in range(size):
-                n, k = count_y[i], first_y[i]
-                origin = image * strides[0] + channel * strides[1] + i * strides[2]
-                _finish(
-                    lines[channel, k : k + n], weight_y[i, :n], sum_y[i], sum_x,
-                    np.float32(1) / np.float32(sum_y[i]), mean[channel], scale[channel], rounded, totals,
-                    out, origin, strides[3],
-                )  # fmt: skip
+        for i in range(size):
+            n, k = count_y[i], first_y[i]
+            for channel in range(c):
+                _weigh_lines(lines[channel, k : k + n], weight_y[i, :n], sum_y[i], sum_x, totals, rows[channel])
+            origin = image * c * size * size + i * size * (c if interleaved else 1)
+            pack_values(rows, size, interleaved, mean, scale, rounded, out, origin, size * size)
 
 
 def _compiled(images, flips, boxes, size, mean, std, dtype, channels_last):
@@ -233,7 +231,7 @@ def _compiled(images, flips, boxes, size, mean, std, dtype, channels_last):
     dispatch.over_rows(
         _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips), dispatch.array(boxes),
-        size, means, inverses, dtype == torch.uint8, dispatch.flat(buffer), buffer.stride(),
+        size, means, inverses, dtype == torch.uint8, channels_last, dispatch.flat(buffer),
     )  # fmt: skip
     return out.copy_(buffer) if short else out
 

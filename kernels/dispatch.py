@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from kernels import first_call, memory  # noqa: F401 (first_call listens)
+
 # Read once: triton decides at decoration time whether its kernels are interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 PIXEL_DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
@@ -120,6 +122,8 @@ def tiling(size: int, channels: int, channels_last: bool) -> tuple[int, int, int
 def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
     """An uninitialised [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    if type(images) is torch.Tensor and images.device.type == "cpu":  # neither fake nor traced
+        return memory.empty(shape, dtype, layout)
     return torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
 
 
@@ -128,9 +132,14 @@ def float32(value: float) -> float:
     return float(np.float32(value))
 
 
-def scales(mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+@functools.lru_cache(maxsize=64)
+def _scales(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(float32(m) for m in mean), tuple(float32(1 / s) for s in std)
+
+
+def scales(mean: list[float], std: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, 1/std), each rounded to float32."""
-    return [float32(m) for m in mean], [float32(1 / s) for s in std]
+    return _scales(tuple(mean), tuple(std))
 
 
 def scalars(mean: list[float], std: list[float]) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ import triton.language as tl
 from numba import njit
 
 from kernels import dispatch
+from kernels.planes import pack, scratch, tone, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 
 
@@ -153,9 +154,34 @@ def _mark(boxes, field, level, cells, fractions, mask):
 
 
 @njit(cache=True, nogil=True)
-def _loop(first, last, images, shape, flips, offsets, boxes, field, levels, table, fill, masked, target, mask, strides):
+def _hide(mask, interleaved, fill, target, masked, origin):
+    """The target where the mask is 0, each channel's fill elsewhere."""
+    size, one = mask.shape[0], np.uint64(1)
+    if interleaved:
+        f0, f1, f2 = fill[0], fill[1], fill[2]
+        for i in range(size):
+            start = np.uint64(origin + i * size * 3)
+            for j in range(size):
+                hidden, k = mask[i, j] != 0, start + np.uint64(3 * j)
+                masked[k] = f0 if hidden else target[k]
+                masked[k + one] = f1 if hidden else target[k + one]
+                masked[k + one + one] = f2 if hidden else target[k + one + one]
+        return
+    for channel in range(len(fill)):
+        value = fill[channel]
+        for i in range(size):
+            start = np.uint64(origin + (channel * size + i) * size)
+            for j in range(size):
+                k = start + np.uint64(j)
+                masked[k] = value if mask[i, j] != 0 else target[k]
+
+
+@njit(cache=True, nogil=True)
+def _loop(
+    first, last, images, shape, flips, offsets, boxes, field, levels, channels_last, tone, fill, masked, target, mask
+):
     _, h, w, c = shape
-    size, g = mask.shape[1], field.shape[1]
+    size, g, planes = mask.shape[1], field.shape[1], scratch(c, mask.shape[1])
     positions = np.arange(size) * ((g - 1) * 256) // max(size - 1, 1)
     cells = np.minimum(positions >> 8, g - 2)
     fractions = positions - (cells << 8)
@@ -163,30 +189,21 @@ def _loop(first, last, images, shape, flips, offsets, boxes, field, levels, tabl
         _mark(boxes[image], field[image], levels[image], cells, fractions, mask[image])
         y = min(max(offsets[image, 0], 0), h - size)
         x = min(max(offsets[image, 1], 0), w - size)
-        origin, right = ((image * h + y) * w + x) * c, c
-        if flips[image] != 0:
-            origin, right = origin + (size - 1) * c, -c
-        for channel in range(c):
-            values = table[channel]
-            for i in range(size):
-                p = origin + channel + i * w * c
-                o = image * strides[0] + channel * strides[1] + i * strides[2]
-                for j in range(size):
-                    value = values[images[np.uint64(p + j * right)]]
-                    place = np.uint64(o + j * strides[3])
-                    target[place] = value
-                    masked[place] = fill[channel] if mask[image, i, j] else value
+        unpack(images, ((image * h + y) * w + x) * c, w * c, size, False, flips[image] != 0, planes)
+        origin = image * c * size * size
+        pack(planes, size, False, channels_last, tone, target, origin)
+        _hide(mask[image], channels_last and c == 3, fill, target, masked, origin)
 
 
 def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
     masked, target, mask = _outputs(images, size, dtype, channels_last)
-    table = dispatch.table(mean, std, dtype)
+    colours = tone(mean, std, dtype)
     dispatch.over_rows(
         _loop, len(target), target.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
-        dispatch.array(offsets), dispatch.array(boxes), dispatch.array(field), dispatch.array(levels), table,
-        np.array(_fill(mean, dtype), table.dtype), dispatch.flat(masked), dispatch.flat(target),
-        dispatch.flat(mask).reshape(-1, size, size), target.stride(),
+        dispatch.array(offsets), dispatch.array(boxes), dispatch.array(field), dispatch.array(levels), channels_last,
+        colours, np.array(_fill(mean, dtype), colours.table.dtype), dispatch.flat(masked), dispatch.flat(target),
+        dispatch.flat(mask).reshape(-1, size, size),
     )  # fmt: skip
     return masked, target, mask
 

@@ -7,6 +7,7 @@ import triton.language as tl
 from numba import njit
 
 from kernels import dispatch
+from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 
 CONTRAST = 1  # its place in `order`, after brightness and before saturation and hue
@@ -237,7 +238,7 @@ def _mean(images, image, pixels, factors, order, lines):
 
 
 @njit(cache=True, nogil=True)
-def _loop(first, last, images, pixels, factors, order, greys, mean, scale, rounded, out, strides):
+def _loop(first, last, images, pixels, factors, order, greys, mean, scale, rounded, channels_last, out):
     lines = np.empty((3, BLOCK), np.float32)
     for image in range(first, last):
         level = _mean(images, image, pixels, factors[image], order[image], lines)
@@ -250,12 +251,8 @@ def _loop(first, last, images, pixels, factors, order, greys, mean, scale, round
             if greys[image] != 0:
                 for i in range(count):
                     r[i] = g[i] = b[i] = _grey(r[i], g[i], b[i])
-            for channel in range(3):
-                o = image * strides[0] + channel * strides[1] + start * strides[3]
-                for i in range(count):
-                    v = lines[channel, i]
-                    v = _F(np.int32(v + _HALF)) if rounded else (v - mean[channel]) * scale[channel]
-                    out[np.uint64(o + i * strides[3])] = v
+            origin = 3 * image * pixels + start * (3 if channels_last else 1)
+            pack_values(lines, count, channels_last, mean, scale, rounded, out, origin, pixels)
 
 
 def _compiled(images, factors, order, greys, mean, std, dtype, channels_last):
@@ -268,7 +265,8 @@ def _compiled(images, factors, order, greys, mean, std, dtype, channels_last):
     dispatch.over_rows(
         _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), h * w, factors.contiguous().numpy(), dispatch.array(order) & 3,
-        dispatch.array(greys), means, inverses, dtype == torch.uint8, dispatch.flat(buffer), buffer.stride(),
+        dispatch.array(greys), means, inverses, dtype == torch.uint8, channels_last,
+        dispatch.flat(buffer),
     )  # fmt: skip
     return out.copy_(buffer) if short else out
 

@@ -1,12 +1,12 @@
 """Crop, flip, turn by quarter turns and normalise: rotation prediction in one launch."""
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
 from numba import njit
 
 from kernels import dispatch
+from kernels.planes import pack, scratch, tone, transpose, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 
 
@@ -82,34 +82,21 @@ def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channe
 
 
 @njit(cache=True, nogil=True)
-def _loop(first, last, images, shape, turns, flips, offsets, every, size, table, out, strides):
+def _loop(first, last, images, shape, turns, flips, offsets, every, size, channels_last, tone, out):
     _, h, w, c = shape
+    planes, turned = scratch(c, size), scratch(c, size)
     for row in range(first, last):
         image = row // 4 if every else row
         turn = row % 4 if every else turns[row] & 3
         y = min(max(offsets[image, 0], 0), h - size)
         x = min(max(offsets[image, 1], 0), w - size)
-        line, across = w * c, c
+        # A half turn reverses rows and columns; a quarter turn transposes and reverses one of them.
+        quarter, reverse = turn % 2 == 1, (turn == 1 or turn == 2) != (flips[image] != 0)
         origin = ((image * h + y) * w + x) * c
-        if flips[image] != 0:
-            origin, across = origin + (size - 1) * c, -c
-        if turn == 0:
-            down, right = line, across
-        elif turn == 1:
-            origin, down, right = origin + (size - 1) * across, -across, line
-        elif turn == 2:
-            origin, down, right = origin + (size - 1) * (across + line), -line, -across
-        else:
-            origin, down, right = origin + (size - 1) * line, across, -line
-        for channel in range(c):
-            values = table[channel]
-            for i in range(size):
-                p = origin + channel + i * down
-                o = row * strides[0] + channel * strides[1] + i * strides[2]
-                for j in range(size):
-                    # Unsigned indices: numba then drops its test for indices below zero.
-                    pixel = images[np.uint64(p + j * right)]
-                    out[np.uint64(o + j * strides[3])] = values[pixel]
+        unpack(images, origin, w * c, size, turn >= 2, reverse and not quarter, planes)
+        if quarter:
+            transpose(planes, turned)
+        pack(turned if quarter else planes, size, reverse and quarter, channels_last, tone, out, row * c * size * size)
 
 
 def _compiled(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
@@ -118,7 +105,7 @@ def _compiled(images, turns, flips, offsets, every, size, mean, std, dtype, chan
     dispatch.over_rows(
         _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(turns), dispatch.array(flips),
-        dispatch.array(offsets), every, size, dispatch.table(mean, std, dtype), dispatch.flat(out), out.stride(),
+        dispatch.array(offsets), every, size, channels_last, tone(mean, std, dtype), dispatch.flat(out),
     )  # fmt: skip
     return out
 

@@ -9,6 +9,7 @@ import triton.language as tl
 from numba import njit
 
 from kernels import dispatch
+from kernels.planes import Tone, pack, scratch, tone, unpack_row
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 
 
@@ -148,66 +149,73 @@ def _launch(images, permutations, corners, shifts, greys, tile, standardise, mea
 
 
 @njit(cache=True, nogil=True)
-def _gather(images, shape, image, corner, shifts, grey, size, pixels):
+def _cut(images, shape, image, corner, shifts, size, planes):
     _, h, w, c = shape
     for channel in range(c):
         top, left = corner[0] + shifts[channel, 0], corner[1] + shifts[channel, 1]
         for i in range(size):
             line = (image * h + min(max(top + i, 0), h - 1)) * w
-            for j in range(size):
-                p = (line + min(max(left + j, 0), w - 1)) * c + channel
-                pixels[channel, i, j] = images[np.uint64(p)]
-    if grey and c == 3:
-        for i in range(size):
-            for j in range(size):
-                luma = 19595 * np.int32(pixels[0, i, j]) + 38470 * np.int32(pixels[1, i, j])
-                luma = (luma + 7471 * np.int32(pixels[2, i, j]) + 32768) >> 16
-                pixels[0, i, j] = pixels[1, i, j] = pixels[2, i, j] = luma
+            if left >= 0 and left + size <= w:
+                unpack_row(images, (line + left) * c, size, False, planes, channel, i)
+            else:
+                for j in range(size):
+                    p = (line + min(max(left + j, 0), w - 1)) * c + channel
+                    planes[channel, i, j] = images[np.uint64(p)]
 
 
 @njit(cache=True, nogil=True)
-def _standard_table(pixels, values):
-    count, total, squares = pixels.size, 0, 0
-    for i in range(pixels.shape[0]):
-        for j in range(pixels.shape[1]):
-            v = np.int64(pixels[i, j])
-            total += v
-            squares += v * v
+def _make_grey(planes, size):
+    for i in range(size):
+        for j in range(size):
+            luma = 19595 * np.int32(planes[0, i, j]) + 38470 * np.int32(planes[1, i, j])
+            luma = (luma + 7471 * np.int32(planes[2, i, j]) + 32768) >> 16
+            planes[0, i, j] = planes[1, i, j] = planes[2, i, j] = luma
+
+
+@njit(cache=True, nogil=True)
+def _standard_scales(planes, channel, size):
+    """(mean, 1 / max(std, 1)) of one channel of a tile. A row's sums fit 32 bits, of which a vector holds more."""
+    count, total, squares = size * size, 0, 0
+    for i in range(size):
+        row_total, row_squares = np.uint32(0), np.uint32(0)
+        for j in range(size):
+            v = np.uint32(planes[channel, i, j])
+            row_total = np.uint32(row_total + v)
+            row_squares = np.uint32(row_squares + np.uint32(v * v))
+        total += np.int64(row_total)
+        squares += np.int64(row_squares)
     std = np.float32(math.sqrt(np.float32(count * squares - total * total))) / np.float32(count)
-    mean, scale = np.float32(total) / np.float32(count), np.float32(1) / max(std, np.float32(1))
-    for v in range(256):
-        values[v] = (np.float32(v) - mean) * scale
+    return np.float32(total) / np.float32(count), np.float32(1) / max(std, np.float32(1))
 
 
 @njit(cache=True, nogil=True)
-def _loop(first, last, images, shape, permutations, corners, shifts, greys, size, standardise, table, out, strides):
-    t = permutations.shape[1]
-    pixels, own = np.empty((shape[3], size, size), np.uint8), np.empty(256, table.dtype)
+def _loop(
+    first, last, images, shape, permutations, corners, shifts, greys, size, standardise, channels_last, tone, out
+):
+    c, t, planes = shape[3], permutations.shape[1], scratch(shape[3], size)
+    if standardise:
+        tone = Tone(tone.means.copy(), tone.scales.copy(), tone.table, tone.kind)
     for row in range(first, last):
         image = row // t
         place = min(max(permutations[image, row % t], 0), t - 1)
-        _gather(images, shape, image, corners[image, place], shifts[image], greys[image] != 0, size, pixels)
-        for channel in range(shape[3]):
-            values = own if standardise else table[channel]
-            if standardise:
-                _standard_table(pixels[channel], values)
-            for i in range(size):
-                o = row * strides[0] + channel * strides[1] + i * strides[2]
-                for j in range(size):
-                    out[np.uint64(o + j * strides[3])] = values[pixels[channel, i, j]]
+        _cut(images, shape, image, corners[image, place], shifts[image], size, planes)
+        if greys[image] != 0 and c == 3:
+            _make_grey(planes, size)
+        for channel in range(c if standardise else 0):
+            tone.means[channel], tone.scales[channel] = _standard_scales(planes, channel, size)
+        pack(planes, size, False, channels_last, tone, out, row * c * size * size)
 
 
 def _compiled(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
     shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
     out = dispatch.allocate(images, shape, dtype, channels_last)
-    # A standardised tile has its own table, in float32 because the loop does not round to 16 bits.
+    # A standardised tile is computed, in float32 because the loop does not round to 16 bits.
     buffer = dispatch.allocate(images, shape, torch.float32, channels_last) if standardise else out
-    table = dispatch.table(mean, std, buffer.dtype)
     dispatch.over_rows(
         _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(permutations),
-        dispatch.array(corners), dispatch.array(shifts), dispatch.array(greys), tile, standardise,
-        table, dispatch.flat(buffer), buffer.stride(),
+        dispatch.array(corners), dispatch.array(shifts), dispatch.array(greys), tile, standardise, channels_last,
+        tone(mean, std, buffer.dtype), dispatch.flat(buffer),
     )  # fmt: skip
     return out.copy_(buffer) if standardise and dtype != torch.float32 else buffer
 

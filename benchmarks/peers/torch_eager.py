@@ -1,0 +1,32 @@
+"""Plain torch, batch by batch where torch can."""
+
+from benchmarks import eager
+from benchmarks.work import MEAN, STD
+
+
+def _form(w):
+    return dict(dtype=w.dtype, channels_last=w.channels_last)
+
+
+def rotate(w):
+    return lambda: eager.rotate(w.images, w.turns, MEAN, STD, **_form(w))
+
+
+def rotate_all(w):
+    return lambda: eager.rotate_all(w.images, MEAN, STD, **_form(w))
+
+
+def shuffle_tiles(w):
+    return lambda: eager.shuffle_tiles(w.images, w.orders, w.corners, w.tile, **_form(w))
+
+
+def erase(w):
+    return lambda: eager.erase(w.images, w.erased, MEAN, STD, **_form(w))
+
+
+def crop_flip(w):
+    return lambda: eager.crop_flip(w.images, w.flips, w.windows, w.size, MEAN, STD, **_form(w))
+
+
+def photometric(w):
+    return lambda: eager.photometric(w.images, w.factors, w.jitter, MEAN, STD, **_form(w))

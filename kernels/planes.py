@@ -1,0 +1,183 @@
+"""CPU loops over bytes, each so plain that the compiler turns it into vector instructions.
+
+An image is unpacked into one plane of bytes for each channel, turned there, and packed into the output as values.
+Indices are unsigned where one is computed: numba then tests none for being negative, and the loop stays a vector's.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+
+from kernels import dispatch
+
+LOOKED_UP, COMPUTED, COPIED = range(3)
+
+
+class Tone(NamedTuple):
+    """What the pixels of each channel become. means, scales: float32 [c], for float32; table: the output of each pixel
+    value, [c, 256], for 16-bit floats, as int16; kind: which of the two, or the pixels themselves."""
+
+    means: np.ndarray
+    scales: np.ndarray
+    table: np.ndarray
+    kind: int
+
+
+def tone(mean: list[float], std: list[float], dtype: torch.dtype) -> Tone:
+    """The tone of a normalisation, float32 being (pixel - mean) * (1 / std). Not to be written to."""
+    return _tone(tuple(mean), tuple(std), dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _tone(mean, std, dtype):
+    means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
+    kind = {torch.float32: COMPUTED, torch.uint8: COPIED}.get(dtype, LOOKED_UP)
+    return Tone(means, inverses, dispatch.table(mean, std, dtype), kind)
+
+
+@njit(cache=True, nogil=True)
+def scratch(c, size):
+    """Planes for size x size pixels, padded to whole blocks of eight."""
+    padded = (size + 7) // 8 * 8
+    return np.empty((c, padded, padded), np.uint8)
+
+
+@njit(cache=True, nogil=True)
+def unpack_row(images, start, count, mirrored, planes, channel, row):
+    """`count` pixels of one channel, from byte `start` on, into a row of its plane; mirrored where asked."""
+    start, end, three = np.uint64(start + channel), np.uint64(count - 1), np.uint64(3)
+    if planes.shape[0] == 3 and mirrored:
+        for j in range(count):
+            planes[channel, row, end - np.uint64(j)] = images[start + three * np.uint64(j)]
+    elif planes.shape[0] == 3:
+        for j in range(count):
+            planes[channel, row, j] = images[start + three * np.uint64(j)]
+    elif mirrored:
+        for j in range(count):
+            planes[channel, row, end - np.uint64(j)] = images[start + np.uint64(j)]
+    else:
+        for j in range(count):
+            planes[channel, row, j] = images[start + np.uint64(j)]
+
+
+@njit(cache=True, nogil=True)
+def unpack(images, origin, stride, size, upside_down, mirrored, planes):
+    """Size x size pixels, whose rows start `stride` bytes apart, into planes; rows or columns reversed where asked."""
+    for i in range(size):
+        row = size - 1 - i if upside_down else i
+        for channel in range(planes.shape[0]):
+            unpack_row(images, origin + i * stride, size, mirrored, planes, channel, row)
+
+
+@njit(cache=True, nogil=True)
+def _swap(x, y, shift, low):
+    t = ((x >> shift) ^ y) & low
+    return x ^ (t << shift), y ^ t
+
+
+@njit(cache=True, nogil=True)
+def transpose(planes, turned):
+    """Every padded plane transposed, in blocks of 8 x 8 bytes held in eight words (Hacker's Delight, 7-3)."""
+    far, middle, near = np.uint64(32), np.uint64(16), np.uint64(8)
+    by4, by2, by1 = np.uint64(0xFFFFFFFF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00FF00FF00FF00FF)
+    for channel in range(planes.shape[0]):
+        source, target = planes[channel].view(np.uint64), turned[channel].view(np.uint64)
+        for j in range(source.shape[1]):
+            for i in range(source.shape[1]):
+                a, b, c, d = source[8 * j, i], source[8 * j + 1, i], source[8 * j + 2, i], source[8 * j + 3, i]
+                e, f, g, h = source[8 * j + 4, i], source[8 * j + 5, i], source[8 * j + 6, i], source[8 * j + 7, i]
+                a, e = _swap(a, e, far, by4)
+                b, f = _swap(b, f, far, by4)
+                c, g = _swap(c, g, far, by4)
+                d, h = _swap(d, h, far, by4)
+                a, c = _swap(a, c, middle, by2)
+                b, d = _swap(b, d, middle, by2)
+                e, g = _swap(e, g, middle, by2)
+                f, h = _swap(f, h, middle, by2)
+                a, b = _swap(a, b, near, by1)
+                c, d = _swap(c, d, near, by1)
+                e, f = _swap(e, f, near, by1)
+                g, h = _swap(g, h, near, by1)
+                target[8 * i, j], target[8 * i + 1, j], target[8 * i + 2, j], target[8 * i + 3, j] = a, b, c, d
+                target[8 * i + 4, j], target[8 * i + 5, j], target[8 * i + 6, j], target[8 * i + 7, j] = e, f, g, h
+
+
+@njit(cache=True, nogil=True)
+def pack_plane(planes, channel, size, upside_down, mean, scale, table, kind, out, origin):
+    """Size x size values of one channel, row after row; the last row first where asked."""
+    for i in range(size):
+        y, start = size - 1 - i if upside_down else i, np.uint64(origin + i * size)
+        if kind == COMPUTED:
+            for j in range(size):
+                out[start + np.uint64(j)] = (np.float32(planes[channel, y, j]) - mean) * scale
+        elif kind == COPIED:
+            for j in range(size):
+                out[start + np.uint64(j)] = planes[channel, y, j]
+        else:
+            for j in range(size):
+                out[start + np.uint64(j)] = table[planes[channel, y, j]]
+
+
+@njit(cache=True, nogil=True)
+def _pack_pixels(planes, size, upside_down, tone, out, origin):
+    """The same of three channels, pixel after pixel."""
+    m0, m1, m2 = tone.means[0], tone.means[1], tone.means[2]
+    s0, s1, s2 = tone.scales[0], tone.scales[1], tone.scales[2]
+    t0, t1, t2, one = tone.table[0], tone.table[1], tone.table[2], np.uint64(1)
+    for i in range(size):
+        y, start = size - 1 - i if upside_down else i, np.uint64(origin + 3 * i * size)
+        if tone.kind == COMPUTED:
+            for j in range(size):
+                k = start + np.uint64(3 * j)
+                out[k] = (np.float32(planes[0, y, j]) - m0) * s0
+                out[k + one] = (np.float32(planes[1, y, j]) - m1) * s1
+                out[k + one + one] = (np.float32(planes[2, y, j]) - m2) * s2
+        elif tone.kind == COPIED:
+            for j in range(size):
+                k = start + np.uint64(3 * j)
+                out[k], out[k + one], out[k + one + one] = planes[0, y, j], planes[1, y, j], planes[2, y, j]
+        else:
+            for j in range(size):
+                k = start + np.uint64(3 * j)
+                out[k], out[k + one] = t0[planes[0, y, j]], t1[planes[1, y, j]]
+                out[k + one + one] = t2[planes[2, y, j]]
+
+
+@njit(cache=True, nogil=True)
+def pack(planes, size, upside_down, channels_last, tone, out, origin):
+    """Size x size pixels of all planes to out, from its element `origin` on; the last row first where asked."""
+    if channels_last and planes.shape[0] == 3:
+        _pack_pixels(planes, size, upside_down, tone, out, origin)
+    else:
+        for channel in range(planes.shape[0]):
+            pack_plane(
+                planes, channel, size, upside_down, tone.means[channel], tone.scales[channel], tone.table[channel],
+                tone.kind, out, origin + channel * size * size,
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def pack_values(values, count, interleaved, means, scales, rounded, out, origin, plane):
+    """`count` pixels of float32 values [c, n], normalised or rounded, from element `origin` of out on: one channel
+    after another, `plane` elements apart, or interleaved."""
+    half, start = np.float32(0.5), np.uint64(origin)
+    if interleaved:
+        one, three = np.uint64(1), np.uint64(3)
+        m0, m1, m2, s0, s1, s2 = means[0], means[1], means[2], scales[0], scales[1], scales[2]
+        for j in range(count):
+            k = start + three * np.uint64(j)
+            if rounded:
+                out[k], out[k + one] = np.int32(values[0, j] + half), np.int32(values[1, j] + half)
+                out[k + one + one] = np.int32(values[2, j] + half)
+            else:
+                out[k], out[k + one] = (values[0, j] - m0) * s0, (values[1, j] - m1) * s1
+                out[k + one + one] = (values[2, j] - m2) * s2
+        return
+    for channel in range(values.shape[0]):
+        mean, scale, place = means[channel], scales[channel], start + np.uint64(channel * plane)
+        for j in range(count):
+            v = values[channel, j]
+            out[place + np.uint64(j)] = np.int32(v + half) if rounded else (v - mean) * scale
