@@ -61,7 +61,7 @@ fi
 step device 60 1 "$PYTHON" -c "import torch; print(torch.cuda.get_device_name())"
 timeout 30 "$PYTHON" -c "import timm" >/dev/null 2>&1 && timm=1 || timm=0
 step gpu-tests 200 1 "$PYTHON" -m pytest tests/kernels -k gpu -p no:cacheprovider
-step kernels 130 45 "$PYTHON" -m benchmarks.kernels --seconds 100
+step kernels 170 45 "$PYTHON" -m benchmarks.kernels --seconds 60 --shapes 32x1024 96x256 224x256
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
         # without torch's cache of memory, which would hide a read behind a tensor's end

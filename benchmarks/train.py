@@ -3,7 +3,7 @@
 Each task trains through the project's own loop, on synthetic images that stay on the device, in one process. Every
 second step makes its batch in plain torch instead, so that a noisy neighbour hurts both. Plain torch leaves out what
 it has no short way to say: Jigsaw's grey images and shifted channels (off on both sides) and the context encoder's
-regions (rectangles on both sides). It pays for a cast and a change of layout that the kernels do in passing.
+regions (rectangles on both sides).
 """
 
 import argparse
@@ -42,25 +42,23 @@ def window(images, flips, offsets, size):
     return images[torch.arange(len(images), device=images.device)[:, None, None], rows[:, :, None], columns[:, None]]
 
 
-def laid_out(pixels, dtype, channels_last):
-    return pixels.to(dtype, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+def rotate(images, turns, flips, offsets, *, size, **options):
+    return eager.rotate(window(images, flips, offsets, size), turns, **options)
 
 
-def rotate(images, turns, flips, offsets, *, size, mean, std, **output):
-    return laid_out(eager.rotate(window(images, flips, offsets, size), turns, mean, std), **output)
+def rotate_all(images, flips, offsets, *, size, **options):
+    return eager.rotate_all(window(images, flips, offsets, size), **options)
 
 
-def rotate_all(images, flips, offsets, *, size, mean, std, **output):
-    return laid_out(eager.rotate_all(window(images, flips, offsets, size), mean, std), **output)
+def shuffle_tiles(images, permutations, corners, shifts, greys, *, tile, standardise, mean, std, **options):
+    return eager.shuffle_tiles(images, permutations, corners, tile, **options)
 
 
-def shuffle_tiles(images, permutations, corners, shifts, greys, *, tile, standardise, mean, std, **output):
-    return laid_out(eager.shuffle_tiles(images, permutations, corners, tile), **output)
-
-
-def erase(images, flips, offsets, boxes, field, levels, *, size, mean, std, **output):
-    masked, whole, mask = eager.erase(window(images, flips, offsets, size), boxes, mean, std)
-    return laid_out(masked, **output), laid_out(whole, **output), mask
+def erase(images, flips, offsets, boxes, field, levels, *, size, **options):
+    masked, whole, mask = eager.erase(window(images, flips, offsets, size), boxes, **options)
+    # masked_fill forgets channels_last
+    masked = masked.contiguous(memory_format=torch.channels_last) if options["channels_last"] else masked
+    return masked, whole, mask
 
 
 def plain() -> AbstractContextManager:

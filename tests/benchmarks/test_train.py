@@ -38,5 +38,7 @@ def test_both_ways_make_the_same_batch(task, batch):
     name, changes = train.TASKS[task]
     model, format = train.pretext(name, changes, "convnet", 4, 32), Format(train.MEAN, train.STD)
     train.same_batch(model, batch, format)
-    with patch.object(train, "laid_out", lambda pixels, **output: pixels + 1), pytest.raises(AssertionError):
+    make, other = model.task.make, batch._replace(images=255 - batch.images)
+    wrong = patch.object(model.task, "make", lambda _, *rest: make(other, *rest))
+    with patch.dict(train.WAYS, {"plain torch": lambda: wrong}), pytest.raises(AssertionError):
         train.same_batch(model, batch, format)
