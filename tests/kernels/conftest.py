@@ -1,4 +1,4 @@
-"""Lets tests, and the processes that they start, import the helper modules that lie in this folder."""
+"""Lets tests, and the processes that they start, import the other modules that lie in this folder."""
 
 import sys
 from pathlib import Path
