@@ -6,6 +6,7 @@ cannot do the work. JSON and a plot go to benchmarks/results/.
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 
@@ -109,6 +110,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
     parser.add_argument("--dtype", default="bfloat16" if device == "cuda" else "float32", choices=DTYPES)
     parser.add_argument("--seconds", type=float, default=300.0, help="of timing in all, about; warming up comes on top")
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help="those alone; default: every one installed")
+    parser.add_argument("--into", type=Path, default=machine.RESULTS, metavar="FOLDER")
     return parser.parse_args(arguments)
 
 
@@ -116,6 +119,8 @@ def main() -> None:
     chosen = options(sys.argv[1:])
     torch.set_num_threads(chosen.threads)
     found, missing = peers.installed()
+    if chosen.peers is not None:
+        found = {name: found[name] for name in chosen.peers}
     for name, reason in missing.items():
         print(f"without {name}: {reason}")
     rows = [row for row in work.ROWS if row.name in chosen.kernels]
@@ -134,7 +139,7 @@ def main() -> None:
                 lines.append(measure(row, w, found, seconds))
                 print(printed(lines[-1], list(found)), flush=True)
     result = {"machine": machine.describe(), "seconds": chosen.seconds, "missing": missing, "lines": lines}
-    path = machine.keep(f"kernels-{chosen.threads}-threads", result)
+    path = machine.keep(f"kernels-{chosen.threads}-threads", result, chosen.into)
     roofline.draw(result, path.with_suffix(".svg"))
     print(f"\n{path}")
 

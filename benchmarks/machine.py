@@ -5,12 +5,13 @@ import os
 import platform
 import subprocess
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = ("torchvision", "kornia", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 
 
 def describe() -> dict:
@@ -18,19 +19,27 @@ def describe() -> dict:
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     versions = {name: version(name) for name in ("torch", "triton", "numba", "numpy")}
+    versions |= {name: _installed(name) for name in PEERS if _installed(name)}
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu,
             "python": platform.python_version(), **versions, "commit": commit, "date": str(date.today())}  # fmt: skip
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
-def keep(name: str, result: dict) -> Path:
-    """Writes benchmarks/results/<date>-<name>-<cpu or gpu>.json."""
+def keep(name: str, result: dict, folder: Path = RESULTS) -> Path:
+    """Writes <date>-<name>-<cpu or gpu>.json into a folder, benchmarks/results unless told."""
     where = "gpu" if result["machine"]["gpu"] else "cpu"
-    path = RESULTS / f"{result['machine']['date']}-{name}-{where}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = folder / f"{result['machine']['date']}-{name}-{where}.json"
+    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path

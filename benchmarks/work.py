@@ -57,7 +57,7 @@ def make(size: int, batch: int, device: str, dtype: torch.dtype, channels_last: 
 
     grid = 3 if size >= 96 else 2
     cell = size // grid
-    tile = cell * 6 // 7 // 8 * 8  # 64 of 74 pixels, 24 of 32, 8 of 16
+    tile = max(cell * 6 // 7 // 8, 1) * 8  # 64 of 74 pixels, 24 of 32, 8 of 16
     index = torch.arange(grid * grid)
     cells = torch.stack([index // grid, index % grid], 1) * cell
     side = size // 2 + integers(size // 2, batch, 1)  # windows of a quarter of the image to all of it

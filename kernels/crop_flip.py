@@ -6,9 +6,10 @@ import triton
 import triton.language as tl
 from numba import njit
 
-from kernels import dispatch
+from kernels import dispatch, tiles
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
+from kernels.tiles import SIDE, store_pixels
 
 # Sides up to 2^14 keep positions in int32; (longest side)^2 <= 2^20 * size keeps the weights' sums under 2^22, so
 # that a line's weighted sum fits int32 and a box's, under 2^52, is an exact integer in int64 and in float64.
@@ -53,29 +54,32 @@ def grey_level(total, weight, inverse):
 
 
 @triton.jit
+def finished(total, weight, inverse, mean, scale, out):
+    """One channel as it is stored in out: rounded, or normalised."""
+    v = grey_level(total, weight, inverse)
+    return (v + 0.5).to(tl.int32) if out.dtype.element_ty == tl.uint8 else (v - mean) * scale
+
+
+@triton.jit
 def crop_flip_kernel(
     images, flips, boxes, out, m0, m1, m2, s0, s1, s2, h, w,
-    SIZE: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    SIZE: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
-    """A ROWS x COLS tile of one output; its columns are pixels in NCHW, elements in channels_last (LAST)."""
-    WIDTH: tl.constexpr = SIZE * C if LAST else SIZE
-    PLANES: tl.constexpr = 1 if LAST else C
-    ACROSS: tl.constexpr = (WIDTH + COLS - 1) // COLS
-    TILES: tl.constexpr = ACROSS * ((SIZE + ROWS - 1) // ROWS)
-    image = (tl.program_id(0) // TILES).to(tl.int64)
-    part = tl.program_id(0) % TILES
+    """A tile of one output."""
+    ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
+    image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
+    top = (tl.program_id(0) % (ACROSS * ACROSS) // ACROSS) * SIDE
+    left = (tl.program_id(0) % ACROSS) * SIDE
     box = boxes + 4 * image
     y, height = box_axis(tl.load(box), tl.load(box + 2), h)
     x, width = box_axis(tl.load(box + 1), tl.load(box + 3), w)
     reach_y = 2 * tl.maximum(height, SIZE)
     reach_x = 2 * tl.maximum(width, SIZE)
-    i = (part // ACROSS) * ROWS + tl.arange(0, ROWS)[:, None]
-    q = (part % ACROSS) * COLS + tl.arange(0, COLS)[None, :]
-    inside = (i < SIZE) & (q < WIDTH)
     # Lanes outside repeat the last row and column, so that every load is of a pixel of the box.
-    j = tl.minimum(q // C if LAST else q, SIZE - 1)
+    i = tl.minimum(top + tl.arange(0, SIDE)[:, None], SIZE - 1)
+    j = tl.minimum(left + tl.arange(0, SIDE)[None, :], SIZE - 1)
     j = tl.where(tl.load(flips + image) != 0, SIZE - 1 - j, j)
-    centre_y = (2 * tl.minimum(i, SIZE - 1) + 1) * height
+    centre_y = (2 * i + 1) * height
     centre_x = (2 * j + 1) * width
     first_y = tl.maximum(centre_y - reach_y + SIZE, 0) // (2 * SIZE)
     first_x = tl.maximum(centre_x - reach_x + SIZE, 0) // (2 * SIZE)
@@ -83,61 +87,49 @@ def crop_flip_kernel(
     sum_x = weight_sum(first_x, centre_x, reach_x, width, SIZE)
     # before the loop, where few registers are taken
     inverse = tl.div_rn(1.0, sum_y.to(tl.float32)) * tl.div_rn(1.0, sum_x.to(tl.float32))
-    source = images + (image * h * w + y * w + x) * C + (q % C if LAST else 0)
-    # In channels_last a lane has one channel, and the other two sums go unused.
-    t0 = tl.zeros((ROWS, COLS), tl.int64)
+    source = images + (image * h * w + y * w + x) * C
+    t0 = tl.zeros((SIDE, SIDE), tl.int64)
     t1, t2 = t0, t0
     ky = 0
     while ky * SIZE < reach_y:
         row, weight_y = tap(first_y, centre_y, reach_y, height, ky, SIZE)
-        l0 = tl.zeros((ROWS, COLS), tl.int32)
+        l0 = tl.zeros((SIDE, SIDE), tl.int32)
         l1, l2 = l0, l0
         kx = 0
         while kx * SIZE < reach_x:
             column, weight_x = tap(first_x, centre_x, reach_x, width, kx, SIZE)
             pixel = source + (row * w + column) * C
             l0 += tl.load(pixel).to(tl.int32) * weight_x
-            if PLANES == 3:
+            if C == 3:
                 l1 += tl.load(pixel + 1).to(tl.int32) * weight_x
                 l2 += tl.load(pixel + 2).to(tl.int32) * weight_x
             kx += 1
         t0 += l0.to(tl.int64) * weight_y
-        if PLANES == 3:
+        if C == 3:
             t1 += l1.to(tl.int64) * weight_y
             t2 += l2.to(tl.int64) * weight_y
         ky += 1
     weight = sum_y.to(tl.int64) * sum_x
-    target = out + image * (SIZE * SIZE * C) + (i * WIDTH + q)
-    for plane in tl.static_range(PLANES):
-        v = grey_level(t0 if plane == 0 else (t1 if plane == 1 else t2), weight, inverse)
-        if out.dtype.element_ty == tl.uint8:
-            v = (v + 0.5).to(tl.int32)
-        elif LAST:
-            channel = q % C
-            mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
-            v = (v - mean) * tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
-        else:
-            mean = m0 if plane == 0 else (m1 if plane == 1 else m2)
-            v = (v - mean) * (s0 if plane == 0 else (s1 if plane == 1 else s2))
-        tl.store(target + plane * SIZE * SIZE, v.to(out.dtype.element_ty), mask=inside)
+    r = finished(t0, weight, inverse, m0, s0, out)
+    g = finished(t1, weight, inverse, m1, s1, out) if C == 3 else r
+    b = finished(t2, weight, inverse, m2, s2, out) if C == 3 else r
+    store_pixels(out + image * (SIZE * SIZE * C), r, g, b, top, left, SIZE, SIZE, C, LAST)
 
 
-def _warps(dtype):
-    """For a program of 1024 pixels: threads of float32 fill sixteen bytes with four, which saves registers."""
-    return 8 if dtype == torch.float32 else 4
+def _warps(dtype, channels_last):
+    """For a program of 1024 pixels: threads that fill sixteen bytes with four pixels have registers for no more."""
+    return 8 if dtype == torch.float32 and not channels_last else 4
 
 
 def _launch(images, flips, boxes, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
-    rows, cols, tiles = dispatch.tiling(size, c, channels_last)
     if b:
         with torch.cuda.device_of(images):
-            crop_flip_kernel[(b * tiles,)](
+            crop_flip_kernel[(b * tiles.count(size),)](
                 images.contiguous(), dispatch.loadable(flips), dispatch.loadable(boxes), out,
                 *dispatch.scalars(mean, std), h, w,
-                SIZE=size, C=c, LAST=channels_last, ROWS=rows, COLS=cols,
-                num_warps=_warps(dtype), enable_fp_fusion=False,
+                SIZE=size, C=c, LAST=channels_last, num_warps=_warps(dtype, channels_last), enable_fp_fusion=False,
             )  # fmt: skip
     return out
 
@@ -322,21 +314,21 @@ def _examples(generator):
 
 def _builds():
     for dtype, last, budget in (
-        (torch.float32, False, 85),  # four pixels a thread share what the others' eight do
+        (torch.float32, False, 90),  # four pixels a thread share what the others' eight do
         (torch.bfloat16, False, 70),
         (torch.uint8, False, 70),
-        (torch.bfloat16, True, 170),  # weights and remainders for each element, where NCHW has them for each pixel
+        (torch.bfloat16, True, 82),
+        (torch.float32, True, 82),
     ):
-        rows, cols = dispatch.tile_shape(last)
         yield dispatch.Build(
             crop_flip_kernel,
             {
                 "images": "*u8", "flips": "*i64", "boxes": "*i64", "out": POINTERS[dtype], **SCALES,
                 "h": "i32", "w": "i32",
             },
-            {"SIZE": 224, "C": 3, "LAST": last, "ROWS": rows, "COLS": cols},
-            warps=_warps(dtype),
-            elements=rows * cols * (1 if last else 3),
+            {"SIZE": 224, "C": 3, "LAST": last},
+            warps=_warps(dtype, last),
+            elements=3 * SIDE.value**2,
             budget=budget,
         )  # fmt: skip
 

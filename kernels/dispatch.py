@@ -107,18 +107,6 @@ def check_output(channels: int, mean: list[float], std: list[float], dtype: torc
         raise ValueError(f"std: got {std}; expected {channels} values > 0, one per channel")
 
 
-def tile_shape(channels_last: bool) -> tuple[int, int]:
-    """Rows and columns that one program of a window kernel writes."""
-    return (8, 128) if channels_last else (32, 32)
-
-
-def tiling(size: int, channels: int, channels_last: bool) -> tuple[int, int, int]:
-    """The tile's rows and columns, and how many tiles cover one size x size window (all its channels)."""
-    rows, cols = tile_shape(channels_last)
-    across = size * channels if channels_last else size
-    return rows, cols, -(-size // rows) * -(-across // cols)
-
-
 def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
     """An uninitialised [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
     layout = torch.channels_last if channels_last else torch.contiguous_format

@@ -9,10 +9,11 @@ from numba import njit
 from kernels import dispatch
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
+from kernels.tiles import store_pixels
 
 CONTRAST = 1  # its place in `order`, after brightness and before saturation and hue
 STEPS = 4096  # a grey level in whole steps, so that an image's mean is the same in any order of summation
-BLOCK = 1024  # outputs of one program
+BLOCK = 1024  # pixels of one program
 SPAN, SUMMED = 8192, 512  # pixels that one program sums, and that it sums at a time
 _F = np.float32
 _TOP, _HALF, _SIX, _RED, _GREEN, _BLUE = _F(255), _F(0.5), _F(6), _F(0.2989), _F(0.587), _F(0.114)
@@ -113,17 +114,16 @@ def photometric_kernel(
     N: tl.constexpr, SPAN: tl.constexpr, STEPS: tl.constexpr, LANES: tl.constexpr, LAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK outputs of one image: pixels in NCHW, elements in channels_last (LAST)."""
+    """BLOCK pixels of one image."""
     PARTS: tl.constexpr = (N + SPAN - 1) // SPAN
-    COUNT: tl.constexpr = N * 3 if LAST else N
-    BLOCKS: tl.constexpr = (COUNT + BLOCK - 1) // BLOCK
+    BLOCKS: tl.constexpr = (N + BLOCK - 1) // BLOCK
     image = (tl.program_id(0) // BLOCKS).to(tl.int64)
     lane = tl.arange(0, LANES)
     total = tl.sum(tl.load(sums + image * PARTS + lane, mask=lane < PARTS, other=0))
     mean = tl.div_rn(total.to(tl.float32), tl.full((), N * STEPS, tl.float32))
-    q = (tl.program_id(0) % BLOCKS) * BLOCK + tl.arange(0, BLOCK)
-    inside = q < COUNT
-    r, g, b = rgb(images + image * (3 * N), q // 3 if LAST else q, inside)
+    start = (tl.program_id(0) % BLOCKS) * BLOCK
+    pixel = start + tl.arange(0, BLOCK)[None, :]
+    r, g, b = rgb(images + image * (3 * N), pixel, pixel < N)
     for place in range(4):
         operation = tl.load(order + 4 * image + place).to(tl.int32) & 3
         r, g, b = adjust(r, g, b, operation, factors + 4 * image, mean)
@@ -131,19 +131,15 @@ def photometric_kernel(
         r = grey_of(r, g, b)
         g = r
         b = r
-    target = out + image * (3 * N) + q
-    for channel in tl.static_range(1 if LAST else 3):
-        if LAST:
-            own = q % 3
-            v = tl.where(own == 0, r, tl.where(own == 1, g, b))
-            m = tl.where(own == 0, m0, tl.where(own == 1, m1, m2))
-            s = tl.where(own == 0, s0, tl.where(own == 1, s1, s2))
-        else:
-            v = r if channel == 0 else (g if channel == 1 else b)
-            m = m0 if channel == 0 else (m1 if channel == 1 else m2)
-            s = s0 if channel == 0 else (s1 if channel == 1 else s2)
-        v = (v + 0.5).to(tl.int32) if out.dtype.element_ty == tl.uint8 else (v - m) * s
-        tl.store(target + channel * N, v.to(out.dtype.element_ty), mask=inside)
+    if out.dtype.element_ty == tl.uint8:
+        r = (r + 0.5).to(tl.int32)
+        g = (g + 0.5).to(tl.int32)
+        b = (b + 0.5).to(tl.int32)
+    else:
+        r = (r - m0) * s0
+        g = (g - m1) * s1
+        b = (b - m2) * s2
+    store_pixels(out + image * (3 * N), r, g, b, 0, start, 1, N, 3, LAST)
 
 
 def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
@@ -158,7 +154,7 @@ def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
                 images, factors, order, sums,
                 N=h * w, SPAN=SPAN, BLOCK=SUMMED, STEPS=STEPS, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
-            photometric_kernel[(b * triton.cdiv(h * w * (c if channels_last else 1), BLOCK),)](
+            photometric_kernel[(b * triton.cdiv(h * w, BLOCK),)](
                 images, factors, order, dispatch.loadable(greys), sums, out, *dispatch.scalars(mean, std),
                 N=h * w, SPAN=SPAN, STEPS=STEPS, LANES=triton.next_power_of_2(parts), LAST=channels_last,
                 BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
@@ -399,7 +395,8 @@ def _builds():
         (torch.float32, False, 60),
         (torch.bfloat16, False, 60),
         (torch.uint8, False, 60),
-        (torch.bfloat16, True, 190),  # every element needs its pixel's other channels
+        (torch.bfloat16, True, 75),
+        (torch.float32, True, 75),
     ):
         yield dispatch.Build(
             photometric_kernel,
@@ -408,7 +405,7 @@ def _builds():
                 "N": 224 * 224, "SPAN": SPAN, "STEPS": STEPS, "LANES": 8, "LAST": last, "BLOCK": BLOCK,
             },
             warps=4,
-            elements=BLOCK * (1 if last else 3),
+            elements=3 * BLOCK,
             budget=budget,
         )  # fmt: skip
 

@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from numba import njit
 
-from kernels import dispatch
+from kernels import dispatch, tiles
 from kernels.planes import pack, scratch, tone, transpose, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
+from kernels.tiles import SIDE, scaled, store_pixels
 
 
 @triton.jit
@@ -24,59 +25,53 @@ def turned_window(turn, flip, y, x, w, SIZE: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
+def pixels(p, inside, mean, scale, out):
+    """The SIDE x SIDE values of one channel whose patches are at p."""
+    v = scaled(tl.load(p, mask=inside, other=0), mean, scale, out).to(out.dtype.element_ty)
+    return v.permute(0, 2, 1, 3).reshape(SIDE, SIDE)
+
+
+@triton.jit
 def rotate_kernel(
     images, turns, flips, offsets, out, m0, m1, m2, s0, s1, s2, h, w,
     SIZE: tl.constexpr, C: tl.constexpr, EVERY: tl.constexpr, LAST: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """A ROWS x COLS tile of one output; its columns are pixels in NCHW, elements in channels_last (LAST)."""
-    WIDTH: tl.constexpr = SIZE * C if LAST else SIZE
-    ACROSS: tl.constexpr = (WIDTH + COLS - 1) // COLS
-    TILES: tl.constexpr = ACROSS * ((SIZE + ROWS - 1) // ROWS)
-    row = (tl.program_id(0) // TILES).to(tl.int64)
-    part = tl.program_id(0) % TILES
-    image = row // 4 if EVERY else row
-    turn = (row % 4).to(tl.int32) if EVERY else tl.load(turns + row).to(tl.int32) & 3
+    """A tile of one output, or those of all four turns (EVERY) that show the same pixels, which are then cached."""
+    ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
+    image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
+    a = tl.program_id(0) % (ACROSS * ACROSS) // ACROSS
+    b = tl.program_id(0) % ACROSS
     y = tl.load(offsets + 2 * image).to(tl.int64)
     x = tl.load(offsets + 2 * image + 1).to(tl.int64)
     y = tl.minimum(tl.maximum(y, 0), h - SIZE).to(tl.int32)
     x = tl.minimum(tl.maximum(x, 0), w - SIZE).to(tl.int32)
-    origin, down, right = turned_window(turn, tl.load(flips + image), y, x, w, SIZE, C)
+    flip = tl.load(flips + image)
     source = images + image * h * w * C
-    target = out + row * (SIZE * SIZE * C)
-    i = (part // ACROSS) * ROWS + tl.arange(0, ROWS)[:, None]
-    q = (part % ACROSS) * COLS + tl.arange(0, COLS)[None, :]
-    inside = (i < SIZE) & (q < WIDTH)
-    if LAST:
-        channel = q % C
-        v = tl.load(source + (origin + i * down + (q // C) * right + channel), mask=inside, other=0)
-        if out.dtype.element_ty != tl.uint8:
-            mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
-            scale = tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
-            v = (v.to(tl.float32) - mean) * scale
-        tl.store(target + (i * WIDTH + q), v.to(out.dtype.element_ty), mask=inside)
-    else:
-        for channel in tl.static_range(C):
-            v = tl.load(source + (origin + i * down + q * right + channel), mask=inside, other=0)
-            if out.dtype.element_ty != tl.uint8:
-                mean = m0 if channel == 0 else (m1 if channel == 1 else m2)
-                scale = s0 if channel == 0 else (s1 if channel == 1 else s2)
-                v = (v.to(tl.float32) - mean) * scale
-            tl.store(target + (channel * SIZE * SIZE + i * SIZE + q), v.to(out.dtype.element_ty), mask=inside)
+    for step in range(4 if EVERY else 1):
+        turn = step if EVERY else tl.load(turns + image).to(tl.int32) & 3
+        row = 4 * image + step if EVERY else image
+        origin, down, right = turned_window(turn, flip, y, x, w, SIZE, C)
+        # A warp loads patches of 8 x 4 pixels: few sectors of the source, whatever the turn.
+        i = a * SIDE + tl.arange(0, SIDE).reshape(SIDE // 8, 1, 8, 1)
+        j = b * SIDE + tl.arange(0, SIDE).reshape(1, SIDE // 4, 1, 4)
+        inside = (i < SIZE) & (j < SIZE)
+        p = source + (origin + i * down + j * right)
+        red = pixels(p, inside, m0, s0, out)
+        green = pixels(p + 1, inside, m1, s1, out) if C == 3 else red
+        blue = pixels(p + 2, inside, m2, s2, out) if C == 3 else red
+        store_pixels(out + row * (SIZE * SIZE * C), red, green, blue, a * SIDE, b * SIDE, SIZE, SIZE, C, LAST)
+        a, b = ACROSS - 1 - b, a
 
 
 def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    n = 4 * b if every else b
-    out = dispatch.allocate(images, (n, c, size, size), dtype, channels_last)
-    rows, cols, tiles = dispatch.tiling(size, c, channels_last)
-    if n:
+    out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    if b:
         with torch.cuda.device_of(images):
-            rotate_kernel[(n * tiles,)](
+            rotate_kernel[(b * tiles.count(size),)](
                 images.contiguous(), dispatch.loadable(turns), dispatch.loadable(flips),
                 dispatch.loadable(offsets), out, *dispatch.scalars(mean, std), h, w,
-                SIZE=size, C=c, EVERY=every, LAST=channels_last, ROWS=rows, COLS=cols,
-                num_warps=4, enable_fp_fusion=False,
+                SIZE=size, C=c, EVERY=every, LAST=channels_last, num_warps=2, enable_fp_fusion=False,
             )  # fmt: skip
     return out
 
@@ -215,18 +210,18 @@ def _examples(every):
 def _builds(every):
     labels = {"turns": "*i64", "flips": "*i64", "offsets": "*i64", "h": "i32", "w": "i32"}
     for dtype, last, budget in (
-        (torch.float32, False, 16),
-        (torch.bfloat16, False, 16),
-        (torch.uint8, False, 13),
-        (torch.bfloat16, True, 53),  # an index for each element, where NCHW has one for each pixel
+        (torch.float32, False, 40 if every else 13),  # the loop over turns may get unrolled
+        (torch.bfloat16, False, 13),
+        (torch.uint8, False, 24 if every else 12),
+        (torch.bfloat16, True, 21),
+        (torch.float32, True, 22),
     ):
-        rows, cols = dispatch.tile_shape(last)
         yield dispatch.Build(
             rotate_kernel,
             {"images": "*u8", "out": POINTERS[dtype], **labels, **SCALES},
-            {"SIZE": 224, "C": 3, "EVERY": every, "LAST": last, "ROWS": rows, "COLS": cols},
-            warps=4,
-            elements=rows * cols * (1 if last else 3),
+            {"SIZE": 224, "C": 3, "EVERY": every, "LAST": last},
+            warps=2,
+            elements=3 * SIDE.value**2,
             budget=budget,
         )
 

@@ -11,11 +11,11 @@ from numba import njit
 from kernels import dispatch
 from kernels.planes import Tone, pack, scratch, tone, unpack_row
 from kernels.samples import POINTERS, SCALES, image_batches, integers
+from kernels.tiles import scaled, store_pixels
 
 
 @triton.jit
-def channel_pixels(source, corner, shift, i, j, h, w, inside, CHANNEL: tl.constexpr, C: tl.constexpr,
-                   TILE: tl.constexpr):  # fmt: skip
+def channel_pixels(source, corner, shift, i, j, h, w, CHANNEL: tl.constexpr, C: tl.constexpr, TILE: tl.constexpr):
     """The shifted pixels (i, j) of one tile and channel, each coordinate clamped into the image."""
     y = tl.load(corner).to(tl.int64) + tl.load(shift + 2 * CHANNEL).to(tl.int64)
     x = tl.load(corner + 1).to(tl.int64) + tl.load(shift + 2 * CHANNEL + 1).to(tl.int64)
@@ -24,20 +24,18 @@ def channel_pixels(source, corner, shift, i, j, h, w, inside, CHANNEL: tl.conste
     x = tl.minimum(tl.maximum(x, -TILE), w).to(tl.int32)
     y = tl.minimum(tl.maximum(y + i, 0), h - 1)
     x = tl.minimum(tl.maximum(x + j, 0), w - 1)
-    return tl.load(source + ((y * w + x) * C + CHANNEL), mask=inside, other=0).to(tl.int32)
+    return tl.load(source + (y * w * C + (x * C + CHANNEL)), mask=(i < TILE) & (j < TILE), other=0).to(tl.int32)
 
 
 @triton.jit
-def tile_pixels(source, corner, shift, grey, pixel, h, w, inside, C: tl.constexpr, TILE: tl.constexpr):
-    """The (red, green, blue) of the given pixels of a tile, grey where asked; one channel fills all three."""
-    i = pixel // TILE
-    j = pixel % TILE
-    r = channel_pixels(source, corner, shift, i, j, h, w, inside, 0, C, TILE)
+def tile_pixels(source, corner, shift, grey, i, j, h, w, C: tl.constexpr, TILE: tl.constexpr):
+    """The (red, green, blue) of a tile's pixels (i, j), grey where asked, 0 outside; one channel fills all three."""
+    r = channel_pixels(source, corner, shift, i, j, h, w, 0, C, TILE)
     g = r
     b = r
     if C == 3:
-        g = channel_pixels(source, corner, shift, i, j, h, w, inside, 1, C, TILE)
-        b = channel_pixels(source, corner, shift, i, j, h, w, inside, 2, C, TILE)
+        g = channel_pixels(source, corner, shift, i, j, h, w, 1, C, TILE)
+        b = channel_pixels(source, corner, shift, i, j, h, w, 2, C, TILE)
         luma = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
         is_grey = tl.load(grey) != 0
         r = tl.where(is_grey, luma, r)
@@ -57,7 +55,7 @@ def standard_scales(total, squares, N: tl.constexpr):
 
 @triton.jit
 def total(lanes):
-    """The exact sum of a block of int32 lanes."""
+    """The exact sum of a block of 32-bit lanes."""
     return tl.sum(lanes.to(tl.int64))
 
 
@@ -66,8 +64,8 @@ def shuffle_kernel(
     images, permutations, corners, shifts, greys, out, m0, m1, m2, s0, s1, s2, h, w, tiles,
     TILE: tl.constexpr, C: tl.constexpr, STANDARDISE: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One whole tile, BLOCK elements at a time, so that a tile of any size fits the registers. Standardising goes
-    over the tile twice; the second reading comes from the cache."""
+    """One whole tile, BLOCK x BLOCK pixels at a time, so that a tile of any size fits the registers. Standardising
+    goes over the tile twice; the second reading comes from the cache."""
     N: tl.constexpr = TILE * TILE
     row = tl.program_id(0).to(tl.int64)
     image = row // tiles
@@ -76,60 +74,41 @@ def shuffle_kernel(
     corner = corners + 2 * (image * tiles + place)
     shift = shifts + image * (2 * C)
     source = images + image * h * w * C
-    lane = tl.arange(0, BLOCK)
+    i = tl.arange(0, BLOCK)[:, None]
+    j = tl.arange(0, BLOCK)[None, :]
     if STANDARDISE:
-        # int32 lanes cannot overflow: each takes at most N / BLOCK squares of at most 255 * 255
-        tl.static_assert((N // BLOCK + 1) * 255 * 255 < 2**31)
-        r1 = tl.zeros((BLOCK,), tl.int32)
+        # the lanes cannot overflow: each takes a pixel of every block, of at most 255 * 255 squared
+        tl.static_assert(((TILE + BLOCK - 1) // BLOCK) * ((TILE + BLOCK - 1) // BLOCK) * 255 * 255 < 2**32)
+        r1 = tl.zeros((BLOCK, BLOCK), tl.uint32)
         g1, b1, r2, g2, b2 = r1, r1, r1, r1, r1
-        for start in range(0, N, BLOCK):
-            pixel = start + lane
-            r, g, b = tile_pixels(source, corner, shift, greys + image, pixel, h, w, pixel < N, C, TILE)
-            r = tl.where(pixel < N, r, 0)
-            r1 += r
-            r2 += r * r
-            if C == 3:
-                g = tl.where(pixel < N, g, 0)
-                b = tl.where(pixel < N, b, 0)
-                g1 += g
-                g2 += g * g
-                b1 += b
-                b2 += b * b
+        for top in range(0, TILE, BLOCK):
+            for left in range(0, TILE, BLOCK):
+                r, g, b = tile_pixels(source, corner, shift, greys + image, top + i, left + j, h, w, C, TILE)
+                r1 += r.to(tl.uint32)
+                r2 += (r * r).to(tl.uint32)
+                if C == 3:
+                    g1 += g.to(tl.uint32)
+                    g2 += (g * g).to(tl.uint32)
+                    b1 += b.to(tl.uint32)
+                    b2 += (b * b).to(tl.uint32)
         m0, s0 = standard_scales(total(r1), total(r2), N)
         m1, s1 = m0, s0
         m2, s2 = m0, s0
         if C == 3:
             m1, s1 = standard_scales(total(g1), total(g2), N)
             m2, s2 = standard_scales(total(b1), total(b2), N)
-    if LAST:
-        for start in range(0, N * C, BLOCK):
-            q = start + lane
-            inside = q < N * C
-            channel = q % C
-            r, g, b = tile_pixels(source, corner, shift, greys + image, q // C, h, w, inside, C, TILE)
-            v = tl.where(channel == 0, r, tl.where(channel == 1, g, b))
-            if out.dtype.element_ty != tl.uint8:
-                mean = tl.where(channel == 0, m0, tl.where(channel == 1, m1, m2))
-                scale = tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
-                v = (v.to(tl.float32) - mean) * scale
-            tl.store(out + row * (N * C) + q, v.to(out.dtype.element_ty), mask=inside)
-    else:
-        for start in range(0, N, BLOCK):
-            pixel = start + lane
-            inside = pixel < N
-            r, g, b = tile_pixels(source, corner, shift, greys + image, pixel, h, w, inside, C, TILE)
-            for k in tl.static_range(C):
-                v = r if k == 0 else (g if k == 1 else b)
-                if out.dtype.element_ty != tl.uint8:
-                    mean = m0 if k == 0 else (m1 if k == 1 else m2)
-                    v = (v.to(tl.float32) - mean) * (s0 if k == 0 else (s1 if k == 1 else s2))
-                tl.store(out + (row * C + k) * N + pixel, v.to(out.dtype.element_ty), mask=inside)
+    for top in range(0, TILE, BLOCK):
+        for left in range(0, TILE, BLOCK):
+            r, g, b = tile_pixels(source, corner, shift, greys + image, top + i, left + j, h, w, C, TILE)
+            r = scaled(r, m0, s0, out)
+            g = scaled(g, m1, s1, out)
+            b = scaled(b, m2, s2, out)
+            store_pixels(out + row * (N * C), r, g, b, top, left, TILE, TILE, C, LAST)
 
 
 def _block(tile):
-    """(elements at a time, warps): eight or sixteen elements for each thread, the smallest tiles aside."""
-    block = min(triton.next_power_of_2(tile * tile), 2048)
-    return block, min(max(block // 256, 1), 4)
+    """(side of the blocks, warps): sixteen pixels for each thread, the smallest tiles aside."""
+    return (16, 1) if tile <= 16 else (32, 2)
 
 
 def _launch(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
@@ -321,11 +300,11 @@ def _examples(generator):
 def _builds():
     pointers = dict.fromkeys(("permutations", "corners", "shifts", "greys"), "*i64")
     for tile, dtype, standardise, last, budget in (
-        (64, torch.bfloat16, True, False, 54),
-        (64, torch.float32, False, False, 20),
-        (14, torch.float32, True, False, 54),
-        (64, torch.bfloat16, True, True, 200),
-        (512, torch.bfloat16, True, False, 54),
+        (64, torch.bfloat16, True, False, 50),
+        (64, torch.float32, False, False, 24),
+        (14, torch.float32, True, False, 48),
+        (64, torch.bfloat16, True, True, 64),
+        (512, torch.bfloat16, True, False, 50),
     ):
         block, warps = _block(tile)
         yield dispatch.Build(
@@ -341,8 +320,9 @@ def _builds():
             },
             {"TILE": tile, "C": 3, "STANDARDISE": standardise, "LAST": last, "BLOCK": block},
             warps,
-            elements=block if last else 3 * block,
+            elements=3 * block * block,
             budget=budget,
+            vectorised=tile % 8 == 0,  # else rows do not start at multiples of sixteen bytes
         )
 
 

@@ -30,7 +30,7 @@ def build_of(name: str):
 def test_gate_sees_a_planted_spill():
     """A block of pixels far too large for the registers of one warp."""
     build = build_of("shuffle_tiles")
-    planted = replace(build, constants={**build.constants, "BLOCK": 4096}, warps=1, elements=4096, budget=1e9)
+    planted = replace(build, constants={**build.constants, "BLOCK": 64}, warps=1, elements=3 * 4096, budget=1e9)
     assert any("spills" in fault for fault in faults(planted, compile_build(planted, 90)))
 
 

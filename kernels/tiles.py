@@ -1,0 +1,69 @@
+"""Tiles of pixels in the Triton kernels, and their stores: full sectors of memory, channels_last or not."""
+
+import triton
+import triton.language as tl
+
+SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane idle
+
+
+def count(size: int) -> int:
+    """How many tiles cover a size x size window."""
+    return triton.cdiv(size, SIDE.value) ** 2
+
+
+@triton.jit
+def halves(v):
+    """The runs [rows, n, length] at even and at odd places, each [rows, n / 2, length]."""
+    return tl.split(v.reshape(v.shape[0], v.shape[1] // 2, 2, v.shape[2]).permute(0, 1, 3, 2))
+
+
+@triton.jit
+def pair(a, b):
+    """Each run of a with b's run behind it."""
+    return tl.join(a, b).permute(0, 1, 3, 2).reshape(a.shape[0], a.shape[1], 2 * a.shape[2])
+
+
+@triton.jit
+def braid(x, y, z):
+    """Regroup the sequence x[0] y[0] z[0] x[1] y[1] ... of runs into runs twice as long, three at a time again.
+
+    A tensor's sides are powers of two, so three channels cannot be interleaved by a reshape.
+    """
+    x0, x1 = halves(x)
+    y0, y1 = halves(y)
+    z0, z1 = halves(z)
+    return pair(x0, y0), pair(z0, x1), pair(y1, z1)
+
+
+@triton.jit
+def store_pixels(
+    target, r, g, b, top, left, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr
+):
+    """Store the [rows, columns] tile of pixels at (top, left) of a HEIGHT x WIDTH image of C channels at target."""
+    kind = target.dtype.element_ty
+    if 3 * WIDTH > 2**30:  # then lanes outside may be at elements past 2^31
+        left = left.to(tl.int64)
+    i = top + tl.arange(0, r.shape[0])[:, None]
+    if LAST and C == 3:
+        x, y, z = r.to(kind)[:, :, None], g.to(kind)[:, :, None], b.to(kind)[:, :, None]
+        for _ in tl.static_range(4):
+            x, y, z = braid(x, y, z)
+        RUN: tl.constexpr = x.shape[2]  # 16 elements: a sector of 32 bytes, in 16 bits
+        i = i[:, :, None]
+        first = 3 * left + 3 * RUN * tl.arange(0, x.shape[1])[None, :, None] + tl.arange(0, RUN)[None, None, :]
+        for k in tl.static_range(3):
+            q = first + k * RUN
+            run = x if k == 0 else (y if k == 1 else z)
+            tl.store(target + (i * (3 * WIDTH) + q), run, mask=(i < HEIGHT) & (q < 3 * WIDTH))
+    else:
+        j = left + tl.arange(0, r.shape[1])[None, :]
+        for k in tl.static_range(C):
+            v = r if k == 0 else (g if k == 1 else b)
+            place = target + (k * HEIGHT * WIDTH + i * WIDTH + j)
+            tl.store(place, v.to(kind), mask=(i < HEIGHT) & (j < WIDTH))
+
+
+@triton.jit
+def scaled(v, mean, scale, target):
+    """v as it is stored in target: normalised if that holds floats."""
+    return v if target.dtype.element_ty == tl.uint8 else (v.to(tl.float32) - mean) * scale

@@ -1,0 +1,85 @@
+"""The kernel benchmark: a row for every kernel, peers that give the right answer, a result that says what it is."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks import kernels as benchmark
+from benchmarks import peers, work
+from kernels import dispatch
+
+ROOT = pathlib.Path(__file__).parents[2]
+WRONG = {("kornia", "crop_flip")}  # it does not antialias
+
+
+def test_every_kernel_has_a_row():
+    assert {row.name for row in work.ROWS} == {kernel.name for kernel in dispatch.kernels()}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", ["torch_eager", "torchvision_v2", "kornia", "dali"])
+def test_peers_do_the_same_work(name, channels_last):
+    package = {"kornia": "kornia", "dali": "nvidia.dali"}.get(name)
+    if package and not _there(package):
+        pytest.skip(f"{package} is not installed")
+    found = {name: peers.installed()[0][name]}
+    w = work.make(32, 6, "cpu", torch.float32, channels_last)
+    judged = 0
+    for row in work.ROWS:
+        expected = benchmark.several(row.prepare(w)())
+        _, off = benchmark.others(row, w, found, expected)
+        for value in off.values():
+            assert (value <= row.tolerance) != ((name, row.name) in WRONG), (row.name, value)
+            judged += 1
+    assert judged >= 4
+
+
+def _there(package):
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def test_a_wrong_peer_is_seen():
+    w = work.make(16, 4, "cpu", torch.float32, False)
+    row = work.ROWS[0]
+    result = row.prepare(w)()
+    assert benchmark.difference([result.flip(3)], [result]) > row.tolerance
+    assert benchmark.difference([result[:3]], [result]) == float("inf")
+
+
+def test_it_runs_and_says_what_it_measured(tmp_path):
+    arguments = [
+        "--shapes",
+        "16x3",
+        "--seconds",
+        "0.1",
+        "--threads",
+        "1",
+        "--peers",
+        "torch_eager",
+        "--device",
+        "cpu",
+        "--into",
+    ]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kernels", *arguments, tmp_path],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (path,) = tmp_path.glob("*.json")
+    result = json.loads(path.read_text())
+    assert len(result["lines"]) == 2 * len(work.ROWS)
+    assert {"cpu", "torch", "triton", "commit", "date", "threads"} <= result["machine"].keys()
+    for line in result["lines"]:
+        assert all(0 < times["p20"] <= times["p50"] <= times["p80"] for times in line["ms"].values())
+        assert line["bytes"] > 0 and all(line["right"].values())
+    assert path.with_suffix(".svg").read_text().startswith("<?xml")
+    assert all(row.name in run.stdout for row in work.ROWS)
