@@ -16,7 +16,6 @@ log=$OUT/log.txt
 : >"$log"
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
-touch "$site/begun"
 deadline=$((SECONDS + TOTAL)) failed=0 summary=() tables=()
 
 note() {  # name, seconds, what came of it
@@ -61,7 +60,7 @@ fi
 step device 60 1 "$PYTHON" -c "import torch; print(torch.cuda.get_device_name())"
 timeout 30 "$PYTHON" -c "import timm" >/dev/null 2>&1 && timm=1 || timm=0
 step gpu-tests 200 1 "$PYTHON" -m pytest tests/kernels -k gpu -p no:cacheprovider
-step kernels 170 45 "$PYTHON" -m benchmarks.kernels --seconds 60 --shapes 32x1024 96x256 224x256
+step kernels 170 45 "$PYTHON" -m benchmarks.kernels --seconds 60 --shapes 32x1024 96x256 224x256 --into "$OUT"
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
         # without torch's cache of memory, which would hide a read behind a tensor's end
@@ -72,14 +71,13 @@ for tool in memcheck racecheck; do
     fi
 done
 if ((timm)); then
-    step train 120 10 "$PYTHON" -m benchmarks.train --steps 12
+    step train 120 10 "$PYTHON" -m benchmarks.train --steps 12 --into "$OUT"
 else
     note train 0 "skipped: timm is not installed"
 fi
 step machine-code 70 0 "$PYTHON" -m benchmarks.machine_code
 step other-tests 120 1 "$PYTHON" -m pytest tests/kernels -k "not gpu" -p no:cacheprovider
 
-find benchmarks/results -type f -newer "$site/begun" -exec cp {} "$OUT/" \;
 {
     echo
     echo "== summary"

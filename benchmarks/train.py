@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -153,6 +154,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--steps", type=int, default=20, help="measured steps of each way")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--into", type=Path, default=machine.RESULTS, help="folder of the result")
     return parser.parse_args()
 
 
@@ -183,8 +185,9 @@ def main() -> None:
                 f"  {row['peak_bytes'] / 2**30:.1f}"
             )
         # after each task, so that a run that is cut short leaves what it has
-        result = {"machine": machine.describe(), **vars(asked), "precision": precision, "steps_of": rows}
-        path = machine.keep(f"train-{asked.encoder}-{asked.size}", result)
+        what = {name: value for name, value in vars(asked).items() if name != "into"}
+        result = {"machine": machine.describe(), **what, "precision": precision, "steps_of": rows}
+        path = machine.keep(f"train-{asked.encoder}-{asked.size}", result, asked.into)
     print(path)
 
 

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from benchmarks import machine, train
+from benchmarks import train
 from ssl_core.task import Batch, Format
 
 
@@ -19,8 +19,20 @@ def batch():
 
 
 def test_prints_and_keeps_a_row_for_each_task_and_way(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(machine, "RESULTS", tmp_path)
-    words = ["--encoder", "convnet", "--size", "32", "--batch", "4", "--steps", "2", "--device", "cpu"]
+    words = [
+        "--encoder",
+        "convnet",
+        "--size",
+        "32",
+        "--batch",
+        "4",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--into",
+        str(tmp_path),
+    ]
     monkeypatch.setattr(sys, "argv", ["train", *words])
     train.main()
     result = json.loads(next(tmp_path.glob("*-train-convnet-32-*.json")).read_text())
