@@ -1,6 +1,7 @@
 """Example arguments and compilation types from which each kernel file makes its examples and builds."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 
@@ -22,6 +23,7 @@ _CASES = (
     (2, 12, 12, 3, 12, torch.uint8, True),
     (3, 12, 14, 1, 6, torch.bfloat16, True),
 )
+_DRAWN = 3  # further batches, of a shape that the generator chooses
 
 
 def integers(generator: torch.Generator, shape: tuple[int, ...], low: int, high: int, dtype=torch.int64):
@@ -31,7 +33,8 @@ def integers(generator: torch.Generator, shape: tuple[int, ...], low: int, high:
 
 def image_batches(generator: torch.Generator) -> Iterator[tuple]:
     """Yield (images, size, mean, std, dtype, channels_last): odd shapes, batches of 0 and 1, every layout."""
-    for index, (b, h, w, c, size, dtype, last) in enumerate(_CASES):
+    drawn = (_drawn_case(generator) for _ in range(_DRAWN))
+    for index, (b, h, w, c, size, dtype, last) in enumerate(chain(_CASES, drawn)):
         kind = index % 3
         if kind == 0:
             images = integers(generator, (b, h, w, c), 0, 256, torch.uint8)
@@ -40,3 +43,11 @@ def image_batches(generator: torch.Generator) -> Iterator[tuple]:
         else:
             images = integers(generator, (b, h, 2 * w, c), 0, 256, torch.uint8)[:, :, 1::2]
         yield images, size, list(MEAN[:c]), list(STD[:c]), dtype, last
+
+
+def _drawn_case(generator: torch.Generator) -> tuple:
+    def below(high: int) -> int:
+        return int(torch.randint(high, (), generator=generator))
+
+    b, h, w, c = below(7), 8 + below(57), 8 + below(57), 1 + 2 * below(2)
+    return b, h, w, c, 1 + below(min(h, w)), tuple(POINTERS)[below(4)], bool(below(2))

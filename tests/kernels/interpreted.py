@@ -1,8 +1,13 @@
 """Run with TRITON_INTERPRET=1: print one line for each example whose Triton result is not the reference's."""
 
+import random
+
 import torch
+from varied import several, vary
 
 from kernels import dispatch
+
+VARIATIONS = 5  # of each kernel's examples: a second a kernel
 
 
 def ordered(values):
@@ -24,10 +29,9 @@ def main():
     assert dispatch.INTERPRETED
     torch.set_num_threads(1)
     for kernel in dispatch.kernels():
-        for index, arguments in enumerate(kernel.examples(torch.Generator().manual_seed(1))):
-            results, expected = kernel.op(*arguments), kernel.reference(*arguments)
-            if isinstance(results, torch.Tensor):
-                results, expected = (results,), (expected,)
+        varied = (tuple(vary(kernel, random.Random(seed)).values()) for seed in range(VARIATIONS))
+        for index, arguments in enumerate([*kernel.examples(torch.Generator().manual_seed(1)), *varied]):
+            results, expected = several(kernel.op(*arguments)), several(kernel.reference(*arguments))
             if not all(agrees(*pair) for pair in zip(results, expected, strict=True)):
                 print(f"{kernel.name}: example {index}")
         print(f"checked {kernel.name}")
