@@ -47,7 +47,8 @@ def erase(images, boxes, mean, std, **form):
     within = (index >= low) & (index < high)  # [b, n, 2, size]
     mask = (within[:, :, 0, :, None] & within[:, :, 1, None, :]).any(1)[:, None]
     whole = normalise(images, mean, std, **form)
-    return whole.masked_fill(mask, 0), whole, mask.to(torch.uint8)
+    # masked_fill would forget channels_last
+    return torch.where(mask, torch.zeros_like(whole), whole), whole, mask.to(torch.uint8)
 
 
 def crop_flip(images, flips, boxes, size, mean, std, **form):

@@ -56,10 +56,7 @@ def shuffle_tiles(images, permutations, corners, shifts, greys, *, tile, standar
 
 
 def erase(images, flips, offsets, boxes, field, levels, *, size, **options):
-    masked, whole, mask = eager.erase(window(images, flips, offsets, size), boxes, **options)
-    # masked_fill forgets channels_last
-    masked = masked.contiguous(memory_format=torch.channels_last) if options["channels_last"] else masked
-    return masked, whole, mask
+    return eager.erase(window(images, flips, offsets, size), boxes, **options)
 
 
 def plain() -> AbstractContextManager:

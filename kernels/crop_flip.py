@@ -9,7 +9,7 @@ from numba import njit
 from kernels import dispatch, tiles
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
-from kernels.tiles import SIDE, store_pixels
+from kernels.tiles import SIDE, place, store_pixels
 
 # Sides up to 2^14 keep positions in int32; (longest side)^2 <= 2^20 * size keeps the weights' sums under 2^22, so
 # that a line's weighted sum fits int32 and a box's, under 2^52, is an exact integer in int64 and in float64.
@@ -19,8 +19,7 @@ LONGEST, STEEPEST = 2**14, 2**20
 @triton.jit
 def box_axis(start, length, limit):
     """(start, length) of a box's side, cut off where it leaves 0..limit-1; at least one pixel stays."""
-    start = start.to(tl.int64)
-    end = start + length.to(tl.int64)
+    end = start + length
     start = tl.minimum(tl.maximum(start, 0), limit - 1)
     end = tl.minimum(tl.maximum(end, start + 1), limit)
     return start.to(tl.int32), (end - start).to(tl.int32)
@@ -71,8 +70,8 @@ def crop_flip_kernel(
     top = (tl.program_id(0) % (ACROSS * ACROSS) // ACROSS) * SIDE
     left = (tl.program_id(0) % ACROSS) * SIDE
     box = boxes + 4 * image
-    y, height = box_axis(tl.load(box), tl.load(box + 2), h)
-    x, width = box_axis(tl.load(box + 1), tl.load(box + 3), w)
+    y, height = box_axis(place(box), place(box + 2), h)
+    x, width = box_axis(place(box + 1), place(box + 3), w)
     reach_y = 2 * tl.maximum(height, SIZE)
     reach_x = 2 * tl.maximum(width, SIZE)
     # Lanes outside repeat the last row and column, so that every load is of a pixel of the box.
@@ -222,8 +221,9 @@ def _compiled(images, flips, boxes, size, mean, std, dtype, channels_last):
     means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
     dispatch.over_rows(
         _loop, len(out), out.numel(),
-        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips), dispatch.array(boxes),
-        size, means, inverses, dtype == torch.uint8, channels_last, dispatch.flat(buffer),
+        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
+        dispatch.array(dispatch.places(boxes)), size, means, inverses,
+        dtype == torch.uint8, channels_last, dispatch.flat(buffer),
     )  # fmt: skip
     return out.copy_(buffer) if short else out
 
@@ -240,7 +240,7 @@ def _reference_axis(start, length, limit, size):
 def _reference(images, flips, boxes, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
-    for image, (y, x, height, width) in enumerate(boxes.tolist()):
+    for image, (y, x, height, width) in enumerate(dispatch.places(boxes).tolist()):
         rows, down = _reference_axis(y, height, h, size)
         columns, across = _reference_axis(x, width, w, size)
         # float64 holds all these sums exactly, whatever their order
@@ -289,13 +289,13 @@ def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, cha
     b, h, w, c = images.shape
     dispatch.check_integers("flips", flips, (b,), images.device)
     dispatch.check_integers("boxes", boxes, (b, 4), images.device)
-    if not 1 <= size <= LONGEST or max(h, w) > LONGEST or max(h, w) ** 2 > STEEPEST * size:
+    if not isinstance(size, int) or not 1 <= size <= LONGEST or max(h, w) > LONGEST or max(h, w) ** 2 > STEEPEST * size:
         raise ValueError(
-            f"size: got {size} for images {h} x {w}; expected 1..{LONGEST}, sides <= {LONGEST},"
+            f"size: got {size!r} for images {h} x {w}; expected an int in 1..{LONGEST}, sides <= {LONGEST},"
             f" (longest side)^2 <= {STEEPEST} * size"
         )
-    dispatch.check_output(c, mean, std, dtype)
-    return crop_flip_op(images, flips, boxes, size, list(mean), list(std), dtype, channels_last)
+    mean, std = dispatch.check_output(c, mean, std, dtype)
+    return crop_flip_op(images, flips, boxes, size, mean, std, dtype, channels_last)
 
 
 def _examples(generator):

@@ -18,6 +18,8 @@ from kernels import first_call, memory  # noqa: F401 (first_call listens)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 PIXEL_DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+LARGEST = 1e38  # of a mean or std: float32 ends soon after
+FAR = 2**40  # pixels: no image reaches so far, and sums of such coordinates cannot overflow
 WORTH_THREADS = 200_000  # outputs: below, handing work to a thread costs more than it saves
 _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
@@ -71,8 +73,15 @@ def pick(kernel_triton: Callable, kernel_cpu: Callable, images: torch.Tensor) ->
     return kernel_triton if images.is_cuda or INTERPRETED else kernel_cpu
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Raise ValueError unless value is a tensor."""
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name}: got {value!r}; expected a torch.Tensor")
+
+
 def check_images(images: torch.Tensor) -> None:
     """Raise ValueError unless images is uint8 [b, h, w, c], h and w >= 1, c 1 or 3, h*w*c < 2^31."""
+    check_tensor("images", images)
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] not in (1, 3):
         raise ValueError(
             f"images: got {images.dtype} {list(images.shape)}; expected torch.uint8 [b, h, w, c], c 1 or 3"
@@ -84,12 +93,13 @@ def check_images(images: torch.Tensor) -> None:
 def check_size(name: str, size: int, images: torch.Tensor) -> None:
     """Raise ValueError unless size is in 1..min(h, w) of the images."""
     limit = min(images.shape[1], images.shape[2])
-    if not 1 <= size <= limit:
-        raise ValueError(f"{name}: got {size}; expected 1..{limit}, the images' shorter side")
+    if not isinstance(size, int) or not 1 <= size <= limit:
+        raise ValueError(f"{name}: got {size!r}; expected an int in 1..{limit}, the images' shorter side")
 
 
 def check_integers(name: str, labels: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> None:
     """Raise ValueError unless labels is an integer (or bool) tensor of that shape on that device."""
+    check_tensor(name, labels)
     if labels.dtype not in INTEGER_DTYPES or tuple(labels.shape) != tuple(shape) or labels.device != device:
         raise ValueError(
             f"{name}: got {labels.dtype} {list(labels.shape)} on {labels.device};"
@@ -97,14 +107,24 @@ def check_integers(name: str, labels: torch.Tensor, shape: tuple[int, ...], devi
         )
 
 
-def check_output(channels: int, mean: list[float], std: list[float], dtype: torch.dtype) -> None:
-    """Raise ValueError unless mean and std hold one float per channel, std > 0, and dtype is supported."""
+def check_output(channels: int, mean, std, dtype: torch.dtype) -> tuple[list[float], list[float]]:
+    """(mean, std) as lists of floats. Raise ValueError unless they hold one number per channel, std > 0, both finite
+    as float32 and std's inverse too, and dtype is supported."""
     if dtype not in PIXEL_DTYPES:
         raise ValueError(f"dtype: got {dtype}; expected one of {', '.join(map(str, PIXEL_DTYPES))}")
-    if len(mean) != channels:
-        raise ValueError(f"mean: got {mean}; expected {channels} values, one per channel")
-    if len(std) != channels or not all(value > 0 for value in std):
-        raise ValueError(f"std: got {std}; expected {channels} values > 0, one per channel")
+    means, stds = _numbers(mean), _numbers(std)
+    if len(means) != channels or not all(abs(value) <= LARGEST for value in means):
+        raise ValueError(f"mean: got {mean!r}; expected {channels} numbers, one per channel")
+    if len(stds) != channels or not all(1 / LARGEST <= value <= LARGEST for value in stds):
+        raise ValueError(f"std: got {std!r}; expected {channels} numbers > 0, one per channel")
+    return means, stds
+
+
+def _numbers(values) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        return []
 
 
 def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
@@ -183,6 +203,11 @@ def over_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
 def array(labels: torch.Tensor) -> np.ndarray:
     """Integer labels as a contiguous int64 array: one type, so that a CPU loop compiles once."""
     return labels.to(torch.int64).contiguous().numpy()
+
+
+def places(labels: torch.Tensor) -> torch.Tensor:
+    """Coordinates as int64, those further out than FAR drawn in to it."""
+    return labels.to(torch.int64).clamp(-FAR, FAR)
 
 
 def loadable(labels: torch.Tensor) -> torch.Tensor:

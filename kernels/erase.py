@@ -9,7 +9,7 @@ from numba import njit
 from kernels import dispatch, tiles
 from kernels.planes import pack, scratch, tone, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
-from kernels.tiles import SIDE, scaled, store_pixels
+from kernels.tiles import SIDE, place, scaled, store_pixels
 
 WARPS = 2  # of a program: a thread has sixteen pixels
 
@@ -28,10 +28,10 @@ def erased_pixels(boxes, field, levels, image, i, j, inside, SIZE: tl.constexpr,
     erased = (i + j) * 0
     for k in range(N):
         box = boxes + 4 * (image * N + k)
-        y = tl.load(box).to(tl.int64)
-        x = tl.load(box + 1).to(tl.int64)
-        bottom = tl.minimum(tl.maximum(y + tl.load(box + 2).to(tl.int64), 0), SIZE).to(tl.int32)
-        right = tl.minimum(tl.maximum(x + tl.load(box + 3).to(tl.int64), 0), SIZE).to(tl.int32)
+        y = place(box)
+        x = place(box + 1)
+        bottom = tl.minimum(tl.maximum(y + place(box + 2), 0), SIZE).to(tl.int32)
+        right = tl.minimum(tl.maximum(x + place(box + 3), 0), SIZE).to(tl.int32)
         y = tl.minimum(tl.maximum(y, 0), SIZE).to(tl.int32)
         x = tl.minimum(tl.maximum(x, 0), SIZE).to(tl.int32)
         erased |= ((i >= y) & (i < bottom) & (j >= x) & (j < right)).to(tl.int32)
@@ -181,8 +181,9 @@ def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dty
     dispatch.over_rows(
         _loop, len(target), target.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
-        dispatch.array(offsets), dispatch.array(boxes), dispatch.array(field), dispatch.array(levels), channels_last,
-        colours, np.array(_fill(mean, dtype), colours.table.dtype), dispatch.flat(masked), dispatch.flat(target),
+        dispatch.array(offsets), dispatch.array(dispatch.places(boxes)), dispatch.array(field),
+        dispatch.array(levels), channels_last, colours,
+        np.array(_fill(mean, dtype), colours.table.dtype), dispatch.flat(masked), dispatch.flat(target),
         dispatch.flat(mask).reshape(-1, size, size),
     )  # fmt: skip
     return masked, target, mask
@@ -210,7 +211,7 @@ def _reference(images, flips, offsets, boxes, field, levels, size, mean, std, dt
         y, x = min(max(int(offsets[k, 0]), 0), h - size), min(max(int(offsets[k, 1]), 0), w - size)
         window = images[k, y : y + size, x : x + size].permute(2, 0, 1)
         target[k] = dispatch.normalise(window.flip(2) if flips[k] else window, mean, std, dtype)
-        mask[k] = _reference_mask(boxes[k], field[k].long(), int(levels[k]), size)
+        mask[k] = _reference_mask(dispatch.places(boxes[k]), field[k].long(), int(levels[k]), size)
         masked[k] = torch.where(mask[k] != 0, fill, target[k])
     return masked, target, mask
 
@@ -250,15 +251,17 @@ def erase(images, flips, offsets, boxes, field, levels, *, size, mean, std, dtyp
     b, device = images.shape[0], images.device
     dispatch.check_integers("flips", flips, (b,), device)
     dispatch.check_integers("offsets", offsets, (b, 2), device)
+    dispatch.check_tensor("boxes", boxes)
     if boxes.dim() != 3:
         raise ValueError(f"boxes: got {list(boxes.shape)}; expected [{b}, n, 4]")
     dispatch.check_integers("boxes", boxes, (b, boxes.shape[1], 4), device)
+    dispatch.check_tensor("field", field)
     if field.dim() != 3 or field.shape[1] == 1 or field.shape[1] * size >= 2**23:
         raise ValueError(f"field: got {list(field.shape)}; expected [{b}, g, g], g 0 or >= 2, g * size < 2^23")
     dispatch.check_integers("field", field, (b, field.shape[1], field.shape[1]), device)
     dispatch.check_integers("levels", levels, (b,), device)
-    dispatch.check_output(images.shape[3], mean, std, dtype)
-    return erase_op(images, flips, offsets, boxes, field, levels, size, list(mean), list(std), dtype, channels_last)
+    mean, std = dispatch.check_output(images.shape[3], mean, std, dtype)
+    return erase_op(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last)
 
 
 def _examples(generator):

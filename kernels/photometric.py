@@ -352,6 +352,7 @@ def photometric(images, factors, order, greys, *, mean, std, dtype=torch.float32
     b, c, device = images.shape[0], images.shape[3], images.device
     if c != 3:
         raise ValueError(f"images: got {list(images.shape)}; expected 3 channels")
+    dispatch.check_tensor("factors", factors)
     if factors.dtype != torch.float32 or tuple(factors.shape) != (b, 4) or factors.device != device:
         raise ValueError(
             f"factors: got {factors.dtype} {list(factors.shape)} on {factors.device};"
@@ -359,8 +360,8 @@ def photometric(images, factors, order, greys, *, mean, std, dtype=torch.float32
         )
     dispatch.check_integers("order", order, (b, 4), device)
     dispatch.check_integers("greys", greys, (b,), device)
-    dispatch.check_output(c, mean, std, dtype)
-    return photometric_op(images, factors, order, greys, list(mean), list(std), dtype, channels_last)
+    mean, std = dispatch.check_output(c, mean, std, dtype)
+    return photometric_op(images, factors, order, greys, mean, std, dtype, channels_last)
 
 
 def _examples(generator):

@@ -166,7 +166,7 @@ def _check(images, flips, offsets, size, mean, std, dtype):
     dispatch.check_size("size", size, images)
     dispatch.check_integers("flips", flips, (images.shape[0],), images.device)
     dispatch.check_integers("offsets", offsets, (images.shape[0], 2), images.device)
-    dispatch.check_output(images.shape[3], mean, std, dtype)
+    return dispatch.check_output(images.shape[3], mean, std, dtype)
 
 
 def rotate(images, turns, flips, offsets, *, size, mean, std, dtype=torch.float32, channels_last=False):
@@ -181,9 +181,9 @@ def rotate(images, turns, flips, offsets, *, size, mean, std, dtype=torch.float3
     Raises ValueError for an argument of another type, shape, device or range.
     Source: RotNet (Gidaris et al. 2018, arXiv:1803.07728).
     """
-    _check(images, flips, offsets, size, mean, std, dtype)
+    mean, std = _check(images, flips, offsets, size, mean, std, dtype)
     dispatch.check_integers("turns", turns, (images.shape[0],), images.device)
-    return rotate_op(images, turns, flips, offsets, size, list(mean), list(std), dtype, channels_last)
+    return rotate_op(images, turns, flips, offsets, size, mean, std, dtype, channels_last)
 
 
 def rotate_all(images, flips, offsets, *, size, mean, std, dtype=torch.float32, channels_last=False):
@@ -191,8 +191,8 @@ def rotate_all(images, flips, offsets, *, size, mean, std, dtype=torch.float32, 
 
     Arguments, result and errors otherwise as for `rotate`.
     """
-    _check(images, flips, offsets, size, mean, std, dtype)
-    return rotate_all_op(images, flips, offsets, size, list(mean), list(std), dtype, channels_last)
+    mean, std = _check(images, flips, offsets, size, mean, std, dtype)
+    return rotate_all_op(images, flips, offsets, size, mean, std, dtype, channels_last)
 
 
 def _examples(every):

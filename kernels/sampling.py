@@ -114,6 +114,7 @@ def draw(ids, epochs, *, seed, stream, count):
     for name, value, limit in (("seed", seed, 2**32), ("stream", stream, 2**32), ("count", count, 2**31)):
         if not isinstance(value, int) or not 0 <= value < limit:
             raise ValueError(f"{name}: got {value!r}; expected an int in 0..{limit - 1}")
+    dispatch.check_tensor("ids", ids)
     if ids.dim() != 1:
         raise ValueError(f"ids: got {list(ids.shape)}; expected [b]")
     dispatch.check_integers("ids", ids, ids.shape, ids.device)

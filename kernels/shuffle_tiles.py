@@ -11,14 +11,14 @@ from numba import njit
 from kernels import dispatch
 from kernels.planes import Tone, pack, scratch, tone, unpack_row
 from kernels.samples import POINTERS, SCALES, image_batches, integers
-from kernels.tiles import scaled, store_pixels
+from kernels.tiles import place, scaled, store_pixels
 
 
 @triton.jit
 def channel_pixels(source, corner, shift, i, j, h, w, CHANNEL: tl.constexpr, C: tl.constexpr, TILE: tl.constexpr):
     """The shifted pixels (i, j) of one tile and channel, each coordinate clamped into the image."""
-    y = tl.load(corner).to(tl.int64) + tl.load(shift + 2 * CHANNEL).to(tl.int64)
-    x = tl.load(corner + 1).to(tl.int64) + tl.load(shift + 2 * CHANNEL + 1).to(tl.int64)
+    y = place(corner) + place(shift + 2 * CHANNEL)
+    x = place(corner + 1) + place(shift + 2 * CHANNEL + 1)
     # A tile further out reads the same edge pixels, so the scalar fits 32 bits after this clamp.
     y = tl.minimum(tl.maximum(y, -TILE), h).to(tl.int32)
     x = tl.minimum(tl.maximum(x, -TILE), w).to(tl.int32)
@@ -193,7 +193,8 @@ def _compiled(images, permutations, corners, shifts, greys, tile, standardise, m
     dispatch.over_rows(
         _loop, len(out), out.numel(),
         dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(permutations),
-        dispatch.array(corners), dispatch.array(shifts), dispatch.array(greys), tile, standardise, channels_last,
+        dispatch.array(dispatch.places(corners)), dispatch.array(dispatch.places(shifts)),
+        dispatch.array(greys), tile, standardise, channels_last,
         tone(mean, std, buffer.dtype), dispatch.flat(buffer),
     )  # fmt: skip
     return out.copy_(buffer) if standardise and dtype != torch.float32 else buffer
@@ -203,7 +204,7 @@ def _reference(images, permutations, corners, shifts, greys, tile, standardise, 
     b, h, w, c = images.shape
     t, steps = permutations.shape[1], torch.arange(tile)
     places = permutations.long().clamp(0, t - 1)[:, :, None].expand(-1, -1, 2)
-    starts = corners.long().gather(1, places)[:, :, None] + shifts.long()[:, None]
+    starts = dispatch.places(corners).gather(1, places)[:, :, None] + dispatch.places(shifts)[:, None]
     y = (starts[..., 0, None] + steps).clamp(0, h - 1)[..., :, None]
     x = (starts[..., 1, None] + steps).clamp(0, w - 1)[..., None, :]
     pixels = images[torch.arange(b).view(b, 1, 1, 1, 1), y, x, torch.arange(c).view(c, 1, 1)]
@@ -259,6 +260,7 @@ def shuffle_tiles(
     dispatch.check_images(images)
     dispatch.check_size("tile", tile, images)
     b, c, device = images.shape[0], images.shape[3], images.device
+    dispatch.check_tensor("permutations", permutations)
     if permutations.dim() != 2 or permutations.shape[1] < 1:
         raise ValueError(f"permutations: got {list(permutations.shape)}; expected [{b}, t], t >= 1")
     t = permutations.shape[1]
@@ -266,7 +268,7 @@ def shuffle_tiles(
     dispatch.check_integers("corners", corners, (b, t, 2), device)
     dispatch.check_integers("shifts", shifts, (b, c, 2), device)
     dispatch.check_integers("greys", greys, (b,), device)
-    dispatch.check_output(c, mean, std, dtype)
+    mean, std = dispatch.check_output(c, mean, std, dtype)
     if standardise and dtype == torch.uint8:
         raise ValueError("standardise: got True with dtype torch.uint8; expected a float dtype")
     return shuffle_tiles_op(
@@ -277,8 +279,8 @@ def shuffle_tiles(
         greys,
         tile,
         standardise,
-        list(mean),
-        list(std),
+        mean,
+        std,
         dtype,
         channels_last,
     )

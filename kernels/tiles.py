@@ -3,12 +3,21 @@
 import triton
 import triton.language as tl
 
+from kernels import dispatch
+
+FAR = tl.constexpr(dispatch.FAR)
 SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane idle
 
 
 def count(size: int) -> int:
     """How many tiles cover a size x size window."""
     return triton.cdiv(size, SIDE.value) ** 2
+
+
+@triton.jit
+def place(p):
+    """The coordinate at p, drawn in to FAR pixels, so that sums cannot overflow."""
+    return tl.minimum(tl.maximum(tl.load(p).to(tl.int64), -FAR), FAR)
 
 
 @triton.jit

@@ -12,6 +12,8 @@ from kernels import dispatch
 def worse(name, value, first):
     """(bad value, how the message shows it) for one argument of a good call."""
     if isinstance(value, torch.Tensor):
+        yield None, "None"
+        yield value.tolist(), "["
         yield value.double(), "torch.float64"
         yield value[..., None], str([*value.shape, 1])
         if not first:  # the first argument says what batch and device the others must have
@@ -24,6 +26,10 @@ def worse(name, value, first):
     elif name in ("mean", "std"):
         yield [*value, 1.0], str([*value, 1.0])
         yield [], "[]"
+        yield None, "None"
+        yield "none", "none"
+        yield [float("inf"), *value[1:]], "inf"
+        yield [float("nan"), *value[1:]], "nan"
     elif name == "dtype":
         yield torch.float64, "torch.float64"
         yield torch.int32, "torch.int32"
@@ -31,10 +37,12 @@ def worse(name, value, first):
         yield -1, "-1"
         yield 2**40, str(2**40)
     if name == "std":
-        for bad in (0.0, -1.0, float("nan")):
+        for bad in (0.0, -1.0, 1e-60):
             yield [bad, *value[1:]], str(bad)
     if name in ("size", "tile"):
         yield 0, "0"
+        yield 4.0, "4.0"
+        yield "4", "'4'"
 
 
 def bad_calls():

@@ -10,7 +10,7 @@ from kernels import dispatch
 
 # Labels of which the kernels define every value; the others keep the values of their example.
 ANY_VALUE = {"turns", "flips", "greys", "offsets", "boxes", "corners", "shifts", "permutations", "ids", "epochs"}
-BITS = (1, 3, 5, 7, 61)  # two labels of at most 61 bits add up without overflow
+BITS = (1, 3, 5, 7, 63)
 MEAN, STD = [-20.3, 127.5, 299.0], [0.1, 3.0, 1000.0]
 
 
@@ -52,7 +52,7 @@ def relabelled(labels: torch.Tensor, free: bool, random: Random) -> torch.Tensor
     """The labels in another integer type; with other values, too, if they are free to have any."""
     if free and random.choice((False, True)):
         bits, generator = random.choice(BITS), torch.Generator().manual_seed(random.getrandbits(32))
-        labels = torch.randint(-(2**bits), 2**bits, labels.shape, generator=generator)
+        labels = torch.randint(-(2**bits), 2**bits - 1, labels.shape, generator=generator)
     held = [dtype for dtype in dispatch.INTEGER_DTYPES if free or torch.equal(labels.to(dtype).long(), labels.long())]
     return labels.to(random.choice(held))
 
