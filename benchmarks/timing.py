@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 FLUSHED = 2**28  # bytes written between two timed calls on a GPU, more than any L2 cache holds
+PAUSE = 0.02  # seconds: idle threads of OpenMP spin for some milliseconds
 QUANTILES = (0.2, 0.5, 0.8)
 
 
@@ -27,8 +28,8 @@ def once(call: Callable, device: str) -> float:
 
 
 def side_by_side(calls: dict[str, Callable], device: str, seconds: float, most: int = 50) -> dict[str, dict]:
-    """Quantiles for each call by the wall clock, of as many rounds as `seconds` allow, at least 3. On a GPU every
-    call finds the L2 cache flushed and the device idle, so that its launch counts too."""
+    """Quantiles for each call by the wall clock, of as many rounds as `seconds` allow, at least 3. Every call finds the
+    device idle: on a CPU the last call's threads have stopped spinning, on a GPU the L2 cache is flushed."""
     flush = torch.empty(FLUSHED if device == "cuda" else 0, dtype=torch.uint8, device=device)
     taken = {name: [] for name in calls}
     end = time.perf_counter() + seconds
@@ -37,6 +38,7 @@ def side_by_side(calls: dict[str, Callable], device: str, seconds: float, most: 
             break
         for name, call in calls.items():
             flush.zero_()
+            time.sleep(PAUSE if device == "cpu" else 0)
             taken[name].append(once(call, device))
     return {name: quantiles(values) for name, values in taken.items()}
 

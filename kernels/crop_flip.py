@@ -4,9 +4,9 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numba import njit
 
 from kernels import dispatch, tiles
+from kernels.compiled import loop
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.tiles import SIDE, place, store_pixels
@@ -133,7 +133,7 @@ def _launch(images, flips, boxes, size, mean, std, dtype, channels_last):
     return out
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _axis(start, length, limit, size):
     """A box's side: start, length, each output's first pixel and count of taps, the weights and their sums."""
     end = start + length
@@ -152,7 +152,7 @@ def _axis(start, length, limit, size):
     return start, length, firsts, counts, weights, sums
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _shrink_line(images, origin, c, firsts, counts, weights, flip, line):
     """The weighted sums of one source line: line[channel, column]."""
     size = len(firsts)
@@ -174,7 +174,7 @@ def _shrink_line(images, origin, c, firsts, counts, weights, flip, line):
             line[0, place] = grey
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@loop(error_model="numpy")
 def _weigh_lines(lines, weights, sum_y, sum_x, totals, row):
     """One row of one output channel, from the source lines under it. Every float64 value is an exact integer."""
     half, size = np.float32(0.5), len(totals)
@@ -191,7 +191,7 @@ def _weigh_lines(lines, weights, sum_y, sum_x, totals, row):
         row[j] = nearest + np.float32(rest) * factor
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, channels_last, out):
     _, h, w, c = shape
     totals, rows = np.empty(size, np.float64), np.empty((c, size), np.float32)

@@ -12,13 +12,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from kernels import first_call, memory  # noqa: F401 (first_call listens)
+from kernels import memory
 
 # Read once: triton decides at decoration time whether its kernels are interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 PIXEL_DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 LARGEST = 1e38  # of a mean or std: float32 ends soon after
+PARTS = 8  # of the work, for each thread
 FAR = 2**40  # pixels: no image reaches so far, and sums of such coordinates cannot overflow
 WORTH_THREADS = 200_000  # outputs: below, handing work to a thread costs more than it saves
 _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
@@ -192,12 +193,23 @@ def over_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
     """Run loop(first, last, *arguments) over 0..rows-1: in as many threads as torch uses, where `elements`
     outputs are work enough. The loop must release the GIL, and its rows must not depend on each other."""
     count = min(torch.get_num_threads(), rows) if elements >= WORTH_THREADS else 1
-    bounds = [rows * i // count for i in range(count + 1)] if rows else [0, 0]
+    # In parts, because a thread may be slower than its neighbour: torch's own threads spin for a while after an op.
+    parts = min(rows, count * min(PARTS, max(elements // WORTH_THREADS, 1))) if count > 1 else 1
+    left = list(pairwise([rows * i // parts for i in range(parts + 1)]))
+
+    def work() -> None:
+        while left:
+            try:
+                part = left.pop()
+            except IndexError:  # another thread took the last
+                return
+            loop(*part, *arguments)
+
     # a pool for each process: threads do not survive a fork
-    others = [_threads(os.getpid(), count - 1).submit(loop, *part, *arguments) for part in pairwise(bounds[1:])]
-    loop(*bounds[:2], *arguments)
+    others = [_threads(os.getpid(), count - 1).submit(work) for _ in range(count - 1)]
+    work()
     for other in others:
-        other.result()
+        other.cancel() or other.result()
 
 
 def array(labels: torch.Tensor) -> np.ndarray:

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numba import njit
 
 from kernels import dispatch, tiles
+from kernels.compiled import loop
 from kernels.planes import pack, scratch, tone, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 from kernels.tiles import SIDE, place, scaled, store_pixels
@@ -113,7 +113,7 @@ def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype
     return outputs
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _mark(boxes, field, level, cells, fractions, mask):
     size, g = mask.shape[0], field.shape[0]
     mask[:] = 0
@@ -133,30 +133,26 @@ def _mark(boxes, field, level, cells, fractions, mask):
             mask[i, j] |= np.uint8(value < level * 65536)
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _hide(mask, interleaved, fill, target, masked, origin):
     """The target where the mask is 0, each channel's fill elsewhere."""
-    size, one = mask.shape[0], np.uint64(1)
+    start, one, hidden = np.uint64(origin), np.uint64(1), mask.reshape(-1)
     if interleaved:
         f0, f1, f2 = fill[0], fill[1], fill[2]
-        for i in range(size):
-            start = np.uint64(origin + i * size * 3)
-            for j in range(size):
-                hidden, k = mask[i, j] != 0, start + np.uint64(3 * j)
-                masked[k] = f0 if hidden else target[k]
-                masked[k + one] = f1 if hidden else target[k + one]
-                masked[k + one + one] = f2 if hidden else target[k + one + one]
+        for j in range(len(hidden)):
+            k = start + np.uint64(3 * j)
+            masked[k] = f0 if hidden[j] != 0 else target[k]
+            masked[k + one] = f1 if hidden[j] != 0 else target[k + one]
+            masked[k + one + one] = f2 if hidden[j] != 0 else target[k + one + one]
         return
     for channel in range(len(fill)):
-        value = fill[channel]
-        for i in range(size):
-            start = np.uint64(origin + (channel * size + i) * size)
-            for j in range(size):
-                k = start + np.uint64(j)
-                masked[k] = value if mask[i, j] != 0 else target[k]
+        value, first = fill[channel], start + np.uint64(channel * len(hidden))
+        for j in range(len(hidden)):
+            k = first + np.uint64(j)
+            masked[k] = value if hidden[j] != 0 else target[k]
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _loop(
     first, last, images, shape, flips, offsets, boxes, field, levels, channels_last, tone, fill, masked, target, mask
 ):

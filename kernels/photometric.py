@@ -4,9 +4,9 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numba import njit
 
 from kernels import dispatch
+from kernels.compiled import loop
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.tiles import store_pixels
@@ -162,24 +162,24 @@ def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
     return out
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _grey(r, g, b):
     return r * _RED + g * _GREEN + b * _BLUE
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _cut(v):
     return min(max(v, _F(0)), _TOP)
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _hue_channel(angle, top, chroma, place):
     k = angle + place
     k = k - _SIX if k >= _SIX else k
     return top - chroma * min(max(min(k, _F(4) - k), _F(0)), _F(1))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@loop(error_model="numpy")
 def _adjust(r, g, b, operation, factors, mean):
     """One operation on three lines of pixels, in place."""
     factor = factors[operation]
@@ -209,14 +209,14 @@ def _adjust(r, g, b, operation, factors, mean):
             b[i] = _hue_channel(angle, top, chroma, _F(1))
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _read(images, origin, r, g, b):
     for i in range(len(r)):
         p = np.uint64(origin + 3 * i)
         r[i], g[i], b[i] = images[p], images[p + np.uint64(1)], images[p + np.uint64(2)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@loop(error_model="numpy")
 def _mean(images, image, pixels, factors, order, lines):
     """The mean grey level of an image as it is before the contrast's turn."""
     total = 0
@@ -233,7 +233,7 @@ def _mean(images, image, pixels, factors, order, lines):
     return _F(total) / _F(pixels * STEPS)
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _loop(first, last, images, pixels, factors, order, greys, mean, scale, rounded, channels_last, out):
     lines = np.empty((3, BLOCK), np.float32)
     for image in range(first, last):

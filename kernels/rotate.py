@@ -3,9 +3,9 @@
 import torch
 import triton
 import triton.language as tl
-from numba import njit
 
 from kernels import dispatch, tiles
+from kernels.compiled import loop
 from kernels.planes import pack, scratch, tone, transpose, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 from kernels.tiles import SIDE, scaled, store_pixels
@@ -76,7 +76,7 @@ def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channe
     return out
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _loop(first, last, images, shape, turns, flips, offsets, every, size, channels_last, tone, out):
     _, h, w, c = shape
     planes, turned = scratch(c, size), scratch(c, size)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numba import njit
 
 from kernels import dispatch
+from kernels.compiled import loop
 from kernels.samples import integers
 
 _LOW = 0xFFFFFFFF
@@ -45,7 +45,7 @@ def _launch(ids, epochs, seed, stream, count):
     return out
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _loop(ids, epochs, seed, stream, out):
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     for row in range(ids.shape[0]):

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numba import njit
 
 from kernels import dispatch
-from kernels.planes import Tone, pack, scratch, tone, unpack_row
+from kernels.compiled import loop
+from kernels.planes import Tone, pack, scratch, tone, unpack_grey_row, unpack_row
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 from kernels.tiles import place, scaled, store_pixels
 
@@ -127,22 +127,30 @@ def _launch(images, permutations, corners, shifts, greys, tile, standardise, mea
     return out
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _cut(images, shape, image, corner, shifts, size, planes):
+    """A tile into the first c planes; the others are for what else a row of pixels holds."""
     _, h, w, c = shape
-    for channel in range(c):
+    together = c == 3 and (shifts[0] == shifts[1]).all() and (shifts[0] == shifts[2]).all()
+    for channel in range(1 if together else c):
         top, left = corner[0] + shifts[channel, 0], corner[1] + shifts[channel, 1]
+        red, green, blue = (0 if channel == 0 else 3), (1 if channel == 1 else 4), (2 if channel == 2 else 5)
+        if together:
+            green, blue = 1, 2
         for i in range(size):
             line = (image * h + min(max(top + i, 0), h - 1)) * w
-            if left >= 0 and left + size <= w:
-                unpack_row(images, (line + left) * c, size, False, planes, channel, i)
-            else:
+            if left < 0 or left + size > w:
                 for j in range(size):
-                    p = (line + min(max(left + j, 0), w - 1)) * c + channel
-                    planes[channel, i, j] = images[np.uint64(p)]
+                    p = (line + min(max(left + j, 0), w - 1)) * c
+                    for k in range(channel, c if together else channel + 1):
+                        planes[k, i, j] = images[np.uint64(p + k)]
+            elif c == 3:
+                unpack_row(images, (line + left) * 3, size, False, planes, i, red, green, blue)
+            else:
+                unpack_grey_row(images, line + left, size, False, planes, i)
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _make_grey(planes, size):
     for i in range(size):
         for j in range(size):
@@ -151,7 +159,7 @@ def _make_grey(planes, size):
             planes[0, i, j] = planes[1, i, j] = planes[2, i, j] = luma
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _standard_scales(planes, channel, size):
     """(mean, 1 / max(std, 1)) of one channel of a tile. A row's sums fit 32 bits, of which a vector holds more."""
     count, total, squares = size * size, 0, 0
@@ -167,17 +175,18 @@ def _standard_scales(planes, channel, size):
     return np.float32(total) / np.float32(count), np.float32(1) / max(std, np.float32(1))
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _loop(
     first, last, images, shape, permutations, corners, shifts, greys, size, standardise, channels_last, tone, out
 ):
-    c, t, planes = shape[3], permutations.shape[1], scratch(shape[3], size)
+    c, t, every = shape[3], permutations.shape[1], scratch(2 * shape[3], size)
+    planes = every[:c]
     if standardise:
         tone = Tone(tone.means.copy(), tone.scales.copy(), tone.table, tone.kind)
     for row in range(first, last):
         image = row // t
         place = min(max(permutations[image, row % t], 0), t - 1)
-        _cut(images, shape, image, corners[image, place], shifts[image], size, planes)
+        _cut(images, shape, image, corners[image, place], shifts[image], size, every)
         if greys[image] != 0 and c == 3:
             _make_grey(planes, size)
         for channel in range(c if standardise else 0):
