@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 
 FLUSHED = 2**28  # bytes written between two timed calls on a GPU, more than any L2 cache holds
-PAUSE = 0.02  # seconds: idle threads of OpenMP spin for some milliseconds
+PAUSE = 0.01  # seconds: idle threads of OpenMP spin for some milliseconds
+BURST = 0.005  # seconds of calls back to back on a CPU, where the first of them finds cold caches
 QUANTILES = (0.2, 0.5, 0.8)
 
 
@@ -16,21 +17,26 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
     return {f"p{q * 100:.0f}": 1e3 * v for q, v in zip(QUANTILES, values.tolist())}
 
 
-def once(call: Callable, device: str) -> float:
-    """Seconds of one call by the wall clock, the device's work included."""
+def each(call: Callable, device: str, times: int = 1) -> float:
+    """Seconds of a call by the wall clock, the device's work included: the mean of some calls back to back."""
     if device == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
-    call()
+    for _ in range(times):
+        call()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / times
 
 
 def side_by_side(calls: dict[str, Callable], device: str, seconds: float, most: int = 50) -> dict[str, dict]:
     """Quantiles for each call by the wall clock, of as many rounds as `seconds` allow, at least 3. Every call finds the
-    device idle: on a CPU the last call's threads have stopped spinning, on a GPU the L2 cache is flushed."""
+    device idle: on a CPU the last call's threads have stopped spinning, on a GPU the L2 cache is flushed. On a CPU short
+    calls are timed in bursts."""
     flush = torch.empty(FLUSHED if device == "cuda" else 0, dtype=torch.uint8, device=device)
+    bursts = dict.fromkeys(calls, 1)
+    if device == "cpu":
+        bursts = {name: max(1, round(BURST / each(call, device))) for name, call in calls.items()}
     taken = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     for done in range(most):
@@ -38,8 +44,10 @@ def side_by_side(calls: dict[str, Callable], device: str, seconds: float, most: 
             break
         for name, call in calls.items():
             flush.zero_()
-            time.sleep(PAUSE if device == "cpu" else 0)
-            taken[name].append(once(call, device))
+            until = time.perf_counter() + (PAUSE if device == "cpu" else 0)
+            while time.perf_counter() < until:  # awake, since a processor that slept starts slowly
+                pass
+            taken[name].append(each(call, device, bursts[name]))
     return {name: quantiles(values) for name, values in taken.items()}
 
 
