@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, on a machine that has torch, triton, numba and pytest but neither Ray nor W&B, in less
+# Everything that needs a GPU, on a machine that has torch, torchvision, triton, numba and pytest, in less
 # than nine minutes: the kernels' tests on the device, their benchmark, compute-sanitizer, whole training steps, the
 # machine-code table and the other kernel tests. A step that fails does not stop the next; the summary comes last.
 #

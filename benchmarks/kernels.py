@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine, peers, roofline, timing, work
+from benchmarks import machine, peers, timing, work
 
 CPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 224x64 224x128"
 GPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 96x1024 224x64 224x256 224x1024"
@@ -140,8 +140,13 @@ def main() -> None:
                 print(printed(lines[-1], list(found)), flush=True)
     result = {"machine": machine.describe(), "seconds": chosen.seconds, "missing": missing, "lines": lines}
     path = machine.keep(f"kernels-{chosen.threads}-threads", result, chosen.into)
-    roofline.draw(result, path.with_suffix(".svg"))
     print(f"\n{path}")
+    try:
+        from benchmarks import roofline
+    except ImportError:
+        print("without the plot: matplotlib is not installed")
+    else:
+        roofline.draw(result, path.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ def each(call: Callable, device: str, times: int = 1) -> float:
 
 
 def side_by_side(calls: dict[str, Callable], device: str, seconds: float, most: int = 50) -> dict[str, dict]:
-    """Quantiles for each call by the wall clock, of as many rounds as `seconds` allow, at least 3. Every call finds the
-    device idle: on a CPU the last call's threads have stopped spinning, on a GPU the L2 cache is flushed. On a CPU short
-    calls are timed in bursts."""
+    """Quantiles for each call by the wall clock, of as many rounds as `seconds` allow, at least 3. Every call finds
+    the device idle: on a CPU the last call's threads have stopped spinning, on a GPU the L2 cache is flushed. On a CPU
+    short calls are timed in bursts."""
     flush = torch.empty(FLUSHED if device == "cuda" else 0, dtype=torch.uint8, device=device)
     bursts = dict.fromkeys(calls, 1)
     if device == "cpu":

@@ -21,7 +21,7 @@ INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32,
 LARGEST = 1e38  # of a mean or std: float32 ends soon after
 PARTS = 8  # of the work, for each thread
 FAR = 2**40  # pixels: no image reaches so far, and sums of such coordinates cannot overflow
-WORTH_THREADS = 200_000  # outputs: below, handing work to a thread costs more than it saves
+WORTH_THREADS = 100_000  # outputs: below, handing work to a thread costs more than it saves
 _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 

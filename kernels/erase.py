@@ -167,7 +167,7 @@ def _loop(
         x = min(max(offsets[image, 1], 0), w - size)
         unpack(images, ((image * h + y) * w + x) * c, w * c, size, False, flips[image] != 0, planes)
         origin = image * c * size * size
-        pack(planes, size, False, channels_last, tone, target, origin)
+        pack(planes, 0, size, channels_last, tone, target, origin)
         _hide(mask[image], channels_last and c == 3, fill, target, masked, origin)
 
 

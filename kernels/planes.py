@@ -80,12 +80,16 @@ def unpack_grey_row(images, start, count, mirrored, planes, row):
 @loop
 def unpack(images, origin, stride, size, upside_down, mirrored, planes):
     """Size x size pixels, whose rows start `stride` bytes apart, into planes; rows or columns reversed where asked."""
-    for i in range(size):
-        row = size - 1 - i if upside_down else i
-        if planes.shape[0] == 3:
-            unpack_row(images, origin + i * stride, size, mirrored, planes, row, 0, 1, 2)
+    c, padded = planes.shape[:2]
+    rows, count = size, size
+    if stride == size * c and padded == size and not upside_down and not mirrored:
+        rows, count, planes = 1, size * size, planes.reshape(c, 1, size * size)  # all rows are one
+    for i in range(rows):
+        row = rows - 1 - i if upside_down else i
+        if c == 3:
+            unpack_row(images, origin + i * stride, count, mirrored, planes, row, 0, 1, 2)
         else:
-            unpack_grey_row(images, origin + i * stride, size, mirrored, planes, row)
+            unpack_grey_row(images, origin + i * stride, count, mirrored, planes, row)
 
 
 @loop
@@ -95,8 +99,9 @@ def _swap(x, y, shift, low):
 
 
 @loop
-def transpose(planes, turned):
-    """Every padded plane transposed, in blocks of 8 x 8 bytes held in eight words (Hacker's Delight, 7-3)."""
+def transpose(planes, upside_down, turned):
+    """Every padded plane transposed, in blocks of 8 x 8 bytes held in eight words (Hacker's Delight, 7-3); the last
+    row first where asked."""
     far, middle, near = np.uint64(32), np.uint64(16), np.uint64(8)
     by4, by2, by1 = np.uint64(0xFFFFFFFF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00FF00FF00FF00FF)
     for channel in range(planes.shape[0]):
@@ -117,60 +122,68 @@ def transpose(planes, turned):
                 c, d = _swap(c, d, near, by1)
                 e, f = _swap(e, f, near, by1)
                 g, h = _swap(g, h, near, by1)
-                target[8 * i, j], target[8 * i + 1, j], target[8 * i + 2, j], target[8 * i + 3, j] = a, b, c, d
-                target[8 * i + 4, j], target[8 * i + 5, j], target[8 * i + 6, j], target[8 * i + 7, j] = e, f, g, h
+                row = 8 * (source.shape[1] - 1 - i) if upside_down else 8 * i
+                if upside_down:
+                    a, b, c, d, e, f, g, h = h, g, f, e, d, c, b, a
+                target[row, j], target[row + 1, j], target[row + 2, j], target[row + 3, j] = a, b, c, d
+                target[row + 4, j], target[row + 5, j], target[row + 6, j], target[row + 7, j] = e, f, g, h
 
 
 @loop
-def pack_plane(planes, channel, size, upside_down, mean, scale, table, kind, out, origin):
-    """Size x size values of one channel, row after row; the last row first where asked."""
-    for i in range(size):
-        y, start = size - 1 - i if upside_down else i, np.uint64(origin + i * size)
+def _pack_plane(plane, top, size, run, mean, scale, table, kind, out, origin):
+    """Size x size values of one channel, from row `top` on, in runs."""
+    padded = plane.shape[1]
+    pixels = plane.reshape(-1)
+    for i in range(size * size // run):
+        k, start = np.uint64((top + i) * padded), np.uint64(origin + i * run)
         if kind == COMPUTED:
-            for j in range(size):
-                out[start + np.uint64(j)] = (np.float32(planes[channel, y, j]) - mean) * scale
+            for j in range(run):
+                out[start + np.uint64(j)] = (np.float32(pixels[k + np.uint64(j)]) - mean) * scale
         elif kind == COPIED:
-            for j in range(size):
-                out[start + np.uint64(j)] = planes[channel, y, j]
+            for j in range(run):
+                out[start + np.uint64(j)] = pixels[k + np.uint64(j)]
         else:
-            for j in range(size):
-                out[start + np.uint64(j)] = table[planes[channel, y, j]]
+            for j in range(run):
+                out[start + np.uint64(j)] = table[pixels[k + np.uint64(j)]]
 
 
 @loop
-def _pack_pixels(planes, size, upside_down, tone, out, origin):
+def _pack_pixels(planes, top, size, run, tone, out, origin):
     """The same of three channels, pixel after pixel."""
     m0, m1, m2 = tone.means[0], tone.means[1], tone.means[2]
     s0, s1, s2 = tone.scales[0], tone.scales[1], tone.scales[2]
-    t0, t1, t2, one = tone.table[0], tone.table[1], tone.table[2], np.uint64(1)
-    for i in range(size):
-        y, start = size - 1 - i if upside_down else i, np.uint64(origin + 3 * i * size)
+    t0, t1, t2 = tone.table[0], tone.table[1], tone.table[2]
+    red, green, blue = planes[0].reshape(-1), planes[1].reshape(-1), planes[2].reshape(-1)
+    padded, one, two = planes.shape[1], np.uint64(1), np.uint64(2)
+    for i in range(size * size // run):
+        first, start = np.uint64((top + i) * padded), np.uint64(origin + 3 * i * run)
         if tone.kind == COMPUTED:
-            for j in range(size):
-                k = start + np.uint64(3 * j)
-                out[k] = (np.float32(planes[0, y, j]) - m0) * s0
-                out[k + one] = (np.float32(planes[1, y, j]) - m1) * s1
-                out[k + one + one] = (np.float32(planes[2, y, j]) - m2) * s2
+            for j in range(run):
+                k, p = start + np.uint64(3 * j), first + np.uint64(j)
+                out[k] = (np.float32(red[p]) - m0) * s0
+                out[k + one] = (np.float32(green[p]) - m1) * s1
+                out[k + two] = (np.float32(blue[p]) - m2) * s2
         elif tone.kind == COPIED:
-            for j in range(size):
-                k = start + np.uint64(3 * j)
-                out[k], out[k + one], out[k + one + one] = planes[0, y, j], planes[1, y, j], planes[2, y, j]
+            for j in range(run):
+                k, p = start + np.uint64(3 * j), first + np.uint64(j)
+                out[k], out[k + one], out[k + two] = red[p], green[p], blue[p]
         else:
-            for j in range(size):
-                k = start + np.uint64(3 * j)
-                out[k], out[k + one] = t0[planes[0, y, j]], t1[planes[1, y, j]]
-                out[k + one + one] = t2[planes[2, y, j]]
+            for j in range(run):
+                k, p = start + np.uint64(3 * j), first + np.uint64(j)
+                out[k], out[k + one], out[k + two] = t0[red[p]], t1[green[p]], t2[blue[p]]
 
 
 @loop
-def pack(planes, size, upside_down, channels_last, tone, out, origin):
-    """Size x size pixels of all planes to out, from its element `origin` on; the last row first where asked."""
+def pack(planes, top, size, channels_last, tone, out, origin):
+    """Size x size pixels of all planes, from row `top` on, to out, from its element `origin` on."""
+    # a short row is mostly the remainder of a vector loop: what lies together goes together
+    run = size * size if planes.shape[1] == size else size
     if channels_last and planes.shape[0] == 3:
-        _pack_pixels(planes, size, upside_down, tone, out, origin)
+        _pack_pixels(planes, top, size, run, tone, out, origin)
     else:
         for channel in range(planes.shape[0]):
-            pack_plane(
-                planes, channel, size, upside_down, tone.means[channel], tone.scales[channel], tone.table[channel],
+            _pack_plane(
+                planes[channel], top, size, run, tone.means[channel], tone.scales[channel], tone.table[channel],
                 tone.kind, out, origin + channel * size * size,
             )  # fmt: skip
 

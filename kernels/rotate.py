@@ -90,8 +90,9 @@ def _loop(first, last, images, shape, turns, flips, offsets, every, size, channe
         origin = ((image * h + y) * w + x) * c
         unpack(images, origin, w * c, size, turn >= 2, reverse and not quarter, planes)
         if quarter:
-            transpose(planes, turned)
-        pack(turned if quarter else planes, size, reverse and quarter, channels_last, tone, out, row * c * size * size)
+            transpose(planes, reverse, turned)
+        top = planes.shape[1] - size if quarter and reverse else 0  # below the padding, which the reversal put first
+        pack(turned if quarter else planes, top, size, channels_last, tone, out, row * c * size * size)
 
 
 def _compiled(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):

@@ -191,7 +191,7 @@ def _loop(
             _make_grey(planes, size)
         for channel in range(c if standardise else 0):
             tone.means[channel], tone.scales[channel] = _standard_scales(planes, channel, size)
-        pack(planes, size, False, channels_last, tone, out, row * c * size * size)
+        pack(planes, 0, size, channels_last, tone, out, row * c * size * size)
 
 
 def _compiled(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
