@@ -7,7 +7,7 @@ import triton.language as tl
 
 from kernels import dispatch, tiles
 from kernels.compiled import loop
-from kernels.planes import pack, scratch, tone, unpack
+from kernels.planes import COMPUTED, pack, scratch, tone, unpack
 from kernels.samples import POINTERS, SCALES, image_batches, integers
 from kernels.tiles import SIDE, place, scaled, store_pixels
 
@@ -153,6 +153,22 @@ def _hide(mask, interleaved, fill, target, masked, origin):
 
 
 @loop
+def _pack_both(planes, tone, fill, mask, target, masked, origin):
+    """Both images in float32 NCHW: values are computed once, in registers, for the two."""
+    size, hidden = mask.shape[0], mask.reshape(-1)
+    run = size * size if planes.shape[1] == size else size
+    for channel in range(planes.shape[0]):
+        mean, scale, value = tone.means[channel], tone.scales[channel], fill[channel]
+        pixels, first = planes[channel].reshape(-1), np.uint64(origin + channel * size * size)
+        for i in range(size * size // run):
+            p, k = np.uint64(i * planes.shape[1]), np.uint64(i * run)
+            for j in range(run):
+                whole = (np.float32(pixels[p + np.uint64(j)]) - mean) * scale
+                target[first + k + np.uint64(j)] = whole
+                masked[first + k + np.uint64(j)] = value if hidden[k + np.uint64(j)] != 0 else whole
+
+
+@loop
 def _loop(
     first, last, images, shape, flips, offsets, boxes, field, levels, channels_last, tone, fill, masked, target, mask
 ):
@@ -167,8 +183,12 @@ def _loop(
         x = min(max(offsets[image, 1], 0), w - size)
         unpack(images, ((image * h + y) * w + x) * c, w * c, size, False, flips[image] != 0, planes)
         origin = image * c * size * size
+        interleaved = channels_last and c == 3
+        if tone.kind == COMPUTED and not interleaved:
+            _pack_both(planes, tone, fill, mask[image], target, masked, origin)
+            continue
         pack(planes, 0, size, channels_last, tone, target, origin)
-        _hide(mask[image], channels_last and c == 3, fill, target, masked, origin)
+        _hide(mask[image], interleaved, fill, target, masked, origin)
 
 
 def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
