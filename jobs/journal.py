@@ -55,13 +55,14 @@ class Journal:
         """Training time of all attempts, as far as it was not lost."""
         return self.before + time.monotonic() - self.started
 
-    def log(self, step: int, means: dict[str, float]) -> None:
+    def log(self, step: int, means: dict[str, float], waited: float) -> None:
+        """A row of metrics; `waited`: the part of the time since the last one that training waited for data."""
         now = time.monotonic()
         images = (step - self.last[0]) * self.recipe.task.batch
         self.row = {
             "step": step, **means, "images": step * self.recipe.task.batch,
             "epoch": step * self.recipe.task.batch / len(self.source.train),
-            "images_per_second": images / max(1e-9, now - self.last[1]), "seconds": self.seconds(),
+            "images_per_second": images / max(1e-9, now - self.last[1]), "waited": waited, "seconds": self.seconds(),
         }  # fmt: skip
         self.last = (step, now)
         with open(self.metrics, "a") as file:

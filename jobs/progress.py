@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 POLL_SECONDS = 0.5
+NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
 
 
 class Watch:
@@ -64,6 +65,8 @@ class Watch:
             self.bars[name] = self.progress.add_task(name, total=steps, speed="")
         accuracy = f"  accuracy {row['accuracy']:.3f}" if "accuracy" in row else ""
         speed = f"loss {row['loss']:.3f}{accuracy}  {row['images_per_second']:,.0f} images/s"
+        if row["waited"] >= NOTABLE:
+            speed += f"  {row['waited']:.0%} of the time waiting for data"
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
 
     def _warn(self) -> None:

@@ -15,6 +15,7 @@ from jobs.notices import warn
 from jobs.recipe import Recipe
 from jobs.tracking import Mode
 from jobs.where import Where
+from ssl_core.data.ahead import Waited
 from ssl_core.data.loader import training_batches
 from ssl_core.data.source import Arrays, Source, open_source
 from ssl_core.errors import BadInput, Diverged
@@ -82,14 +83,14 @@ def run(training: Training, device: str) -> dict:
     try:
         for path in damaged if journal else ():
             warn(Path(training.study), f"damaged checkpoint passed over: {path}")
-        window = Window(state)
+        window, batches = Window(state), Waited(batches)
         for step in train(model, batches, format, plan, state):
             window.add(step.metrics)
             if step.number % training.log_every == 0 or step.number == recipe.steps:
                 means = window.means()
                 _check_finite(means, step.number, folder)
                 if journal:
-                    journal.log(step.number, means)
+                    journal.log(step.number, means, batches.share())
             if step.number % training.checkpoint_every == 0 and step.number < recipe.steps:
                 saved = {**step.state(), "window": window.state(), "seconds": journal.seconds() if journal else 0.0}
                 if journal:

@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ssl_core.data.ahead import ahead
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order
 from ssl_core.data.source import Arrays, Source
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.task import Batch
+
+AHEAD = 2  # batches that are ready before the training step wants them
 
 
 def training_batches(
@@ -27,9 +30,11 @@ def training_batches(
     order = Order(len(source.train), seed)
     if isinstance(source.train, Arrays):
         loader = MemoryLoader(source.train, device)
-    else:
-        loader = TorchLoader(source.train, source.size, device, processes, warn)
-    return loader, loader.training(order, batch, steps, rank, world)
+        return loader, loader.training(order, batch, steps, rank, world)
+    loader = TorchLoader(source.train, source.size, device, processes, warn)
+    batches = loader.training(order, batch, steps, rank, world)
+    # decoding processes read ahead themselves
+    return loader, batches if processes else ahead(batches, AHEAD)
 
 
 def evaluation_batches(source: Source, part: str, ids, device: torch.device, processes: int) -> Iterator[Batch]:

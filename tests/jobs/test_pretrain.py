@@ -36,6 +36,7 @@ def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     described = encoder(tmp_path)
     assert {Path(p).name for p in described["skipped"]} == {"truncated.jpg", "empty.jpg", "text.png"}
     assert described["images"] == 200
+    assert all(0 < row["waited"] < 1 for row in rows(tmp_path)), "the share of the time spent waiting for data"
     assert rows(tmp_path)[-1]["step"] == 4
 
 
