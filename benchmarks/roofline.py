@@ -23,7 +23,7 @@ def draw(result: dict, path: Path) -> None:
             axis.plot(*zip(*points), marker="o", markersize=4, linestyle="none", label=kernel)
         axis.set(xscale="log", yscale="log", xlabel="bytes that a call must read and write", title=layout)
     axes[0][0].set_ylabel("GB/s")
-    axes[0][0].legend(fontsize=8)
+    axes[0][0].legend(fontsize=8, loc="lower right")
     machine = result["machine"]
     figure.suptitle(
         f"{machine['gpu'] or machine['cpu']}, torch {machine['torch']}, triton {machine['triton']}", fontsize=9
