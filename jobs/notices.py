@@ -13,5 +13,5 @@ def warn(study: Path, said: str) -> None:
     line = f"warning: {' '.join(said.split())}"
     print(line, file=sys.stderr, flush=True)
     log(study).parent.mkdir(parents=True, exist_ok=True)
-    with open(log(study), "a") as file:
+    with open(log(study), "a", errors="backslashreplace") as file:  # a file's name may be no text
         file.write(line + "\n")

@@ -1,6 +1,10 @@
 """One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
+import errno
+import os
+import stat
 import struct
+import time
 import warnings
 from pathlib import Path
 
@@ -12,12 +16,29 @@ from PIL import Image, ImageOps
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError,
               RuntimeError, struct.error, Image.DecompressionBombError)  # fmt: skip
 
+LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}  # no use to try again
+WAITS = (0.1, 0.4)  # seconds before each further attempt, if a disk or a network failed
 
-def read_image(path: Path, shrink_to: int | None = None) -> Image.Image:
+
+def read_image(path: Path, shrink_to: int | None = None, waits: tuple[float, ...] = WAITS) -> Image.Image:
     """The file as RGB, upright. `shrink_to`: a JPEG may be decoded smaller, but no side below this.
 
-    Raises one of UNREADABLE if the file is not a whole image.
+    If the system cannot read it, it is read again after each of `waits`. Raises one of UNREADABLE if that does not
+    help, or if the file is not a whole image.
     """
+    for wait in waits:
+        try:
+            return _decoded(path, shrink_to)
+        except OSError as error:
+            if error.errno is None or error.errno in LASTING:  # Pillow's own, about the bytes, have no number
+                raise
+        time.sleep(wait)
+    return _decoded(path, shrink_to)
+
+
+def _decoded(path: Path, shrink_to: int | None) -> Image.Image:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")  # opening a pipe would wait for ever
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on merely large files
         with Image.open(path) as file:

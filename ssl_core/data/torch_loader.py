@@ -74,7 +74,8 @@ class TorchLoader:
     def _skip(self, path: str, reason: str) -> None:
         if path not in self.skipped:
             self.skipped.add(path)
-            self.warn(f"skipped, {reason if path in reason else f'{path}: {reason}'}")
+            shown = repr(path)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
+            self.warn(f"skipped, {reason if shown in reason else f'{shown}: {reason}'}")
 
 
 def _decoded(batch: Batch) -> Batch:

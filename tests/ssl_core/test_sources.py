@@ -171,7 +171,7 @@ def test_refuses_folders_without_images(tmp_path):
 def test_refuses_folders_with_only_broken_images(tmp_path):
     for name in ("1.png", "2.jpg"):
         (tmp_path / name).write_bytes(b"this is no picture")
-    with pytest.raises(BadInput, match="none of its 2 image files can be decoded"):
+    with pytest.raises(BadInput, match="none of its 2 images to train on can be decoded"):
         open_source(str(tmp_path))
 
 

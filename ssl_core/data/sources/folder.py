@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,17 @@ def opens(data: str) -> bool:
 def load(data: str, size: int | None) -> Source:
     """Labels come from class sub-folders; `train/` and `test/` (or val/) above them are taken as they are."""
     root = Path(data).expanduser().resolve()
-    paths = images_below(root)
+    unlisted: list[OSError] = []
+    paths = images_below(root, unlisted.append)
     if not paths:
         raise BadInput(f"--data {data}: no images in this folder (files that Pillow reads, at any depth)")
-    _check_one_reads(data, paths)
     parts = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
     train_root = next((parts[name] for name in TRAIN_PARTS if name in parts), root)
     train = [p for p in paths if train_root in p.parents]
     if not train:
         raise BadInput(f"--data {data}: no images to train on in {train_root.name}/")
     classes = _classes(train, train_root)
-    notes: tuple[str, ...] = ()
+    notes = tuple(f"{root.name}: a folder is left out, {error}" for error in unlisted)
     # the first test part that is laid out in classes: competitions ship a flat, unlabelled one
     tests = [parts[name] for name in TEST_PARTS if name in parts and train_root != root]
     labelled = {part: [p for p in paths if part in p.parents and len(p.relative_to(part).parts) > 1] for part in tests}
@@ -50,10 +51,11 @@ def load(data: str, size: int | None) -> Source:
         test_root, chosen = train_root, _held_out(train, train_root) if classes else set()
         test = [p for p in train if p in chosen]
         if classes:
-            notes = (
+            notes += (
                 f"{root.name}: {len(test)} of {len(train)} images are held out as test data, chosen by their paths",
             )
             train = [p for p in train if p not in chosen]
+    _check_one_reads(data, train)
     return Source(
         root.name, _digest(paths, root), size or SIZE,
         Files(train, _labels(train, train_root, classes)), Files(test, _labels(test, test_root, classes)),
@@ -61,12 +63,13 @@ def load(data: str, size: int | None) -> Source:
     )  # fmt: skip
 
 
-def images_below(root: Path) -> list[Path]:
-    """Files with an image's extension, at any depth, sorted by path; a loop of links is walked once."""
+def images_below(root: Path, unlisted: Callable[[OSError], object] | None = None) -> list[Path]:
+    """Files with an image's extension, at any depth, sorted by path; a loop of links is walked once. Links that lead
+    nowhere are among them, to be missed by name. `unlisted` hears of folders that cannot be listed."""
     Image.init()
     suffixes = {suffix for suffix, format in Image.EXTENSION.items() if format in Image.OPEN}
     seen, found = set(), []
-    for folder, children, names in os.walk(root, followlinks=True):
+    for folder, children, names in os.walk(root, onerror=unlisted, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             children.clear()
@@ -78,13 +81,14 @@ def images_below(root: Path) -> list[Path]:
 
 
 def _check_one_reads(data: str, paths: list[Path]) -> None:
+    """Without second attempts: one that reads is enough, and where none does nobody should wait long to hear it."""
     for path in paths:
         try:
-            read_image(path)
+            read_image(path, waits=())
             return
         except UNREADABLE:
             continue
-    raise BadInput(f"--data {data}: none of its {len(paths)} image files can be decoded")
+    raise BadInput(f"--data {data}: none of its {len(paths)} images to train on can be decoded")
 
 
 def _classes(paths: list[Path], root: Path) -> tuple[str, ...]:
@@ -116,5 +120,13 @@ def _digest(paths: list[Path], root: Path) -> str:
     """Over paths and sizes, not contents: reading a large folder once more would cost as much as an epoch."""
     total = hashlib.sha256()
     for path in paths:
-        total.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode(errors="surrogateescape"))
+        total.update(f"{path.relative_to(root)}\0{_size(path)}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 for a link that leads nowhere or a file that is gone since it was listed."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

@@ -1,0 +1,170 @@
+"""Every image exactly once an epoch, whatever crashes, reads ahead or changes its number of workers on the way."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from structured import gradients
+
+from kernels.sampling import Draw
+from ssl_core.data.memory import MemoryLoader
+from ssl_core.data.order import Order
+from ssl_core.data.source import Arrays, Files
+from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.task import Batch
+
+CPU = torch.device("cpu")
+MOST = 200  # images
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A stretch of training between two crashes."""
+
+    workers: int
+    steps: int  # taken before the crash
+    lost: int  # of them, those after the last checkpoint: they are taken again
+    ahead: int  # batches that the loaders had read beyond the crash
+
+
+@dataclass(frozen=True)
+class Schedule:
+    n: int
+    batch: int
+    steps: int
+    seed: int
+    attempts: list[Attempt]  # the last one runs to the end
+
+
+@st.composite
+def schedules(draw, most: int = MOST, steps: int = 40) -> Schedule:
+    batch = draw(st.integers(1, 32))
+    attempt = st.builds(
+        Attempt,
+        workers=st.integers(1, min(8, batch)), steps=st.integers(0, steps // 2), lost=st.integers(0, 12),
+        ahead=st.integers(0, 3),
+    )  # fmt: skip
+    return Schedule(
+        draw(st.integers(1, most)), batch, draw(st.integers(1, steps)), draw(st.integers(0, 2**32 - 1)),
+        draw(st.lists(attempt, min_size=1, max_size=3)),
+    )  # fmt: skip
+
+
+def joined(parts) -> Batch:
+    return Batch(*map(torch.cat, zip(*parts)))
+
+
+def survivors(schedule: Schedule, loader: Callable[[], MemoryLoader | TorchLoader]) -> list[Batch]:
+    """The global batch of each step as it was last taken; a loader for every worker of every attempt."""
+    order, done, kept = Order(schedule.n, schedule.seed), 0, {}
+    for number, attempt in enumerate(schedule.attempts):
+        crashes = number < len(schedule.attempts) - 1
+        stop = min(schedule.steps, done + attempt.steps) if crashes else schedule.steps
+        streams = [
+            loader().training(order, schedule.batch, range(done, schedule.steps), rank, attempt.workers)
+            for rank in range(attempt.workers)
+        ]
+        for step in range(done, stop):
+            parts = [next(stream) for stream in streams]
+            sizes = [len(part.ids) for part in parts]
+            assert max(sizes) - min(sizes) <= 1 and sum(sizes) == schedule.batch
+            kept[step] = joined(parts)
+        for stream in streams:
+            left = list(itertools.islice(stream, attempt.ahead if crashes else 1))
+            assert crashes or not left, "a stream ends with its last step"
+        done = max(0, stop - attempt.lost) if crashes else stop
+    return [kept[step] for step in range(schedule.steps)]
+
+
+def check_each_once(schedule: Schedule, batches: list[Batch]) -> None:
+    total, whole = schedule.steps * schedule.batch, joined(batches)
+    assert (whole.weights == 1).all()
+    ids, epochs = whole.ids.numpy(), whole.epochs.numpy()
+    assert np.array_equal(epochs, np.arange(total) // schedule.n), "every position from 0 on, once and in order"
+    complete = total // schedule.n
+    rows = np.sort(ids[: complete * schedule.n].reshape(complete, schedule.n))
+    assert (rows == np.arange(schedule.n)).all(), "every image once in each complete epoch"
+    rest = ids[complete * schedule.n :]
+    assert len(set(rest.tolist())) == len(rest), "and none twice in the last"
+
+
+def words(batch: Batch, seed: int) -> torch.Tensor:
+    return Draw(batch.ids, batch.epochs, seed).words("crop", 3)
+
+
+SPLIT = Arrays(np.arange(MOST * 12, dtype=np.uint32).astype(np.uint8).reshape(MOST, 2, 2, 3), np.arange(MOST))
+MEMORY = MemoryLoader(SPLIT, CPU)
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+@given(schedules())
+def test_each_image_once_an_epoch_from_memory(schedule):
+    batches = survivors(schedule, lambda: MEMORY)
+    check_each_once(schedule, batches)
+    one = joined(batches)
+    ids, epochs = Order(schedule.n, schedule.seed).at(np.arange(schedule.steps * schedule.batch))
+    assert np.array_equal(one.ids, ids) and np.array_equal(one.epochs, epochs), "in the same order whatever the workers"
+    assert np.array_equal(one.images, SPLIT.images[ids]) and np.array_equal(one.labels, ids)
+    backwards = torch.arange(len(one.ids) - 1, -1, -1)
+    turned = words(Batch(*(field[backwards] for field in one)), schedule.seed)
+    assert torch.equal(words(one, schedule.seed), turned[backwards]), "the same draws wherever in whatever batch"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Files:
+    root = tmp_path_factory.mktemp("files")
+    paths = [root / f"{number}.png" for number in range(7)]
+    for image, path in zip(gradients(len(paths), 24).numpy(), paths):
+        Image.fromarray(image).save(path)
+    return Files(paths, np.arange(len(paths)))
+
+
+@pytest.fixture(scope="module")
+def crops() -> dict:
+    """(image, epoch, seed) -> the pixels that it was first delivered with."""
+    return {}
+
+
+def check_crops(schedule: Schedule, batches: list[Batch], crops: dict) -> None:
+    for batch in batches:
+        for image, id, epoch in zip(batch.images, batch.ids.tolist(), batch.epochs.tolist()):
+            first = crops.setdefault((id, epoch, schedule.seed), image)
+            assert torch.equal(image, first), "an image's crop hangs on the seed, the epoch and itself alone"
+
+
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
+@given(schedule=schedules(most=7, steps=6))
+def test_each_image_once_an_epoch_from_files(files, crops, schedule):
+    split = Files(files.paths[: schedule.n], files.labels[: schedule.n])
+    batches = survivors(schedule, lambda: TorchLoader(split, 12, CPU, 0))
+    check_each_once(schedule, batches)
+    check_crops(schedule, batches, crops)
+    alone = Schedule(schedule.n, schedule.batch, schedule.steps, schedule.seed, [Attempt(1, 0, 0, 0)])
+    check_crops(alone, survivors(alone, lambda: TorchLoader(split, 12, CPU, 0)), crops)
+
+
+def test_what_decoding_processes_had_read_ahead_is_read_again(files, crops):
+    """Each process has four batches in hand when its worker dies."""
+    schedule = Schedule(7, 5, 9, 1, [Attempt(2, 4, 1, 0), Attempt(1, 2, 0, 0), Attempt(3, 0, 0, 0)])
+    batches = survivors(schedule, lambda: TorchLoader(files, 12, CPU, 1))
+    check_each_once(schedule, batches)
+    check_crops(schedule, batches, crops)
+    alone = Schedule(7, 5, 9, 1, [Attempt(1, 0, 0, 0)])
+    check_crops(alone, survivors(alone, lambda: TorchLoader(files, 12, CPU, 0)), crops)
+
+
+def test_a_trillion_images_need_no_memory():
+    n, began = 10**12, perf_counter()
+    positions = np.concatenate([np.arange(1000) + start for start in (0, n // 2, n - 500, 10**6 * n)])
+    ids, epochs = Order(n, 3).at(positions)
+    assert perf_counter() - began < 1
+    assert ((ids >= 0) & (ids < n)).all() and set(epochs) == {0, 1, 10**6}
+    assert len(set(zip(epochs.tolist(), ids.tolist()))) == len(positions)
+    assert ids.max() > 0.99 * n and ids.min() < 0.01 * n
