@@ -1,5 +1,6 @@
 """One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
+import io
 import struct
 import warnings
 from pathlib import Path
@@ -13,8 +14,8 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError,
               RuntimeError, struct.error, Image.DecompressionBombError)  # fmt: skip
 
 
-def read_image(path: Path, shrink_to: int | None = None) -> Image.Image:
-    """The file as RGB, upright. `shrink_to`: a JPEG may be decoded smaller, but no side below this.
+def read_image(path: Path | io.BytesIO, shrink_to: int | None = None) -> Image.Image:
+    """The file (or the bytes of one) as RGB, upright. `shrink_to`: a JPEG may come smaller, but no side below this.
 
     Raises one of UNREADABLE if the file is not a whole image.
     """
