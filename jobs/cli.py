@@ -10,6 +10,7 @@ VERBS = {
     "pretrain": ("jobs.pretrain", "train an encoder on one pretext task"),
     "evaluate": ("jobs.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
     "compare": ("jobs.compare", "table, results.csv and report.html of a study"),
+    "pack": ("jobs.pack", "make a dataset small once, in tar shards that load fast"),
     "doctor": ("jobs.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
 

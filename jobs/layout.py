@@ -107,7 +107,7 @@ class Study:
                 file.seek(0)
                 raise BadInput(
                     f"{self.root} is being worked on by process {file.read() or 'unknown'}: "
-                    "wait for it, or choose another --name"
+                    "wait for it, or work in another folder"
                 ) from None
             file.truncate(0)
             file.write(str(os.getpid()))

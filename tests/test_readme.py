@@ -17,11 +17,12 @@ SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", 
 
 
 def test_commands_run_as_written(tilespin, shapes, tmp_path):
-    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images."""
+    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one."""
+    places = {"FOLDER": str(shapes), "PACKED": str(tmp_path / "packed")}
     assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
     for command in sorted(COMMANDS, key=lambda c: list(VERBS).index(shlex.split(c)[1])):
         verb, *rest = shlex.split(command)[1:]
-        rest = [str(shapes) if word == "FOLDER" else word.replace("runs/", f"{tmp_path}/") for word in rest]
+        rest = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in rest]
         if verb in SHORT:
             rest += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
         if verb == "study":
@@ -36,7 +37,7 @@ def test_make_targets_exist():
 
 def test_options_exist(tilespin):
     """Every --option in the README is one of some verb's."""
-    said = "".join(tilespin(*verb, "--help").stdout for verb in (["pretrain", "rotnet"], ["study", "demo"]))
+    said = "".join(tilespin(*verb, "--help").stdout for verb in (["pretrain", "rotnet"], ["study", "demo"], ["pack"]))
     named = set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}
     assert named and all(option in said for option in named), [o for o in named if o not in said]
 

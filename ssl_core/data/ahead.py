@@ -4,20 +4,20 @@ import threading
 import time
 from collections.abc import Iterator
 from queue import Full, Queue
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
 
 
-class Waited:
+class Waited(Generic[T]):
     """Passes on `items` and keeps the time that each was waited for."""
 
     def __init__(self, items: Iterator[T]):
         self.items = items
         self.seconds, self.started = 0.0, time.perf_counter()
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> "Waited[T]":
         return self
 
     def __next__(self) -> T:

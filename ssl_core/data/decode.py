@@ -1,12 +1,15 @@
 """One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
 import errno
+import io
 import os
 import stat
 import struct
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,32 +19,39 @@ from PIL import Image, ImageOps
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError,
               RuntimeError, struct.error, Image.DecompressionBombError)  # fmt: skip
 
+T = TypeVar("T")
 LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}  # no use to try again
 WAITS = (0.1, 0.4)  # seconds before each further attempt, if a disk or a network failed
 
 
-def read_image(path: Path, shrink_to: int | None = None, waits: tuple[float, ...] = WAITS) -> Image.Image:
-    """The file as RGB, upright. `shrink_to`: a JPEG may be decoded smaller, but no side below this.
-
-    If the system cannot read it, it is read again after each of `waits`. Raises one of UNREADABLE if that does not
-    help, or if the file is not a whole image.
-    """
+def patiently(read: Callable[[], T], waits: tuple[float, ...] = WAITS) -> T:
+    """What read() returns. It is tried again after each of `waits` if it was the system that failed."""
     for wait in waits:
         try:
-            return _decoded(path, shrink_to)
+            return read()
         except OSError as error:
             if error.errno is None or error.errno in LASTING:  # Pillow's own, about the bytes, have no number
                 raise
         time.sleep(wait)
-    return _decoded(path, shrink_to)
+    return read()
 
 
-def _decoded(path: Path, shrink_to: int | None) -> Image.Image:
-    if not stat.S_ISREG(os.stat(path).st_mode):
+def read_image(
+    source: Path | io.BytesIO, shrink_to: int | None = None, waits: tuple[float, ...] = WAITS
+) -> Image.Image:
+    """The file (or the bytes of one) as RGB, upright. `shrink_to`: a JPEG may come smaller, but no side below this.
+
+    A file is read patiently. Raises one of UNREADABLE if that does not help, or if it is not a whole image.
+    """
+    return patiently(lambda: _decoded(source, shrink_to), waits)
+
+
+def _decoded(source: Path | io.BytesIO, shrink_to: int | None) -> Image.Image:
+    if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
         raise ValueError("not a regular file")  # opening a pipe would wait for ever
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on merely large files
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             if shrink_to:
                 file.draft("RGB", (shrink_to, shrink_to))
             file.load()

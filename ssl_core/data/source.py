@@ -1,12 +1,16 @@
 """A dataset as the rest of the program sees it."""
 
+import io
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import ssl_core.data.sources
+from ssl_core.data.decode import patiently
 from ssl_core.discover import modules
 from ssl_core.errors import BadInput
 
@@ -34,6 +38,71 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def read(self, i: int) -> Path:
+        """What Pillow opens to decode image `i`."""
+        return self.paths[i]
+
+    def name(self, i: int) -> str:
+        """What messages call image `i`."""
+        return str(self.paths[i])
+
+
+class Shard(NamedTuple):
+    """A tar file of a packed dataset; the content's hash tells it from another that lay at this path before."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Encoded images inside tar shards, each read by one pread; `labels` are -1 where there are none."""
+
+    part: str  # "train" or "test": the images' keys begin with it
+    shards: tuple[Shard, ...]
+    places: np.ndarray  # [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed
+    labels: np.ndarray  # [n] int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, i: int) -> io.BytesIO:
+        """What Pillow opens to decode image `i`. Raises OSError if its shard cannot be read."""
+        shard, offset, length, _ = self.places[i].tolist()
+        data = patiently(lambda: os.pread(_opened(self.shards[shard]).fileno(), length, offset))
+        return _Named(data, self.name(i))
+
+    def name(self, i: int) -> str:
+        """What messages call image `i`: its shard and its key there."""
+        shard, _, _, number = self.places[i].tolist()
+        return f"{self.shards[shard].path.name}: {key(self.part, number)}"
+
+
+def key(part: str, number: int) -> str:
+    """The name that a packed dataset gives image `number` of `part`."""
+    return f"{part}-{number:08d}"
+
+
+class _Named(io.BytesIO):
+    """Bytes that Pillow's messages call by a name instead of an address."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.called = name
+
+    def __repr__(self) -> str:
+        return self.called
+
+
+@lru_cache(maxsize=256)  # below the usual limit of open files; what falls out is closed
+def _opened(shard: Shard) -> io.FileIO:
+    """The shard, opened once in a process. A process forked later may use it too: pread moves no common position."""
+    return io.FileIO(shard.path)
+
+
+Encoded = Files | Packed  # decoded when needed: read(i) and name(i)
+Split = Arrays | Encoded
+
 
 @dataclass(frozen=True)
 class Source:
@@ -42,8 +111,8 @@ class Source:
     name: str
     digest: str  # names the content and its order; for a folder: paths and sizes, not bytes
     size: int  # the side in pixels that images are delivered at
-    train: Arrays | Files
-    test: Arrays | Files
+    train: Split
+    test: Split
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -52,7 +121,7 @@ class Source:
 
 @lru_cache(maxsize=4)
 def open_source(data: str, size: int | None = None) -> Source:
-    """The dataset that `data` names: a known name or a folder of images. `size` None takes its own side.
+    """The dataset that `data` names: a known name, a packed dataset or a folder. `size` None takes its own side.
 
     Opened once in a process: a folder is listed, and arrays are resized, only the first time.
     Raises BadInput when there is no such dataset, it holds no image, or it cannot be fetched.
@@ -60,7 +129,7 @@ def open_source(data: str, size: int | None = None) -> Source:
     if size is not None and not 8 <= size <= 4096:
         raise BadInput(f"--size is {size}, expected 8 to 4096 pixels")
     known = modules(ssl_core.data.sources)
-    for module in known.values():
+    for module in sorted(known.values(), key=lambda module: getattr(module, "FALLBACK", False)):
         if module.opens(data):
             return module.load(data, size)
     names = ", ".join(m.NAME for m in known.values() if hasattr(m, "NAME"))

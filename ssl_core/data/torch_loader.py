@@ -1,4 +1,4 @@
-"""Folders of images: torch's DataLoader decodes in processes of its own, in the order it is told."""
+"""Encoded images: torch's DataLoader decodes in processes of its own, in the order it is told."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from kernels.sampling import Draw, uniform
 from ssl_core.data.decode import UNREADABLE, read_image, square
 from ssl_core.data.memory import chunks
 from ssl_core.data.order import Order, slice_of
-from ssl_core.data.source import Files
+from ssl_core.data.source import Encoded
 from ssl_core.task import Batch
 
 MIN_SCALE = 0.25  # of the largest square's area: how small a training crop may be
@@ -21,7 +21,7 @@ Request = list[tuple[int, int, tuple[float, float, float] | None]]  # (id, epoch
 class Decoder(Dataset):
     """Answers a request with (images, ids, epochs, weights, reasons); a file that fails is black with weight 0."""
 
-    def __init__(self, split: Files, size: int):
+    def __init__(self, split: Encoded, size: int):
         self.split, self.size = split, size
 
     def __getitem__(self, request: Request):
@@ -31,7 +31,7 @@ class Decoder(Dataset):
             # a crop of a quarter of the area is half as wide: decode twice as large as it is delivered
             shrink_to = self.size * (2 if box else 1)
             try:
-                images[row] = square(read_image(self.split.paths[id], shrink_to), self.size, box)
+                images[row] = square(read_image(self.split.read(id), shrink_to), self.size, box)
             except UNREADABLE as error:
                 weights[row], reasons[id] = 0, str(error) or type(error).__name__
         ids, epochs = (np.array([r[i] for r in request], np.int64) for i in (0, 1))
@@ -43,7 +43,7 @@ class TorchLoader:
     that cannot be decoded, once."""
 
     def __init__(
-        self, split: Files, size: int, device: torch.device, processes: int, warn: Callable[[str], None] | None = None
+        self, split: Encoded, size: int, device: torch.device, processes: int, warn: Callable[[str], None] | None = None
     ):
         self.split, self.device, self.processes = split, device, processes
         self.warn = warn or (lambda said: print(f"warning: {said}", file=sys.stderr, flush=True))
@@ -68,13 +68,13 @@ class TorchLoader:
         )  # fmt: skip
         for images, ids, epochs, weights, reasons in loader:
             for id, reason in reasons.items():
-                self._skip(str(self.split.paths[id]), reason)
+                self._skip(self.split.name(id), reason)
             yield Batch(images, ids, epochs, weights, self.labels[ids])
 
-    def _skip(self, path: str, reason: str) -> None:
-        if path not in self.skipped:
-            self.skipped.add(path)
-            shown = repr(path)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
+    def _skip(self, name: str, reason: str) -> None:
+        if name not in self.skipped:
+            self.skipped.add(name)
+            shown = repr(name)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
             self.warn(f"skipped, {reason if shown in reason else f'{shown}: {reason}'}")
 
 

@@ -12,6 +12,7 @@ from ssl_core.data.decode import UNREADABLE, read_image
 from ssl_core.data.source import Files, Source
 from ssl_core.errors import BadInput
 
+FALLBACK = True  # a folder may be something more particular, such as a packed dataset
 SIZE = 96  # pixels that images are delivered at unless --size says otherwise
 TEST_PARTS, TRAIN_PARTS = ("test", "val", "valid", "validation"), ("train",)
 HELD_OUT = 5  # one labelled image in so many becomes test data where the folder has no test part

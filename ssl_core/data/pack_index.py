@@ -1,0 +1,124 @@
+"""Which image goes into which shard of a packed dataset, and the index that says so when all are written."""
+
+import hashlib
+import io
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ssl_core.data.decode import UNREADABLE
+from ssl_core.data.order import Order
+from ssl_core.data.pack import Packing, content, encoded, name_of, size_of
+from ssl_core.data.source import Source, key
+from ssl_core.errors import BadInput
+from ssl_core.files import write_bytes, write_json
+
+FORMAT = "tilespin-packed-1"
+INDEX = "index.json"  # written last: its presence means that all the rest is there
+TABLE = "packed.npy"  # [n, 5] int64, training images first: shard, offset, bytes, number in the source, label
+SKIPPED = "skipped.txt"  # key, name and reason of each image of the source that is not in a shard
+WORK = ".pack"  # what continuing needs
+PLAN = f"{WORK}/plan.json"  # made before the first shard
+SAMPLE = 32  # images that are encoded to guess how many fit into a shard
+PARTS = ("train", "test")
+
+
+def make_plan(source: Source, packing: Packing) -> dict:
+    """All that the shards depend on, to be kept: a second attempt must cut them as the first did."""
+    duplicates = find_duplicates(source) if packing.drop_duplicates else []
+    return {
+        "format": FORMAT, "options": asdict(packing), "source": source.digest, "duplicates": duplicates,
+        "per_shard": {part: _per_shard(getattr(source, part), packing) for part in PARTS},
+    }  # fmt: skip
+
+
+def check_same(told: dict, source: Source, packing: Packing, place: Path) -> None:
+    """Raises BadInput, and says what differs, unless `told` (a plan) is of this source and these options."""
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise BadInput(f"{place} was packed by another version of tilespin: choose another folder")
+    old, new = told["options"], asdict(packing)
+    changed = [name for name in new if old.get(name) != new[name] and not (name == "quality" and packing.raw)]
+    differ = [f"--{name.replace('_', '-')} {old.get(name)}, not {new[name]}" for name in changed]
+    if told["source"] != source.digest:
+        differ.append("from other images (another source, or files changed)")
+    if differ:
+        raise BadInput(f"{place} was packed with {', '.join(differ)}: choose another folder")
+
+
+def shards_of(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
+    """(name, part, numbers of the images) of each shard. Shuffled, so that whoever reads shards one after the other
+    does not meet one class at a time."""
+    found = []
+    for part in PARTS:
+        count = len(getattr(source, part))
+        dropped = [number for where, number, _ in plan["duplicates"] if where == part]
+        numbers = _shuffled(count)[~np.isin(_shuffled(count), dropped)]
+        pieces = -(-len(numbers) // plan["per_shard"][part])
+        found += [(part, piece) for piece in np.array_split(numbers, pieces)] if pieces else []
+    return [(f"shard-{i:06d}.tar", part, numbers) for i, (part, numbers) in enumerate(found)]
+
+
+def find_duplicates(source: Source) -> list[tuple[str, int, str]]:
+    """(part, number, key of the image that stays) of each image whose bytes an earlier one has; test comes first,
+    because a test image must not be trained on. Only images of equal size are read."""
+    images = [(part, i) for part in reversed(PARTS) for i in range(len(getattr(source, part)))]
+    sizes = [size_of(getattr(source, part), i) for part, i in images]
+    common, seen, found = Counter(sizes), {}, []
+    for (part, i), size in zip(images, sizes):
+        if common[size] > 1 and size:
+            first = seen.setdefault(hashlib.sha256(content(getattr(source, part), i)).digest(), (part, i))
+            if first != (part, i):
+                found.append((part, i, key(*first)))
+    return found
+
+
+def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> dict:
+    """Joins the shards' records, in their order, into the files beside the shards -> the index.
+
+    Raises BadInput if no training image could be packed.
+    """
+    kept = [record for record in records if record["images"]]
+    if not any(record["part"] == "train" for record in kept):
+        raise BadInput(f"none of the {len(source.train)} training images can be decoded: nothing is packed")
+    rows = [(shard, *row) for shard, record in enumerate(kept) for row in record["rows"]]
+    table = io.BytesIO()
+    np.save(table, np.array(rows, np.int64), allow_pickle=False)
+    write_bytes(root / TABLE, table.getvalue())
+    lost = [entry for record in records for entry in record["skipped"]]
+    twice = [(key(part, i), name_of(getattr(source, part), i), f"has the bytes of {first}")
+             for part, i, first in plan["duplicates"]]  # fmt: skip
+    lines = ["\t".join(" ".join(word.split()) for word in entry) + "\n" for entry in [*lost, *twice]]
+    write_bytes(root / SKIPPED, "".join(lines).encode(errors="backslashreplace"))
+    side = plan["options"]["side"]
+    told = ("name", "images", "bytes", "sha256")
+    index = {
+        "format": FORMAT, "options": plan["options"], "source": plan["source"], "size": min(source.size, side),
+        "classes": source.classes, "mean": source.mean, "std": source.std, "table": TABLE,
+        "table_sha256": hashlib.sha256(table.getvalue()).hexdigest(),
+        "splits": {
+            part: {"shards": [{name: one[name] for name in told} for one in kept if one["part"] == part]}
+            for part in PARTS
+        },
+        "images": len(rows), "skipped": len(lost), "duplicates": len(twice),
+        "source_bytes": sum(record["source_bytes"] for record in records),
+    }  # fmt: skip
+    write_json(root / INDEX, index)
+    return index
+
+
+def _shuffled(count: int) -> np.ndarray:
+    return Order(max(1, count), 0).at(np.arange(count))[0]
+
+
+def _per_shard(split, packing: Packing) -> int:
+    """How many images make a shard of about the size asked for, judged by a sample."""
+    sizes = []
+    for i in _shuffled(len(split))[:SAMPLE].tolist():
+        try:
+            sizes.append(len(encoded(split, i, packing)))
+        except UNREADABLE:
+            continue
+    mean = sum(sizes) / len(sizes) if sizes else 3 * packing.side**2
+    return max(1, round(packing.shard_mb * 1e6 / (mean + 2048)))  # in a tar: two headers, two files rounded up

@@ -1,0 +1,302 @@
+"""Packed datasets: what is in the shards, who can read them, and what happens to damaged ones."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from structured import gradients
+
+from ssl_core.data.decode import read_image, square
+from ssl_core.data.order import Order
+from ssl_core.data.pack import Packing, finish_shard, write_shard
+from ssl_core.data.pack_index import find_duplicates, make_plan, shards_of, write_index
+from ssl_core.data.source import Arrays, Source, open_source
+from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.errors import BadInput
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Two classes of 15: JPEG, PNG, CMYK, grey, large and small; three more that cannot be decoded."""
+    root = tmp_path_factory.mktemp("mixed")
+    for i in range(30):
+        image = Image.fromarray(gradients(1, (40, 90, 200)[i % 3], seed=i)[0].numpy())
+        image = image.resize((image.width * 3 // 2, image.height))
+        image = image.quantize(64, dither=0) if i % 5 == 4 else image.convert(("RGB", "CMYK", "L", "RGB")[i % 5])
+        path = root / "ab"[i % 2] / f"{i:02d}.{'png' if i % 5 > 2 else 'jpg'}"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+    whole = (root / "a" / "00.jpg").read_bytes()
+    (root / "a" / "cut.jpg").write_bytes(whole[: len(whole) // 3])
+    (root / "b" / "empty.png").write_bytes(b"")
+    (root / "b" / "text ü.jpg").write_text("not an image")
+    return root
+
+
+def pack(source: Source, place, per_shard: int | None = None, **options) -> dict:
+    """All shards and the index, one after the other -> the index."""
+    packing = Packing(**options)
+    plan = make_plan(source, packing)
+    if per_shard:
+        plan["per_shard"] = dict.fromkeys(plan["per_shard"], per_shard)
+    records = [
+        finish_shard(place / name, place / f"{name}.json", getattr(source, part), part, numbers, packing)
+        for name, part, numbers in shards_of(source, plan)
+    ]
+    for name, _, _ in shards_of(source, plan):
+        (place / f"{name}.json").unlink()
+    return write_index(place, source, plan, records)
+
+
+def original(source: Source, split, i: int):
+    """The image of the source that image `i` of a packed split was made from, and its label there."""
+    number = int(split.places[i, 3])
+    files = getattr(source, split.part)
+    return read_image(files.paths[number]), int(files.labels[number])
+
+
+def test_counts_add_up_and_pixels_stay(mixed, tmp_path):
+    source = open_source(str(mixed))
+    index = pack(source, tmp_path, per_shard=7, side=64)
+    packed = open_source(str(tmp_path))
+    assert index["images"] == len(packed.train) + len(packed.test) == 30
+    assert index["skipped"] == 3 and index["images"] + 3 == len(source.train) + len(source.test)
+    lines = (tmp_path / "skipped.txt").read_text().splitlines()
+    assert sorted(os.path.basename(line.split("\t")[1]) for line in lines) == ["cut.jpg", "empty.png", "text ü.jpg"]
+    assert packed.classes == source.classes and packed.mean == source.mean and packed.size == 64
+    for split in (packed.train, packed.test):
+        assert sorted(split.places[:, 3]) == sorted(set(split.places[:, 3]))
+        for i in range(len(split)):
+            image, label = original(source, split, i)
+            assert label == split.labels[i]
+            small = read_image(split.read(i))
+            assert min(small.size) == min(64, min(image.size))
+            assert abs(small.width / small.height - image.width / image.height) < 0.03
+            want = np.asarray(image.resize(small.size, Image.LANCZOS), int)
+            assert np.abs(np.asarray(small, int) - want).mean() < 6
+
+
+def test_raw_is_lossless(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    source = Source("noise", "x", 32, Arrays(images, np.arange(20) % 3), Arrays(images[:5], np.arange(5) % 3),
+                    ("a", "b", "c"), (1.0,) * 3, (2.0,) * 3)  # fmt: skip
+    pack(source, tmp_path, raw=True)
+    packed = open_source(str(tmp_path))
+    assert (packed.size, packed.mean, packed.std, packed.classes) == (32, (1.0,) * 3, (2.0,) * 3, ("a", "b", "c"))
+    for found, given in ((packed.train, source.train), (packed.test, source.test)):
+        assert len(found) == len(given)
+        for batch in TorchLoader(found, 32, CPU, 0).whole(np.arange(len(found))):
+            numbers = found.places[batch.ids.numpy(), 3]
+            assert np.array_equal(batch.images.numpy(), given.images[numbers])
+            assert np.array_equal(batch.labels.numpy(), given.labels[numbers])
+
+
+def test_shards_are_plain_webdataset_tars(mixed, tmp_path):
+    pack(open_source(str(mixed)), tmp_path, per_shard=7)
+    packed, found = open_source(str(tmp_path)), {}
+    for shard in sorted(tmp_path.glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            names = tar.getnames()
+            for image, label in zip(names[::2], names[1::2], strict=True):
+                assert image.split(".") == [label.split(".")[0], "jpg"] and label.endswith(".cls")
+                read = [tar.extractfile(name).read() for name in (image, label)]
+                found[f"{shard.name}: {image.split('.')[0]}"] = read[0], int(read[1])
+    for split in (packed.train, packed.test):
+        for i in range(len(split)):
+            assert found.pop(split.name(i)) == (split.read(i).getvalue(), split.labels[i])
+    assert not found
+
+
+def read_by_webdataset(shards: list[str], count: int) -> list[tuple[bytes, int]]:
+    webdataset = pytest.importorskip("webdataset")
+    return [(sample["jpg"], int(sample["cls"])) for sample in webdataset.WebDataset(shards, shardshuffle=False)]
+
+
+def read_by_dali(shards: list[str], count: int) -> list[tuple[bytes, int]]:
+    fn = pytest.importorskip("nvidia.dali.fn")
+    from nvidia.dali import pipeline_def
+
+    @pipeline_def(batch_size=count, num_threads=1, device_id=None)
+    def read():
+        return tuple(fn.readers.webdataset(paths=shards, ext=["jpg", "cls"]))
+
+    images, labels = read().run()
+    return [(bytes(images.at(i)), int(bytes(labels.at(i)))) for i in range(count)]
+
+
+@pytest.mark.parametrize("reader", [read_by_webdataset, read_by_dali])
+def test_other_programs_read_them(mixed, tmp_path, reader):
+    pack(open_source(str(mixed)), tmp_path, per_shard=7)
+    packed = open_source(str(tmp_path))
+    want = [
+        (split.read(i).getvalue(), int(split.labels[i]))
+        for split in (packed.train, packed.test)
+        for i in range(len(split))
+    ]
+    assert reader([str(path) for path in sorted(tmp_path.glob("*.tar"))], len(want)) == want
+
+
+def test_the_same_source_gives_the_same_bytes_and_a_copy_keeps_its_digest(mixed, tmp_path):
+    for name in ("one", "two"):
+        pack(open_source(str(mixed)), tmp_path / name, per_shard=7)
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two and len([name for name in one if name.endswith(".tar")]) > 3
+    shutil.copytree(tmp_path / "one", tmp_path / "elsewhere" / "three")
+    digests = {open_source(str(tmp_path / name)).digest for name in ("one", "two", "elsewhere/three")}
+    assert len(digests) == 1
+    pack(open_source(str(mixed)), tmp_path / "other", per_shard=7, quality=80)
+    assert open_source(str(tmp_path / "other")).digest not in digests
+
+
+def test_a_packed_dataset_can_be_packed_again(mixed, tmp_path):
+    pack(open_source(str(mixed)), tmp_path / "large", side=80)
+    large = open_source(str(tmp_path / "large"))
+    pack(large, tmp_path / "small", side=40)
+    small = open_source(str(tmp_path / "small"))
+    assert (len(small.train), len(small.test)) == (len(large.train), len(large.test))
+    numbers = small.train.places[:, 3]
+    assert np.array_equal(small.train.labels, large.train.labels[numbers])
+    assert min(read_image(small.train.read(0)).size) == 40
+
+
+def test_unlabelled_images_have_no_cls(photos, tmp_path):
+    index = pack(open_source(str(photos)), tmp_path, side=96)
+    packed = open_source(str(tmp_path))
+    assert (packed.train.labels == -1).all() and len(packed.test) == 0 and packed.classes == ()
+    assert index["images"] == 20 and index["skipped"] == 3
+    with tarfile.open(tmp_path / "shard-000000.tar") as tar:
+        assert {name.split(".")[1] for name in tar.getnames()} == {"jpg"}
+
+
+def test_of_duplicates_the_test_image_stays(shapes, tmp_path):
+    root = tmp_path / "source"
+    for name in ("train/rows", "train/rings", "test/rows"):
+        shutil.copytree(shapes / name.split("/")[1], root / name)
+    shutil.copy(root / "train/rings/000.png", root / "train/rings/again.png")
+    for path in (root / "test/rows").iterdir():
+        if path.stem > "004":
+            path.unlink()
+    source = open_source(str(root))
+    assert len(find_duplicates(source)) == 6
+    index = pack(source, tmp_path / "packed", drop_duplicates=True)
+    packed = open_source(str(tmp_path / "packed"))
+    assert index["duplicates"] == 6 and len(packed.train) == 115 and len(packed.test) == 5
+    lines = (tmp_path / "packed" / "skipped.txt").read_text().splitlines()
+    assert len(lines) == 6 and "has the bytes of test-00000000" in "".join(lines)
+
+
+def test_shards_mix_the_classes_and_have_the_size_asked_for(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (1200, 32, 32, 3), np.uint8)
+    source = Source("noise", "x", 32, Arrays(images, np.arange(1200) // 600), Arrays(images[:0], np.zeros(0, np.int64)))
+    pack(source, tmp_path, raw=True, shard_mb=1)
+    sizes = [path.stat().st_size for path in tmp_path.glob("*.tar")]
+    assert len(sizes) > 3 and all(0.7e6 < size < 1.3e6 for size in sizes)
+    labels = open_source(str(tmp_path)).train.labels[: 1200 // len(sizes)]
+    assert 0.3 < labels.mean() < 0.7
+
+
+def test_a_finished_shard_is_not_written_again_but_a_damaged_one_is(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
+    split, shard, record = Arrays(images, np.arange(6)), tmp_path / "s.tar", tmp_path / "s.json"
+    first = finish_shard(shard, record, split, "train", range(6), Packing())
+    assert not first["kept"]
+    written = shard.stat().st_mtime_ns
+    again = finish_shard(shard, record, split, "train", range(6), Packing())
+    assert again["kept"] and shard.stat().st_mtime_ns == written
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:600] + b"?" + whole[601:])
+    assert not finish_shard(shard, record, split, "train", range(6), Packing())["kept"]
+    assert shard.read_bytes() == whole
+
+
+# Reading
+
+
+@pytest.fixture
+def packed_shapes(shapes, tmp_path):
+    pack(open_source(str(shapes)), tmp_path / "packed", per_shard=60)
+    return tmp_path / "packed"
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_damaged_image_is_skipped_and_named_by_shard_and_key(packed_shapes, processes):
+    split = open_source(str(packed_shapes)).train
+    shard, offset, length, number = split.places[70].tolist()
+    path = split.shards[shard].path
+    data = bytearray(path.read_bytes())
+    data[offset : offset + length] = bytes(length)
+    path.write_bytes(data)
+    warned = []
+    loader = TorchLoader(split, 32, CPU, processes, warned.append)
+    met = list(loader.training(Order(len(split), 0), 60, range(4), 0, 1))
+    assert len(met) == 4 and not any((batch.ids == 70).any() for batch in met)
+    assert loader.skipped == {f"shard-000001.tar: train-{number:08d}"}
+    (said,) = warned
+    assert f"shard-000001.tar: train-{number:08d}" in said and "0x" not in said
+
+
+def test_a_split_travels_to_other_processes(packed_shapes):
+    split = open_source(str(packed_shapes)).train
+    first = split.read(0).getvalue()
+    assert pickle.loads(pickle.dumps(split)).read(0).getvalue() == first
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda p: (p / "shard-000001.tar").unlink(), "shard-000001.tar is missing"),
+        (lambda p: os.truncate(p / "shard-000001.tar", 1000), "shard-000001.tar has 1,000 bytes instead of"),
+        (lambda p: (p / "packed.npy").write_bytes(b"?"), "packed.npy is missing or damaged"),
+        (lambda p: (p / "index.json").unlink(), "not packed to the end"),
+        (lambda p: (p / "index.json").write_text("{"), "index.json is damaged"),
+        (lambda p: (p / "index.json").write_text("{}"), "not of the format"),
+        (lambda p: (p / "index.json").write_text('{"format": "tilespin-packed-1"}'), "index.json is damaged"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_said_at_once(packed_shapes, harm, words):
+    harm(packed_shapes)
+    with pytest.raises(BadInput, match=words):
+        open_source(str(packed_shapes))
+
+
+def test_enlarging_is_remarked(packed_shapes):
+    assert open_source(str(packed_shapes), 96).notes == ()
+    assert "enlarged" in open_source(str(packed_shapes), 300).notes[0]
+
+
+def test_nothing_decodes(tmp_path):
+    source = Source("none", "x", 32, Arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64)),
+                    Arrays(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)))  # fmt: skip
+    with pytest.raises(BadInput, match="nothing is packed"):
+        pack(source, tmp_path)
+
+
+def test_a_crop_is_that_of_the_original(mixed, tmp_path):
+    source = open_source(str(mixed))
+    pack(source, tmp_path, side=96, quality=95)
+    split = open_source(str(tmp_path)).train
+    for i in range(len(split)):
+        image, _ = original(source, split, i)
+        box = (0.5, 0.3, 0.6)
+        near, want = (square(one, 32, box).astype(int) for one in (read_image(split.read(i)), image))
+        assert np.abs(near - want).mean() < 8
+    assert json.loads((tmp_path / "index.json").read_text())["options"]["side"] == 96
+    assert isinstance(split.read(0), io.BytesIO)
+
+
+def test_one_shard_by_itself(tmp_path):
+    images = np.zeros((3, 16, 16, 3), np.uint8)
+    record = write_shard(tmp_path / "a.tar", Arrays(images, np.array([4, -1, 2])), "train", [2, 1], Packing())
+    assert (record["images"], record["bytes"]) == (2, (tmp_path / "a.tar").stat().st_size)
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        assert tar.getnames() == ["train-00000002.jpg", "train-00000002.cls", "train-00000001.jpg"]
+        assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in tar} == {(0, 0, 0, "", 0o644)}
