@@ -1,0 +1,67 @@
+"""Fifty epochs take no more memory than three, so that a run of weeks does not end for want of it."""
+
+import gc
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from structured import arrays, gradients
+
+from ssl_core.data.memory import MemoryLoader
+from ssl_core.data.order import Order
+from ssl_core.data.source import Files
+from ssl_core.data.torch_loader import TorchLoader
+
+CPU = torch.device("cpu")
+EPOCHS, COUNT, BATCH = 50, 40, 8
+SIZE = 128  # an epoch's pixels are 2 MB: kept for 47 epochs they would show
+STEPS, ORDER = COUNT // BATCH, Order(COUNT, 0)
+
+
+def resident() -> int:
+    """Bytes of this process's memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Files:
+    root = tmp_path_factory.mktemp("jpegs")
+    paths = [root / f"{number}.jpg" for number in range(COUNT)]
+    for image, path in zip(gradients(COUNT, 100).numpy(), paths):
+        Image.fromarray(image).save(path)
+    paths[3].write_bytes(b"broken")  # and its warning is not kept again and again
+    return Files(paths, torch.zeros(COUNT, dtype=torch.int64).numpy())
+
+
+def anew(loader):
+    """A stream of batches for each epoch, as commands that are stopped and continued would have."""
+    return (loader.training(ORDER, BATCH, range(e * STEPS, (e + 1) * STEPS), 0, 1) for e in range(EPOCHS))
+
+
+def at_once(loader):
+    """One stream, an epoch at a time."""
+    stream = loader.training(ORDER, BATCH, range(EPOCHS * STEPS), 0, 1)
+    return (itertools.islice(stream, STEPS) for _ in range(EPOCHS))
+
+
+def check_flat(epochs, count: int) -> None:
+    for number, batches in enumerate(epochs, start=1):
+        assert sum(len(batch.ids) for batch in batches) == count
+        if number == 3:
+            before = resident()
+    assert number == EPOCHS and abs(resident() - before) < 0.05 * before, (before, resident())
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("epochs", [anew, at_once])
+def test_from_files(files, epochs, processes):
+    check_flat(epochs(TorchLoader(files, SIZE, CPU, processes, lambda said: None)), COUNT - 1)
+
+
+@pytest.mark.parametrize("epochs", [anew, at_once])
+def test_from_memory(epochs):
+    check_flat(epochs(MemoryLoader(arrays(COUNT, SIZE), CPU)), COUNT)
