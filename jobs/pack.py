@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     if workers < 0:
         raise BadInput(f"--workers is {workers}, expected 0 or more")
     place = destination(options.src, options.dst)
-    data, source = opened(options.src)
+    source = opened(options.src)
     work = Study(place / WORK)
     existing = next((place / name for name in (PLAN, INDEX) if (place / name).exists()), None)
     if existing:
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     with work.held():
         plan = kept_plan(place, source, packing)
         jobs = [
-            Job(name, pack_one, (data, source.digest, place, name, part, numbers, packing))
+            Job(name, pack_one, (options.src, source.digest, place, name, part, numbers, packing))
             for name, part, numbers in shards_of(source, plan)
         ]
         for note in source.notes:
@@ -75,11 +75,10 @@ def destination(src: str, dst: str) -> Path:
     return place
 
 
-def opened(src: str) -> tuple[str, Source]:
-    """The dataset to pack, and its name wherever the reader stands. Raises BadInput if there is none."""
-    data = str(Path(src).expanduser().resolve()) if Path(src).expanduser().is_dir() else src
+def opened(src: str) -> Source:
+    """The dataset to pack. Raises BadInput if there is none."""
     try:
-        return data, open_source(data)
+        return open_source(src)
     except BadInput as error:
         raise BadInput(str(error).replace("--data ", "", 1)) from error
 
@@ -90,7 +89,9 @@ def kept_plan(place: Path, source: Source, packing: Packing) -> dict:
         torn.unlink()
     if not (place / PLAN).exists():
         write_json(place / PLAN, make_plan(source, packing))
-    return read_json(place / PLAN)
+    plan = read_json(place / PLAN)
+    check_same(plan, source, packing, place)
+    return plan
 
 
 def pack_one(data: str, digest: str, place: Path, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:

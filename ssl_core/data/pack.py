@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ssl_core.data.decode import UNREADABLE, read_image
@@ -115,15 +116,15 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
 def finish_shard(path: Path, record: Path, *rest) -> dict:
     """write_shard(path, *rest), unless `record` is there and the shard is as it says; leaves the record.
 
-    The result has one more entry: `kept`, whether the shard was there already.
+    The result has one more entry, `kept`: whether the shard was there already; its rows are an array, for there may
+    be millions in all.
     """
-    if record.exists():
-        told = read_json(record)
-        if not told["images"] or (path.exists() and _sha256(path) == told["sha256"]):
-            return {**told, "kept": True}
-    told = write_shard(path, *rest)
-    write_json(record, told)
-    return {**told, "kept": False}
+    told = read_json(record) if record.exists() else None
+    kept = told is not None and (not told["images"] or (path.exists() and _sha256(path) == told["sha256"]))
+    if not kept:
+        told = write_shard(path, *rest)
+        write_json(record, told)
+    return {**told, "rows": np.array(told["rows"], np.int64).reshape(-1, 4), "kept": kept}
 
 
 def _sha256(path: Path) -> str:

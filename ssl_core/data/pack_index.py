@@ -37,7 +37,7 @@ def make_plan(source: Source, packing: Packing) -> dict:
 def check_same(told: dict, source: Source, packing: Packing, place: Path) -> None:
     """Raises BadInput, and says what differs, unless `told` (a plan) is of this source and these options."""
     if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise BadInput(f"{place} was packed by another version of tilespin: choose another folder")
+        raise BadInput(f"{place} holds something else, or was packed by another version: choose another folder")
     old, new = told["options"], asdict(packing)
     changed = [name for name in new if old.get(name) != new[name] and not (name == "quality" and packing.raw)]
     differ = [f"--{name.replace('_', '-')} {old.get(name)}, not {new[name]}" for name in changed]
@@ -82,9 +82,9 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
     kept = [record for record in records if record["images"]]
     if not any(record["part"] == "train" for record in kept):
         raise BadInput(f"none of the {len(source.train)} training images can be decoded: nothing is packed")
-    rows = [(shard, *row) for shard, record in enumerate(kept) for row in record["rows"]]
+    rows = np.concatenate([np.insert(record["rows"], 0, shard, axis=1) for shard, record in enumerate(kept)])
     table = io.BytesIO()
-    np.save(table, np.array(rows, np.int64), allow_pickle=False)
+    np.save(table, rows, allow_pickle=False)
     write_bytes(root / TABLE, table.getvalue())
     lost = [entry for record in records for entry in record["skipped"]]
     twice = [(key(part, i), name_of(getattr(source, part), i), f"has the bytes of {first}")
