@@ -1,0 +1,148 @@
+"""Through Ray, a kill and another number of workers: the steps that count show each image exactly once an epoch."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import ROOT, environment
+
+BATCH, STEPS = 15, 60
+RECORDED = '''"""Recorded: writes down which images each step was trained on."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ssl_core.task import Task, TaskConfig
+from ssl_core.train import workers
+
+
+class Recorded(Task):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskConfig):
+        """Write down which images each step was trained on."""
+
+    def __init__(self, config, encoder, data):
+        super().__init__(config, encoder, data)
+        self.head = nn.Linear(encoder.widths[-1], 1)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # kept in checkpoints, as weights are
+
+    def make(self, batch, draw, format):
+        self.met = {"ids": batch.ids.tolist(), "epochs": batch.epochs.tolist()}
+        return batch.images.permute(0, 3, 1, 2).float() / 255, batch.ids
+
+    def forward(self, encoder, inputs):
+        return self.head(encoder(inputs)[-1].mean((2, 3)))
+
+    def loss(self, predictions, targets):
+        return predictions.flatten() ** 2
+
+    def after_step(self, predictions, targets):
+        rank, world = workers()
+        row = {"step": int(self.steps), "rank": rank, "world": world, "time": time.time_ns(), **self.met}
+        with open(Path(os.environ["RECORDS"]) / f"{os.getpid()}.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\\n")
+        self.steps += 1
+        time.sleep(0.05)  # so that there is time to kill somebody
+
+    def picture(self, inputs, predictions, targets):
+        return [(torch.zeros(8, 8, 3, dtype=torch.uint8), "an image")]
+'''
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """The program elsewhere with the task `recorded` in it, and room for records."""
+    for package in ("kernels", "cluster", "jobs"):  # as links: what was compiled for the kernels is found again
+        (tmp_path / package).symlink_to(ROOT / package)
+    shutil.copytree(ROOT / "ssl_core", tmp_path / "ssl_core")
+    (tmp_path / "ssl_core" / "tasks" / "recorded.py").write_text(RECORDED)
+    (tmp_path / "records").mkdir()
+    return tmp_path
+
+
+def command(folder: Path, shapes: Path, workers: int) -> subprocess.Popen:
+    arguments = ["pretrain", "recorded", "--data", shapes, "--size", 32, "--batch", BATCH, "--steps", STEPS, "--lr",
+                 0.001, "--checkpoint-every", 20, "--processes", 1, "--tracking", "off", "--workers", workers,
+                 "--storage", folder / "runs"]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+        env=environment() | {"PYTHONPATH": str(folder), "RECORDS": str(folder / "records")},
+    )  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict]:
+    """Whole lines: the last one may be in the middle of being written, or never have been finished."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def records(folder: Path) -> dict[int, list[dict]]:
+    """What each process has written, by its process id."""
+    return {int(path.stem): rows_of(path) for path in (folder / "records").glob("*.jsonl")}
+
+
+def wait_for(process: subprocess.Popen, met: Callable[[], object]):
+    """What `met` returns, as soon as that is something."""
+    for _ in range(6000):
+        found = met()
+        if found or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    assert found, process.communicate()[0]
+    return found
+
+
+def second_worker_at(folder: Path, step: int) -> int | None:
+    """The process of rank 1 as soon as it has taken this step."""
+    return next((pid for pid, rows in records(folder).items() if rows[-1:] and rows[-1]["rank"]
+                 and rows[-1]["step"] >= step), None)  # fmt: skip
+
+
+def surviving(folder: Path) -> list[list[dict]]:
+    """For each step the rows, in order of rank, of those who took it last."""
+    last: dict[int, dict[int, dict]] = {}
+    for row in sorted((row for rows in records(folder).values() for row in rows), key=lambda row: row["time"]):
+        taken = last.setdefault(row["step"], {})
+        if any(other["world"] != row["world"] for other in taken.values()):
+            taken.clear()
+        taken[row["rank"]] = row
+    return [[taken[rank] for rank in sorted(taken)] for _, taken in sorted(last.items())]
+
+
+def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(folder, shapes):
+    driver = command(folder, shapes, workers=2)
+    try:
+        os.kill(wait_for(driver, lambda: second_worker_at(folder, 22)), signal.SIGKILL)  # an epoch has 12.8 steps
+        driver.send_signal(signal.SIGINT)
+        driver.wait(60)
+        alone = command(folder, shapes, workers=0)
+        said, _ = alone.communicate(timeout=120)
+        assert alone.returncode == 0, said
+    finally:
+        driver.kill()
+    taken = surviving(folder)
+    assert len(taken) == STEPS and len(records(folder)) >= 3, "two workers, then one, and who Ray started in between"
+    assert {len(rows) for rows in taken} == {1, 2}
+    assert sum(map(len, records(folder).values())) > sum(map(len, taken)), "some steps were taken again"
+    for rows in taken:
+        assert [row["rank"] for row in rows] == list(range(rows[0]["world"]))
+    ids, epochs = (np.concatenate([row[name] for rows in taken for row in rows]) for name in ("ids", "epochs"))
+    n = int(np.sum(epochs == 0))
+    assert n == 192 and np.array_equal(epochs, np.arange(STEPS * BATCH) // n)
+    for epoch in range(STEPS * BATCH // n):
+        assert np.array_equal(np.sort(ids[epochs == epoch]), np.arange(n))
+    assert np.bincount(ids[epochs == epochs[-1]]).max() == 1
