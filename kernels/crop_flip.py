@@ -1,5 +1,8 @@
 """Crop a box, resample it to a square with antialiasing, flip and normalise: random resized crops in one launch."""
 
+import functools
+import math
+
 import numpy as np
 import torch
 import triton
@@ -20,8 +23,8 @@ LONGEST, STEEPEST = 2**14, 2**20
 def box_axis(start, length, limit):
     """(start, length) of a box's side, cut off where it leaves 0..limit-1; at least one pixel stays."""
     end = start + length
-    start = tl.minimum(tl.maximum(start, 0), limit - 1)
-    end = tl.minimum(tl.maximum(end, start + 1), limit)
+    start = tl.maximum(tl.minimum(start, limit - 1), 0)
+    end = tl.maximum(tl.minimum(end, limit), start + 1)
     return start.to(tl.int32), (end - start).to(tl.int32)
 
 
@@ -61,7 +64,7 @@ def finished(total, weight, inverse, mean, scale, out):
 
 @triton.jit
 def crop_flip_kernel(
-    images, flips, boxes, out, m0, m1, m2, s0, s1, s2, h, w,
+    images, places, flips, boxes, out, m0, m1, m2, s0, s1, s2,
     SIZE: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
     """A tile of one output."""
@@ -69,6 +72,10 @@ def crop_flip_kernel(
     image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
     top = (tl.program_id(0) % (ACROSS * ACROSS) // ACROSS) * SIDE
     left = (tl.program_id(0) % ACROSS) * SIDE
+    # Only where an image starts needs int64: its own bytes are fewer than 2^31.
+    source = images + tl.load(places + 3 * image).to(tl.int64)
+    h = tl.load(places + 3 * image + 1).to(tl.int32)
+    w = tl.load(places + 3 * image + 2).to(tl.int32)
     box = boxes + 4 * image
     y, height = box_axis(place(box), place(box + 2), h)
     x, width = box_axis(place(box + 1), place(box + 3), w)
@@ -86,7 +93,7 @@ def crop_flip_kernel(
     sum_x = weight_sum(first_x, centre_x, reach_x, width, SIZE)
     # before the loop, where few registers are taken
     inverse = tl.div_rn(1.0, sum_y.to(tl.float32)) * tl.div_rn(1.0, sum_x.to(tl.float32))
-    source = images + (image * h * w + y * w + x) * C
+    source += (y * w + x) * C
     t0 = tl.zeros((SIDE, SIDE), tl.int64)
     t1, t2 = t0, t0
     ky = 0
@@ -120,14 +127,14 @@ def _warps(dtype, channels_last):
     return 8 if dtype == torch.float32 and not channels_last else 4
 
 
-def _launch(images, flips, boxes, size, mean, std, dtype, channels_last):
-    b, h, w, c = images.shape
+def _launch(images, places, flips, boxes, size, mean, std, dtype, channels_last):
+    b, c = places.shape[0], len(mean)
     out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
     if b:
         with torch.cuda.device_of(images):
             crop_flip_kernel[(b * tiles.count(size),)](
-                images.contiguous(), dispatch.loadable(flips), dispatch.loadable(boxes), out,
-                *dispatch.scalars(mean, std), h, w,
+                images.contiguous(), *map(dispatch.loadable, (places, flips, boxes)), out,
+                *dispatch.scalars(mean, std),
                 SIZE=size, C=c, LAST=channels_last, num_warps=_warps(dtype, channels_last), enable_fp_fusion=False,
             )  # fmt: skip
     return out
@@ -192,18 +199,19 @@ def _weigh_lines(lines, weights, sum_y, sum_x, totals, row):
 
 
 @loop
-def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, channels_last, out):
-    _, h, w, c = shape
+def _loop(first, last, images, places, flips, boxes, size, mean, scale, rounded, channels_last, out):
+    c = len(mean)
     totals, rows = np.empty(size, np.float64), np.empty((c, size), np.float32)
     interleaved = channels_last and c == 3
     for image in range(first, last):
+        start, h, w = places[image]
         y, height, first_y, count_y, weight_y, sum_y = _axis(boxes[image, 0], boxes[image, 2], h, size)
         x, _, first_x, count_x, weight_x, sum_x = _axis(boxes[image, 1], boxes[image, 3], w, size)
         lines = np.empty((c, height, size), np.int32)
         if flips[image] != 0:
             sum_x = sum_x[::-1].copy()
         for i in range(height):
-            origin = ((image * h + y + i) * w + x) * c
+            origin = start + ((y + i) * w + x) * c
             _shrink_line(images, origin, c, first_x, count_x, weight_x, flips[image] != 0, lines[:, i])
         for i in range(size):
             n, k = count_y[i], first_y[i]
@@ -213,15 +221,15 @@ def _loop(first, last, images, shape, flips, boxes, size, mean, scale, rounded, 
             pack_values(rows, size, interleaved, mean, scale, rounded, out, origin, size * size)
 
 
-def _compiled(images, flips, boxes, size, mean, std, dtype, channels_last):
-    out = dispatch.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
+def _compiled(images, places, flips, boxes, size, mean, std, dtype, channels_last):
+    out = dispatch.allocate(images, (places.shape[0], len(mean), size, size), dtype, channels_last)
     # The loop does not round to 16 bits.
     short = dtype in (torch.bfloat16, torch.float16)
     buffer = dispatch.allocate(images, out.shape, torch.float32, channels_last) if short else out
     means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
     dispatch.over_rows(
         _loop, len(out), out.numel(),
-        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
+        dispatch.flat(images.contiguous()), dispatch.array(places), dispatch.array(flips),
         dispatch.array(dispatch.places(boxes)), size, means, inverses,
         dtype == torch.uint8, channels_last, dispatch.flat(buffer),
     )  # fmt: skip
@@ -237,14 +245,16 @@ def _reference_axis(start, length, limit, size):
     return slice(pixels.start, pixels.stop), weights.clamp(min=0).double()
 
 
-def _reference(images, flips, boxes, size, mean, std, dtype, channels_last):
-    b, h, w, c = images.shape
-    out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
+def _reference(images, places, flips, boxes, size, mean, std, dtype, channels_last):
+    c = len(mean)
+    out = dispatch.allocate(images, (places.shape[0], c, size, size), dtype, channels_last)
     for image, (y, x, height, width) in enumerate(dispatch.places(boxes).tolist()):
+        start, h, w = places[image].tolist()
+        pixels = images[start : start + h * w * c].reshape(h, w, c)
         rows, down = _reference_axis(y, height, h, size)
         columns, across = _reference_axis(x, width, w, size)
         # float64 holds all these sums exactly, whatever their order
-        total = down @ images[image, rows, columns].permute(2, 0, 1).double() @ across.T
+        total = down @ pixels[rows, columns].permute(2, 0, 1).double() @ across.T
         sum_y, sum_x = down.sum(1)[:, None], across.sum(1)
         inverse = (1 / sum_y.float()) * (1 / sum_x.float())
         nearest = (total.float() * inverse + 0.5).floor()
@@ -257,59 +267,132 @@ def _reference(images, flips, boxes, size, mean, std, dtype, channels_last):
 
 @torch.library.custom_op("tilespin::crop_flip", mutates_args=())
 def crop_flip_op(
-    images: torch.Tensor, flips: torch.Tensor, boxes: torch.Tensor, size: int,
+    images: torch.Tensor, places: torch.Tensor, flips: torch.Tensor, boxes: torch.Tensor, size: int,
     mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
 ) -> torch.Tensor:  # fmt: skip
     """The operator behind `crop_flip`; its arguments are not checked."""
     run = dispatch.pick(_launch, _compiled, images)
-    return run(images, flips, boxes, size, mean, std, dtype, channels_last)
+    return run(images, places, flips, boxes, size, mean, std, dtype, channels_last)
 
 
 @crop_flip_op.register_fake
-def _(images, flips, boxes, size, mean, std, dtype, channels_last):
-    return dispatch.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
+def _(images, places, flips, boxes, size, mean, std, dtype, channels_last):
+    return dispatch.allocate(images, (places.shape[0], len(mean), size, size), dtype, channels_last)
 
 
-def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, channels_last=False):
+def _equal_places(b, h, w, c, device):
+    """The places of b images of one size."""
+    starts = torch.arange(b, device="cpu") * (h * w * c)
+    return torch.stack([starts, torch.full_like(starts, h), torch.full_like(starts, w)], 1).to(device)
+
+
+_known_places = functools.lru_cache(maxsize=64)(_equal_places)
+
+
+def _check_places(images, places, boxes, size, c):
+    """Raise ValueError unless every place is inside images and every box's sides are exact."""
+    starts, h, w = dispatch.array(places).T
+    # first without a product that could overflow
+    inside = (starts >= 0) & (h >= 1) & (w >= 1) & (h <= (2**31 - 1) // c // np.maximum(w, 1))
+    inside &= starts <= images.numel() - h * w * c
+    if not inside.all():
+        raise ValueError(
+            f"places: got {places[int(inside.argmin())].tolist()}; expected (offset, h, w), offset >= 0, h, w >= 1,"
+            f" h*w*c < 2^31, offset + h*w*c <= {images.numel()}, the bytes of images"
+        )
+    y, x, height, width = dispatch.array(dispatch.places(boxes)).T
+    longest, limit = 0, min(LONGEST, math.isqrt(STEEPEST * size))
+    for start, length, side in ((y, height, h), (x, width, w)):
+        begin = np.clip(start, 0, side - 1)
+        longest = np.maximum(longest, np.clip(start + length, begin + 1, side) - begin)
+    if (longest > limit).any():
+        worst = int(longest.argmax())
+        raise ValueError(
+            f"boxes: got {boxes[worst].tolist()}, {longest[worst]} pixels long in its image; expected at most {limit},"
+            f" as size is {size}"
+        )
+
+
+def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, channels_last=False, places=None):
     """Cut a box from each image, resample it to size x size with antialiasing, flip and normalise it.
 
-    images: uint8 [b, h, w, c], c 1 or 3, any strides. flips: integers [b], not 0 for mirrored left-right. boxes:
-    integers [b, 4], (y, x, height, width) in pixels, of which the part inside the image counts, at least one
-    pixel a side. The resampling is that of `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`:
-    an output is the mean of the box's pixels under a triangle centred on it, which reaches max(1, side / size)
-    pixels each way. Weights are exact integers, so the mean is exact up to float32's rounding (2^-16 of a grey
-    level); a box of size x size gives its very pixels. size, h, w <= 16384 and max(h, w)^2 <= 2^20 * size.
+    images: uint8 [b, h, w, c], c 1 or 3, any strides; or, with places, uint8 [n], bytes among which images of any
+    sizes lie. places: integers [b, 3], (offset, h, w) of each image, whose h*w*c bytes, c being the length of mean,
+    start at images[offset]; in any order, the same ones again, too. flips: integers [b], not 0 for mirrored
+    left-right. boxes: integers [b, 4], (y, x, height, width) in pixels, of which the part inside the image counts,
+    at least one pixel a side. The resampling is that of `torch.nn.functional.interpolate(mode="bilinear",
+    antialias=True)`: an output is the mean of the box's pixels under a triangle centred on it, which reaches
+    max(1, side / size) pixels each way. Weights are exact integers, so the mean is exact up to float32's rounding
+    (2^-16 of a grey level); a box of size x size gives its very pixels. size, h, w <= 16384 and
+    max(h, w)^2 <= 2^20 * size, with places not for h and w but for the sides of the box's part inside the image.
     mean, std: c floats in pixel units (0..255).
     Returns [b, c, size, size] of dtype uint8 (rounded, halves up), float32, bfloat16 or float16
     ((value - mean) * (1 / std) in float32, then rounded), in NCHW or channels_last memory order.
-    Raises ValueError for an argument of another type, shape, device or range.
+    Raises ValueError for an argument of another type, shape, device or range. On a GPU and under torch.compile the
+    values of places, and of boxes with them, are not looked at: there the caller answers for offset >= 0, h, w >= 1,
+    h*w*c < 2^31, offset + h*w*c <= n and the sides of the boxes.
     Source: random resized crops (Szegedy et al. 2015, arXiv:1409.4842).
     """
-    dispatch.check_images(images)
-    b, h, w, c = images.shape
+    if places is None:
+        dispatch.check_images(images)
+        shape = tuple(images.shape)
+        b, c = shape[0], shape[3]
+    else:
+        dispatch.check_bytes("images", images)
+        dispatch.check_tensor("places", places)
+        dispatch.check_integers("places", places, (*places.shape[:1], 3), images.device)
+        b, c = places.shape[0], None
     dispatch.check_integers("flips", flips, (b,), images.device)
     dispatch.check_integers("boxes", boxes, (b, 4), images.device)
-    if not isinstance(size, int) or not 1 <= size <= LONGEST or max(h, w) > LONGEST or max(h, w) ** 2 > STEEPEST * size:
+    longest = max(images.shape[1:3]) if places is None else 1
+    if not isinstance(size, int) or not 1 <= size <= LONGEST or longest > LONGEST or longest**2 > STEEPEST * size:
         raise ValueError(
-            f"size: got {size!r} for images {h} x {w}; expected an int in 1..{LONGEST}, sides <= {LONGEST},"
+            f"size: got {size!r} for images {list(images.shape)}; expected an int in 1..{LONGEST}, sides <= {LONGEST},"
             f" (longest side)^2 <= {STEEPEST} * size"
         )
     mean, std = dispatch.check_output(c, mean, std, dtype)
-    return crop_flip_op(images, flips, boxes, size, mean, std, dtype, channels_last)
+    concrete = type(images) is torch.Tensor and not torch.compiler.is_compiling()
+    if places is None:
+        places = (_known_places if concrete else _equal_places)(*images.shape, images.device)
+        images = images.reshape(-1)
+    elif concrete and not images.is_cuda:
+        _check_places(images, places, boxes, size, len(mean))
+    return crop_flip_op(images, places, flips, boxes, size, mean, std, dtype, channels_last)
+
+
+def _mixed(generator, c, sizes):
+    """(images, places) of images of these sizes, a few unused bytes around each, and some of them again."""
+    starts, end = [], 0
+    for h, w in sizes:
+        starts.append(end := end + 5)
+        end += h * w * c
+    places = torch.tensor([(start, *size) for start, size in zip(starts, sizes)])
+    order = integers(generator, (len(sizes) + 2,), 0, len(sizes))
+    return integers(generator, (end + 3,), 0, 256, torch.uint8), places[order]
 
 
 def _examples(generator):
     for images, size, mean, std, dtype, last in image_batches(generator):
-        b, h, w, _ = images.shape
+        b, h, w, c = images.shape
         flips = integers(generator, (b,), 0, 2, torch.bool if last else torch.int8)
         boxes = integers(generator, (b, 4), -3, max(h, w) + 3, torch.int64 if last else torch.int16)
-        yield images, flips, boxes, size, mean, std, dtype, last
+        images, places = images.reshape(-1), _equal_places(b, h, w, c, "cpu")
+        yield images, places, flips, boxes, size, mean, std, dtype, last
         # enlarged, and a box that is the image
         boxes = torch.tensor([[0, 0, h, w]]).expand(b, 4)
-        yield images, flips, boxes, max(h, w) + 5, mean, std, dtype, last
-    images = integers(generator, (1, 70, 90, 3), 0, 256, torch.uint8)
+        yield images, places, flips, boxes, max(h, w) + 5, mean, std, dtype, last
     for size, dtype in ((9, torch.float32), (16, torch.uint8)):
-        yield images, torch.ones(1).int(), torch.tensor([[1, 2, 67, 83]]), size, list(MEAN), list(STD), dtype, False
+        images, places = integers(generator, (70 * 90 * 3,), 0, 256, torch.uint8), torch.tensor([[0, 70, 90]])
+        boxes = torch.tensor([[1, 2, 67, 83]])
+        yield images, places, torch.ones(1).int(), boxes, size, list(MEAN), list(STD), dtype, False
+    for c, size, dtype, last in (
+        (3, 20, torch.uint8, True),
+        (1, 33, torch.float32, False),
+        (3, 7, torch.bfloat16, True),
+    ):
+        images, places = _mixed(generator, c, ((31, 8), (1, 1), (50, 47), (9, 60), (64, 3)))
+        boxes, flips = (integers(generator, (len(places), *n), -3, 64, torch.int32) for n in ((4,), ()))
+        yield images, places, flips, boxes, size, list(MEAN[:c]), list(STD[:c]), dtype, last
 
 
 def _builds():
@@ -323,8 +406,7 @@ def _builds():
         yield dispatch.Build(
             crop_flip_kernel,
             {
-                "images": "*u8", "flips": "*i64", "boxes": "*i64", "out": POINTERS[dtype], **SCALES,
-                "h": "i32", "w": "i32",
+                "images": "*u8", "places": "*i64", "flips": "*i64", "boxes": "*i64", "out": POINTERS[dtype], **SCALES,
             },
             {"SIZE": 224, "C": 3, "LAST": last},
             warps=_warps(dtype, last),

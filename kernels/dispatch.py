@@ -91,6 +91,13 @@ def check_images(images: torch.Tensor) -> None:
         raise ValueError(f"images: got {list(images.shape)}; expected h, w >= 1 and h*w*c < 2^31")
 
 
+def check_bytes(name: str, value: torch.Tensor) -> None:
+    """Raise ValueError unless value is uint8 [n]."""
+    check_tensor(name, value)
+    if value.dtype != torch.uint8 or value.dim() != 1:
+        raise ValueError(f"{name}: got {value.dtype} {list(value.shape)}; expected torch.uint8 [n]")
+
+
 def check_size(name: str, size: int, images: torch.Tensor) -> None:
     """Raise ValueError unless size is in 1..min(h, w) of the images."""
     limit = min(images.shape[1], images.shape[2])
@@ -108,16 +115,16 @@ def check_integers(name: str, labels: torch.Tensor, shape: tuple[int, ...], devi
         )
 
 
-def check_output(channels: int, mean, std, dtype: torch.dtype) -> tuple[list[float], list[float]]:
-    """(mean, std) as lists of floats. Raise ValueError unless they hold one number per channel, std > 0, both finite
-    as float32 and std's inverse too, and dtype is supported."""
+def check_output(channels: int | None, mean, std, dtype: torch.dtype) -> tuple[list[float], list[float]]:
+    """(mean, std) as lists of floats. Raise ValueError unless they hold one number per channel (None: 1 or 3, as mean
+    has), std > 0, both finite as float32 and std's inverse too, and dtype is supported."""
     if dtype not in PIXEL_DTYPES:
         raise ValueError(f"dtype: got {dtype}; expected one of {', '.join(map(str, PIXEL_DTYPES))}")
     means, stds = _numbers(mean), _numbers(std)
-    if len(means) != channels or not all(abs(value) <= LARGEST for value in means):
-        raise ValueError(f"mean: got {mean!r}; expected {channels} numbers, one per channel")
-    if len(stds) != channels or not all(1 / LARGEST <= value <= LARGEST for value in stds):
-        raise ValueError(f"std: got {std!r}; expected {channels} numbers > 0, one per channel")
+    if len(means) not in ((channels,) if channels else (1, 3)) or not all(abs(value) <= LARGEST for value in means):
+        raise ValueError(f"mean: got {mean!r}; expected {channels or '1 or 3'} numbers, one per channel")
+    if len(stds) != len(means) or not all(1 / LARGEST <= value <= LARGEST for value in stds):
+        raise ValueError(f"std: got {std!r}; expected {len(means)} numbers > 0, one per channel")
     return means, stds
 
 

@@ -1,5 +1,6 @@
 """What `crop_flip` promises, on small images."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
@@ -69,6 +70,70 @@ def test_largest_sides_stay_exact(height, width, size):
     box = torch.tensor([[0, 0, height, width]])
     result = crop_flip(images, torch.zeros(1).int(), box, size=size, mean=(0.0,), std=(1.0,))
     assert bool((result == 255).all())
+
+
+def mixed(sizes, c=3):
+    """Images of these sizes, and the bytes and places of all of them, with unused bytes around each."""
+    generator, images, parts, places = torch.Generator().manual_seed(1), [], [torch.zeros(3, dtype=torch.uint8)], []
+    for h, w in sizes:
+        images.append(torch.randint(0, 256, (h, w, c), dtype=torch.uint8, generator=generator))
+        places.append((sum(map(len, parts)), h, w))
+        parts += [images[-1].flatten(), torch.full((7,), 255, dtype=torch.uint8)]
+    return images, torch.cat(parts), torch.tensor(places)
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_images_of_any_sizes_are_each_as_alone(c, dtype):
+    """Some several times and out of order, and with boxes that leave only the smaller ones."""
+    images, data, places = mixed([(61, 83), (1, 1), (7, 300), (40, 12)], c)
+    order = torch.tensor([3, 0, 1, 0, 2, 2])
+    boxes, flips = torch.tensor([(-2, 3, 35, 20), *BOXES[1:]]), torch.arange(6) % 2
+    options = {"size": 24, "mean": (9.0,) * c, "std": (3.0,) * c, "dtype": dtype, "channels_last": True}
+    result = crop_flip(data, flips, boxes, places=places[order], **options)
+    for k, image in enumerate(order.tolist()):
+        alone = crop_flip(images[image][None], flips[k : k + 1], boxes[k : k + 1], **options)
+        assert torch.equal(result[k : k + 1], alone)
+
+
+def test_images_may_lie_beyond_two_gigabytes():
+    image = torch.arange(48, dtype=torch.uint8)
+    data = torch.from_numpy(np.zeros(2**32 + 48, np.uint8))  # pages that nobody touches take no memory
+    data[2**32 :] = image
+    places, box, none = torch.tensor([[2**32, 4, 4]]), torch.tensor([[0, 0, 4, 4]]), torch.zeros(1).int()
+    result = crop_flip(data, none, box, places=places, size=4, dtype=torch.uint8, **PIXELS)
+    assert torch.equal(result[0].permute(1, 2, 0).flatten(), image)
+
+
+def test_with_places_only_the_sides_of_the_boxes_count():
+    data, places = torch.full((20_000 * 40,), 7, dtype=torch.uint8), torch.tensor([[0, 20_000, 40]])
+    options = {"size": 2, "mean": (0.0,), "std": (1.0,), "places": places}
+    for box in ([19_980, -5, 40, 90], [5, 0, 1448, 40]):
+        assert bool((crop_flip(data, torch.zeros(1).int(), torch.tensor([box]), **options) == 7).all())
+    with pytest.raises(ValueError, match=r"^boxes: got \[5, 0, 1449, 40\], 1449 pixels long .*; expected at most 1448"):
+        crop_flip(data, torch.zeros(1).int(), torch.tensor([[5, 0, 1449, 40]]), **options)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [(-1, 4, 4), (1, 4, 12), (0, 0, 4), (0, 4, -4), (2**62, 4, 4), (0, 2**62, 2**62), (0, 49, 1), (0, 2**16, 2**15)],
+)
+def test_names_the_bad_place(bad):
+    data, places = torch.zeros(3 * 48, dtype=torch.uint8), torch.tensor([(0, 12, 4), bad, (96, 4, 4)])
+    none = torch.zeros(3, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=rf"^places: got \[{', '.join(map(str, bad))}\]; expected .*144"):
+        crop_flip(data, none[:, 0], none, places=places, size=4, **PIXELS)
+
+
+def test_names_what_does_not_fit_the_places():
+    data, none = torch.zeros(48, dtype=torch.uint8), torch.zeros(2, 4, dtype=torch.int64)
+    for places in (none[:, :2], none[..., :3].float(), none[:, :3].to("meta"), torch.tensor(0), [[0, 4, 4]]):
+        with pytest.raises(ValueError, match=r"^places: got .*; expected "):
+            crop_flip(data, none[:, 0], none, places=places, size=4, **PIXELS)
+    with pytest.raises(ValueError, match=r"^images: got .*; expected torch.uint8 \[n\]"):
+        crop_flip(data.view(1, 4, 4, 3), none[:1, 0], none[:1], places=none[:1, :3], size=4, **PIXELS)
+    with pytest.raises(ValueError, match=r"^mean: got .*; expected 1 or 3 numbers"):
+        crop_flip(data, none[:, 0], none, places=none[:, :3], size=4, mean=(1.0, 2.0), std=(1.0, 2.0))
 
 
 def test_compiles(images):

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 import torch
-from varied import names, public, several, vary
+from varied import names, public, rows, several, vary
 
 from kernels import dispatch
 
@@ -30,7 +30,7 @@ def there(value):
 def calls(kernel):
     """The examples of several images, contiguous and on the device."""
     for example in kernel.examples(torch.Generator().manual_seed(0)):
-        if len(example[0]) > 1:
+        if rows(kernel, dict(zip(names(kernel), example))) > 1:
             yield [value.to(DEVICE).contiguous() if isinstance(value, torch.Tensor) else value for value in example]
 
 
@@ -125,7 +125,7 @@ def test_more_elements_than_int32_counts(kernel):
     # the example with the largest rows, which needs the fewest of them
     few, arguments = max(
         ((several(kernel.op(*call)), call) for call in calls(kernel)),
-        key=lambda pair: pair[0][0].numel() / len(pair[1][0]),
+        key=lambda pair: pair[0][0].numel() / rows(kernel, dict(zip(names(kernel), pair[1]))),
     )
     times = LARGE // few[0].numel() + 1
     many = [v.repeat(times, *[1] * (v.dim() - 1)) if isinstance(v, torch.Tensor) else v for v in arguments]

@@ -24,6 +24,11 @@ def public(kernel: dispatch.Kernel) -> Callable:
     return getattr(inspect.getmodule(kernel.reference), kernel.name)
 
 
+def rows(kernel: dispatch.Kernel, arguments: dict) -> int:
+    """How many images (or ids) a call is about: as many as its first argument has, or as it says where they lie."""
+    return len(arguments.get("places", arguments[names(kernel)[0]]))
+
+
 def several(result) -> tuple[torch.Tensor, ...]:
     """What a kernel returns, as a tuple also where it is one tensor."""
     return (result,) if isinstance(result, torch.Tensor) else tuple(result)
