@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ LARGEST = 1e38  # of a mean or std: float32 ends soon after
 PARTS = 8  # of the work, for each thread
 FAR = 2**40  # pixels: no image reaches so far, and sums of such coordinates cannot overflow
 WORTH_THREADS = 100_000  # outputs: below, handing work to a thread costs more than it saves
+_THREAD = threading.local()
 _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
@@ -196,10 +198,17 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count)
 
 
+def alone() -> None:
+    """The current thread does all work of the CPU loops that it calls itself from now on: one of many that do."""
+    _THREAD.alone = True
+
+
 def over_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
     """Run loop(first, last, *arguments) over 0..rows-1: in as many threads as torch uses, where `elements`
-    outputs are work enough. The loop must release the GIL, and its rows must not depend on each other."""
-    count = min(torch.get_num_threads(), rows) if elements >= WORTH_THREADS else 1
+    outputs are work enough and this thread is not `alone`. The loop must release the GIL, and its rows must not
+    depend on each other."""
+    shared = elements >= WORTH_THREADS and not getattr(_THREAD, "alone", False)
+    count = min(torch.get_num_threads(), rows) if shared else 1
     # In parts, because a thread may be slower than its neighbour: torch's own threads spin for a while after an op.
     parts = min(rows, count * min(PARTS, max(elements // WORTH_THREADS, 1))) if count > 1 else 1
     left = list(pairwise([rows * i // parts for i in range(parts + 1)]))

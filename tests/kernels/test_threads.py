@@ -1,5 +1,8 @@
 """The CPU loops give the same on any number of threads, also where work is shared out unevenly."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -32,3 +35,17 @@ def test_a_fault_in_a_thread_is_not_swallowed(threads, monkeypatch):
 
     with pytest.raises(ValueError, match="in the last part"):
         dispatch.over_rows(loop, 10, 10)
+
+
+def test_a_thread_alone_does_all_work_itself(threads, monkeypatch):
+    """And only that one: the others go on sharing theirs."""
+    monkeypatch.setattr(dispatch, "WORTH_THREADS", 1)
+
+    def parts():
+        ran = []
+        dispatch.over_rows(lambda *part: ran.append((*part, threading.get_ident())), 10, 10)
+        return ran
+
+    with ThreadPoolExecutor(1, initializer=dispatch.alone) as pool:
+        assert pool.submit(parts).result() == [(0, 10, pool.submit(threading.get_ident).result())]
+    assert len(parts()) > 1
