@@ -10,6 +10,7 @@ import triton.language as tl
 
 from kernels import dispatch, tiles
 from kernels.compiled import loop
+from kernels.lanes import weigh_pixels
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.tiles import SIDE, place, store_pixels
@@ -141,84 +142,121 @@ def _launch(images, places, flips, boxes, size, mean, std, dtype, channels_last)
 
 
 @loop
-def _axis(start, length, limit, size):
-    """A box's side: start, length, each output's first pixel and count of taps, the weights and their sums."""
+def _cut(start, length, limit):
+    """(start, length) of a box's side, as `box_axis` has it."""
     end = start + length
-    start = min(max(start, 0), limit - 1)
-    length = min(max(end, start + 1), limit) - start
+    start = max(min(start, limit - 1), 0)
+    return start, max(min(end, limit), start + 1) - start
+
+
+@loop
+def _axis(length, size):
+    """Of a box's side: each output's first pixel, the weights of as many from there on for every output, their sums."""
     reach = 2 * max(length, size)
-    firsts, counts, sums = np.empty(size, np.int64), np.empty(size, np.int64), np.zeros(size, np.float64)
-    weights = np.zeros((size, (reach + size - 1) // size), np.int32)
+    firsts, sums = np.empty(size, np.int64), np.zeros(size, np.int64)
+    weights = np.zeros((size, (reach + size - 1) // size), np.uint64)
     for i in range(size):
         centre = (2 * i + 1) * length
         firsts[i] = max(centre - reach + size, 0) // (2 * size)
-        counts[i] = min(weights.shape[1], length - firsts[i])
-        for k in range(counts[i]):
-            weights[i, k] = max(reach - abs((2 * (firsts[i] + k) + 1) * size - centre), 0)
-            sums[i] += weights[i, k]
-    return start, length, firsts, counts, weights, sums
+        for k in range(min(weights.shape[1], length - firsts[i])):
+            weight = max(reach - abs((2 * (firsts[i] + k) + 1) * size - centre), 0)
+            weights[i, k] = weight
+            sums[i] += weight
+    return firsts, weights, sums
 
 
 @loop
-def _shrink_line(images, origin, c, firsts, counts, weights, flip, line):
-    """The weighted sums of one source line: line[channel, column]."""
-    size = len(firsts)
-    for j in range(size):
-        p, place = origin + firsts[j] * c, size - 1 - j if flip else j
-        if c == 3:
-            red = green = blue = np.int32(0)
-            for k in range(counts[j]):
-                weight = weights[j, k]
-                red += images[np.uint64(p)] * weight
-                green += images[np.uint64(p + 1)] * weight
-                blue += images[np.uint64(p + 2)] * weight
-                p += 3
-            line[0, place], line[1, place], line[2, place] = red, green, blue
-        else:
-            grey = np.int32(0)
-            for k in range(counts[j]):
-                grey += images[np.uint64(p + k)] * weights[j, k]
-            line[0, place] = grey
+def _weigh_rows(images, start, stride, weights, line):
+    """The weighted sum of as many rows of bytes, which start `stride` apart: two at a time."""
+    for k in range(0, len(weights), 2):
+        one, two = np.uint64(start + k * stride), np.uint64(start + min(k + 1, len(weights) - 1) * stride)
+        a, b = np.int32(weights[k]), np.int32(weights[k + 1] if k + 1 < len(weights) else 0)
+        if k == 0:
+            for j in range(len(line)):
+                line[j] = images[one + np.uint64(j)] * a + images[two + np.uint64(j)] * b
+        elif a != 0:
+            for j in range(len(line)):
+                line[j] += images[one + np.uint64(j)] * a + images[two + np.uint64(j)] * b
+
+
+@loop
+def _weigh_columns(line, c, firsts, weights, totals):
+    """The weighted sums of a line of words, pixel after pixel."""
+    for j in range(len(firsts)):
+        for channel in range(c):
+            p, total = np.uint64(firsts[j] * c + channel), np.uint64(0)
+            for k in range(weights.shape[1]):
+                total += line[p + np.uint64(k * c)] * weights[j, k]
+            totals[j * c + channel] = total
 
 
 @loop(error_model="numpy")
-def _weigh_lines(lines, weights, sum_y, sum_x, totals, row):
-    """One row of one output channel, from the source lines under it. Every float64 value is an exact integer."""
-    half, size = np.float32(0.5), len(totals)
-    inverse = np.float32(1) / np.float32(sum_y)
-    totals[:] = 0
-    for k in range(len(weights)):
-        weight = np.float64(weights[k])
-        for j in range(size):
-            totals[j] += weight * np.float64(lines[k, j])
-    for j in range(size):
-        factor = inverse * (np.float32(1) / np.float32(sum_x[j]))
-        nearest = np.float32(np.int32(np.float32(totals[j]) * factor + half))
-        rest = totals[j] - np.float64(nearest) * (sum_y * sum_x[j])
-        row[j] = nearest + np.float32(rest) * factor
+def _grey_levels(totals, sum_y, sums_x, inverses_x, values):
+    """totals / (sum_y * sums_x), as `grey_level` has it."""
+    half, inverse = np.float32(0.5), np.float32(1) / np.float32(sum_y)
+    for j in range(len(values)):
+        factor = inverse * inverses_x[j]
+        nearest = np.int64(np.float32(totals[j]) * factor + half)
+        rest = np.int64(totals[j]) - nearest * (sum_y * sums_x[j])
+        values[j] = np.float32(nearest) + np.float32(rest) * factor
 
 
-@loop
+@loop(error_model="numpy")
+def _short_grey_levels(totals, shift, sum_y, sums_x, inverses_x, values):
+    """The same of 32 bits of the totals, with sums_x in int32: every remainder fits."""
+    half, inverse, sum_y = np.float32(0.5), np.float32(1) / np.float32(sum_y), np.int32(sum_y)
+    for j in range(len(values)):
+        factor = inverse * inverses_x[j]
+        total = np.uint32(totals[j] >> shift)
+        nearest = np.int32(np.float32(total) * factor + half)
+        rest = np.int32(np.int32(total) - np.int32(nearest * np.int32(sum_y * sums_x[j])))
+        values[j] = np.float32(nearest) + np.float32(rest) * factor
+
+
+@loop(error_model="numpy")
 def _loop(first, last, images, places, flips, boxes, size, mean, scale, rounded, channels_last, out):
     c = len(mean)
-    totals, rows = np.empty(size, np.float64), np.empty((c, size), np.float32)
+    totals, values = np.empty(c * size + 1, np.uint64), np.empty(c * size, np.float32)
     interleaved = channels_last and c == 3
     for image in range(first, last):
         start, h, w = places[image]
-        y, height, first_y, count_y, weight_y, sum_y = _axis(boxes[image, 0], boxes[image, 2], h, size)
-        x, _, first_x, count_x, weight_x, sum_x = _axis(boxes[image, 1], boxes[image, 3], w, size)
-        lines = np.empty((c, height, size), np.int32)
+        y, height = _cut(boxes[image, 0], boxes[image, 2], h)
+        x, width = _cut(boxes[image, 1], boxes[image, 3], w)
+        first_y, weights_y, sums_y = _axis(height, size)
+        first_x, weights_x, sums_x = _axis(width, size)
+        # Where every total fits 32 bits, two rows are weighed at once, in the halves of 64.
+        together = 255 * sums_y.max() * sums_x.max() < 2**32
         if flips[image] != 0:
-            sum_x = sum_x[::-1].copy()
-        for i in range(height):
-            origin = start + ((y + i) * w + x) * c
-            _shrink_line(images, origin, c, first_x, count_x, weight_x, flips[image] != 0, lines[:, i])
-        for i in range(size):
-            n, k = count_y[i], first_y[i]
-            for channel in range(c):
-                _weigh_lines(lines[channel, k : k + n], weight_y[i, :n], sum_y[i], sum_x, totals, rows[channel])
-            origin = image * c * size * size + i * size * (c if interleaved else 1)
-            pack_values(rows, size, interleaved, mean, scale, rounded, out, origin, size * size)
+            first_x, weights_x, sums_x = first_x[::-1].copy(), weights_x[::-1].copy(), sums_x[::-1].copy()
+        sums_x = sums_x.repeat(c)
+        short_x, inverses_x = sums_x.astype(np.int32), np.float32(1) / sums_x.astype(np.float32)
+        lines = np.empty((2, width * c), np.int32)
+        # weights of 0 reach beyond the box
+        pair = np.zeros((width + weights_x.shape[1]) * c, np.uint64)
+        step = 2 if together else 1
+        for i in range(0, size, step):
+            for row in range(i, min(i + step, size)):
+                origin = start + ((y + first_y[row]) * w + x) * c
+                weights = weights_y[row, : height - first_y[row]]
+                _weigh_rows(images, origin, w * c, weights, lines[row - i])
+            for j in range(width * c):
+                upper = np.uint64(lines[1, j]) << np.uint64(32) if together else np.uint64(0)
+                pair[j] = np.uint64(lines[0, j]) | upper
+            if together and c == 3:
+                weigh_pixels(pair, first_x, weights_x, totals)
+            else:
+                _weigh_columns(pair, c, first_x, weights_x, totals)
+            for row in range(i, min(i + step, size)):
+                if together:
+                    _short_grey_levels(totals, np.uint64(32 * (row - i)), sums_y[row], short_x, inverses_x, values)
+                else:
+                    _grey_levels(totals, sums_y[row], sums_x, inverses_x, values)
+                origin = image * c * size * size + row * size * (c if interleaved else 1)
+                if interleaved and rounded:
+                    pack_values(values.reshape(1, c * size), c * size, False, mean, scale, True, out, origin, 0)
+                else:
+                    pixels = values.reshape(size, c).T
+                    pack_values(pixels, size, interleaved, mean, scale, rounded, out, origin, size * size)
 
 
 def _compiled(images, places, flips, boxes, size, mean, std, dtype, channels_last):
@@ -289,27 +327,35 @@ def _equal_places(b, h, w, c, device):
 _known_places = functools.lru_cache(maxsize=64)(_equal_places)
 
 
+@loop
+def _first_fault(places, boxes, count, c, limit):
+    """(image, longest side of its box) of the first box that is too long; (image, 0) of the first that is not inside
+    `count` bytes; or (-1, 0)."""
+    for image in range(len(places)):
+        start, h, w = places[image]
+        # first without a product that could overflow
+        if start < 0 or h < 1 or w < 1 or h > (2**31 - 1) // c // w or start > count - h * w * c:
+            return image, 0
+        longest = max(_cut(boxes[image, 0], boxes[image, 2], h)[1], _cut(boxes[image, 1], boxes[image, 3], w)[1])
+        if longest > limit:
+            return image, longest
+    return -1, 0
+
+
 def _check_places(images, places, boxes, size, c):
     """Raise ValueError unless every place is inside images and every box's sides are exact."""
-    starts, h, w = dispatch.array(places).T
-    # first without a product that could overflow
-    inside = (starts >= 0) & (h >= 1) & (w >= 1) & (h <= (2**31 - 1) // c // np.maximum(w, 1))
-    inside &= starts <= images.numel() - h * w * c
-    if not inside.all():
+    limit = min(LONGEST, math.isqrt(STEEPEST * size))
+    numbers = dispatch.array(places), dispatch.array(dispatch.places(boxes))
+    image, longest = _first_fault(*numbers, images.numel(), c, limit)
+    if longest:
         raise ValueError(
-            f"places: got {places[int(inside.argmin())].tolist()}; expected (offset, h, w), offset >= 0, h, w >= 1,"
-            f" h*w*c < 2^31, offset + h*w*c <= {images.numel()}, the bytes of images"
-        )
-    y, x, height, width = dispatch.array(dispatch.places(boxes)).T
-    longest, limit = 0, min(LONGEST, math.isqrt(STEEPEST * size))
-    for start, length, side in ((y, height, h), (x, width, w)):
-        begin = np.clip(start, 0, side - 1)
-        longest = np.maximum(longest, np.clip(start + length, begin + 1, side) - begin)
-    if (longest > limit).any():
-        worst = int(longest.argmax())
-        raise ValueError(
-            f"boxes: got {boxes[worst].tolist()}, {longest[worst]} pixels long in its image; expected at most {limit},"
+            f"boxes: got {boxes[image].tolist()}, {longest} pixels long in its image; expected at most {limit},"
             f" as size is {size}"
+        )
+    if image >= 0:
+        raise ValueError(
+            f"places: got {places[image].tolist()}; expected (offset, h, w), offset >= 0, h, w >= 1,"
+            f" h*w*c < 2^31, offset + h*w*c <= {images.numel()}, the bytes of images"
         )
 
 
