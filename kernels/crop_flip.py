@@ -10,7 +10,7 @@ import triton.language as tl
 
 from kernels import dispatch, tiles
 from kernels.compiled import loop
-from kernels.lanes import weigh_pixels
+from kernels.lanes import WORDS, weigh_pixels
 from kernels.planes import pack_values
 from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.tiles import SIDE, place, store_pixels
@@ -166,28 +166,37 @@ def _axis(length, size):
 
 
 @loop
-def _weigh_rows(images, start, stride, weights, line):
-    """The weighted sum of as many rows of bytes, which start `stride` apart: two at a time."""
-    for k in range(0, len(weights), 2):
-        one, two = np.uint64(start + k * stride), np.uint64(start + min(k + 1, len(weights) - 1) * stride)
-        a, b = np.int32(weights[k]), np.int32(weights[k + 1] if k + 1 < len(weights) else 0)
-        if k == 0:
-            for j in range(len(line)):
-                line[j] = images[one + np.uint64(j)] * a + images[two + np.uint64(j)] * b
-        elif a != 0:
-            for j in range(len(line)):
-                line[j] += images[one + np.uint64(j)] * a + images[two + np.uint64(j)] * b
+def _row(start, stride, weights, k):
+    """Where the k-th row starts and its weight, or, past the last, that row again and 0."""
+    last = len(weights) - 1
+    return np.uint64(start + min(k, last) * stride), np.int32(weights[k] if k <= last else 0)
 
 
 @loop
-def _weigh_columns(line, c, firsts, weights, totals):
-    """The weighted sums of a line of words, pixel after pixel."""
-    for j in range(len(firsts)):
-        for channel in range(c):
-            p, total = np.uint64(firsts[j] * c + channel), np.uint64(0)
-            for k in range(weights.shape[1]):
-                total += line[p + np.uint64(k * c)] * weights[j, k]
-            totals[j * c + channel] = total
+def _weigh_rows(images, start, stride, weights, line):
+    """The weighted sum of as many rows of bytes, which start `stride` apart: four at a time, so that line is seldom
+    read; two or three, which are all that most boxes have, in loops of their own."""
+    for k in range(0, len(weights), 4):
+        p0, w0 = _row(start, stride, weights, k)
+        p1, w1 = _row(start, stride, weights, k + 1)
+        p2, w2 = _row(start, stride, weights, k + 2)
+        p3, w3 = _row(start, stride, weights, k + 3)
+        if k == 0 and w2 == 0:
+            for i in range(len(line)):
+                j = np.uint64(i)
+                line[i] = images[p0 + j] * w0 + images[p1 + j] * w1
+        elif k == 0 and w3 == 0:
+            for i in range(len(line)):
+                j = np.uint64(i)
+                line[i] = images[p0 + j] * w0 + images[p1 + j] * w1 + images[p2 + j] * w2
+        elif k == 0:
+            for i in range(len(line)):
+                j = np.uint64(i)
+                line[i] = images[p0 + j] * w0 + images[p1 + j] * w1 + images[p2 + j] * w2 + images[p3 + j] * w3
+        elif w0 != 0:
+            for i in range(len(line)):
+                j = np.uint64(i)
+                line[i] += images[p0 + j] * w0 + images[p1 + j] * w1 + images[p2 + j] * w2 + images[p3 + j] * w3
 
 
 @loop(error_model="numpy")
@@ -216,7 +225,7 @@ def _short_grey_levels(totals, shift, sum_y, sums_x, inverses_x, values):
 @loop(error_model="numpy")
 def _loop(first, last, images, places, flips, boxes, size, mean, scale, rounded, channels_last, out):
     c = len(mean)
-    totals, values = np.empty(c * size + 1, np.uint64), np.empty(c * size, np.float32)
+    totals, values = np.empty(c * size + WORDS, np.uint64), np.empty(c * size, np.float32)
     interleaved = channels_last and c == 3
     for image in range(first, last):
         start, h, w = places[image]
@@ -230,9 +239,10 @@ def _loop(first, last, images, places, flips, boxes, size, mean, scale, rounded,
             first_x, weights_x, sums_x = first_x[::-1].copy(), weights_x[::-1].copy(), sums_x[::-1].copy()
         sums_x = sums_x.repeat(c)
         short_x, inverses_x = sums_x.astype(np.int32), np.float32(1) / sums_x.astype(np.float32)
+        short_weights_x = weights_x.astype(np.uint32)
         lines = np.empty((2, width * c), np.int32)
         # weights of 0 reach beyond the box
-        pair = np.zeros((width + weights_x.shape[1]) * c, np.uint64)
+        pair = np.zeros((width + weights_x.shape[1]) * c + WORDS, np.uint64)
         step = 2 if together else 1
         for i in range(0, size, step):
             for row in range(i, min(i + step, size)):
@@ -242,10 +252,10 @@ def _loop(first, last, images, places, flips, boxes, size, mean, scale, rounded,
             for j in range(width * c):
                 upper = np.uint64(lines[1, j]) << np.uint64(32) if together else np.uint64(0)
                 pair[j] = np.uint64(lines[0, j]) | upper
-            if together and c == 3:
-                weigh_pixels(pair, first_x, weights_x, totals)
+            if together:
+                weigh_pixels(pair, c, first_x, short_weights_x, totals)
             else:
-                _weigh_columns(pair, c, first_x, weights_x, totals)
+                weigh_pixels(pair, c, first_x, weights_x, totals)
             for row in range(i, min(i + step, size)):
                 if together:
                     _short_grey_levels(totals, np.uint64(32 * (row - i)), sums_y[row], short_x, inverses_x, values)

@@ -6,44 +6,48 @@ from numba.core.extending import intrinsic
 
 from kernels.compiled import loop
 
-_HALVES = ir.VectorType(ir.IntType(32), 8)  # of four words
+WORDS = 4  # of 64 bits, in a vector: as many as a pixel has channels, and one
 
 
 @intrinsic
-def _weigh_four_words(typing, source, start, weights, row, count, target, place):
-    """target[place : place + 4] = the sum over k < count of weights[row, k] * source[start + 3 * k :][:4], where
-    source and target hold two numbers in the 32-bit halves of each word."""
+def _weigh_words(typing, source, start, step, weights, row, target, place):
+    """target[place : place + WORDS] = the sum over k of weights[row, k] * source[start + k * step :][:WORDS], in
+    lanes as wide as the weights."""
+    bits = weights.dtype.bitwidth
+    lanes = ir.VectorType(ir.IntType(bits), 64 * WORDS // bits)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes.count), None)
 
     def generate(context, builder, signature, arguments):
-        source, start, weights, row, count, target, place = arguments
-        source, weights, target = (
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip((signature.args[0], signature.args[2], signature.args[5]), (source, weights, target))
-        )
+        def array(index):
+            return context.make_array(signature.args[index])(context, builder, arguments[index])
 
-        def halves(array, word):
-            return builder.bitcast(builder.gep(array.data, [word]), _HALVES.as_pointer())
+        def vector(words, first):
+            return builder.bitcast(builder.gep(words.data, [first]), lanes.as_pointer())
 
-        total = cgutils.alloca_once_value(builder, ir.Constant(_HALVES, [0] * _HALVES.count))
-        first = builder.mul(row, builder.extract_value(weights.shape, 1))
+        source, weights, target = array(0), array(3), array(5)
+        _, start, step, _, row, _, place = arguments
+        count = builder.extract_value(weights.shape, 1)
+        total = cgutils.alloca_once_value(builder, ir.Constant(lanes, None))
         with cgutils.for_range(builder, count) as taps:
-            word = builder.add(start, builder.mul(taps.index, taps.index.type(3)))
-            weight = builder.load(builder.gep(weights.data, [builder.add(first, taps.index)]))
-            one = builder.insert_element(
-                ir.Constant(_HALVES, ir.Undefined), builder.trunc(weight, _HALVES.element), ir.IntType(32)(0)
-            )
-            every = builder.shuffle_vector(one, one, ir.Constant(_HALVES, [0] * _HALVES.count))
-            pixel = builder.load(halves(source, word), align=8)
-            builder.store(builder.add(builder.load(total), builder.mul(pixel, every)), total)
-        builder.store(builder.load(total), halves(target, place), align=8)
+            place_of_weight = builder.add(builder.mul(row, count), taps.index)
+            weight = builder.load(builder.gep(weights.data, [place_of_weight]))
+            one = builder.insert_element(ir.Constant(lanes, ir.Undefined), weight, ir.IntType(32)(0))
+            every = builder.shuffle_vector(one, one, zeros)
+            words = builder.load(vector(source, builder.add(start, builder.mul(taps.index, step))), align=8)
+            builder.store(builder.add(builder.load(total), builder.mul(words, every)), total)
+        builder.store(builder.load(total), vector(target, place), align=8)
         return context.get_dummy_value()
 
-    return types.void(source, types.intp, weights, types.intp, types.intp, target, types.intp), generate
+    whole = types.intp
+    return types.void(source, whole, whole, weights, whole, target, whole), generate
 
 
 @loop
-def weigh_pixels(pair, firsts, weights, totals):
-    """totals[3 * j + channel], the sum over k of weights[j, k] * pair[3 * (firsts[j] + k) + channel], of two rows of
-    pixels at once, in the halves of uint64 words; one word more is written. pair has a pixel for every weight."""
+def weigh_pixels(line, c, firsts, weights, totals):
+    """totals[c * j + channel] = the sum over k of weights[j, k] * line[c * (firsts[j] + k) + channel].
+
+    line, totals: uint64, with WORDS more words than c for each of firsts[j] + k and j, of any value. weights: uint64,
+    or uint32 for sums, modulo 2^32, of both halves of the words.
+    """
     for j in range(len(firsts)):
-        _weigh_four_words(pair, 3 * firsts[j], weights, j, weights.shape[1], totals, 3 * j)
+        _weigh_words(line, c * firsts[j], c, weights, j, totals, c * j)

@@ -207,6 +207,9 @@ def pack_values(values, count, interleaved, means, scales, rounded, out, origin,
         return
     for channel in range(values.shape[0]):
         mean, scale, place = means[channel], scales[channel], start + np.uint64(channel * plane)
-        for j in range(count):
-            v = values[channel, j]
-            out[place + np.uint64(j)] = np.int32(v + half) if rounded else (v - mean) * scale
+        if rounded:
+            for j in range(count):
+                out[place + np.uint64(j)] = np.int32(values[channel, j] + half)
+        else:
+            for j in range(count):
+                out[place + np.uint64(j)] = (values[channel, j] - mean) * scale
