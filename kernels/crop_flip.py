@@ -391,8 +391,7 @@ def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, cha
     """
     if places is None:
         dispatch.check_images(images)
-        shape = tuple(images.shape)
-        b, c = shape[0], shape[3]
+        b, c = images.shape[0], images.shape[3]
     else:
         dispatch.check_bytes("images", images)
         dispatch.check_tensor("places", places)
@@ -411,7 +410,7 @@ def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, cha
     if places is None:
         places = (_known_places if concrete else _equal_places)(*images.shape, images.device)
         images = images.reshape(-1)
-    elif concrete and not images.is_cuda:
+    elif concrete and images.device.type == "cpu":
         _check_places(images, places, boxes, size, len(mean))
     return crop_flip_op(images, places, flips, boxes, size, mean, std, dtype, channels_last)
 

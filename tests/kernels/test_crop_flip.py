@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from kernels.crop_flip import crop_flip
+from kernels.crop_flip import KERNELS, crop_flip
 
+(KERNEL,) = KERNELS
 PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 BOXES = [(0, 0, 61, 83), (3, 5, 40, 41), (7, 2, 53, 9), (60, 82, 1, 1), (0, 40, 1, 43), (20, 1, 33, 32)]
 
@@ -70,6 +71,18 @@ def test_largest_sides_stay_exact(height, width, size):
     box = torch.tensor([[0, 0, height, width]])
     result = crop_flip(images, torch.zeros(1).int(), box, size=size, mean=(0.0,), std=(1.0,))
     assert bool((result == 255).all())
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("side", [76, 77, 90, 91])
+def test_totals_about_32_bits_stay_exact(side, c):
+    """Where the loop for the CPU changes from 32 bits to 64, at 91 pixels, and where the highest of 32 is first set."""
+    images = torch.randint(250, 256, (3, side, side, c), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    images[1] = 255
+    places = torch.tensor([[k * side * side * c, side, side] for k in range(3)])
+    box, flips = torch.tensor([[0, 0, side, side]] * 3), torch.tensor([0, 0, 1])
+    values = images.flatten(), places, flips, box, 4, [0.0] * c, [1.0] * c, torch.float32, True
+    assert torch.equal(KERNEL.cpu(*values), KERNEL.reference(*values))
 
 
 def mixed(sizes, c=3):
