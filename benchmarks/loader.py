@@ -26,7 +26,7 @@ SCALE, RATIO = (0.25, 1.0), (1.0, 1.0)  # of the peers' random crops: squares, a
 def ours(source: Source, batch: int, processes: int) -> Iterator[torch.Tensor]:
     """Batches as a task makes them: flipped and normalised by a kernel."""
     steps = range(len(source.train) // batch)
-    options = dict(batch=batch, steps=steps, seed=0, rank=0, world=1, device=torch.device("cpu"), processes=processes)
+    options = dict(batch=batch, steps=steps, seed=0, rank=0, world=1, device=torch.device("cpu"), threads=processes)
     for read in training_batches(source, **options)[1]:
         flips = Draw(read.ids, read.epochs, 0).words("flip", 1)[:, 0] & 1
         none = torch.zeros_like(flips)

@@ -162,7 +162,7 @@ def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluatio
 
 
 def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: Mode, device: str, planned: set[str],
-         processes: int) -> list[Job]:  # fmt: skip
+         threads: int) -> list[Job]:  # fmt: skip
     """A job for the features of each encoder that lacks a result, and one for each result. `planned` names the
     pretraining jobs that come before them."""
     found = []
@@ -175,7 +175,7 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
         gpus = 1 if device == "cuda" else 0
         extract = f"features/{label}"
         needs = (one.run,) if one.run in planned else ()
-        found.append(Job(extract, _extract, (str(study.root), one, evaluation, device, processes), needs, gpus=gpus,
+        found.append(Job(extract, _extract, (str(study.root), one, evaluation, device, threads), needs, gpus=gpus,
                          fetch=False))  # fmt: skip
         for name in missing:
             args = (str(study.root), one, label, evaluation, name, tracking)
@@ -183,11 +183,11 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
     return found
 
 
-def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, processes: int, *_) -> features.Subject:
+def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, threads: int, *_) -> features.Subject:
     encoder = one.load(Study(Path(root)))
     place = torch.device(device)
     splits, seed = evaluation.splits(), evaluation.probe_seed
-    return features.extract(encoder, one.source, one.normalisation, splits, seed, place, processes)
+    return features.extract(encoder, one.source, one.normalisation, splits, seed, place, threads)
 
 
 def _judge(

@@ -1,6 +1,5 @@
 """`tilespin doctor`: what this machine can do, found out by doing it."""
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -75,9 +74,29 @@ def _kernels() -> str:
 
 
 def _dali() -> str:
-    if importlib.util.find_spec("nvidia") and importlib.util.find_spec("nvidia.dali"):
-        return "installed, not used yet: folders are read by torch's DataLoader"
-    return "not installed, not used yet: folders are read by torch's DataLoader"
+    """Decodes an image with it."""
+    from ssl_core.data.loader import dali_installed
+
+    if not dali_installed():
+        return "not installed: files are decoded on the CPU"
+    import torch
+
+    from ssl_core.data.dali import check
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check(device)
+    return f"{version('nvidia-dali-cuda130')}, decoded a JPEG on the {device}"
+
+
+def _loader() -> str:
+    """What --loader auto picks here."""
+    import torch
+
+    from ssl_core.data.loader import most_resident, reads
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, why = reads(device)
+    return f"auto: memory for datasets of up to {most_resident(device, 1) / 1e9:.1f} GB decoded, else {name}: {why}"
 
 
 def _ray() -> str:
@@ -111,6 +130,6 @@ def _data() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
-    "Python": _python, "torch": _torch, "kernels": _kernels, "DALI": _dali, "Ray": _ray, "W&B": _tracking,
-    "data": _data,
+    "Python": _python, "torch": _torch, "kernels": _kernels, "DALI": _dali, "loader": _loader, "Ray": _ray,
+    "W&B": _tracking, "data": _data,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from ssl_core.data.source import Source
 from ssl_core.errors import BadInput
 from ssl_core.task import name_of
 
-VERSION = 1  # raise when the same recipe would give other weights
+VERSION = 2  # raise when the same recipe would give other weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from jobs.recipe import Recipe
 from jobs.tracking import Mode
 from jobs.where import Where
 from ssl_core.data.ahead import Waited
-from ssl_core.data.loader import training_batches
+from ssl_core.data.loader import Name as Loader
+from ssl_core.data.loader import choose, training_batches
 from ssl_core.data.source import Arrays, Source, open_source
 from ssl_core.errors import BadInput, Diverged
 from ssl_core.files import read_json
@@ -34,7 +35,8 @@ class Training:
     checkpoint_every: int
     tracking: Mode
     compile: bool = False
-    processes: int = 0  # that decode images, for each worker
+    loader: Loader = "auto"
+    threads: int = 1  # that decode images, for each worker
     log_every: int = 20
 
     @property
@@ -73,7 +75,8 @@ def run(training: Training, device: str) -> dict:
     first = state["step"] if state else 0
     loader, batches = training_batches(
         source, batch=recipe.task.batch, steps=range(first, recipe.steps), seed=recipe.seed, rank=rank, world=world,
-        device=place, processes=training.processes, warn=lambda said: warn(Path(training.study), said),
+        device=place, loader=training.loader, threads=training.threads,
+        warn=lambda said: warn(Path(training.study), said),
     )  # fmt: skip
     plan = Plan(
         steps=recipe.steps, seed=recipe.seed, optim=recipe.task.optim, precision=recipe.precision,
@@ -164,17 +167,18 @@ def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     recipe = recipe.resolved(source, where.place())
     check_slices(recipe.task.batch, max(1, where.workers))
     build(recipe, source)
+    if where.loader != "auto":  # which the worker decides, on its own machine
+        choose(where.loader, source, torch.device("cpu"), max(1, where.workers))
     return Training(
         recipe=recipe, study=str(study.root), name=recipe.run_name(source), checkpoint_every=where.checkpoint_every,
-        tracking=where.tracking, compile=where.compile, processes=decoders(where, source),
+        tracking=where.tracking, compile=where.compile, loader=where.loader, threads=decoders(where, source),
     )  # fmt: skip
 
 
 def decoders(where: Where, source: Source) -> int:
-    """Decoding processes for each job: as told, else the cores shared among the jobs that run at once, and none for
-    images that lie in memory."""
-    if where.processes >= 0 or isinstance(source.train, Arrays):
-        return max(0, where.processes)
+    """Decoding threads for each job: as told, else the cores shared among the jobs that run at once."""
+    if where.threads > 0 or isinstance(source.train, Arrays):
+        return max(1, where.threads)
     cores = len(os.sched_getaffinity(0))
     if not where.workers:
         return cores

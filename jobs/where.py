@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from jobs.tracking import Mode, resolve
+from ssl_core.data.loader import Name as Loader
 from ssl_core.errors import BadInput
 
 
@@ -23,8 +24,11 @@ class Where:
     """steps between checkpoints"""
     tracking: Mode = "auto"
     """Weights & Biases; auto: online if you are logged in, else offline"""
-    processes: int = -1
-    """image-decoding processes for each worker; -1: the cores shared out; 0: none"""
+    loader: Loader = "auto"
+    """how image files are read; memory: decoded once and kept on the device; dali: NVIDIA DALI; torch: threads on
+    the CPU; auto: memory if they fit, else dali on a GPU and torch on a CPU"""
+    threads: int = -1
+    """image-decoding threads for each worker; -1: the cores shared out"""
     compile: bool = False
     """train through torch.compile"""
 
@@ -34,6 +38,8 @@ class Where:
             raise BadInput(f"--workers is {self.workers}, expected 0 or more")
         if self.checkpoint_every < 1:
             raise BadInput(f"--checkpoint-every is {self.checkpoint_every}, expected at least 1 step")
+        if self.threads < 1 and self.threads != -1:
+            raise BadInput(f"--threads is {self.threads}, expected at least 1, or -1")
         return replace(self, tracking=resolve(self.tracking))
 
     def place(self) -> str:

@@ -45,10 +45,10 @@ class Plan:
         room = dict(cpus=count, gpus=count if device == "cuda" else 0, delegates=together)
         found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
-            processes = training.decoders(self.where, self.judged[0].source)
+            threads = training.decoders(self.where, self.judged[0].source)
             planned = {t.name for t in missing}
             found += cells.jobs(self.study, self.judged, self.evaluation, self.where.tracking, device, planned,
-                                   processes)  # fmt: skip
+                                   threads)  # fmt: skip
         return found
 
 

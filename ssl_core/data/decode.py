@@ -1,17 +1,14 @@
 """One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
 import errno
-import io
-import os
-import stat
 import struct
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps
 
 # What Pillow raises on broken or hostile files: RuntimeError on AVIF, struct.error on EXIF, and
@@ -20,8 +17,12 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError,
               RuntimeError, struct.error, Image.DecompressionBombError)  # fmt: skip
 
 T = TypeVar("T")
+Open = Callable[[], BinaryIO]
 LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}  # no use to try again
 WAITS = (0.1, 0.4)  # seconds before each further attempt, if a disk or a network failed
+ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+END_OF_IMAGE = b"\xff\xd9"  # JPEG's last marker; decoders differ in what they make of a file that was cut off
+warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata and on merely large files
 
 
 def patiently(read: Callable[[], T], waits: tuple[float, ...] = WAITS) -> T:
@@ -36,30 +37,86 @@ def patiently(read: Callable[[], T], waits: tuple[float, ...] = WAITS) -> T:
     return read()
 
 
-def read_image(
-    source: Path | io.BytesIO, shrink_to: int | None = None, waits: tuple[float, ...] = WAITS
-) -> Image.Image:
-    """The file (or the bytes of one) as RGB, upright. `shrink_to`: a JPEG may come smaller, but no side below this.
+def shrinking(height: int, width: int, least: int | None) -> int:
+    """1, 2, 4 or 8: the most that both sides can be divided by and stay at `least` pixels; 1 without `least`."""
+    fits = [factor for factor in (2, 4, 8) if least and min(height, width) >= factor * least]
+    return max(fits, default=1)
+
+
+def decode(open: Open, least: int | None, room: Callable[[int, int], np.ndarray]) -> tuple[int, int]:
+    """Puts the image, as `read_image` gives it, into room(height, width), a dense uint8 [height, width, 3] ->
+    (height, width).
+
+    Raises what `read_image` raises. A plain JPEG takes a shorter way to the same pixels.
+    """
+    pixels = None
+    if jpeg := plain_jpeg(open):
+        factor = shrinking(jpeg.height, jpeg.width, least)
+        height, width = -(-jpeg.height // factor), -(-jpeg.width // factor)
+        smaller = dict(min_height=height, min_width=width) if factor > 1 else {}
+        pixels = room(height, width)
+        try:
+            simplejpeg.decode_jpeg(jpeg.data, "RGB", buffer=pixels, **smaller)
+        except ValueError:  # a fault in it, perhaps one that can be overlooked: read_image decides
+            pixels = None
+    if pixels is None:
+        image = read_image(open, least)
+        pixels = room(image.height, image.width)
+        pixels[:] = np.asarray(image)
+    return pixels.shape[0], pixels.shape[1]
+
+
+class PlainJpeg(NamedTuple):
+    """A JPEG in colour or grey that lies upright and seems whole."""
+
+    data: bytes
+    height: int
+    width: int
+
+
+def plain_jpeg(open: Open) -> PlainJpeg | None:
+    """The file, read patiently, if it is a plain JPEG; None for all else. Raises OSError if it cannot be read."""
+    return patiently(lambda: _plain_jpeg(open))
+
+
+def _plain_jpeg(open: Open) -> PlainJpeg | None:
+    try:
+        with open() as file, Image.open(file) as header:
+            if header.format != "JPEG" or header.mode not in ("RGB", "L") or header.getexif().get(ORIENTATION, 1) != 1:
+                return None
+            file.seek(0)
+            data = file.read()
+            return PlainJpeg(data, header.height, header.width) if data.endswith(END_OF_IMAGE) else None
+    except OSError as error:
+        if error.errno is not None:  # the system failed, not the bytes
+            raise
+        return None
+    except UNREADABLE:
+        return None
+
+
+def read_image(open: Open, least: int | None = None, waits: tuple[float, ...] = WAITS) -> Image.Image:
+    """The file as RGB, upright. `least`: a larger image comes at a half, a quarter or an eighth, but with no side
+    below this.
 
     A file is read patiently. Raises one of UNREADABLE if that does not help, or if it is not a whole image.
     """
-    return patiently(lambda: _decoded(source, shrink_to), waits)
+    return patiently(lambda: _decoded(open, least), waits)
 
 
-def _decoded(source: Path | io.BytesIO, shrink_to: int | None) -> Image.Image:
-    if isinstance(source, Path) and not stat.S_ISREG(os.stat(source).st_mode):
-        raise ValueError("not a regular file")  # opening a pipe would wait for ever
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on merely large files
-        with Image.open(source) as file:
-            if shrink_to:
-                file.draft("RGB", (shrink_to, shrink_to))
-            file.load()
-            try:
-                image = ImageOps.exif_transpose(file)
-            except UNREADABLE:  # a whole picture with broken metadata: as it lies
-                image = file
-            return _rgb(image)
+def _decoded(open: Open, least: int | None) -> Image.Image:
+    with open() as source, Image.open(source) as file:
+        factor = shrinking(file.height, file.width, least)
+        if factor > 1 and file.format == "JPEG":  # decoded at that size
+            file.draft("RGB", (file.width // factor, file.height // factor))
+            factor = 1
+        file.load()
+        try:
+            image = ImageOps.exif_transpose(file)
+        except UNREADABLE:  # a whole picture with broken metadata: as it lies
+            image = file
+        image = _rgb(image)
+        return image.reduce(factor) if factor > 1 else image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -74,14 +131,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(image: Image.Image, size: int, box: tuple[float, float, float] | None = None) -> np.ndarray:
-    """-> [size, size, 3] uint8: the square `box` = (scale, y, x) of an image, or its central square.
+def square(height: int, width: int, box: tuple[float, float, float] | None = None) -> tuple[int, int, int, int]:
+    """The square `box` = (scale, y, x) of an image, or its central square -> (y, x, side, side) in pixels.
 
     scale is the box's area over that of the largest square; y and x in [0, 1) place it. The box keeps the
     aspect: stretching along one axis before a rotation would give the rotation away.
     """
     scale, y, x = box or (1.0, 0.5, 0.5)
-    side = max(1, round(min(image.size) * scale**0.5))
-    left, top = int((image.width - side + 1) * x), int((image.height - side + 1) * y)
-    area = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size, size), Image.BILINEAR, box=area, reducing_gap=2.0))
+    side = max(1, round(min(height, width) * scale**0.5))
+    return int((height - side + 1) * y), int((width - side + 1) * x), side, side

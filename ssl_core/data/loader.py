@@ -1,17 +1,25 @@
 """From positions in the endless order to batches on the device, by whichever loader fits the source."""
 
+import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Literal, get_args
 
 import torch
 
 from ssl_core.data.ahead import ahead
+from ssl_core.data.encoded import EncodedLoader
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order
+from ssl_core.data.resident import ResidentLoader, bytes_needed
 from ssl_core.data.source import Arrays, Source
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.streams import beside
+from ssl_core.data.torch_loader import AHEAD, TorchLoader
+from ssl_core.errors import BadInput
 from ssl_core.task import Batch
 
-AHEAD = 2  # batches that are ready before the training step wants them
+Name = Literal["auto", "dali", "torch", "memory"]
+SHARE = 1 / 8  # of a GPU's or a machine's memory that resident images may take
 
 
 def training_batches(
@@ -23,23 +31,81 @@ def training_batches(
     rank: int,
     world: int,
     device: torch.device,
-    processes: int,
+    threads: int,
+    loader: Name = "auto",
     warn: Callable[[str], None] | None = None,
-) -> tuple[MemoryLoader | TorchLoader, Iterator[Batch]]:
-    """The slices that worker `rank` of `world` trains on at `steps`, and the loader that reads them."""
+) -> tuple[MemoryLoader | EncodedLoader, Iterator[Batch]]:
+    """The slices that worker `rank` of `world` trains on at `steps`, and the loader that reads them.
+
+    Raises BadInput if this machine or this source cannot do with the loader that is asked for.
+    """
     order = Order(len(source.train), seed)
-    if isinstance(source.train, Arrays):
-        loader = MemoryLoader(source.train, device)
-        return loader, loader.training(order, batch, steps, rank, world)
-    loader = TorchLoader(source.train, source.size, device, processes, warn)
-    batches = loader.training(order, batch, steps, rank, world)
-    # decoding processes read ahead themselves
-    return loader, batches if processes else ahead(batches, AHEAD)
+    made = build(choose(loader, source, device, world)[0], source, device, threads, warn)
+    batches = made.training(order, batch, steps, rank, world)
+    if device.type == "cuda":
+        return made, beside(batches, device, AHEAD)
+    # the torch loader's threads read ahead themselves, and a gather is not worth a thread
+    return made, batches if isinstance(made, TorchLoader | MemoryLoader) else ahead(batches, AHEAD)
 
 
-def evaluation_batches(source: Source, part: str, ids, device: torch.device, processes: int) -> Iterator[Batch]:
+def evaluation_batches(source: Source, part: str, ids, device: torch.device, threads: int) -> Iterator[Batch]:
     """The images `ids` of `part` ("train" or "test"), whole (their central square), in the order given."""
     split = source.train if part == "train" else source.test
     if isinstance(split, Arrays):
         return MemoryLoader(split, device).whole(ids)
-    return TorchLoader(split, source.size, device, processes).whole(ids)
+    return TorchLoader(split, source.size, device, threads).whole(ids)
+
+
+def build(
+    name: str, source: Source, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
+) -> MemoryLoader | EncodedLoader:
+    """The loader of that name over the training images."""
+    if isinstance(source.train, Arrays):
+        return MemoryLoader(source.train, device)
+    if name == "dali":
+        from ssl_core.data.dali import DaliLoader  # takes seconds to import, and is not installed everywhere
+
+        kind: type[EncodedLoader] = DaliLoader
+    else:
+        kind = ResidentLoader if name == "memory" else TorchLoader
+    return kind(source.train, source.size, device, threads, warn)
+
+
+def choose(name: Name, source: Source, device: torch.device, world: int) -> tuple[str, str]:
+    """The loader to use and why: what is asked for, else the fastest that this machine and this source allow.
+
+    The choice hangs on how much memory there is, not on how much is free, so that a run that is continued keeps it.
+    Raises BadInput if what is asked for cannot be had.
+    """
+    if name not in get_args(Name):
+        raise BadInput(f"--loader {name}: there is {', '.join(get_args(Name))}")
+    if isinstance(source.train, Arrays):
+        if name not in ("auto", "memory"):
+            raise BadInput(f"--loader {name}: {source.name} is kept decoded in memory, there is nothing to read")
+        return "memory", "the images are kept decoded"
+    if name == "dali" and not dali_installed():
+        raise BadInput("--loader dali: it is not installed; pip install nvidia-dali-cuda130, on Linux")
+    if name != "auto":
+        return name, "asked for"
+    need, limit = bytes_needed(source.train, source.size), most_resident(device, world)
+    if need <= limit:
+        return "memory", f"{need / 1e9:.1f} GB decoded, up to {limit / 1e9:.1f} GB may stay on the {device.type}"
+    return reads(device)
+
+
+def reads(device: torch.device) -> tuple[str, str]:
+    """The loader for images that do not fit into memory, and why."""
+    if device.type == "cuda" and dali_installed():
+        return "dali", "it decodes on the GPU"
+    return "torch", "DALI is not installed" if device.type == "cuda" else "without a GPU it is faster than DALI"
+
+
+def dali_installed() -> bool:
+    return find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
+
+
+def most_resident(device: torch.device, world: int) -> float:
+    """Bytes of resident images that each worker may have: a GPU has one worker, a machine may have all `world`."""
+    if device.type == "cuda":
+        return SHARE * torch.cuda.get_device_properties(device).total_memory
+    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / world

@@ -5,6 +5,7 @@ import io
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def content(split: Split, i: int) -> bytes:
     """The bytes of image `i` as its source has them. Raises OSError if they cannot be read."""
     if isinstance(split, Arrays):
         return split.images[i].tobytes()
-    return split.paths[i].read_bytes() if isinstance(split, Files) else split.read(i).getvalue()
+    with split.open(i) as file:
+        return file.read()
 
 
 def size_of(split: Split, i: int) -> int:
@@ -63,7 +65,7 @@ def encoded(split: Split, i: int, packing: Packing) -> bytes:
     if isinstance(split, Arrays):
         image = Image.fromarray(split.images[i])
     else:  # a large JPEG is decoded at a fraction of its size, but enough for a sharp result
-        image = read_image(split.read(i), 2 * packing.side)
+        image = read_image(partial(split.open, i), 2 * packing.side)
     short = min(image.size)
     if short > packing.side:
         width, height = (round(side * packing.side / short) for side in image.size)

@@ -2,15 +2,15 @@
 
 import io
 import os
+import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 import ssl_core.data.sources
-from ssl_core.data.decode import patiently
 from ssl_core.discover import modules
 from ssl_core.errors import BadInput
 
@@ -38,9 +38,11 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, i: int) -> Path:
-        """What Pillow opens to decode image `i`."""
-        return self.paths[i]
+    def open(self, i: int) -> BinaryIO:
+        """The file of image `i`. Raises OSError, or ValueError if it is no regular file."""
+        if not stat.S_ISREG(os.stat(self.paths[i]).st_mode):
+            raise ValueError("not a regular file")  # opening a pipe would wait for ever
+        return open(self.paths[i], "rb")
 
     def name(self, i: int) -> str:
         """What messages call image `i`."""
@@ -66,11 +68,10 @@ class Packed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, i: int) -> io.BytesIO:
-        """What Pillow opens to decode image `i`. Raises OSError if its shard cannot be read."""
+    def open(self, i: int) -> BinaryIO:
+        """The bytes of image `i` as a file. Raises OSError if its shard cannot be read."""
         shard, offset, length, _ = self.places[i].tolist()
-        data = patiently(lambda: os.pread(_opened(self.shards[shard]).fileno(), length, offset))
-        return _Named(data, self.name(i))
+        return _Named(os.pread(_opened(self.shards[shard]).fileno(), length, offset), self.name(i))
 
     def name(self, i: int) -> str:
         """What messages call image `i`: its shard and its key there."""
@@ -100,7 +101,7 @@ def _opened(shard: Shard) -> io.FileIO:
     return io.FileIO(shard.path)
 
 
-Encoded = Files | Packed  # decoded when needed: read(i) and name(i)
+Encoded = Files | Packed  # decoded when needed: open(i) and name(i)
 Split = Arrays | Encoded
 
 

@@ -90,7 +90,7 @@ def shares(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, dict[
 @torch.no_grad()
 def extract(
     encoder: nn.Module, source: Source, normalisation: str, splits: Splits, seed: int,
-    device: torch.device, processes: int,
+    device: torch.device, threads: int,
 ) -> Subject:  # fmt: skip
     """Freezes `encoder`, re-estimates its batch-norm statistics on unlabelled training images, and extracts.
 
@@ -101,7 +101,7 @@ def extract(
     shuffled, parts = shares(source, splits, seed)
 
     def maps(part: str, ids: np.ndarray):
-        for batch in evaluation_batches(source, part, ids, device, processes):
+        for batch in evaluation_batches(source, part, ids, device, threads):
             good = batch.weights > 0
             yield encoder(normalise(batch.images[good], normalisation, format)), batch.labels[good]
 

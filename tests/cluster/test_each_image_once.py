@@ -80,7 +80,7 @@ def folder(tmp_path) -> Path:
 
 def command(folder: Path, shapes: Path, workers: int) -> subprocess.Popen:
     arguments = ["pretrain", "recorded", "--data", shapes, "--size", 32, "--batch", BATCH, "--steps", STEPS, "--lr",
-                 0.001, "--checkpoint-every", 20, "--processes", 1, "--tracking", "off", "--workers", workers,
+                 0.001, "--checkpoint-every", 20, "--threads", 1, "--tracking", "off", "--workers", workers,
                  "--storage", folder / "runs"]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ def losses(storage: Path) -> list[float]:
 
 def arguments(shapes: Path, storage: Path, workers: int) -> list:
     return ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--encoder", "convnet-plain", "--batch", 15,
-            "--steps", 300, "--lr", 0.02, "--checkpoint-every", 10, "--processes", 0, "--tracking", "off",
+            "--steps", 300, "--lr", 0.02, "--checkpoint-every", 10, "--threads", 1, "--tracking", "off",
             "--workers", workers, "--storage", storage]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
 
 
 def arguments(shapes: Path, storage: Path) -> list:
-    return ["study", "demo", "--data", shapes, "--size", 32, "--budget", 10, "--processes", 0, "--storage", storage]
+    return ["study", "demo", "--data", shapes, "--size", 32, "--budget", 10, "--threads", 1, "--storage", storage]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
     path, cell = next((p, c) for p, c in cells(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
     before = stamps(folder)
     path.unlink()
-    done = tilespin("evaluate", folder, "--tracking", "off", "--processes", 0)
+    done = tilespin("evaluate", folder, "--tracking", "off", "--threads", 1)
     assert done.stderr.count("judged") == 1
     assert json.loads(path.read_text()) == cell
     assert {p: t for p, t in stamps(folder).items() if p != path} == {p: t for p, t in before.items() if p != path}
@@ -106,12 +106,12 @@ def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
     (weights,) = folder.glob("pretrain/jigsaw-*/encoder.safetensors")
     good = weights.read_bytes()
     weights.write_bytes(good[:100])
-    done = tilespin("evaluate", folder, "--tracking", "off", "--processes", 0, code=1)
+    done = tilespin("evaluate", folder, "--tracking", "off", "--threads", 1, code=1)
     assert "failed" in done.stderr and "not run" in done.stderr and "Traceback" not in done.stderr
     assert any("Traceback" in path.read_text() for path in folder.glob("failures/*jigsaw*.txt"))
     assert {c["task"] for c in cells(folder).values()} == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
     weights.write_bytes(good)
-    tilespin("evaluate", folder, "--tracking", "off", "--processes", 0)
+    tilespin("evaluate", folder, "--tracking", "off", "--threads", 1)
     assert len(cells(folder)) == 2 * len(TASKS | FLOORS)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loaders import each_kind
 from PIL import Image
 from structured import gradients
 
@@ -150,14 +151,16 @@ def test_each_image_once_an_epoch_from_files(files, crops, schedule):
     check_crops(alone, survivors(alone, lambda: TorchLoader(split, 12, CPU, 0)), crops)
 
 
-def test_what_decoding_processes_had_read_ahead_is_read_again(files, crops):
-    """Each process has four batches in hand when its worker dies."""
+@each_kind
+def test_what_was_read_ahead_of_a_crash_is_read_again(files, kind):
+    """Each loader has batches in hand when its worker dies."""
+    crops = {}
     schedule = Schedule(7, 5, 9, 1, [Attempt(2, 4, 1, 0), Attempt(1, 2, 0, 0), Attempt(3, 0, 0, 0)])
-    batches = survivors(schedule, lambda: TorchLoader(files, 12, CPU, 1))
+    batches = survivors(schedule, lambda: kind(files, 12, CPU, 2))
     check_each_once(schedule, batches)
     check_crops(schedule, batches, crops)
     alone = Schedule(7, 5, 9, 1, [Attempt(1, 0, 0, 0)])
-    check_crops(alone, survivors(alone, lambda: TorchLoader(files, 12, CPU, 0)), crops)
+    check_crops(alone, survivors(alone, lambda: kind(files, 12, CPU, 1)), crops)
 
 
 def test_a_trillion_images_need_no_memory():

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from loaders import each_kind
 from PIL import Image
 from structured import arrays, gradients
 
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order
 from ssl_core.data.source import Files
-from ssl_core.data.torch_loader import TorchLoader
 
 CPU = torch.device("cpu")
 EPOCHS, COUNT, BATCH = 50, 40, 8
@@ -56,10 +56,10 @@ def check_flat(epochs, count: int) -> None:
     assert number == EPOCHS and abs(resident() - before) < 0.05 * before, (before, resident())
 
 
-@pytest.mark.parametrize("processes", [0, 1])
+@each_kind
 @pytest.mark.parametrize("epochs", [anew, at_once])
-def test_from_files(files, epochs, processes):
-    check_flat(epochs(TorchLoader(files, SIZE, CPU, processes, lambda said: None)), COUNT - 1)
+def test_from_files(files, epochs, kind):
+    check_flat(epochs(kind(files, SIZE, CPU, 2, lambda said: None)), COUNT - 1)
 
 
 @pytest.mark.parametrize("epochs", [anew, at_once])

@@ -9,12 +9,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from loaders import each_kind
 from PIL import Image
 
-from ssl_core.data.decode import UNREADABLE, read_image, square
+from ssl_core.data.crops import Buffer, Wanted, cut
+from ssl_core.data.decode import UNREADABLE, read_image
 from ssl_core.data.order import Order
-from ssl_core.data.source import open_source
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.source import Files, open_source
 from ssl_core.errors import BadInput
 
 CPU = torch.device("cpu")
@@ -87,12 +88,12 @@ def hostile(tmp_path_factory):
 FAILING = SKIPPED | LINKS | {"pipe.png": (None, "not a regular file")}
 
 
-@pytest.mark.parametrize("processes", [0, 1])
-def test_every_file_is_trained_on_or_named(hostile, processes):
+@each_kind
+def test_every_file_is_trained_on_or_named(hostile, kind):
     source, said = open_source(str(hostile), 16), []
     n = len(source.train)
     assert n == len(READ) + len(FAILING)
-    loader = TorchLoader(source.train, 16, CPU, processes, said.append)
+    loader = kind(source.train, 16, CPU, 2, said.append)
     batches = loader.training(Order(n, 0), 4, range(2 * n // 4), 0, 1)  # two epochs
     met = [
         (int(epoch), source.train.paths[id].name)
@@ -111,17 +112,18 @@ def test_every_file_is_trained_on_or_named(hostile, processes):
 
 @pytest.mark.parametrize("name", READ)
 def test_what_can_be_read_has_the_right_colour(hostile, name):
-    for box in (None, (0.3, 0.99, 0.99)):
-        pixels = square(read_image(hostile / name, 32), 16, box)
-        assert pixels.shape == (16, 16, 3)
-        assert np.abs(pixels.astype(int) - READ[name][1]).max() <= 4
+    wanted, buffer = [Wanted(0, 0, box) for box in (None, (0.3, 0.99, 0.99))], Buffer()
+    assert not any(buffer.add(Files([hostile / name], np.zeros(1)), one, 16) for one in wanted)
+    pixels = cut(torch.from_numpy(buffer.memory), torch.tensor(buffer.places), wanted, 16)
+    assert pixels.shape == (2, 16, 16, 3)
+    assert (pixels.int() - torch.tensor(READ[name][1])).abs().max() <= 4
 
 
 def test_a_bomb_takes_no_memory(hostile):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
         with pytest.raises(UNREADABLE, match="3600000000 pixels"):
-            read_image(hostile / "bomb.png")
+            read_image(lambda: (hostile / "bomb.png").open("rb"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 

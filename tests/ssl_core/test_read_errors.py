@@ -5,12 +5,14 @@ import io
 
 import pytest
 import torch
+from loaders import each_kind
 from PIL import Image
 from structured import FORMAT, gradients, pretext
 
 import ssl_core.data.decode as decode
+from ssl_core.data.encoded import EncodedLoader
 from ssl_core.data.order import Order
-from ssl_core.data.source import open_source
+from ssl_core.data.source import Files, open_source
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
@@ -22,17 +24,18 @@ COUNT = 12
 
 
 class Disk:
-    """Stands in front of Image.open: `failing` maps a file's name to how many more attempts fail."""
+    """Stands in front of Files.open: `failing` maps a file's name to how many more attempts fail."""
 
     def __init__(self, error: OSError):
-        self.error, self.failing, self.open = error, {}, Image.open
+        self.error, self.failing, self.open = error, {}, Files.open
 
-    def __call__(self, path, *arguments, **options):
-        left = self.failing.get(path.name, 0)
+    def __call__(self, files, i):
+        name = files.paths[i].name
+        left = self.failing.get(name, 0)
         if left:
-            self.failing[path.name] = left - 1
+            self.failing[name] = left - 1
             raise self.error
-        return self.open(path, *arguments, **options)
+        return self.open(files, i)
 
 
 @pytest.fixture
@@ -52,34 +55,35 @@ def waits(monkeypatch) -> list[float]:
 
 def disk(monkeypatch, number: int = errno.EIO) -> Disk:
     made = Disk(OSError(number, "it failed"))
-    monkeypatch.setattr(Image, "open", made)
+    monkeypatch.setattr(Files, "open", lambda files, i: made(files, i))
     return made
 
 
-def epoch(folder, said: list[str], number: int = 0):
+def epoch(folder, said: list[str], kind: type[EncodedLoader] = TorchLoader):
     """The loader, and the ids of an epoch's images that were trained on."""
     source = open_source(str(folder), 16)
-    loader = TorchLoader(source.train, 16, CPU, 0, said.append)
-    steps = range(number * COUNT // 4, (number + 1) * COUNT // 4)
-    batches = list(loader.training(Order(COUNT, 0), 4, steps, 0, 1))
+    loader = kind(source.train, 16, CPU, 1, said.append)
+    batches = list(loader.training(Order(COUNT, 0), 4, range(COUNT // 4), 0, 1))
     assert len(batches) == COUNT // 4
     trained = [id for batch in batches for id in batch.ids[batch.weights > 0].tolist()]
     assert len(set(trained)) == len(trained) and len(trained) + len(loader.skipped) == COUNT
     return loader, trained
 
 
-def test_an_error_that_passes_costs_nothing(folder, monkeypatch, waits):
+@each_kind
+def test_an_error_that_passes_costs_nothing(folder, monkeypatch, waits, kind):
     said = []
-    whole = epoch(folder, said)[1]
+    whole = epoch(folder, said, kind)[1]
     disk(monkeypatch).failing = {"03.png": 1, "07.png": 2}
-    assert epoch(folder, said)[1] == whole
-    assert not said and waits == [*decode.WAITS[:1], *decode.WAITS]
+    assert epoch(folder, said, kind)[1] == whole
+    assert not said and sorted(waits) == sorted([*decode.WAITS[:1], *decode.WAITS])
 
 
-def test_an_error_that_stays_skips_the_file(folder, monkeypatch, waits):
+@each_kind
+def test_an_error_that_stays_skips_the_file(folder, monkeypatch, waits, kind):
     said = []
     disk(monkeypatch).failing = {"03.png": 10**9}
-    loader, trained = epoch(folder, said)
+    loader, trained = epoch(folder, said, kind)
     assert 3 not in trained and loader.skipped == {str(folder / "03.png")}
     assert len(said) == 1 and "03.png" in said[0] and "it failed" in said[0]
     assert waits == list(decode.WAITS)
@@ -87,24 +91,24 @@ def test_an_error_that_stays_skips_the_file(folder, monkeypatch, waits):
 
 def test_an_error_in_the_middle_of_a_file_counts_as_well(folder, monkeypatch, waits):
     """The header is read; the pixels only at the second attempt."""
-    data, opened = (folder / "03.png").read_bytes(), []
+    data, failed = (folder / "03.png").read_bytes(), []
 
     class Torn(io.BytesIO):
         def read(self, size=-1):
-            if self.tell() > 40 and len(opened) == 1:
+            if self.tell() > 40 and not failed:
+                failed.append(self.tell())
                 raise OSError(errno.EIO, "it failed")
             return super().read(size)
 
-    real = Image.open
+    real = Files.open
 
-    def torn(path):
-        if path.name != "03.png":
-            return real(path)
-        opened.append(path)
-        return real(Torn(data))
+    def torn(files, i):
+        if files.paths[i].name != "03.png":
+            return real(files, i)
+        return Torn(data)
 
-    monkeypatch.setattr(Image, "open", torn)
-    assert len(epoch(folder, [])[1]) == COUNT and len(opened) == 2 and len(waits) == 1
+    monkeypatch.setattr(Files, "open", torn)
+    assert len(epoch(folder, [])[1]) == COUNT and failed and len(waits) == 1
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])
@@ -115,11 +119,11 @@ def test_what_would_come_again_is_not_waited_for(folder, monkeypatch, waits, num
     assert loader.skipped == {str(folder / "03.png")} and len(said) == 1 and not waits
 
 
-@pytest.mark.parametrize("processes", [0, 1])
-def test_a_file_that_is_gone_is_skipped(folder, processes):
+@each_kind
+def test_a_file_that_is_gone_is_skipped(folder, kind):
     source, said = open_source(str(folder), 16), []
     (folder / "03.png").unlink()
-    loader = TorchLoader(source.train, 16, CPU, processes, said.append)
+    loader = kind(source.train, 16, CPU, 2, said.append)
     trained = [int(batch.weights.sum()) for batch in loader.training(Order(COUNT, 0), 4, range(6), 0, 1)]
     assert sum(trained) == 2 * (COUNT - 1) and len(trained) == 6
     assert loader.skipped == {str(folder / "03.png")} and len(said) == 1

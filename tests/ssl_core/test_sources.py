@@ -5,15 +5,18 @@ import io
 import json
 import os
 import tarfile
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from loaders import each_kind
 from PIL import Image
 from PIL import features as pillow
 from structured import arrays, gradients
 
-from ssl_core.data.decode import read_image, square
+from ssl_core.data.crops import Wanted, cut
+from ssl_core.data.decode import read_image
 from ssl_core.data.loader import training_batches
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order, slice_of
@@ -229,28 +232,32 @@ GREY_16 = Image.fromarray(np.array([[0, 65535, 32896, 257]], np.uint16))
 def test_every_mode_is_shown_as_a_viewer_shows_it(tmp_path, image, format, expected):
     path = tmp_path / f"image.{format}"
     image.save(path, exif=image.getexif())
-    found = read_image(path)
+    found = read_image(partial(path.open, "rb"))
     assert found.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(found), np.array(expected, np.uint8))
 
 
 def test_transparent_palette_entries_are_white(tmp_path):
     palette().save(tmp_path / "image.png", transparency=1)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "image.png")), [[RED, WHITE, BLUE, WHITE]])
+    np.testing.assert_array_equal(
+        np.asarray(read_image(partial((tmp_path / "image.png").open, "rb"))), [[RED, WHITE, BLUE, WHITE]]
+    )
 
 
 def test_a_jpeg_may_be_decoded_smaller_but_never_below_what_is_needed(tmp_path):
     Image.fromarray(gradients(1, 400)[0].numpy()).save(tmp_path / "image.jpg")
-    assert read_image(tmp_path / "image.jpg").size == (400, 400)
-    assert read_image(tmp_path / "image.jpg", 90).size == (100, 100)
+    file = partial((tmp_path / "image.jpg").open, "rb")
+    assert read_image(file).size == (400, 400)
+    assert read_image(file, 90).size == (100, 100)
 
 
 def test_a_square_keeps_the_aspect():
-    wide = Image.fromarray(np.repeat(np.arange(64, dtype=np.uint8) * 4, 32).reshape(64, 32).T).convert("RGB")
-    whole = square(wide, 32)
-    np.testing.assert_array_equal(whole, np.asarray(wide)[:, 16:48])
-    corner = square(wide, 16, (0.25, 0.0, 0.0))
-    np.testing.assert_array_equal(corner, np.asarray(wide)[:16, :16])
+    wide = np.repeat(np.arange(64, dtype=np.uint8) * 4, 32 * 3).reshape(64, 32, 3).transpose(1, 0, 2)
+    flat, places = torch.from_numpy(wide.flatten()), torch.tensor([[0, 32, 64]])
+    [whole] = cut(flat, places, [Wanted(0, 0, None)], 32)
+    np.testing.assert_array_equal(whole, wide[:, 16:48])
+    [corner] = cut(flat, places, [Wanted(0, 0, (0.25, 0.0, 0.0))], 16)
+    np.testing.assert_array_equal(corner, wide[:16, :16])
 
 
 @pytest.mark.parametrize("format", ["png", "jpg", "gif", "bmp", "tiff", "webp", "avif"])
@@ -294,10 +301,10 @@ def folder_with_a_broken_file(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-def test_a_broken_file_weighs_nothing_and_is_named_once(folder_with_a_broken_file, processes, capsys):
+@each_kind
+def test_a_broken_file_weighs_nothing_and_is_named_once(folder_with_a_broken_file, kind, capsys):
     source = open_source(str(folder_with_a_broken_file), 16)
-    loader = TorchLoader(source.train, 16, CPU, processes)
+    loader = kind(source.train, 16, CPU, 2)
     met = list(loader.training(Order(6, 0), 6, range(3), 0, 1))
     for batch in met:
         assert torch.equal(batch.weights == 0, batch.ids == 3)
@@ -312,7 +319,7 @@ def test_a_folder_smaller_than_a_batch_fills_it(tmp_path):
     put(tmp_path, "1.png", "2.png", "3.png")
     source = open_source(str(tmp_path), 16)
     _, batches = training_batches(
-        source, batch=8, steps=range(3), seed=0, rank=0, world=1, device=CPU, processes=0
+        source, batch=8, steps=range(3), seed=0, rank=0, world=1, device=CPU, threads=1
     )  # fmt: skip
     met = list(batches)
     assert [len(batch.ids) for batch in met] == [8, 8, 8]
@@ -320,12 +327,12 @@ def test_a_folder_smaller_than_a_batch_fills_it(tmp_path):
     assert sorted(zip(epochs, ids)) == [(epoch, id) for epoch in range(8) for id in range(3)]
 
 
-def test_decoding_processes_change_nothing(tmp_path):
+def test_the_number_of_threads_changes_nothing(tmp_path):
     put(tmp_path, *(f"{kind}/{i}.png" for kind in "ab" for i in range(5)))
     source = open_source(str(tmp_path), 20)
     alone, helped = (
-        list(TorchLoader(source.train, 20, CPU, processes).training(Order(len(source.train), 1), 4, range(5), 0, 1))
-        for processes in (0, 2)
+        list(TorchLoader(source.train, 20, CPU, threads).training(Order(len(source.train), 1), 4, range(5), 0, 1))
+        for threads in (1, 3)
     )
     assert len(alone) == 5
     for one, other in zip(alone, helped, strict=True):
@@ -339,7 +346,7 @@ def test_workers_read_what_one_would(tmp_path):
     source = open_source(str(tmp_path), 16)
 
     def batches(rank, world):
-        options = dict(batch=7, steps=range(2, 4), seed=3, device=CPU, processes=0)
+        options = dict(batch=7, steps=range(2, 4), seed=3, device=CPU, threads=1)
         return list(training_batches(source, rank=rank, world=world, **options)[1])
 
     for whole, *parts in zip(batches(0, 1), *(batches(rank, 3) for rank in range(3))):

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ssl_core.data.decode import UNREADABLE, read_image
-from ssl_core.data.source import Files, Source
+from ssl_core.data.source import Encoded, Files, Source
 from ssl_core.errors import BadInput
 
 FALLBACK = True  # a folder may be something more particular, such as a packed dataset
@@ -56,12 +57,10 @@ def load(data: str, size: int | None) -> Source:
                 f"{root.name}: {len(test)} of {len(train)} images are held out as test data, chosen by their paths",
             )
             train = [p for p in train if p not in chosen]
-    _check_one_reads(data, train)
-    return Source(
-        root.name, _digest(paths, root), size or SIZE,
-        Files(train, _labels(train, train_root, classes)), Files(test, _labels(test, test_root, classes)),
-        classes, notes=notes,
-    )  # fmt: skip
+    files = Files(train, _labels(train, train_root, classes))
+    check_one_reads(data, files)
+    held_out = Files(test, _labels(test, test_root, classes))
+    return Source(root.name, _digest(paths, root), size or SIZE, files, held_out, classes, notes=notes)
 
 
 def images_below(root: Path, unlisted: Callable[[OSError], object] | None = None) -> list[Path]:
@@ -81,15 +80,15 @@ def images_below(root: Path, unlisted: Callable[[OSError], object] | None = None
     return sorted(found)
 
 
-def _check_one_reads(data: str, paths: list[Path]) -> None:
+def check_one_reads(data: str, images: Encoded) -> None:
     """Without second attempts: one that reads is enough, and where none does nobody should wait long to hear it."""
-    for path in paths:
+    for i in range(len(images)):
         try:
-            read_image(path, waits=())
+            read_image(partial(images.open, i), waits=())
             return
         except UNREADABLE:
             continue
-    raise BadInput(f"--data {data}: none of its {len(paths)} images to train on can be decoded")
+    raise BadInput(f"--data {data}: none of its {len(images)} images to train on can be decoded")
 
 
 def _classes(paths: list[Path], root: Path) -> tuple[str, ...]:

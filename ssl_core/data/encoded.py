@@ -1,0 +1,84 @@
+"""What the loaders of encoded images share: who asks for what, and what becomes of images that fail."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_core.data.crops import Wanted, drawn
+from ssl_core.data.memory import chunks
+from ssl_core.data.order import Order, slice_of
+from ssl_core.data.source import Encoded
+from ssl_core.task import Batch
+
+BLOCK = 16  # steps
+
+
+class Skipped(set[str]):
+    """The names of images that could not be decoded. `warn` hears of each once, on one line."""
+
+    def __init__(self, warn: Callable[[str], None] | None):
+        self.warn = warn or (lambda said: print(f"warning: {said}", file=sys.stderr, flush=True))
+
+    def note(self, name: str, reason: str) -> None:
+        if name not in self:
+            self.add(name)
+            shown = repr(name)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
+            self.warn(f"skipped, {reason if shown in reason else f'{shown}: {reason}'}")
+
+
+class EncodedLoader:
+    """Reads `split` at side `size` with `threads` threads. `warn` hears of each image that cannot be decoded, once."""
+
+    def __init__(
+        self, split: Encoded, size: int, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
+    ):
+        self.split, self.size, self.device, self.threads = split, size, device, max(1, threads)
+        self.labels = torch.from_numpy(split.labels)
+        self.skipped = Skipped(warn)
+
+    def read(self, requests: Iterable[list[Wanted]]) -> Iterator[Batch]:
+        """A batch for each request, read ahead; an image that fails is black and has weight 0."""
+        raise NotImplementedError
+
+    def training(self, order: Order, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+        """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
+        one of them stands for all, with weight 0."""
+        for read in self.read(requests(order, batch, steps, rank, world)):
+            yield self._placed(_decoded(read))
+
+    def whole(self, ids: np.ndarray) -> Iterator[Batch]:
+        """The images `ids`, in order, by their central squares."""
+        for read in self.read([Wanted(int(id), 0, None) for id in chunk] for chunk in chunks(ids)):
+            yield self._placed(read)
+
+    def batch(self, wanted: list[Wanted], images: Tensor, reasons: list[str | None]) -> Batch:
+        """The batch of `images`, of which each has failed for a reason, or not; names those that have."""
+        ids, epochs = (torch.tensor([one[i] for one in wanted], dtype=torch.int64) for i in (0, 1))
+        for one, reason in zip(wanted, reasons):
+            if reason is not None:
+                self.skipped.note(self.split.name(one.id), reason)
+        weights = torch.tensor([float(reason is None) for reason in reasons])
+        return Batch(images, ids, epochs, weights, self.labels[ids])
+
+    def _placed(self, batch: Batch) -> Batch:
+        return Batch(*(field.to(self.device, non_blocking=True) for field in batch))
+
+
+def requests(order: Order, batch: int, steps: range, rank: int, world: int) -> Iterator[list[Wanted]]:
+    """What worker `rank` of `world` wants at each of `steps`; drawn for several at once, for less work."""
+    for block in (steps[i : i + BLOCK] for i in range(0, len(steps), BLOCK)):
+        slices = [slice_of(step, batch, rank, world) for step in block]
+        wanted = iter(drawn(order, np.concatenate(slices)))
+        yield from (list(islice(wanted, len(positions))) for positions in slices)
+
+
+def _decoded(batch: Batch) -> Batch:
+    good = batch.weights > 0
+    if good.all():
+        return batch
+    good[0] |= not good.any()
+    return Batch(*(part[good.to(part.device)] for part in batch))

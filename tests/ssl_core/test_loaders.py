@@ -1,0 +1,201 @@
+"""What all loaders of encoded images have in common, and how one of them is chosen."""
+
+import io
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from loaders import KINDS, each_kind
+from PIL import Image
+from structured import arrays
+
+import ssl_core.data.loader as loader
+from ssl_core.data.decode import decode, plain_jpeg, read_image
+from ssl_core.data.order import Order
+from ssl_core.data.resident import ResidentLoader, bytes_needed
+from ssl_core.data.source import Files, Source, open_source
+from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.errors import BadInput
+
+CPU = torch.device("cpu")
+SIDE = 70
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
+
+
+def jpeg(image: Image.Image, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "jpeg", **options)
+    return file.getvalue()
+
+
+def put(folder, *files: bytes) -> Files:
+    for number, data in enumerate(files):
+        (folder / f"{number:03d}.jpg").write_bytes(data)
+    return Files(sorted(folder.iterdir()), np.arange(len(files)))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Files:
+    """JPEGs of many shapes, all large enough to be shrunk for a crop of 16 px, and none for one of SIDE."""
+    shapes = [(90 + 7 * i, 140 - 3 * i) for i in range(12)]
+    return put(tmp_path, *(jpeg(picture(*shape, seed), quality=95) for seed, shape in enumerate(shapes)))
+
+
+def batches(kind, split: Files, size: int, threads: int = 2, **options) -> list:
+    n = len(split)
+    return list(kind(split, size, CPU, threads, **options).training(Order(n, 0), 5, range(2 * n // 5), 0, 1))
+
+
+# Pixels
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+PLAIN = {
+    "4:2:0": dict(subsampling="4:2:0"),
+    "4:2:2": dict(subsampling="4:2:2"),
+    "4:4:4": dict(subsampling="4:4:4"),
+    "progressive": dict(progressive=True),
+    "optimised": dict(optimize=True, quality=30),
+    "in RGB": dict(keep_rgb=True),
+}
+
+
+@pytest.mark.parametrize("shape", [(99, 121), (64, 128), (17, 33), (8, 1)])
+@pytest.mark.parametrize("options", PLAIN.values(), ids=PLAIN)
+@pytest.mark.parametrize("grey", [False, True])
+def test_plain_jpegs_take_a_shorter_way_to_the_same_pixels(options, shape, grey):
+    image = picture(*shape).convert("L") if grey else picture(*shape)
+    data = jpeg(image, **options)
+    open = partial(io.BytesIO, data)
+    assert plain_jpeg(open) == (data, *shape)
+    for least in (None, 8, 16, 33):
+        room: dict = {}
+        made = decode(open, least, lambda h, w, room=room: room.setdefault((h, w), np.empty((h, w, 3), np.uint8)))
+        assert list(room) == [made], "one way only was taken"
+        np.testing.assert_array_equal(room[made], np.asarray(read_image(open, least)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        jpeg(picture(30, 40).convert("CMYK")),
+        jpeg(picture(30, 40), exif=TURNED),
+        jpeg(picture(30, 40))[:-2],
+        b"",
+        b"\xff\xd8\xff\xd9",
+    ],
+    ids=["CMYK", "turned", "without an end", "empty", "nothing inside"],
+)
+def test_what_is_not_plain_is_left_to_pillow(data):
+    assert plain_jpeg(partial(io.BytesIO, data)) is None
+
+
+def test_of_images_that_need_not_shrink_memory_has_the_same_crops(photos):
+    for one, other in zip(batches(TorchLoader, photos, SIDE), batches(ResidentLoader, photos, SIDE), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+@pytest.mark.parametrize("size", [16, 40, SIDE])
+@each_kind
+def test_crops_are_the_same_from_each_loader(photos, kind, size):
+    """Up to where a shrunk image has its pixels, and to how DALI rounds."""
+    for one, other in zip(batches(TorchLoader, photos, size), batches(kind, photos, size), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one[1:], other[1:]))
+        assert (one.images.int() - other.images.int()).abs().float().mean() < 8
+        wrong = one.images.roll(1, 0).int() - other.images.int()
+        assert wrong.abs().float().mean() > 20
+
+
+@each_kind
+def test_slices_of_several_workers_make_one_batch(photos, kind):
+    order, steps = Order(len(photos), 3), range(3, 20)
+    whole = list(kind(photos, 16, CPU, 2).training(order, 7, steps, 0, 1))
+    parts = zip(*(kind(photos, 16, CPU, 1).training(order, 7, steps, rank, 3) for rank in range(3)))
+    for one, slices in zip(whole, parts, strict=True):
+        for field, pieces in zip(one, zip(*slices)):
+            assert torch.equal(field, torch.cat(pieces))
+
+
+@each_kind
+def test_a_stream_that_is_dropped_can_be_begun_again(photos, kind):
+    made = kind(photos, 16, CPU, 2)
+    first = [next(made.training(Order(len(photos), 0), 4, range(9), 0, 1)) for _ in range(3)]
+    assert all(torch.equal(a.images, b.images) for a, b in pairwise(first))
+
+
+# Faults that only show when an image is decoded
+
+WHOLE = jpeg(picture(60, 72))
+SCAN, TABLES = WHOLE.index(b"\xff\xda"), WHOLE.index(b"\xff\xdb")
+FAULTY = {
+    "no scan": WHOLE[:SCAN] + b"\xff\xd9",
+    "no tables": WHOLE[:TABLES] + b"\xff\xfe" + WHOLE[TABLES + 2 :],
+}
+
+
+@each_kind
+@pytest.mark.parametrize("bad", FAULTY.values(), ids=FAULTY)
+def test_a_fault_costs_its_image_and_no_other(tmp_path, kind, bad, capfd):
+    """DALI fails on the whole batch, names nothing and takes down the batches that it had begun."""
+    files, said = [jpeg(picture(60, 72, seed)) for seed in range(20)], []
+    files[7] = bad
+    assert plain_jpeg(partial(io.BytesIO, bad)), "it looks whole"
+    split = put(tmp_path, *files)
+    met = batches(kind, split, 16, warn=said.append)
+    expected = batches(TorchLoader, split, 16, warn=lambda said: None)
+    ids = [id for batch in met for id in batch.ids[batch.weights > 0].tolist()]
+    assert sorted(ids) == sorted(2 * [id for id in range(20) if id != 7])
+    assert len(said) == 1 and "007.jpg" in said[0]
+    for one, other in zip(expected, met, strict=True):
+        assert torch.equal(one.ids, other.ids) and (one.images.int() - other.images.int()).abs().float().mean() < 8
+
+
+# The choice
+
+
+def source(split, size: int = 16) -> Source:
+    return Source("some", "x", size, split, split)
+
+
+def test_auto_keeps_in_memory_what_fits(photos, monkeypatch):
+    assert loader.choose("auto", source(photos), CPU, 1)[0] == "memory"
+    limit = loader.most_resident(CPU, 1)
+    assert loader.most_resident(CPU, 4) == limit / 4
+    monkeypatch.setattr(loader, "most_resident", lambda device, world: bytes_needed(photos, 16) - 1)
+    assert loader.choose("auto", source(photos), CPU, 1)[0] == "torch"
+    for name in ("torch", "memory"):
+        assert loader.choose(name, source(photos), CPU, 1)[0] == name
+
+
+def test_what_images_will_take_is_judged_well(photos):
+    made = ResidentLoader(photos, 16, CPU, 1)
+    next(made.training(Order(len(photos), 0), 2, range(1), 0, 1))
+    assert made.images.nbytes == pytest.approx(bytes_needed(photos, 16), rel=0.01)
+    assert made.places[:, 1:].amin(1).tolist() == [32] * len(photos), "as small as crops allow"
+
+
+def test_what_cannot_be_had_is_refused(photos, monkeypatch):
+    decoded = source(arrays(4, 16))
+    assert loader.choose("auto", decoded, CPU, 1)[0] == loader.choose("memory", decoded, CPU, 1)[0] == "memory"
+    with pytest.raises(BadInput, match="--loader torch: some is kept decoded"):
+        loader.choose("torch", decoded, CPU, 1)
+    with pytest.raises(BadInput, match="there is auto, dali, torch, memory"):
+        loader.choose("ffcv", source(photos), CPU, 1)
+    monkeypatch.setattr(loader, "dali_installed", lambda: False)
+    with pytest.raises(BadInput, match="--loader dali: it is not installed"):
+        loader.choose("dali", source(photos), CPU, 1)
+    assert "torch" in loader.reads(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("name", [*[kind.__name__ for kind in KINDS]])
+def test_the_chosen_loader_reads(shapes, name):
+    named = {"TorchLoader": "torch", "ResidentLoader": "memory", "DaliLoader": "dali"}
+    options = dict(batch=8, steps=range(4), seed=0, rank=0, world=1, device=CPU, threads=2, loader=named[name])
+    made, met = loader.training_batches(open_source(str(shapes)), **options)
+    assert type(made).__name__ == name and sum(len(batch.ids) for batch in met) == 32
