@@ -1,161 +1,215 @@
-"""`python -m benchmarks.loader FOLDER`: images a second, from files to a normalised float32 batch, against the peers.
+"""`python -m benchmarks.loader FOLDER`: images a second, from JPEG files to a normalised float32 batch, and what
+training waits for them.
 
-Every reader takes the same images, a random square of each, resized, flipped by chance and normalised, with the same
-number of threads or processes. A round reads the folder once with each; starting up and the first batch do not count.
+Every reader takes the same images, a random square of each, resized, flipped by chance and normalised, with so many
+processor cores and as many decoding threads or processes. A round reads all images once with each; starting up and the
+first batch do not count. Without FOLDER the photos are made up: realistic for codecs only.
 """
 
 import argparse
+import importlib
+import itertools
+import multiprocessing
+import os
+import pkgutil
+import tarfile
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
+import benchmarks.readers
 from benchmarks import machine
+from benchmarks.readers import MEAN, STD, Photos
 from benchmarks.timing import quantiles
-from kernels.rotate import rotate
-from kernels.sampling import Draw
+from ssl_core import encoders
+from ssl_core.data.ahead import Waited
 from ssl_core.data.loader import training_batches
-from ssl_core.data.source import Arrays, Source, open_source
+from ssl_core.data.pack import Packing, finish_shard
+from ssl_core.data.pack_index import WORK, make_plan, shards_of, write_index
+from ssl_core.data.source import Source, open_source
+from ssl_core.task import DataInfo, Format, Pretext
+from ssl_core.tasks.rotnet import RotNet
+from ssl_core.train import Plan, train
 
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-SCALE, RATIO = (0.25, 1.0), (1.0, 1.0)  # of the peers' random crops: squares, as ours are
-
-
-def ours(source: Source, batch: int, processes: int) -> Iterator[torch.Tensor]:
-    """Batches as a task makes them: flipped and normalised by a kernel."""
-    steps = range(len(source.train) // batch)
-    options = dict(batch=batch, steps=steps, seed=0, rank=0, world=1, device=torch.device("cpu"), threads=processes)
-    for read in training_batches(source, **options)[1]:
-        flips = Draw(read.ids, read.epochs, 0).words("flip", 1)[:, 0] & 1
-        none = torch.zeros_like(flips)
-        yield rotate(read.images, none, flips, none[:, None].expand(-1, 2), size=source.size, mean=MEAN, std=STD)
+MADE = 500  # photos, where none are given
+WARM = 10  # training steps before the waiting is measured
 
 
-def resident(source: Source) -> Source:
-    """The same source with its images decoded, whole, in memory."""
-    from ssl_core.data.loader import evaluation_batches
-
-    read = list(evaluation_batches(source, "train", np.arange(len(source.train)), torch.device("cpu"), 2))
-    images = torch.cat([batch.images for batch in read]).numpy()
-    return Source(source.name, source.digest, source.size, Arrays(images, source.train.labels), source.test)
-
-
-class Files(torch.utils.data.Dataset):
-    """Paths through one of torchvision's ways to decode and its transforms."""
-
-    def __init__(self, paths: list[Path], size: int, decode: str):
-        from torchvision.transforms import v2
-
-        self.paths, self.decode = paths, decode
-        to_tensor = [v2.ToImage()] if decode == "pil" else []
-        self.transform = v2.Compose([
-            v2.RandomResizedCrop(size, scale=SCALE, ratio=RATIO, antialias=True), v2.RandomHorizontalFlip(),
-            *to_tensor, v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([m / 255 for m in MEAN], [s / 255 for s in STD]),
-        ])  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> torch.Tensor:
-        if self.decode == "pil":
-            from PIL import Image
-
-            return self.transform(Image.open(self.paths[i]).convert("RGB"))
-        from torchvision.io import ImageReadMode, decode_image, read_file
-
-        return self.transform(decode_image(read_file(str(self.paths[i])), mode=ImageReadMode.RGB))
-
-
-def dataloader(decode: str) -> Callable:
-    def read(paths: list[Path], size: int, batch: int, processes: int) -> Iterator[torch.Tensor]:
-        files = Files(paths, size, decode)
-        return iter(torch.utils.data.DataLoader(files, batch, shuffle=True, drop_last=True, num_workers=processes))
-
-    return read
-
-
-def dali(paths: list[Path], size: int, batch: int, threads: int) -> Iterator[torch.Tensor]:
-    """A pipeline of DALI's own reader, decoding only the crop, on the CPU."""
-    from nvidia.dali import fn, pipeline_def, types
-    from nvidia.dali.plugin.pytorch import DALIGenericIterator
-
-    @pipeline_def(batch_size=batch, num_threads=threads, device_id=None, seed=0)
-    def define():
-        encoded, _ = fn.readers.file(files=[str(path) for path in paths], random_shuffle=True, name="files")
-        crops = fn.decoders.image_random_crop(encoded, random_area=SCALE, random_aspect_ratio=RATIO)
-        sized = fn.resize(crops, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=True)
-        mirror = fn.random.coin_flip()
-        return fn.crop_mirror_normalize(sized, mirror=mirror, mean=MEAN, std=STD, dtype=types.FLOAT)
-
-    iterator = DALIGenericIterator([define()], ["images"], reader_name="files")
-    return (read[0]["images"] for read in iterator)
-
-
-def readers(folder: str, packed: str | None, size: int, batch: int, workers: int) -> dict[str, Callable[[], Iterator]]:
-    source = open_source(folder, size)
-    paths, whole = source.train.paths, resident(source)
-    found = {
-        "tilespin folder": lambda: ours(source, batch, workers),
-        "tilespin memory": lambda: ours(whole, batch, 0),
-        "DataLoader, torchvision": lambda: dataloader("torchvision")(paths, size, batch, workers),
-        "DataLoader, PIL": lambda: dataloader("pil")(paths, size, batch, workers),
-    }
-    if packed:
-        small = open_source(packed, size)
-        found["tilespin packed"] = lambda: ours(small, batch, workers)
-    try:
-        import nvidia.dali  # noqa: F401
-    except ImportError:
-        print("without DALI: it is not installed")
-    else:
-        found["DALI"] = lambda: dali(paths, size, batch, workers)
+def readers() -> dict[str, dict[str, Callable]]:
+    """WAYS and DECODE of all modules in benchmarks/readers/ whose packages are installed."""
+    found: dict[str, dict[str, Callable]] = {"to a batch": {}, "decode only": {}}
+    for name in [module.name for module in pkgutil.iter_modules(benchmarks.readers.__path__)]:
+        try:
+            module = importlib.import_module(f"benchmarks.readers.{name}")
+        except ImportError as error:
+            print(f"without {name}: {error}")
+            continue
+        found["to a batch"] |= module.WAYS
+        found["decode only"] |= getattr(module, "DECODE", {})
     return found
 
 
-def images_per_second(read: Callable[[], Iterator]) -> float:
-    """Of all batches but the first, which waits for processes to start."""
-    batches = read()
+def make_photos(folder: Path) -> Path:
+    """JPEGs of 500 x 375 px with about as many bytes as photos of that size."""
+    chance = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(MADE):
+        coarse = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375), Image.BICUBIC)
+        noise = chance.normal(0, 12, (375, 500, 3))
+        pixels = (np.asarray(coarse) * 0.7 + 40 + noise).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04d}.jpg", quality=85)
+    return folder
+
+
+def pack(source: Source, place: Path, packing: Packing) -> Path:
+    """What `tilespin pack` does, in this process."""
+    plan = make_plan(source, packing)
+    records = [
+        finish_shard(place / name, place / WORK / f"{name}.json", getattr(source, part), part, numbers, packing)
+        for name, part, numbers in shards_of(source, plan)
+    ]
+    write_index(place, source, plan, records)
+    return place
+
+
+def tar_up(paths: tuple[Path, ...], place: Path, shards: int) -> tuple[Path, ...]:
+    """The very files in tars of webdataset's layout."""
+    place.mkdir()
+    for number in range(shards):
+        with tarfile.open(place / f"{number:03d}.tar", "w") as tar:
+            for i, path in enumerate(paths[number::shards]):
+                tar.add(path, f"{i:08d}.jpg")
+    return tuple(sorted(place.iterdir()))
+
+
+def once(way: Callable, photos: Photos, count: Callable) -> float:
+    """Images a second of all batches but the first, which waits for processes to start and caches to fill."""
+    batches = iter(way(photos))
     next(batches)
     start, images = time.perf_counter(), 0
     for batch in batches:
-        images += len(batch)
+        images += count(batch)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return images / (time.perf_counter() - start)
+
+
+def side_by_side(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, dict[str, float]]:
+    """By name, the quantiles of what each call returns, one after the other in every round."""
+    rates: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            rates[name].append(call())
+    return {name: {q: v / 1e3 for q, v in quantiles(values).items()} for name, values in rates.items()}
+
+
+def waiting(data: str, loader: str, photos: Photos, steps: int) -> dict:
+    """RotNet's training of the default small encoder: the part of the time that it waits for data."""
+    source = open_source(data, photos.size)
+    encoder = encoders.build("convnet", photos.size, seed=0)
+    config = RotNet.Config(batch=photos.batch)
+    model = Pretext(encoder, RotNet(config, encoders.describe(encoder, "convnet", photos.size), DataInfo(photos.size)))
+    model = model.to(photos.device, memory_format=torch.channels_last)
+    where = dict(rank=0, world=1, device=photos.device, threads=photos.cores)
+    _, batches = training_batches(source, batch=photos.batch, steps=range(steps), seed=0, loader=loader, **where)
+    waited, start = Waited(batches), 0.0
+    for step in train(model, waited, Format(MEAN, STD), Plan(steps=steps, seed=0, optim=config.optim)):
+        if step.number == WARM:
+            waited.share()
+            start = time.perf_counter()
+    float(step.metrics["loss"])  # waits for a GPU
+    rate = (steps - WARM) * photos.batch / (time.perf_counter() - start)
+    return {"loader": loader, "waited": waited.share(), "images_per_second": rate}
+
+
+def measure(photos: Photos, rounds: int, stages: tuple[str, ...]) -> list[dict]:
+    """The lines of these stages, for one size and one number of cores."""
+    torch.set_num_threads(photos.cores)
+    found, lines = readers(), []
+    counts = {"to a batch": len, "decode only": int}
+    about = {"size": photos.size, "cores": photos.cores}
+    for stage in stages:
+        title = f"{stage}, {photos.size} px" if stage == "to a batch" else stage
+        print(f"\n{title}, {photos.cores} cores: images a second, median (p20, p80)", flush=True)
+        calls = {name: partial(once, way, photos, counts[stage]) for name, way in found[stage].items()}
+        for name, values in sorted(side_by_side(calls, rounds).items(), key=lambda item: -item[1]["p50"]):
+            lines.append({"stage": stage, "reader": name, **about, **values})
+            print(f"{name:<28}{values['p50']:>9.0f}  ({values['p20']:.0f}, {values['p80']:.0f})", flush=True)
+    return lines
+
+
+def measure_training(photos: Photos, steps: int) -> list[dict]:
+    """The lines of what training waits for."""
+    torch.set_num_threads(photos.cores)
+    datas = {"folder": photos.folder, "packed": photos.packed, "packed raw": photos.raw}
+    lines = []
+    print(
+        f"\nRotNet, convnet, {photos.size} px, {photos.cores} cores: images a second, and waiting for data", flush=True
+    )
+    for data, loader in (("folder", "torch"), ("packed", "torch"), ("packed raw", "torch"), ("folder", "memory")):
+        told = waiting(str(datas[data]), loader, photos, steps)
+        lines.append(
+            {"stage": "training", "reader": f"{loader}, {data}", "size": photos.size, "cores": photos.cores, **told}
+        )
+        print(f"{data + ', ' + loader:<28}{told['images_per_second']:>9.0f}  {told['waited']:.1%}", flush=True)
+    return lines
+
+
+def pinned(cores: int) -> ProcessPoolExecutor:
+    """A process that, like all that it starts, may use so many cores only."""
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, context, os.sched_setaffinity, (0, allowed))
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="of images")
-    parser.add_argument("--packed", help="the same images, packed")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[96, 224])
+    parser.add_argument("folder", nargs="?", type=Path, help="of JPEGs")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 96, 224])
+    parser.add_argument("--cores", type=int, nargs="+", default=sorted({1, len(os.sched_getaffinity(0))}))
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=2, help="decoding processes, or DALI's threads")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--train-size", type=int, default=96, help="which of the sizes to train at")
+    parser.add_argument("--steps", type=int, default=60, help="of each training")
     parser.add_argument("--into", type=Path, default=machine.RESULTS)
     return parser.parse_args()
 
 
 def main() -> None:
     asked = options()
-    torch.set_num_threads(asked.workers)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lines = []
-    for size in asked.sizes:
-        found = readers(asked.folder, asked.packed, size, asked.batch, asked.workers)
-        rates: dict[str, list[float]] = {name: [] for name in found}
-        for _ in range(asked.rounds):
-            for name, read in found.items():
-                rates[name].append(images_per_second(read))
-        print(
-            f"\nto a batch of {asked.batch} at {size} px, {asked.workers} workers: images a second, median (p20, p80)"
-        )
-        for name, values in sorted(rates.items(), key=lambda item: -np.median(item[1])):
-            low, median, high = (value / 1e3 for value in quantiles(values).values())
-            lines.append({"reader": name, "size": size, "p20": low, "p50": median, "p80": high})
-            print(f"{name:<26}{median:>9.0f}  ({low:.0f}, {high:.0f})")
-    asked_for = {name: value for name, value in vars(asked).items() if name in ("batch", "workers", "rounds")}
-    print(machine.keep("loader", {"machine": machine.describe(), **asked_for, "lines": lines}, asked.into))
+    with tempfile.TemporaryDirectory() as place:
+        folder = asked.folder or make_photos(Path(place) / "made")
+        source = open_source(str(folder))
+        paths = tuple(path for path in source.train.paths if path.suffix.lower() in (".jpg", ".jpeg"))
+        packed = pack(source, Path(place) / "packed", Packing())
+        raw = pack(source, Path(place) / "raw", Packing(raw=True))
+        tars = tar_up(paths, Path(place) / "tars", 2 * max(asked.cores))
+        for cores, size in itertools.product(asked.cores, asked.sizes):
+            photos = Photos(folder, paths, tars, packed, raw, size, asked.batch, cores, device)
+            with pinned(cores) as process:
+                stages = ("to a batch", "decode only") if size == asked.sizes[0] else ("to a batch",)
+                lines += process.submit(measure, photos, asked.rounds, stages).result()
+                if size == asked.train_size:
+                    lines += process.submit(measure_training, photos, asked.steps).result()
+        told = {"images": len(paths), "mean_bytes": round(float(np.mean([path.stat().st_size for path in paths])))}
+    asked_for = {"batch": asked.batch, "rounds": asked.rounds, "steps": asked.steps, "made_up": asked.folder is None}
+    path = machine.keep("loader", {"machine": machine.describe(), **asked_for, **told, "lines": lines}, asked.into)
+    print(path)
+    try:
+        from benchmarks import bars
+    except ImportError:
+        print("without the plot: matplotlib is not installed")
+    else:
+        bars.draw(path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = ("torchvision", "kornia", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
+PEERS = ("torchvision", "kornia", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "webdataset", "simplejpeg", "pillow")
 
 
 def describe() -> dict:

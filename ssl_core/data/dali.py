@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kernels.dispatch import alone
 from ssl_core.data.crops import Wanted
-from ssl_core.data.decode import UNREADABLE, plain_jpeg, square
+from ssl_core.data.decode import UNREADABLE, read_plain, square
 from ssl_core.data.encoded import EncodedLoader
 from ssl_core.data.torch_loader import decoded
 from ssl_core.task import Batch
@@ -83,8 +83,9 @@ class DaliLoader(EncodedLoader):
 
     def _input(self, buffers: local, one: Wanted) -> Input:
         try:
-            if jpeg := plain_jpeg(partial(self.split.open, one.id)):
-                return Input(jpeg.data, square(jpeg.height, jpeg.width, one.box))
+            plain = read_plain(partial(self.split.open, one.id))
+            if plain and plain.start is None:
+                return Input(plain.data, square(plain.height, plain.width, one.box))
         except UNREADABLE as error:
             black = torch.zeros((self.size, self.size, 3), dtype=torch.uint8)
             return Input(STAND_IN, (0, 0, 16, 16), black, str(error) or type(error).__name__)

@@ -1,6 +1,8 @@
 """One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
 import errno
+import io
+import re
 import struct
 import time
 import warnings
@@ -20,8 +22,9 @@ T = TypeVar("T")
 Open = Callable[[], BinaryIO]
 LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}  # no use to try again
 WAITS = (0.1, 0.4)  # seconds before each further attempt, if a disk or a network failed
-ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
-END_OF_IMAGE = b"\xff\xd9"  # JPEG's last marker; decoders differ in what they make of a file that was cut off
+JPEG, END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xd9"  # without its end, decoders differ in what they make of a file
+EXIF, EXIF_REACH, ORIENTATION = b"Exif\0\0", 2**17, 0x0112
+PPM, PPM_HEADER = b"P6\n", re.compile(rb"P6\n(\d{1,5}) (\d{1,5})\n255\n")
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata and on merely large files
 
 
@@ -47,18 +50,22 @@ def decode(open: Open, least: int | None, room: Callable[[int, int], np.ndarray]
     """Puts the image, as `read_image` gives it, into room(height, width), a dense uint8 [height, width, 3] ->
     (height, width).
 
-    Raises what `read_image` raises. A plain JPEG takes a shorter way to the same pixels.
+    Raises what `read_image` raises. Plain files take a shorter way to the same pixels.
     """
-    pixels = None
-    if jpeg := plain_jpeg(open):
-        factor = shrinking(jpeg.height, jpeg.width, least)
-        height, width = -(-jpeg.height // factor), -(-jpeg.width // factor)
-        smaller = dict(min_height=height, min_width=width) if factor > 1 else {}
-        pixels = room(height, width)
-        try:
-            simplejpeg.decode_jpeg(jpeg.data, "RGB", buffer=pixels, **smaller)
-        except ValueError:  # a fault in it, perhaps one that can be overlooked: read_image decides
-            pixels = None
+    pixels, plain = None, read_plain(open)
+    if plain:
+        factor = shrinking(plain.height, plain.width, least)
+        height, width = -(-plain.height // factor), -(-plain.width // factor)
+        if plain.start is None:
+            smaller = dict(min_height=height, min_width=width) if factor > 1 else {}
+            pixels = room(height, width)
+            try:
+                simplejpeg.decode_jpeg(plain.data, "RGB", buffer=pixels, **smaller)
+            except ValueError:  # a fault in it, perhaps one that can be overlooked: read_image decides
+                pixels = None
+        elif factor == 1:
+            pixels = room(height, width)
+            pixels[:] = np.frombuffer(plain.data, np.uint8, offset=plain.start).reshape(pixels.shape)
     if pixels is None:
         image = read_image(open, least)
         pixels = room(image.height, image.width)
@@ -66,33 +73,46 @@ def decode(open: Open, least: int | None, room: Callable[[int, int], np.ndarray]
     return pixels.shape[0], pixels.shape[1]
 
 
-class PlainJpeg(NamedTuple):
-    """A JPEG in colour or grey that lies upright and seems whole."""
+class Plain(NamedTuple):
+    """A JPEG in colour or grey that lies upright and seems whole, or an uncompressed image in colour."""
 
     data: bytes
     height: int
     width: int
+    start: int | None = None  # of the pixels in data; None for a JPEG
 
 
-def plain_jpeg(open: Open) -> PlainJpeg | None:
-    """The file, read patiently, if it is a plain JPEG; None for all else. Raises OSError if it cannot be read."""
-    return patiently(lambda: _plain_jpeg(open))
+def read_plain(open: Open) -> Plain | None:
+    """The file, read patiently, if it is plain; None for all else. Raises what open() raises, and OSError if the file
+    cannot be read."""
+    return patiently(lambda: _read_plain(open))
 
 
-def _plain_jpeg(open: Open) -> PlainJpeg | None:
+def _read_plain(open: Open) -> Plain | None:
+    with open() as file:
+        magic = file.read(3)
+        if magic not in (JPEG, PPM):
+            return None
+        data = magic + file.read()
+    if magic == PPM:
+        header = PPM_HEADER.match(data)
+        width, height = map(int, header.groups()) if header else (0, 0)
+        whole = header and len(data) == header.end() + 3 * width * height > header.end()
+        return Plain(data, height, width, header.end()) if whole else None
     try:
-        with open() as file, Image.open(file) as header:
-            if header.format != "JPEG" or header.mode not in ("RGB", "L") or header.getexif().get(ORIENTATION, 1) != 1:
-                return None
-            file.seek(0)
-            data = file.read()
-            return PlainJpeg(data, header.height, header.width) if data.endswith(END_OF_IMAGE) else None
-    except OSError as error:
-        if error.errno is not None:  # the system failed, not the bytes
-            raise
-        return None
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        plain = colours in ("YCbCr", "Gray", "RGB") and height * width <= 2 * Image.MAX_IMAGE_PIXELS
+        return Plain(data, height, width) if plain and data.endswith(END_OF_IMAGE) and _upright(data) else None
     except UNREADABLE:
         return None
+
+
+def _upright(data: bytes) -> bool:
+    """Whether a JPEG has no metadata that say otherwise."""
+    if EXIF not in data[:EXIF_REACH]:
+        return True
+    with Image.open(io.BytesIO(data)) as file:
+        return file.getexif().get(ORIENTATION, 1) == 1
 
 
 def read_image(open: Open, least: int | None = None, waits: tuple[float, ...] = WAITS) -> Image.Image:

@@ -41,11 +41,15 @@ def training_batches(
     """
     order = Order(len(source.train), seed)
     made = build(choose(loader, source, device, world)[0], source, device, threads, warn)
-    batches = made.training(order, batch, steps, rank, world)
+    return made, overlapped(made.training(order, batch, steps, rank, world), made, device)
+
+
+def overlapped(batches: Iterator[Batch], made: MemoryLoader | EncodedLoader, device: torch.device) -> Iterator[Batch]:
+    """The batches of loader `made`, prepared while the training step works."""
     if device.type == "cuda":
-        return made, beside(batches, device, AHEAD)
+        return beside(batches, device, AHEAD)
     # the torch loader's threads read ahead themselves, and a gather is not worth a thread
-    return made, batches if isinstance(made, TorchLoader | MemoryLoader) else ahead(batches, AHEAD)
+    return batches if isinstance(made, TorchLoader | MemoryLoader) else ahead(batches, AHEAD)
 
 
 def evaluation_batches(source: Source, part: str, ids, device: torch.device, threads: int) -> Iterator[Batch]:

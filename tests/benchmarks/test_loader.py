@@ -8,9 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import loader
+from benchmarks.readers import Photos
+from ssl_core.data.pack import Packing
+from ssl_core.data.source import open_source
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE, BATCH = 16, 4
@@ -25,26 +29,42 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def test_every_reader_delivers_normalised_batches(folder):
-    found = loader.readers(str(folder), None, SIZE, BATCH, 0)
+@pytest.fixture
+def photos(folder, tmp_path) -> Photos:
+    paths, source = tuple(sorted(folder.iterdir())), open_source(str(folder))
+    packed = loader.pack(source, tmp_path / "packed", Packing())
+    raw = loader.pack(source, tmp_path / "raw", Packing(raw=True))
+    tars = loader.tar_up(paths, tmp_path / "tars", 2)
+    return Photos(folder, paths, tars, packed, raw, SIZE, BATCH, 2, torch.device("cpu"))
+
+
+def test_every_reader_delivers_normalised_batches(photos):
+    found = loader.readers()["to a batch"]
+    assert {"tilespin torch", "tilespin memory", "DataLoader, torchvision"} <= set(found)
     for name, read in found.items():
-        if name == "DALI":
-            continue  # it needs a thread
-        batches = list(read())
-        assert len(batches) == 3, name
-        assert all(tuple(batch.shape) == (BATCH, 3, SIZE, SIZE) for batch in batches), name
+        batches = list(read(photos))
+        assert sum(map(len, batches)) == 3 * BATCH, name
+        assert all(tuple(batch.shape[1:]) == (3, SIZE, SIZE) for batch in batches), name
         mean = np.mean([float(batch.mean()) for batch in batches])
         assert abs(mean - (127.5 / 255 - 0.45) / 0.225) < 0.15, name
 
 
+def test_every_decoder_decodes_all(photos):
+    for name, decode in loader.readers()["decode only"].items():
+        assert sum(decode(photos)) == 3 * BATCH, name
+
+
 def test_it_runs_and_says_what_it_measured(folder, tmp_path):
-    options = f"--sizes {SIZE} --batch {BATCH} --workers 1 --rounds 1 --into {tmp_path}".split()
-    command = [sys.executable, "-m", "benchmarks.loader", str(folder), *options]
+    options = f"--sizes {SIZE} --train-size {SIZE} --batch {BATCH} --cores 1 --rounds 1 --steps 12 --into {tmp_path}"
+    command = [sys.executable, "-m", "benchmarks.loader", str(folder), *options.split()]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     (path,) = tmp_path.glob("*-loader-cpu.json")
     result = json.loads(path.read_text())
-    assert {"tilespin folder", "tilespin memory", "DataLoader, torchvision", "DataLoader, PIL"} <= {
-        line["reader"] for line in result["lines"]
-    }
-    assert all(line["p50"] > 0 and line["reader"] in run.stdout for line in result["lines"])
+    readers = {line["reader"] for line in result["lines"]}
+    assert {"tilespin torch", "tilespin memory", "DataLoader, torchvision", "DataLoader, Pillow"} <= readers
+    speeds = [line["p50"] for line in result["lines"] if line["stage"] != "training"]
+    waits = {line["reader"]: line["waited"] for line in result["lines"] if line["stage"] == "training"}
+    assert min(speeds) > 0 and "memory, folder" in waits and all(0 <= share <= 1 for share in waits.values())
+    assert all(reader.split(",")[0] in run.stdout for reader in readers)
+    assert path.with_suffix(".svg").read_text().startswith("<?xml")
