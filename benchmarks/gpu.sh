@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, on a machine that has torch, torchvision, triton, numba and pytest, in less
 # than nine minutes: the kernels' tests on the device, their benchmark, compute-sanitizer, whole training steps, the
-# machine-code table and the other kernel tests. A step that fails does not stop the next; the summary comes last.
+# loaders' tests and benchmark, the machine-code table and the other kernel tests. A step that fails does not stop the next; the summary comes last.
 #
 #   OUT     folder for the results (default gpu-results): log.txt, summary.txt and what the benchmarks keep
 #   PYTHON  interpreter (default python3)
-#   WHEELS  folder of wheels to use besides what is installed, such as timm's
+#   WHEELS  folder of wheels to use besides what is installed: timm's for training, simplejpeg's and DALI's for loading
+#   PHOTOS  folder of JPEGs to load (default: made up)
 #   TOTAL   seconds for all steps together (default 510)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -74,6 +75,13 @@ if ((timm)); then
     step train 120 10 "$PYTHON" -m benchmarks.train --steps 12 --into "$OUT"
 else
     note train 0 "skipped: timm is not installed"
+fi
+if timeout 30 "$PYTHON" -c "import simplejpeg" >/dev/null 2>&1; then
+    step loader-tests 60 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_loaders.py -p no:cacheprovider
+    step loader 120 40 "$PYTHON" -m benchmarks.loader ${PHOTOS:+"$PHOTOS"} --sizes 224 --train-size 224 --rounds 3 \
+        --batch 256 --cores "$(nproc)" --into "$OUT"
+else
+    note loader 0 "skipped: simplejpeg is not installed"
 fi
 step machine-code 70 0 "$PYTHON" -m benchmarks.machine_code
 step other-tests 120 1 "$PYTHON" -m pytest tests/kernels -k "not gpu" -p no:cacheprovider

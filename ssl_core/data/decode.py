@@ -109,7 +109,7 @@ def _read_plain(open: Open) -> Plain | None:
 
 def _upright(data: bytes) -> bool:
     """Whether a JPEG has no metadata that say otherwise."""
-    if EXIF not in data[:EXIF_REACH]:
+    if data.find(EXIF, 0, EXIF_REACH) < 0:
         return True
     with Image.open(io.BytesIO(data)) as file:
         return file.getexif().get(ORIENTATION, 1) == 1

@@ -9,7 +9,18 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/gpu.sh"
 KERNELS = '*benchmarks.kernels*) echo {} >"${@: -1}/kernels.json"; echo row;;'
-SUMMARY = ("device", "gpu-tests", "kernels", "memcheck", "racecheck", "train", "machine-code", "other-tests")
+SUMMARY = (
+    "device",
+    "gpu-tests",
+    "kernels",
+    "memcheck",
+    "racecheck",
+    "train",
+    "loader-tests",
+    "loader",
+    "machine-code",
+    "other-tests",
+)
 
 
 @pytest.fixture
@@ -46,10 +57,11 @@ def test_all_is_well(run, tmp_path):
 
 
 def test_a_failure_counts_and_stops_nothing(run):
-    done, steps = run(KERNELS, "*machine_code*) echo why; exit 3;;", "*timm*) exit 1;;")
+    done, steps = run(KERNELS, "*machine_code*) echo why; exit 3;;", "*timm*|*simplejpeg*) exit 1;;")
     assert done.returncode == 1
     assert steps["machine-code"] == "failed: exit 3" and steps["other-tests"] == "ok"
     assert steps["train"] == "skipped: timm is not installed"
+    assert steps["loader"] == "skipped: simplejpeg is not installed"
     assert "machine-code failed: exit 3\nwhy\n" in done.stdout.partition("== summary")[0]
 
 

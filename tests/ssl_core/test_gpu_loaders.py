@@ -1,0 +1,55 @@
+"""What only a GPU can show of the loaders: the same crops as on a CPU, on another stream, in bounded memory."""
+
+import numpy as np
+import pytest
+import torch
+from loaders import KINDS, each_kind
+from PIL import Image
+from structured import gradients
+
+from ssl_core.data.loader import overlapped
+from ssl_core.data.order import Order
+from ssl_core.data.source import Files
+from ssl_core.data.torch_loader import TorchLoader
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+COUNT, BATCH, SIZE, EPOCHS = 48, 12, 64, 50
+STEPS = COUNT // BATCH
+BUSY = 50_000_000  # clock cycles, so some 25 ms, that the training stream is kept busy for
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Files:
+    root = tmp_path_factory.mktemp("jpegs")
+    paths = [root / f"{number:02d}.jpg" for number in range(COUNT)]
+    for image, path in zip(gradients(COUNT, 100).numpy(), paths):
+        Image.fromarray(image).save(path, quality=95)
+    paths[5].write_bytes(b"broken")
+    return Files(paths, np.arange(COUNT))
+
+
+def stream(kind, files: Files, device: str, steps: range):
+    made = kind(files, SIZE, torch.device(device), 2, lambda said: None)
+    return overlapped(made.training(Order(COUNT, 0), BATCH, steps, 0, 1), made, torch.device(device))
+
+
+@each_kind
+def test_crops_are_those_of_the_cpu(files, kind):
+    there = stream(kind, files, "cuda", range(2 * STEPS))
+    for here, batch in zip(stream(TorchLoader, files, "cpu", range(2 * STEPS)), there, strict=True):
+        assert all(field.is_cuda for field in batch)
+        torch.cuda._sleep(BUSY)  # the next batches are made meanwhile, and must not land in this one
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(here[1:], batch[1:]))
+        off = (here.images.int() - batch.images.cpu().int()).abs()
+        # a GPU's JPEG decoder upsamples colours in another way
+        assert off.float().mean() < 3 if kind.__name__ == "DaliLoader" else not off.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_stays_flat(files, kind):
+    for step, batch in enumerate(stream(kind, files, "cuda", range(EPOCHS * STEPS)), start=1):
+        assert len(batch.ids) >= BATCH - 1
+        if step == 3 * STEPS:
+            free = torch.cuda.mem_get_info()[0]
+    total = torch.cuda.mem_get_info()[1]
+    assert step == EPOCHS * STEPS and free - torch.cuda.mem_get_info()[0] < 0.05 * (total - free)
