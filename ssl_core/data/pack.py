@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_core.data.decode import UNREADABLE, read_image
-from ssl_core.data.source import Arrays, Files, Split, key
+from ssl_core.data.source import Arrays, Split, key
 from ssl_core.errors import BadInput
 from ssl_core.files import read_json, write_bytes, write_json
 
@@ -50,11 +50,7 @@ def content(split: Split, i: int) -> bytes:
 
 def size_of(split: Split, i: int) -> int:
     """len(content(split, i)) without reading it; 0 if there is no such file any more."""
-    if isinstance(split, Arrays):
-        return split.images[i].nbytes
-    if isinstance(split, Files):
-        return split.paths[i].stat().st_size if split.paths[i].exists() else 0
-    return int(split.places[i, 2])
+    return split.images[i].nbytes if isinstance(split, Arrays) else split.size(i)
 
 
 def encoded(split: Split, i: int, packing: Packing) -> bytes:

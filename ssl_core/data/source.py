@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +28,29 @@ class Arrays:
         return len(self.labels)
 
 
+class Encoded(Protocol):
+    """Image files that are decoded when they are needed; several threads may open them at once."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[n] int64, -1 where there are none."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def open(self, i: int) -> BinaryIO:
+        """The file of image `i`. Raises OSError or ValueError if there is none."""
+        ...
+
+    def size(self, i: int) -> int:
+        """The bytes of image `i`; 0 if its file is gone."""
+        ...
+
+    def name(self, i: int) -> str:
+        """What messages call image `i`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Files:
     """Image files that are decoded when they are needed; `labels` are -1 where there are none."""
@@ -44,16 +67,36 @@ class Files:
             raise ValueError("not a regular file")  # opening a pipe would wait for ever
         return open(self.paths[i], "rb")
 
+    def size(self, i: int) -> int:
+        return self.paths[i].stat().st_size if self.paths[i].exists() else 0
+
     def name(self, i: int) -> str:
         """What messages call image `i`."""
         return str(self.paths[i])
 
 
 class Shard(NamedTuple):
-    """A tar file of a packed dataset; the content's hash tells it from another that lay at this path before."""
+    """A tar file of images; the stamp tells it from another that lay at this path before."""
 
     path: Path
-    sha256: str
+    stamp: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Raises OSError."""
+        return os.pread(_opened(self).fileno(), length, offset)
+
+
+class Readable(Protocol):
+    """A tar file, here or in a store."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self, length: int, offset: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -61,22 +104,31 @@ class Packed:
     """Encoded images inside tar shards, each read by one pread; `labels` are -1 where there are none."""
 
     part: str  # "train" or "test": the images' keys begin with it
-    shards: tuple[Shard, ...]
+    shards: tuple[Readable, ...]
     places: np.ndarray  # [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed
     labels: np.ndarray  # [n] int64
+    windowed: bool = False  # whether training meets a few shards at a time, because they have to be fetched
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def open(self, i: int) -> BinaryIO:
-        """The bytes of image `i` as a file. Raises OSError if its shard cannot be read."""
+        """The bytes of image `i` as a file. Raises what its shard raises if it cannot be read."""
         shard, offset, length, _ = self.places[i].tolist()
-        return _Named(os.pread(_opened(self.shards[shard]).fileno(), length, offset), self.name(i))
+        return Named(self.shards[shard].read(length, offset), self.name(i))
+
+    def counts(self) -> np.ndarray:
+        """[s] int64: how many images lie in each of its shards, which follow one another from places[0, 0] on."""
+        assert (np.diff(self.places[:, 0]) >= 0).all(), "the images of a shard lie together"
+        return np.bincount(self.places[:, 0] - self.places[0, 0])
+
+    def size(self, i: int) -> int:
+        return int(self.places[i, 2])
 
     def name(self, i: int) -> str:
         """What messages call image `i`: its shard and its key there."""
         shard, _, _, number = self.places[i].tolist()
-        return f"{self.shards[shard].path.name}: {key(self.part, number)}"
+        return f"{self.shards[shard].name}: {key(self.part, number)}"
 
 
 def key(part: str, number: int) -> str:
@@ -84,7 +136,7 @@ def key(part: str, number: int) -> str:
     return f"{part}-{number:08d}"
 
 
-class _Named(io.BytesIO):
+class Named(io.BytesIO):
     """Bytes that Pillow's messages call by a name instead of an address."""
 
     def __init__(self, data: bytes, name: str):
@@ -101,7 +153,6 @@ def _opened(shard: Shard) -> io.FileIO:
     return io.FileIO(shard.path)
 
 
-Encoded = Files | Packed  # decoded when needed: open(i) and name(i)
 Split = Arrays | Encoded
 
 
@@ -122,7 +173,8 @@ class Source:
 
 @lru_cache(maxsize=4)
 def open_source(data: str, size: int | None = None) -> Source:
-    """The dataset that `data` names: a known name, a packed dataset or a folder. `size` None takes its own side.
+    """The dataset that `data` names: a known name, a URL, a packed dataset, a folder of tars or of images. `size` None
+    takes its own side.
 
     Opened once in a process: a folder is listed, and arrays are resized, only the first time.
     Raises BadInput when there is no such dataset, it holds no image, or it cannot be fetched.
