@@ -1,10 +1,15 @@
 """The one endless stream of images: position p is item p mod n of the shuffle of epoch p div n."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
+from ssl_core.data.source import Packed, Split
+
 ROUNDS = 6
+WINDOW = 8  # shards that are shuffled together where shards must be fetched; another number is another order
 
 
 def _mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
@@ -36,6 +41,20 @@ def shuffled(index: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     return value.astype(np.int64)
 
 
+class Stream(Protocol):
+    """The endless order of a source's images, a pure function of the position."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
+        ...
+
+
 @dataclass(frozen=True)
 class Order:
     """The stream over a source of `n` images, shuffled by `seed`; the same for every worker and loader."""
@@ -46,8 +65,85 @@ class Order:
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
         epochs, index = np.divmod(positions, self.n)
-        keys = _mix(epochs.astype(np.uint64), np.uint64(self.seed)) >> np.uint64(8)
-        return shuffled(index, self.n, keys), epochs
+        return shuffled(index, self.n, _keys(epochs, self.seed)), epochs
+
+
+@dataclass(frozen=True)
+class WindowedOrder:
+    """The stream over images that lie in shards, ids in the shards' order: each epoch shuffles the shards, takes
+    `window` of them at a time and shuffles the images of those. Memory grows with the shards alone."""
+
+    counts: tuple[int, ...]  # images in each shard
+    seed: int
+    window: int = WINDOW
+
+    @property
+    def n(self) -> int:
+        return sum(self.counts)
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
+        epochs, ids = np.divmod(positions, self.n)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            ids[here] = self._within(epoch, ids[here])
+        return ids, epochs
+
+    def windows(self, positions: np.ndarray) -> list[tuple[int, int]]:
+        """(epoch, number in it) of each window that these positions lie in, in the order of the stream."""
+        epochs, index = np.divmod(positions, self.n)
+        found = set()
+        for epoch in np.unique(epochs).tolist():
+            found.update((epoch, number) for number in self._numbers(epoch, index[epochs == epoch])[0].tolist())
+        return sorted(found)
+
+    def shards(self, epoch: int, number: int) -> list[int]:
+        """The shards of a window; after an epoch's last comes the next epoch's first."""
+        if number * self.window >= len(self.counts):
+            epoch, number = epoch + 1, 0
+        return _layout(self, epoch)[0][number * self.window :][: self.window].tolist()
+
+    def _numbers(self, epoch: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """index [k], places in this epoch -> the window [k] of each, and where the windows begin and the last ends."""
+        bounds = _layout(self, epoch)[1]
+        edges = np.append(bounds[: -1 : self.window], bounds[-1])
+        return np.searchsorted(edges, index, "right") - 1, edges
+
+    def _within(self, epoch: int, index: np.ndarray) -> np.ndarray:
+        """index [k], places in this epoch -> ids [k]."""
+        shards, bounds, starts = _layout(self, epoch)
+        numbers, edges = self._numbers(epoch, index)
+        moved = np.empty_like(index)
+        for number in np.unique(numbers).tolist():
+            here, first = numbers == number, edges[number]
+            keys = _keyed(np.full(here.sum(), epoch), self.seed, number + 1)
+            moved[here] = first + shuffled(index[here] - first, int(edges[number + 1] - first), keys)
+        place = np.searchsorted(bounds, moved, "right") - 1
+        return starts[shards[place]] + moved - bounds[place]
+
+
+@lru_cache(maxsize=8)
+def _layout(order: WindowedOrder, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shards [s] as this epoch takes them, the bounds [s + 1] of their images in it, and each shard's first id."""
+    count, counts = len(order.counts), np.array(order.counts, np.int64)
+    shards = shuffled(np.arange(count), count, _keyed(np.full(count, epoch), order.seed, 0))
+    return shards, np.append(0, np.cumsum(counts[shards])), np.append(0, np.cumsum(counts[:-1]))
+
+
+def order_of(split: Split, seed: int) -> Stream:
+    """The order that training meets `split` in: of shards that have to be fetched, a few at a time."""
+    if isinstance(split, Packed) and split.windowed:
+        return WindowedOrder(tuple(split.counts().tolist()), seed)
+    return Order(len(split), seed)
+
+
+def _keys(epochs: np.ndarray, seed: int) -> np.ndarray:
+    return _mix(epochs.astype(np.uint64), np.uint64(seed)) >> np.uint64(8)
+
+
+def _keyed(epochs: np.ndarray, seed: int, purpose: int) -> np.ndarray:
+    """Other keys for each purpose within an epoch."""
+    return _mix(_keys(epochs, seed), np.uint64(purpose)) >> np.uint64(8)
 
 
 def slice_of(step: int, batch: int, rank: int, world: int) -> np.ndarray:
