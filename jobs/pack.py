@@ -19,6 +19,7 @@ from jobs.progress import Watch
 from ssl_core.data.pack import Packing, finish_shard
 from ssl_core.data.pack_index import INDEX, PARTS, PLAN, SKIPPED, WORK, check_same, make_plan, shards_of, write_index
 from ssl_core.data.source import Source, open_source
+from ssl_core.data.store import is_url
 from ssl_core.errors import BadInput
 from ssl_core.files import read_json, write_json
 
@@ -31,7 +32,7 @@ class Options:
     them everywhere. The same command again continues, verifies every shard and writes anew what is damaged."""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
-    """a folder of images, cifar10, fashion-mnist, or a packed dataset"""
+    """a folder of images or of tar files, a packed dataset, a URL of one of these, cifar10, or fashion-mnist"""
     dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """a new folder"""
     packing: Packing = Packing()
@@ -64,7 +65,9 @@ def main(arguments: list[str]) -> None:
 
 def destination(src: str, dst: str) -> Path:
     """The folder to pack into. Raises BadInput if it cannot be: it lies in the source, or holds something else."""
-    place, origin = Path(dst).expanduser().resolve(), Path(src).expanduser().resolve()
+    if is_url(dst):
+        raise BadInput(f"{dst} is a URL, expected a new folder on this machine")
+    place, origin = (Path(path.removeprefix("file://")).expanduser().resolve() for path in (dst, src))
     if origin.is_dir() and place.is_relative_to(origin):
         raise BadInput(f"{dst} lies inside {src}, whose images it would join: choose another folder")
     if place.exists() and not place.is_dir():

@@ -20,7 +20,8 @@ class Recipe:
 
     task: Any  # the Config of a task
     data: str = "cifar10"
-    """cifar10, fashion-mnist, or a folder of images (class sub-folders, or flat and unlabelled)"""
+    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabelled) or of tar files in
+    webdataset's layout, what tilespin pack left, or a URL (s3://, gs://, https://) of images or of what it left"""
     size: int | None = None
     """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"

@@ -7,3 +7,7 @@ class BadInput(ValueError):
 
 class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the last good checkpoint is kept."""
+
+
+class StoreFailed(Exception):
+    """An object store that failed for longer than anyone waits: no fault of one image, so training must not go on."""

@@ -2,14 +2,16 @@
 
 import hashlib
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.pack_index import FORMAT, INDEX, PLAN, TABLE
-from ssl_core.data.source import Packed, Shard, Source
+from ssl_core.data.order import WINDOW
+from ssl_core.data.pack_index import FORMAT, INDEX, PARTS, PLAN, TABLE
+from ssl_core.data.source import Packed, Readable, Shard, Source
 from ssl_core.errors import BadInput
-from ssl_core.files import read_json
 
 
 def opens(data: str) -> bool:
@@ -22,31 +24,55 @@ def load(data: str, size: int | None) -> Source:
     root = Path(data).expanduser().resolve()
     if not (root / INDEX).is_file():
         raise BadInput(f"--data {data}: not packed to the end; run the same tilespin pack again")
-    index = read_json(root / INDEX)
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise BadInput(f"--data {data}: {INDEX} is not of the format {FORMAT!r} that this version reads")
+    index = parsed(data, (root / INDEX).read_bytes())
+    table = (root / TABLE).read_bytes() if (root / TABLE).is_file() else b""
+    return assembled(data, root.name, index, table, lambda shard: _checked(root, shard), size)
+
+
+def parsed(data: str, index: bytes) -> dict:
+    """The content of index.json. Raises BadInput if it is damaged or of another format."""
     try:
-        return _load(root, index, size)
+        found = json.loads(index)
+    except ValueError as error:
+        raise BadInput(f"--data {data}: {INDEX} is damaged: {error}") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise BadInput(f"--data {data}: {INDEX} is not of the format {FORMAT!r} that this version reads")
+    return found
+
+
+def assembled(
+    data: str,
+    name: str,
+    index: dict,
+    table: bytes,
+    shard_of: Callable[[dict], Readable],
+    size: int | None,
+    windowed: bool = False,
+) -> Source:
+    """The dataset that `index` and `table`, the bytes of packed.npy, describe; shard_of(entry) opens a shard.
+
+    Raises BadInput if they are damaged.
+    """
+    try:
+        listed = {part: index["splits"][part]["shards"] for part in PARTS}
+        rows = _rows(data, table, index["table_sha256"])
+        shards = tuple(shard_of(shard) for found in listed.values() for shard in found)
+        pieces = np.split(rows, [sum(shard["images"] for shard in listed["train"])])
+        splits = [
+            Packed(part, shards, piece[:, :4].copy(), piece[:, 4].copy(), windowed)
+            for part, piece in zip(PARTS, pieces)
+        ]
+        total = hashlib.sha256(f"windows of {WINDOW}\n".encode() if windowed else b"")
+        for part, found in listed.items():
+            total.update("".join(f"{part} {shard['sha256']}\n" for shard in found).encode())
+        size, side = size or index["size"], index["options"]["side"]
+        notes = (f"{name} was packed at {side} px: images of {size} px are enlarged",) if size > side else ()
+        return Source(
+            name, total.hexdigest(), size, *splits, tuple(index["classes"]), tuple(index["mean"]),
+            tuple(index["std"]), notes,
+        )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"--data {data}: {INDEX} is damaged: {type(error).__name__} {error}") from error
-
-
-def _load(root: Path, index: dict, size: int | None) -> Source:
-    listed = {part: index["splits"][part]["shards"] for part in ("train", "test")}
-    shards = tuple(_checked(root, shard) for found in listed.values() for shard in found)
-    table = _table(root, index["table_sha256"])
-    counts = {part: sum(shard["images"] for shard in found) for part, found in listed.items()}
-    rows = dict(zip(counts, np.split(table, [counts["train"]])))
-    splits = [Packed(part, shards, rows[part][:, :4].copy(), rows[part][:, 4].copy()) for part in counts]
-    total = hashlib.sha256()
-    for part, found in listed.items():
-        total.update("".join(f"{part} {shard['sha256']}\n" for shard in found).encode())
-    size, side = size or index["size"], index["options"]["side"]
-    notes = (f"{root.name} was packed at {side} px: images of {size} px are enlarged",) if size > side else ()
-    return Source(
-        root.name, total.hexdigest(), size, *splits, tuple(index["classes"]), tuple(index["mean"]),
-        tuple(index["std"]), notes,
-    )  # fmt: skip
 
 
 def _checked(root: Path, shard: dict) -> Shard:
@@ -59,10 +85,8 @@ def _checked(root: Path, shard: dict) -> Shard:
     return Shard(path, shard["sha256"])
 
 
-def _table(root: Path, sha256: str) -> np.ndarray:
+def _rows(data: str, table: bytes, sha256: str) -> np.ndarray:
     """[n, 5] int64, the columns of Packed.places and the label."""
-    path = root / TABLE
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise BadInput(f"{path} is missing or damaged: run the same tilespin pack again")
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    if hashlib.sha256(table).hexdigest() != sha256:
+        raise BadInput(f"--data {data}: {TABLE} is missing or damaged: run the same tilespin pack again")
+    return np.load(io.BytesIO(table), allow_pickle=False)

@@ -1,0 +1,215 @@
+"""Objects of a store, kept on this machine's disk up to a limit; whatever was not used for longest goes first."""
+
+import fcntl
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssl_core.data import cache
+from ssl_core.data.source import Named
+from ssl_core.data.store import LONG, Object, read
+from ssl_core.errors import BadInput, StoreFailed
+
+LIMIT = "TILESPIN_CACHE_GB"
+DEFAULT_GB = 50.0
+PART = 2**24  # bytes that are asked for at a time, so that a failure costs no more
+WAIT = 0.05  # seconds until room is looked for again, if all of it is taken by what is being fetched
+
+
+def limit() -> int:
+    """Bytes that the cache may hold. Raises BadInput if the environment says nonsense."""
+    told = os.environ.get(LIMIT, str(DEFAULT_GB))
+    try:
+        if 0 < (found := float(told)) < 1e9:
+            return round(found * 1e9)
+    except ValueError:
+        pass
+    raise BadInput(f"{LIMIT} is {told!r}, expected gigabytes above 0")
+
+
+def opened(thing: Object, patience: float = LONG) -> io.FileIO:
+    """A copy on this machine, fetched by one of all its threads and processes if it is not there yet.
+
+    Raises FileNotFoundError if the store has no such object any more, or StoreFailed.
+    """
+    named = f"{thing.url}\0{thing.size}\0{thing.stamp}".encode(errors="surrogateescape")
+    key = hashlib.sha256(named).hexdigest()
+    place = _root() / key[:2] / key[2:]
+    while True:
+        with suppress(FileNotFoundError):
+            file = io.FileIO(place)
+            os.utime(file.fileno())
+            return file
+        if file := _fetched(thing, place, patience):
+            return file
+
+
+def content(thing: Object, patience: float = LONG) -> bytes:
+    """All bytes of what `opened` opens."""
+    with opened(thing, patience) as file:
+        return file.read()
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """Image files in a store; `labels` are -1 where there are none."""
+
+    things: list[Object]
+    labels: np.ndarray  # [n] int64
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    def open(self, i: int) -> Named:
+        """The bytes of image `i`. Raises FileNotFoundError if it is gone, or StoreFailed."""
+        return Named(content(self.things[i]), self.name(i))
+
+    def size(self, i: int) -> int:
+        return self.things[i].size
+
+    def name(self, i: int) -> str:
+        """What messages call image `i`."""
+        return self.things[i].url
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """A tar file in a store. It is opened for each read, so that the disk space of an evicted one is free at once."""
+
+    thing: Object
+
+    @property
+    def name(self) -> str:
+        return self.thing.url.rsplit("/", 1)[-1]
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Raises StoreFailed: a shard is too much to go on without."""
+        try:
+            with opened(self.thing) as file:
+                return os.pread(file.fileno(), length, offset)
+        except FileNotFoundError as error:
+            raise StoreFailed(str(error)) from error
+
+
+def _root() -> Path:
+    return cache.folder() / "remote"
+
+
+def _fetched(thing: Object, place: Path, patience: float) -> io.FileIO | None:
+    """The object, put at `place`; None if another has done so, or has failed, in the meantime."""
+    part = place.with_suffix(".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # held by who fetches; the others wait here
+        if not _lies_at(part, file.fileno()):
+            return None
+        try:
+            if place.exists():
+                part.unlink()
+                return None
+            _reserve(file.fileno(), thing)
+            _fill(file, thing, patience)
+            with _counted():  # nobody counts meanwhile, and misses it
+                os.replace(part, place)
+        except BaseException as error:
+            part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise StoreFailed(f"{thing.url} cannot be kept in {_root()}: {error}") from error
+            raise
+        fcntl.flock(file, fcntl.LOCK_UN)
+        file.seek(0)
+        return io.FileIO(os.dup(file.fileno()))
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _fill(file, thing: Object, patience: float) -> None:
+    for _ in range(2):  # what was damaged on its way comes whole the second time
+        total = hashlib.sha256()
+        file.seek(0)
+        for start in range(0, thing.size, PART):
+            data = read(thing, start, min(start + PART, thing.size), patience)
+            total.update(data)
+            file.write(data)
+        if thing.sha256 in ("", total.hexdigest()):
+            break
+    else:
+        raise StoreFailed(f"{thing.url} has other bytes than its index says: upload it again")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _reserve(descriptor: int, thing: Object) -> None:
+    """Makes the file as long as the object, for which it first makes room. Raises StoreFailed if there cannot be."""
+    most = limit()
+    if thing.size > most:
+        raise StoreFailed(f"{thing.url} has {thing.size:,} bytes, more than {LIMIT} allows")
+    while True:
+        with _counted() as count:
+            used = count[0] + thing.size
+            if used > most:
+                used = _make_room(most - thing.size) + thing.size
+            if fits := used <= most:
+                os.ftruncate(descriptor, thing.size)
+                count[0] = used
+        if fits:
+            return
+        time.sleep(WAIT)
+
+
+@contextmanager
+def _counted() -> Iterator[list[int]]:
+    """Holds the cache's lock and [the bytes that are used at most]; what stands there at the end is kept."""
+    with open(os.open(_root() / "used", os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        told = file.read()
+        count = [int(told) if told.isdigit() else limit()]
+        yield count
+        file.seek(0)
+        file.truncate()
+        file.write(str(count[0]))
+
+
+def _make_room(most: int) -> int:
+    """Removes what was not used for longest until at most `most` bytes are left, and torn files -> the bytes left."""
+    found, held = [], 0
+    for folder in (entry for entry in os.scandir(_root()) if entry.is_dir()):
+        for entry in os.scandir(folder.path):
+            with suppress(FileNotFoundError):  # one that has just failed
+                state = entry.stat()
+                if not entry.name.endswith(".part"):
+                    found.append((state.st_mtime_ns, state.st_size, entry.path))
+                elif not _torn(entry.path):
+                    held += state.st_size
+    used = held + sum(size for _, size, _ in found)
+    spare = len(found) // 16  # small files, so that not every fetch comes to look through all of them
+    for _, size, path in sorted(found):
+        if used <= most and spare <= 0:
+            break
+        spare -= used <= most
+        os.unlink(path)
+        used -= size
+    return used
+
+
+def _torn(part: str) -> bool:
+    """Whether nobody is fetching it any more; then it is gone."""
+    with open(part, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        os.unlink(part)
+        return True

@@ -1,0 +1,62 @@
+"""A URL: a packed dataset or a folder of images in a store that fsspec opens, such as s3://, gs:// or https://."""
+
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+import numpy as np
+
+from ssl_core.data.folders import is_image, laid_out
+from ssl_core.data.order import WINDOW
+from ssl_core.data.pack_index import INDEX, TABLE
+from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
+from ssl_core.data.source import Source
+from ssl_core.data.sources.packed import assembled, parsed
+from ssl_core.data.store import BRIEFLY, Object, checked, is_url, listing, look
+from ssl_core.errors import BadInput, StoreFailed
+
+
+def opens(data: str) -> bool:
+    return is_url(data)
+
+
+def load(data: str, size: int | None) -> Source:
+    """Raises BadInput if nothing can be read there, or what there is is damaged."""
+    url = checked(data)
+    limit()
+    try:
+        return _load(url, size)
+    except FileNotFoundError as error:
+        raise BadInput(f"--data {url}: nothing is there") from error
+    except StoreFailed as error:
+        raise BadInput(f"--data {url}: {error}") from error
+
+
+def _load(url: str, size: int | None) -> Source:
+    name = unquote(url.rsplit("/", 1)[-1])
+    try:
+        index = look(f"{url}/{INDEX}")
+    except FileNotFoundError:
+        return _folder(url, name, size)
+    index = parsed(url, content(index, BRIEFLY))
+    table = look(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
+
+    def shard_of(shard: dict) -> RemoteShard:
+        name = PurePosixPath(shard["name"]).name
+        return RemoteShard(Object(f"{url}/{name}", shard["bytes"], shard["sha256"], shard["sha256"]))
+
+    source = assembled(url, name, index, content(table, BRIEFLY), shard_of, size, windowed=True)
+    least = (WINDOW + 1) * max(shard["bytes"] for part in index["splits"].values() for shard in part["shards"])
+    if least > limit():
+        raise BadInput(f"--data {url} needs {LIMIT} of {least / 1e9:.3g} at least, better twice as much")
+    return source
+
+
+def _folder(url: str, name: str, size: int | None) -> Source:
+    found = {PurePosixPath(path): thing for path, thing in listing(url, is_image).items()}
+    sizes = {path: thing.size for path, thing in found.items()}
+    folders = sorted({path.parts[0] for path in found if len(path.parts) > 1})
+
+    def make(paths: list[PurePosixPath], labels: np.ndarray) -> RemoteFiles:
+        return RemoteFiles([found[path] for path in paths], labels)
+
+    return laid_out(url, name, sizes, folders, make, size)

@@ -1,0 +1,180 @@
+"""What lies at a URL, and its bytes, through fsspec: asked again with growing waits while a store fails."""
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from ssl_core.errors import BadInput, StoreFailed
+
+T = TypeVar("T")
+ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0  # until an answer is given up; a listing of millions takes minutes
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they double
+BRIEFLY, LONG = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
+BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
+REFUSED = {401, 403}
+STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
+ASKERS = 16  # questions at a time, where a listing does not tell sizes
+
+
+class Object(NamedTuple):
+    """A file in a store, told apart from what lay at its URL before; `sha256`, where known, is of its bytes."""
+
+    url: str
+    size: int
+    stamp: str
+    sha256: str = ""
+
+
+def is_url(data: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", data) is not None
+
+
+def checked(url: str) -> str:
+    """`url` without a slash at its end. Raises BadInput if it cannot be opened here, or holds what must stay secret."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is not None or (parts.scheme in ("http", "https") and parts.query):
+            shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+            raise BadInput(f"--data {shown}: give credentials in the environment, not as a password or query of a URL")
+        _filesystem(url)
+    except ImportError as error:
+        raise BadInput(f"--data {url}: {error}; pip install 'tilespin[remote]' brings s3:// and gs://") from error
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"--data {url}: {error}") from error
+    return url.rstrip("/")
+
+
+def look(url: str, patience: float = BRIEFLY) -> Object:
+    """What lies at `url`. Raises FileNotFoundError or StoreFailed."""
+
+    def ask() -> Object:
+        filesystem, path = _filesystem(url)
+        filesystem.invalidate_cache()
+        return _object(url, filesystem.info(path))
+
+    return persistently(ask, url, patience)
+
+
+def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
+    """The files below `url`, at any depth, whose path from there is `wanted`, by that path.
+
+    Raises FileNotFoundError if there is nothing, or StoreFailed.
+    """
+
+    def ask() -> dict[str, dict]:
+        filesystem, path = _filesystem(url + "/")
+        filesystem.invalidate_cache()
+        return filesystem.find(path, detail=True)
+
+    found = persistently(ask, url, BRIEFLY, LISTING_SECONDS)
+    filesystem, root = _filesystem(url + "/")
+    web = urlsplit(url).scheme in ("http", "https")  # there, names are quoted and sizes are not told
+    start = len(root.rstrip("/")) + 1
+    entries = {(unquote(path[start:]) if web else path[start:]): (path, info) for path, info in found.items()}
+    if not any(entries):
+        raise FileNotFoundError(url)
+    entries = {name: entry for name, entry in entries.items() if wanted(name)}
+    if web:
+        with ThreadPoolExecutor(ASKERS, "looks") as pool:
+            return dict(zip(entries, pool.map(look, (path for path, _ in entries.values()))))
+    return {name: _object(filesystem.unstrip_protocol(path), info) for name, (path, info) in entries.items()}
+
+
+def read(thing: Object, start: int, stop: int, patience: float = LONG) -> bytes:
+    """Its bytes from `start` up to `stop`. Raises FileNotFoundError or StoreFailed."""
+
+    def ask() -> bytes:
+        filesystem, path = _filesystem(thing.url)
+        part = {} if stop - start == thing.size else {"start": start, "end": stop}
+        data = filesystem.cat_file(path, **part)
+        if part and len(data) == thing.size:  # a server that knows no ranges
+            data = data[start:stop]
+        if len(data) != stop - start:
+            raise OSError(f"{len(data):,} bytes came instead of {stop - start:,}")
+        return data
+
+    return persistently(ask, thing.url, patience)
+
+
+def persistently(ask: Callable[[], T], url: str, patience: float, limit: float | None = None) -> T:
+    """What ask() returns, asked again while it fails or takes longer than `limit` seconds, until `patience` is over.
+
+    Raises FileNotFoundError, or StoreFailed for all else, at once where asking again is of no use.
+    """
+    began, wait = time.monotonic(), FIRST_WAIT
+    while True:
+        try:
+            return _within(ask, ATTEMPT_SECONDS if limit is None else limit)
+        except Exception as error:
+            cause = _cause(error)
+            status = _status(cause)
+            if isinstance(cause, FileNotFoundError) or status in (404, 410):
+                raise FileNotFoundError(f"{url}: not found") from error
+            said = f"{url}: {' '.join(str(cause).split()) or type(cause).__name__}"
+            if isinstance(cause, PermissionError) or status in REFUSED or "Credentials" in type(cause).__name__:
+                raise StoreFailed(f"{said} (no permission)") from error
+            passes = isinstance(cause, OSError) or type(cause).__module__.split(".")[0] not in ("builtins", "ssl_core")
+            if status is not None and 400 <= status < 500 and status not in BUSY:
+                passes = False
+            if not passes or time.monotonic() - began + wait > patience:
+                raise StoreFailed(said) from error
+        time.sleep(wait * random.uniform(0.5, 1))  # many workers must not come back at the same moment
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _within(ask: Callable[[], T], seconds: float) -> T:
+    """ask() in a thread that is left behind, as few stores can be told to stop, if it takes longer."""
+    answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True, name="asks a store").start()
+    try:
+        value, error = answers.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return value
+
+
+def _cause(error: Exception) -> BaseException:
+    """fsspec's HTTP says that a file is not found whatever went wrong."""
+    cause = error.__cause__
+    hidden = isinstance(error, FileNotFoundError) and (isinstance(cause, OSError) or _status(cause) is not None)
+    return cause if hidden and cause is not None else error
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status that aiohttp's, botocore's and Google's errors carry, each under a name of its own."""
+    reply = getattr(error, "response", None)
+    told = reply.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(reply, dict) else None
+    told = told or getattr(error, "status", None) or getattr(error, "code", None)
+    return told if isinstance(told, int) else None
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    return fsspec.core.url_to_fs(url)
+
+
+def _object(url: str, info: dict) -> Object:
+    """Raises FileNotFoundError if it is a folder, or OSError if the store does not tell its size."""
+    if info.get("type") == "directory":
+        raise FileNotFoundError(url)
+    if info.get("size") is None:
+        raise OSError("the store does not tell its size")
+    return Object(url, int(info["size"]), str(next((info[name] for name in STAMPS if info.get(name)), "")))
