@@ -1,5 +1,6 @@
 """What lies at a URL, and its bytes, through fsspec: asked again with growing waits while a store fails."""
 
+import errno
 import random
 import re
 import threading
@@ -20,7 +21,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they dou
 BRIEFLY, LONG = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
 BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
 REFUSED = {401, 403}
-STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
+STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "LastModified", "last_modified", "updated",
+          "mtime", "created")  # fmt: skip
 ASKERS = 16  # questions at a time, where a listing does not tell sizes
 
 
@@ -46,7 +48,7 @@ def checked(url: str) -> str:
             raise BadInput(f"--data {shown}: give credentials in the environment, not as a password or query of a URL")
         _filesystem(url)
     except ImportError as error:
-        raise BadInput(f"--data {url}: {error}; pip install 'tilespin[remote]' brings s3:// and gs://") from error
+        raise BadInput(f"--data {url}: {error}: pip install 'fsspec[{url.partition(':')[0]}]'") from error
     except BadInput:
         raise
     except ValueError as error:
@@ -123,10 +125,7 @@ def persistently(ask: Callable[[], T], url: str, patience: float, limit: float |
             said = f"{url}: {' '.join(str(cause).split()) or type(cause).__name__}"
             if isinstance(cause, PermissionError) or status in REFUSED or "Credentials" in type(cause).__name__:
                 raise StoreFailed(f"{said} (no permission)") from error
-            passes = isinstance(cause, OSError) or type(cause).__module__.split(".")[0] not in ("builtins", "ssl_core")
-            if status is not None and 400 <= status < 500 and status not in BUSY:
-                passes = False
-            if not passes or time.monotonic() - began + wait > patience:
+            if not _passes(cause, status) or time.monotonic() - began + wait > patience:
                 raise StoreFailed(said) from error
         time.sleep(wait * random.uniform(0.5, 1))  # many workers must not come back at the same moment
         wait = min(2 * wait, LONGEST_WAIT)
@@ -150,6 +149,15 @@ def _within(ask: Callable[[], T], seconds: float) -> T:
     if error is not None:
         raise error
     return value
+
+
+def _passes(cause: BaseException, status: int | None) -> bool:
+    """Whether asking again may help: not where the question was wrong, or this program is."""
+    if status is not None and 400 <= status < 500:
+        return status in BUSY
+    if isinstance(cause, OSError):
+        return cause.errno != errno.EINVAL  # s3fs's name for a bad request
+    return type(cause).__module__.split(".")[0] not in ("builtins", "ssl_core")
 
 
 def _cause(error: Exception) -> BaseException:

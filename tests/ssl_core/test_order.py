@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_core.data.order import Order, slice_of
+from ssl_core.data.order import Order, WindowedOrder, order_of, slice_of
+from ssl_core.data.source import Packed
 
 sizes = st.integers(1, 5000)
 seeds = st.integers(0, 2**31 - 1)
@@ -52,3 +53,82 @@ def test_every_image_comes_equally_often_in_every_place():
     counts = np.stack([np.bincount(ids[:, place], minlength=n) for place in range(n)])
     spread = (epochs / n * (1 - 1 / n)) ** 0.5
     assert np.abs(counts - epochs / n).max() < 5 * spread
+
+
+# Shards that have to be fetched
+
+shards = st.lists(st.integers(1, 90), min_size=1, max_size=40)
+windows = st.integers(1, 12)
+
+
+def shard_of(order: WindowedOrder, ids: np.ndarray) -> np.ndarray:
+    return np.searchsorted(np.cumsum(order.counts), ids, "right")
+
+
+@quickly
+@given(counts=shards, window=windows, seed=seeds, epoch=st.integers(0, 10**6))
+def test_windowed_each_epoch_meets_each_image_once(counts, window, seed, epoch):
+    n = sum(counts)
+    ids, epochs = WindowedOrder(tuple(counts), seed, window).at(np.arange(epoch * n, (epoch + 1) * n))
+    assert (np.sort(ids) == np.arange(n)).all() and (epochs == epoch).all()
+
+
+@quickly
+@given(counts=shards, window=windows, seed=seeds, start=st.integers(0, 3000), batch=st.integers(1, 120),
+       attempts=st.lists(st.integers(1, 9), min_size=1, max_size=6))  # fmt: skip
+def test_windowed_the_stream_is_the_same_for_any_workers_and_restarts(counts, window, seed, start, batch, attempts):
+    order = WindowedOrder(tuple(counts), seed, window)
+    whole = order.at(np.arange(start * batch, (start + len(attempts)) * batch))
+    parts = [order.at(slice_of(start + step, batch, rank, world))
+             for step, world in enumerate(attempts) for rank in range(world)]  # fmt: skip
+    for all_of_it, pieces in zip(whole, zip(*parts)):
+        assert (np.concatenate(pieces) == all_of_it).all()
+    scattered = np.random.default_rng(0).permutation(len(whole[0]))
+    assert (order.at(start * batch + scattered)[0] == whole[0][scattered]).all()
+
+
+@quickly
+@given(counts=shards, window=windows, seed=seeds, epoch=st.integers(0, 1000))
+def test_a_window_touches_its_shards_alone_and_all_of_them(counts, window, seed, epoch):
+    order = WindowedOrder(tuple(counts), seed, window)
+    positions = np.arange(epoch * order.n, (epoch + 1) * order.n)
+    touched, first = shard_of(order, order.at(positions)[0]), 0
+    told = order.windows(positions)
+    assert told == [(epoch, number) for number in range(-(-len(counts) // window))]
+    for place, number in told:
+        ahead = order.shards(place, number)
+        size = sum(counts[shard] for shard in ahead)
+        assert len(ahead) <= window and set(touched[first : first + size].tolist()) == set(ahead)
+        assert order.windows(positions[first : first + size]) == [(place, number)]
+        first += size
+    assert first == order.n
+    assert order.shards(epoch, len(told)) == order.shards(epoch + 1, 0)
+
+
+def test_windowed_epochs_and_seeds_are_shuffled_differently():
+    order = WindowedOrder((50,) * 20, 3)
+    positions = np.arange(order.n)
+    here = order.at(positions)[0]
+    for other in (order.at(positions + order.n)[0], WindowedOrder((50,) * 20, 4).at(positions)[0]):
+        assert (here != other).mean() > 0.9
+        assert order.shards(0, 0) != shard_of(order, other[:1]).tolist()
+    assert len(set(shard_of(order, here[:64]).tolist())) == 8, "the images of a window are mixed"
+
+
+def test_every_shard_and_image_comes_equally_often_in_every_place():
+    order, epochs = WindowedOrder((2, 1, 3), 5, 2), 3000
+    ids = order.at(np.arange(order.n * epochs))[0].reshape(epochs, order.n)
+    firsts = np.bincount(shard_of(order, ids[:, 0]), minlength=3)
+    counts = np.array([2, 1, 3])
+    pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
+    expected = sum(np.bincount([a, b], [counts[a], counts[b]], 3) / (counts[a] + counts[b]) for a, b in pairs) / 6
+    assert np.abs(firsts / epochs - expected).max() < 5 * (0.25 / epochs) ** 0.5
+    inside = np.bincount(ids[:, 0][shard_of(order, ids[:, 0]) == 2] - 3, minlength=3)
+    assert np.abs(inside / inside.sum() - 1 / 3).max() < 5 * (0.25 / inside.sum()) ** 0.5
+
+
+def test_only_shards_that_are_fetched_are_windowed():
+    places = np.array([[shard, 0, 1, 0] for shard in (3, 3, 4, 5, 5, 5)])
+    near, far = (Packed("train", (), places, np.zeros(6, np.int64), windowed) for windowed in (False, True))
+    assert order_of(near, 7) == Order(6, 7)
+    assert order_of(far, 7) == WindowedOrder((2, 1, 3), 7)

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from packing import pack
 from PIL import Image
 from structured import gradients
 
@@ -17,7 +18,7 @@ from ssl_core.data.crops import Wanted, cut
 from ssl_core.data.decode import read_image
 from ssl_core.data.order import Order
 from ssl_core.data.pack import Packing, finish_shard, write_shard
-from ssl_core.data.pack_index import find_duplicates, make_plan, shards_of, write_index
+from ssl_core.data.pack_index import find_duplicates
 from ssl_core.data.source import Arrays, Source, open_source
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput
@@ -41,21 +42,6 @@ def mixed(tmp_path_factory):
     (root / "b" / "empty.png").write_bytes(b"")
     (root / "b" / "text ü.jpg").write_text("not an image")
     return root
-
-
-def pack(source: Source, place, per_shard: int | None = None, **options) -> dict:
-    """All shards and the index, one after the other -> the index."""
-    packing = Packing(**options)
-    plan = make_plan(source, packing)
-    if per_shard:
-        plan["per_shard"] = dict.fromkeys(plan["per_shard"], per_shard)
-    records = [
-        finish_shard(place / name, place / f"{name}.json", getattr(source, part), part, numbers, packing)
-        for name, part, numbers in shards_of(source, plan)
-    ]
-    for name, _, _ in shards_of(source, plan):
-        (place / f"{name}.json").unlink()
-    return write_index(place, source, plan, records)
 
 
 def original(source: Source, split, i: int):

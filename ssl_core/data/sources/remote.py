@@ -11,7 +11,7 @@ from ssl_core.data.pack_index import INDEX, TABLE
 from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
 from ssl_core.data.source import Source
 from ssl_core.data.sources.packed import assembled, parsed
-from ssl_core.data.store import BRIEFLY, Object, checked, is_url, listing, look
+from ssl_core.data.store import BRIEFLY, Object, checked, is_url, listing, look, read
 from ssl_core.errors import BadInput, StoreFailed
 
 
@@ -37,7 +37,8 @@ def _load(url: str, size: int | None) -> Source:
         index = look(f"{url}/{INDEX}")
     except FileNotFoundError:
         return _folder(url, name, size)
-    index = parsed(url, content(index, BRIEFLY))
+    # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
+    index = parsed(url, read(index, 0, index.size, BRIEFLY))
     table = look(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
 
     def shard_of(shard: dict) -> RemoteShard:

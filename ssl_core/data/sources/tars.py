@@ -119,8 +119,9 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             label = member.name.lower().endswith((".cls", ".json")) and member.size <= LABEL_BYTES
             yield member, tar.extractfile(member).read() if label else b""
         tar.fileobj.seek(tar.offset)
-        if any(tar.fileobj.read(tarfile.BLOCKSIZE)):  # tarfile takes a header that it cannot read for the end
-            raise tarfile.ReadError(f"no header at byte {tar.offset:,}")
+        after = tar.fileobj.read(tarfile.BLOCKSIZE)  # tarfile takes whatever it cannot read for the end
+        if after != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"neither a header nor the end mark at byte {tar.offset:,}")
 
 
 def _label(kind: str, data: bytes) -> int | None:

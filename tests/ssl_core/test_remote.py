@@ -1,0 +1,530 @@
+"""Data in a store: an S3 server on this machine, a web server that fails in every way, and the cache between."""
+
+import fcntl
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from packing import pack
+from PIL import Image
+from structured import gradients
+from webserver import WebServer
+
+from ssl_core.data import remote, store
+from ssl_core.data.order import WINDOW, order_of
+from ssl_core.data.prefetch import expecting
+from ssl_core.data.remote import RemoteFiles, opened
+from ssl_core.data.source import Source, open_source
+from ssl_core.data.store import Object, look
+from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.errors import BadInput, StoreFailed
+
+CPU = torch.device("cpu")
+CLASSES, EACH = ("ant", "bee é"), 30
+SHARDS = 12  # of the packed training images: more than a window
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two classes of 30 PNG images, one of them broken."""
+    root = tmp_path_factory.mktemp("insects")
+    for i, image in enumerate(gradients(EACH * len(CLASSES), 24).numpy()):
+        path = root / CLASSES[i % 2] / f"{i:03d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    (root / "ant" / "000.png").write_bytes(b"no image")
+    (root / "notes.txt").write_text("these are insects")
+    return root
+
+
+@pytest.fixture(scope="module")
+def packed(folder, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("packed")
+    pack(open_source(str(folder)), root, per_shard=4, side=24, raw=True)
+    assert len(open_source(str(root)).train.counts()) == SHARDS
+    return root
+
+
+@pytest.fixture(scope="module")
+def s3(folder, packed):
+    """s3://bucket with `insects` and `packed`, on moto's server."""
+    server_of = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            patch.setenv(name, "us-east-1")
+        filesystem = fsspec.filesystem("s3")
+        filesystem.mkdir("bucket")
+        for root in (folder, packed):
+            filesystem.put(f"{root}/", f"bucket/{name_of(root)}/", recursive=True)
+        yield "s3://bucket"
+    server.stop()
+
+
+def name_of(root: Path) -> str:
+    return root.name.rstrip("0123456789")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """A cache of this test's own."""
+    monkeypatch.setenv("TILESPIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "remote"
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """An answer is given up after a second, and waits are short."""
+    monkeypatch.setattr(store, "ATTEMPT_SECONDS", 1.0)
+    monkeypatch.setattr(store, "FIRST_WAIT", 0.01)
+
+
+@pytest.fixture
+def web(folder, packed, tmp_path, hasty):
+    root = tmp_path / "served"
+    for found in (folder, packed):
+        shutil.copytree(found, root / name_of(found))
+    server = WebServer(root)
+    yield server
+    server.released.set()
+    server.shutdown()
+
+
+def trained(source: Source, steps: range, world: int = 1, batch: int = 9) -> list:
+    """The batches of all workers, each with a loader of its own, in the order of the stream; said: the warnings."""
+    order, split = order_of(source.train, 3), source.train
+    streams = [TorchLoader(split, 16, CPU, 2, lambda said: None).training(order, batch, steps, rank, world)
+               for rank in range(world)]  # fmt: skip
+    return [part for parts in zip(*streams) for part in parts]
+
+
+def check_each_once(source: Source, batches: list, epochs: int, broken: int = 0) -> None:
+    met = [(epoch, id) for batch in batches for epoch, id in zip(batch.epochs.tolist(), batch.ids.tolist())]
+    whole = [one for one in met if one[0] < epochs]
+    assert len(set(whole)) == len(whole) == epochs * (len(source.train) - broken)
+
+
+def pixels_of(source: Source) -> dict[tuple[int, bytes], int]:
+    """How often each image, whole, with its label comes."""
+    batches = list(TorchLoader(source.train, 24, CPU, 2, lambda said: None).whole(np.arange(len(source.train))))
+    found = [(label, image.numpy().tobytes()) for b in batches for image, label in zip(b.images, b.labels.tolist())]
+    return {one: found.count(one) for one in found}
+
+
+# S3
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_trains_from_a_packed_dataset_on_s3(s3, packed, world):
+    source, local = open_source(f"{s3}/packed/"), open_source(str(packed))
+    steps = range(-(-3 * len(source.train) // 9))
+    batches = trained(source, steps, world)
+    check_each_once(source, batches, 3)
+    for batch in batches:
+        assert torch.equal(batch.labels, torch.from_numpy(local.train.labels)[batch.ids]) and batch.weights.all()
+    alone = trained(source, steps)
+    assert torch.equal(torch.cat([b.images for b in batches]), torch.cat([b.images for b in alone]))
+    restarted = trained(source, range(5, steps.stop), 2)
+    assert torch.equal(torch.cat([b.ids for b in restarted]), torch.cat([b.ids for b in alone[5:]]))
+
+
+def test_a_packed_dataset_is_the_same_anywhere_but_for_its_order(s3, packed):
+    source, local = open_source(f"{s3}/packed"), open_source(str(packed))
+    assert (source.classes, source.mean, source.size, source.name) == (local.classes, local.mean, local.size, "packed")
+    assert pixels_of(source) == pixels_of(local)
+    assert source.digest != local.digest, "another order gives other weights"
+    assert len(source.test) == len(local.test) > 0
+    assert source.test.open(0).read() == local.test.open(0).read() and source.test.name(0) == local.test.name(0)
+
+
+@pytest.mark.parametrize("kind", ["s3", "web", "memory", "file"])
+def test_a_folder_in_a_store_is_the_same_as_on_the_disk(kind, folder, request):
+    if kind == "memory":
+        fsspec.filesystem("memory").put(f"{folder}/", "/stored/insects/", recursive=True)
+        url = "memory://stored"
+    elif kind == "file":
+        url = f"file://{folder.parent}"
+    else:
+        url = request.getfixturevalue(kind)
+        url = url if kind == "s3" else url.url
+    source, local = open_source(f"{url}/{folder.name if kind == 'file' else 'insects'}"), open_source(str(folder))
+    assert source.digest == local.digest and source.classes == local.classes == CLASSES
+    assert [note.split(":")[1] for note in source.notes] == [note.split(":")[1] for note in local.notes]
+    for split, same in ((source.train, local.train), (source.test, local.test)):
+        assert [split.open(i).read() for i in range(len(split))] == [p.read_bytes() for p in same.paths]
+        assert split.labels.tolist() == same.labels.tolist()
+
+
+def test_trains_from_a_folder_on_s3(s3):
+    source = open_source(f"{s3}/insects")
+    assert isinstance(source.train, RemoteFiles)
+    broken = [i for i in range(len(source.train)) if source.train.name(i) == f"{s3}/insects/ant/000.png"]
+    said: list[str] = []
+    loader = TorchLoader(source.train, 16, CPU, 2, said.append)
+    steps = range(-(-2 * len(source.train) // 8))
+    check_each_once(source, list(loader.training(order_of(source.train, 1), 8, steps, 0, 1)), 2, len(broken))
+    assert len(said) == len(broken) and all("s3://bucket/insects/ant/000.png" in line for line in said)
+
+
+def test_packs_what_is_on_s3(s3, folder, tmp_path):
+    """The digest and the images are those of the folder, so every byte is."""
+    for name, data in (("near", str(folder)), ("far", f"{s3}/insects")):
+        pack(open_source(data), tmp_path / name, per_shard=20, side=16)
+    near, far = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("near", "far"))
+    assert near.pop("skipped.txt") != far.pop("skipped.txt"), "names what was skipped by its URL"
+    assert near == far and len(near) > 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pretrain", "rotnet", "--data", "s3://bucket/absent"], "s3://bucket/absent: nothing is there"),
+        (["pretrain", "rotnet", "--data", "s3://none/x"], "s3://none/x: nothing is there"),
+        (["pretrain", "rotnet", "--data", "s3://bucket/insects/notes.txt"], "nothing is there"),
+        (["pretrain", "rotnet", "--data", "nosuch://x/y"], "Protocol not known: nosuch"),
+        (["pack", "s3://bucket/absent", "/tmp/none"], "s3://bucket/absent: nothing is there"),
+        (["pack", "s3://bucket/insects", "s3://bucket/out"], "is a URL, expected a new folder"),
+    ],
+)
+def test_a_bad_url_is_one_line(s3, tilespin, arguments, words):
+    said = tilespin(*arguments, code=2).stderr
+    assert said.count("\n") == 1 and words in said
+
+
+def test_pretrain_and_pack_on_the_command_line(s3, tilespin, tmp_path):
+    done = tilespin("pack", f"{s3}/insects", tmp_path / "small", "--side", 16)
+    assert "1 that cannot be decoded" in done.stdout
+    arguments = ["--data", f"{s3}/packed", "--size", 16, "--steps", 3, "--batch", 8, "--tracking", "off"]
+    done = tilespin("pretrain", "rotnet", *arguments, "--storage", tmp_path / "runs")
+    assert "3 steps, 24 images" in done.stdout
+    (config,) = tmp_path.glob("runs/packed/pretrain/*/config.json")
+    assert f"{s3}/packed" in config.read_text()
+
+
+def test_no_credentials(s3, monkeypatch, hasty):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", "/nonexistent")
+    fsspec.filesystem("s3").clear_instance_cache()
+    with pytest.raises(BadInput, match="no permission"):
+        open_source(f"{s3}/packed")
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+# A store that fails
+
+
+TROUBLES = ["slow", "503", "429", "reset", "cut", "hang"]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("kind", ["insects", "packed"])
+def test_a_store_that_fails_for_a_while_only_delays(web, kind, trouble):
+    """Each file's first two requests go wrong, or each of them is slow; a hanging one holds only some files up."""
+    source = open_source(f"{web.url}/{kind}")
+    shutil.rmtree(remote._root())
+    some = {"packed": "shard-00000", "insects": "01"}[kind]
+    web.gets.clear()
+
+    def failing(name: str, number: int) -> str:
+        if trouble == "hang":
+            return trouble if number == 0 and name.startswith(some) and name[-5] in "02" else ""
+        return trouble if number < 2 or trouble == "slow" else ""
+
+    web.trouble = failing
+    broken = 1 if kind == "insects" and any("000.png" in source.train.name(i) for i in range(len(source.train))) else 0
+    batches = trained(source, range(-(-2 * len(source.train) // 9)))
+    check_each_once(source, batches, 2, broken)
+    assert all(batch.weights.all() for batch in batches)
+    needed = {"hang": 2, "slow": 1}.get(trouble, 3)
+    assert max(web.gets.values()) == needed, "a file is asked for until it comes, and then never again"
+    assert list(web.gets.values()).count(needed) >= 2
+
+
+def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypatch):
+    """With the images gone that were not reached, the rest would be another dataset."""
+    source = open_source(f"{web.url}/packed")
+    shutil.rmtree(remote._root())
+    monkeypatch.setattr("ssl_core.data.remote.LONG", 0.3)
+    monkeypatch.setattr(remote.opened, "__defaults__", (0.3,))
+    web.trouble = lambda name, number: "503"
+    with pytest.raises(StoreFailed, match=r"shard-\d+.tar.*503"):
+        trained(source, range(9))
+
+
+def test_what_will_not_pass_is_not_waited_for(web):
+    files = open_source(f"{web.url}/insects").train
+    shutil.rmtree(remote._root())
+    web.gets.clear()
+    web.trouble = lambda name, number: "403"
+    with pytest.raises(StoreFailed, match=r"403.*no permission"):
+        files.open(1)
+    web.trouble = lambda name, number: "404"
+    with pytest.raises(FileNotFoundError):
+        files.open(2)
+    assert sorted(web.gets.values()) == [1, 1]
+
+
+def test_a_file_that_is_gone_is_skipped_and_named(web):
+    source = open_source(f"{web.url}/insects")
+    gone = source.train.name(5)
+    web.trouble = lambda name, number: "404" if gone.endswith(name) else ""
+    said: list[str] = []
+    loader = TorchLoader(source.train, 16, CPU, 1, said.append)
+    list(loader.training(order_of(source.train, 0), 9, range(9), 0, 1))
+    assert gone in loader.skipped and sum(gone in line for line in said) == 1
+
+
+def test_a_large_object_comes_in_parts_and_only_the_failed_part_again(web, monkeypatch):
+    monkeypatch.setattr(remote, "PART", 1000)
+    path = web.root / "large.bin"
+    path.write_bytes(np.random.default_rng(0).bytes(4500))
+    thing = look(f"{web.url}/large.bin")
+    assert thing.size == 4500
+    web.gets.clear()
+    web.trouble = lambda name, number: "cut" if number in (1, 3) else ""
+    assert opened(thing).read() == path.read_bytes() and web.gets["large.bin"] == 5 + 2
+
+
+def test_shards_are_checked_against_the_index(web):
+    source = open_source(f"{web.url}/packed")
+    web.trouble = lambda name, number: "damage" if number == 0 else ""
+    assert pixels_of(source) == pixels_of(open_source(str(web.root / "packed"))), "damaged on its way: fetched again"
+    shutil.rmtree(remote._root())
+    web.trouble = lambda name, number: "damage"
+    with pytest.raises(StoreFailed, match="other bytes than its index says"):
+        source.train.open(0)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://me:secret@127.0.0.1/x", "not as a password"),
+        ("https://127.0.0.1/x?X-Amz-Signature=secret", "not as a password"),
+        ("sftp://127.0.0.1/x", r"pip install 'fsspec\[sftp\]'"),
+    ],
+)
+def test_what_is_said_of_urls(url, words):
+    with pytest.raises(BadInput, match=words) as error:
+        open_source(url)
+    assert "secret" not in str(error.value)
+
+
+def test_a_store_that_is_not_there_is_one_line(monkeypatch, hasty):
+    monkeypatch.setattr(look, "__defaults__", (0.1,))
+    with pytest.raises(BadInput, match=r"--data http://127.0.0.1:9/x: .*127.0.0.1") as error:
+        open_source("http://127.0.0.1:9/x")
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_or_unfinished_upload_is_refused(web):
+    (web.root / "packed" / "packed.npy").write_bytes(b"?")
+    with pytest.raises(BadInput, match=r"packed.npy.* other bytes"):
+        open_source(f"{web.url}/packed")
+    (web.root / "packed" / "index.json").write_text("{")
+    with pytest.raises(BadInput, match=r"index.json is damaged"):
+        open_source(f"{web.url}/packed")
+    (web.root / "packed" / "index.json").unlink()
+    with pytest.raises(BadInput, match=r"packed.* no images in this folder"):
+        open_source(f"{web.url}/packed")
+
+
+# The cache
+
+
+def held(cache: Path) -> int:
+    """Bytes on the disk, of torn files too; nothing comes or is renamed while they are counted."""
+    if not (cache / "used").exists():
+        return 0
+    with open(cache / "used") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return sum(path.stat().st_size for path in cache.glob("*/*"))
+
+
+def shard_bytes(source: Source) -> int:
+    return max(shard.thing.size for shard in source.train.shards)
+
+
+def test_the_cache_keeps_its_bound_in_training(web, cache, monkeypatch):
+    source = open_source(f"{web.url}/packed")
+    shutil.rmtree(cache)
+    limit = (WINDOW + 1) * shard_bytes(source)
+    monkeypatch.setenv(remote.LIMIT, str(limit / 1e9))
+    open_source.cache_clear()
+    source = open_source(f"{web.url}/packed")
+    most, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            most[0] = max(most[0], held(cache))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        batches = trained(source, range(-(-4 * len(source.train) // 9)))
+    finally:
+        done.set()
+        watcher.join()
+    check_each_once(source, batches, 4)
+    assert limit - shard_bytes(source) < most[0] <= limit
+    assert not list(cache.rglob("*.part"))
+    shards = [count for name, count in web.gets.items() if name.endswith(".tar")]
+    assert sum(shards) <= 4 * len(source.train.counts()) + WINDOW, "no shard is fetched twice in a window"
+
+
+def test_what_was_not_used_for_longest_goes_first(web, monkeypatch):
+    things = []
+    for i in range(4):
+        (web.root / f"{i}.bin").write_bytes(bytes(1000))
+        things.append(look(f"{web.url}/{i}.bin"))
+    web.gets.clear()
+    monkeypatch.setenv(remote.LIMIT, "3e-6")
+    for number in (0, 1, 2, 0, 3):  # 1 goes
+        opened(things[number]).close()
+        time.sleep(0.01)
+    for number in (0, 2, 3):
+        opened(things[number]).close()
+    assert max(web.gets.values()) == 1
+    opened(things[1]).close()
+    assert web.gets["1.bin"] == 2
+    (web.root / "large.bin").write_bytes(bytes(3001))
+    with pytest.raises(StoreFailed, match="more than TILESPIN_CACHE_GB allows"):
+        opened(look(f"{web.url}/large.bin"))
+
+
+def test_an_evicted_shard_frees_its_space_at_once(web):
+    """No descriptor keeps it."""
+    source = open_source(f"{web.url}/packed")
+    for i in range(len(source.train)):
+        source.train.open(i)
+    links = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
+             if os.path.lexists(f"/proc/self/fd/{number}")]  # fmt: skip
+    assert not [link for link in links if str(remote._root()) in link]
+
+
+def test_a_changed_object_is_fetched_anew(web):
+    path = web.root / "a.bin"
+    for data in (b"old", b"new"):
+        path.write_bytes(data)
+        assert opened(look(f"{web.url}/a.bin")).read() == data
+
+
+FETCH = """
+import sys
+from ssl_core.data.remote import opened
+from ssl_core.data.store import Object
+from concurrent.futures import ThreadPoolExecutor
+things = [Object(url, int(size), "1") for url, size in (line.split() for line in sys.stdin)]
+with ThreadPoolExecutor(8) as pool:
+    assert [len(opened(t).read()) for t in things] == [t.size for t in things]
+    assert [t.size for t in things] == list(pool.map(lambda t: len(opened(t).read()), things))
+"""
+
+
+def fetcher(things: list[Object]) -> subprocess.Popen:
+    child = subprocess.Popen([sys.executable, "-c", FETCH], stdin=subprocess.PIPE, text=True, cwd=Path.cwd(),
+                             env={**os.environ, "PYTHONPATH": str(Path(remote.__file__).parents[2])})  # fmt: skip
+    child.stdin.write("".join(f"{thing.url} {thing.size}\n" for thing in things))
+    child.stdin.close()
+    return child
+
+
+def test_several_processes_fetch_a_shard_once(web):
+    for i in range(20):
+        (web.root / f"{i}.bin").write_bytes(bytes(50_000 + i))
+    things = [Object(f"{web.url}/{i}.bin", 50_000 + i, "1") for i in range(20)]
+    web.trouble = lambda name, number: "slow"
+    assert [child.wait() for child in [fetcher(things) for _ in range(3)]] == [0, 0, 0]
+    assert len(web.gets) == 20 and set(web.gets.values()) == {1}
+
+
+def test_several_processes_keep_the_bound_together(web, cache, monkeypatch):
+    for i in range(30):
+        (web.root / f"{i}.bin").write_bytes(bytes(50_000 + i))
+    things = [Object(f"{web.url}/{i}.bin", 50_000 + i, "1") for i in range(30)]
+    monkeypatch.setenv(remote.LIMIT, "0.0003")
+    children, most = [fetcher(things), fetcher(things[::-1])], 0
+    while any(child.poll() is None for child in children):
+        most = max(most, held(cache))
+    assert [child.wait() for child in children] == [0, 0]
+    assert 200_000 < most <= 300_000
+
+
+def test_a_fetch_that_was_killed_leaves_nothing_in_the_way(web, cache, monkeypatch):
+    path = web.root / "a.bin"
+    path.write_bytes(bytes(1000))
+    thing = look(f"{web.url}/a.bin")
+    web.trouble = lambda name, number: "hang" if number == 0 else ""
+    child = fetcher([thing._replace(stamp="1")])
+    while not [part for part in cache.rglob("*.part") if part.stat().st_size]:
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    monkeypatch.setenv(remote.LIMIT, "1.5e-6")
+    assert len(opened(thing).read()) == 1000, "the torn file is gone for it"
+    assert held(cache) == 1000
+
+
+def test_the_next_window_is_fetched_ahead(web, cache):
+    source = open_source(f"{web.url}/packed")
+    order = order_of(source.train, 0)
+    first, second = (set(order.shards(0, number)) for number in (0, 1))
+    assert len(first) == WINDOW and first | second == set(range(SHARDS))
+    web.gets.clear()
+    slices = (np.arange(step * 4, (step + 1) * 4) for step in itertools.count())
+    stream = expecting(source.train, order, slices)
+    assert np.array_equal(next(stream), np.arange(4))
+    until = time.monotonic() + 20
+    while sum(name.endswith(".tar") for name in web.gets) < SHARDS and time.monotonic() < until:
+        time.sleep(0.02)
+    assert {int(name[6:12]) for name in web.gets} == first | second
+    assert np.array_equal(next(stream), np.arange(4, 8))
+    stream.close()
+    for i in range(len(source.train)):
+        source.train.open(i)
+    assert set(web.gets.values()) == {1}
+    near = open_source(str(web.root / "packed"))
+    assert [len(p) for p in expecting(near.train, order_of(near.train, 0), iter([np.arange(3)]))] == [3]
+
+
+def test_prefetching_leaves_room_for_the_window(web, cache, monkeypatch):
+    monkeypatch.setenv(remote.LIMIT, str((WINDOW + 2) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
+    open_source.cache_clear()
+    source = open_source(f"{web.url}/packed")
+    order = order_of(source.train, 0)
+    web.gets.clear()
+    stream = expecting(source.train, order, iter([np.arange(4), np.arange(4, 8)]))
+    next(stream)
+    until = time.monotonic() + 20
+    while sum(web.gets.values()) < WINDOW + 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert {int(name[6:12]) for name in web.gets} == {*order.shards(0, 0), *order.shards(0, 1)[:2]}
+
+
+@pytest.mark.parametrize("told", ["much", "0", "-1", "nan"])
+def test_the_limit_has_to_be_a_number(web, monkeypatch, told):
+    monkeypatch.setenv(remote.LIMIT, told)
+    with pytest.raises(BadInput, match=f"TILESPIN_CACHE_GB is '{told}'"):
+        open_source(f"{web.url}/packed")
+
+
+def test_a_cache_too_small_for_a_window_is_refused(web, monkeypatch):
+    monkeypatch.setenv(remote.LIMIT, str(WINDOW * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
+    open_source.cache_clear()
+    with pytest.raises(BadInput, match=r"needs TILESPIN_CACHE_GB of \S+ at least"):
+        open_source(f"{web.url}/packed")
