@@ -16,6 +16,7 @@ BROKEN = {
     "ssl_core/encoders.py": "import triton",
     "cluster/queue.py": "import ssl_core.errors",
     "jobs/work.py": "import ray",
+    "ssl_core/data/remote.py": "import fsspec",
 }
 
 
