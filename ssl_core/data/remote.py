@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +40,13 @@ def opened(thing: Object, patience: float = LONG) -> io.FileIO:
 
     Raises FileNotFoundError if the store has no such object any more, or StoreFailed.
     """
-    named = f"{thing.url}\0{thing.size}\0{thing.stamp}".encode(errors="surrogateescape")
-    key = hashlib.sha256(named).hexdigest()
-    place = _root() / key[:2] / key[2:]
+    place = os.path.join(_root(), _key(thing))
     while True:
         with suppress(FileNotFoundError):
             file = io.FileIO(place)
             os.utime(file.fileno())
             return file
-        if file := _fetched(thing, place, patience):
+        if file := _fetched(thing, Path(place), patience):
             return file
 
 
@@ -96,6 +95,13 @@ class RemoteShard:
                 return os.pread(file.fileno(), length, offset)
         except FileNotFoundError as error:
             raise StoreFailed(str(error)) from error
+
+
+@lru_cache(maxsize=2**12)
+def _key(thing: Object) -> str:
+    named = f"{thing.url}\0{thing.size}\0{thing.stamp}".encode(errors="surrogateescape")
+    key = hashlib.sha256(named).hexdigest()
+    return f"{key[:2]}/{key[2:]}"  # no folder becomes too large
 
 
 def _root() -> Path:

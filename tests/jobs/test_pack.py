@@ -123,6 +123,8 @@ def test_other_images_need_another_folder(photos, packed):
     [
         (["/no/such", "DST"], "/no/such: no such folder, and not one of the known datasets"),
         (["SRC", "SRC/inside"], "lies inside"),
+        (["URL", "SRC/inside"], "lies inside"),
+        (["SRC", "s3://bucket/packed"], "is a URL, expected a new folder"),
         (["SRC", "SRC"], "lies inside"),
         (["SRC", "FULL"], "holds something else"),
         (["SRC", "FULL/file"], "is a file"),
@@ -137,6 +139,7 @@ def test_impossible_wishes_are_refused(shapes, tmp_path, arguments, words):
     (tmp_path / "FULL").mkdir()
     (tmp_path / "FULL" / "file").write_text("somebody's")
     places = {"SRC": str(shapes), "DST": str(tmp_path / "DST"), "FULL": str(tmp_path / "FULL")}
+    places["URL"] = f"file://{shapes}"
     told = ["/".join([places.get(word.split("/")[0], word.split("/")[0]), *word.split("/")[1:]]) for word in arguments]
     with pytest.raises(BadInput, match=words):
         pack.main(told)

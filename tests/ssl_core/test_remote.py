@@ -254,6 +254,29 @@ def test_a_store_that_fails_for_a_while_only_delays(web, kind, trouble):
     assert list(web.gets.values()).count(needed) >= 2
 
 
+@pytest.mark.parametrize("trouble", ["503", "500", "429", "cut", "reset", "hang"])
+def test_what_s3_says_of_its_failures_is_understood(web, monkeypatch, trouble):
+    """Its client has errors of its own, and repeats some requests by itself."""
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{web.url}/")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    web.trouble = lambda name, number: trouble if number < 3 else ""
+    (web.root / "bucket").mkdir()
+    (web.root / "bucket" / "a.bin").write_bytes(b"hello")
+    assert opened(Object("s3://bucket/a.bin", 5, "1")).read() == b"hello"
+    assert web.gets["a.bin"] > 3
+    for lasting, error in (("403", StoreFailed), ("404", FileNotFoundError)):
+        web.gets.clear()
+        web.trouble = lambda name, number, told=lasting: told
+        with pytest.raises(error):
+            opened(Object("s3://bucket/a.bin", 5, lasting))
+        assert web.gets["a.bin"] == 1
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypatch):
     """With the images gone that were not reached, the rest would be another dataset."""
     source = open_source(f"{web.url}/packed")
