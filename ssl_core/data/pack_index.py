@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data.decode import UNREADABLE
-from ssl_core.data.order import Order
+from ssl_core.data.order import order_of
 from ssl_core.data.pack import Packing, content, encoded, name_of, size_of
-from ssl_core.data.source import Source, key
+from ssl_core.data.source import Source, Split, key
 from ssl_core.errors import BadInput
 from ssl_core.files import write_bytes, write_json
 
@@ -52,9 +52,9 @@ def shards_of(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
     does not meet one class at a time."""
     found = []
     for part in PARTS:
-        count = len(getattr(source, part))
+        shuffled = _shuffled(getattr(source, part))
         dropped = [number for where, number, _ in plan["duplicates"] if where == part]
-        numbers = _shuffled(count)[~np.isin(_shuffled(count), dropped)]
+        numbers = shuffled[~np.isin(shuffled, dropped)]
         pieces = -(-len(numbers) // plan["per_shard"][part])
         found += [(part, piece) for piece in np.array_split(numbers, pieces)] if pieces else []
     return [(f"shard-{i:06d}.tar", part, numbers) for i, (part, numbers) in enumerate(found)]
@@ -108,14 +108,14 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
     return index
 
 
-def _shuffled(count: int) -> np.ndarray:
-    return Order(max(1, count), 0).at(np.arange(count))[0]
+def _shuffled(split: Split) -> np.ndarray:
+    return order_of(split, 0).at(np.arange(len(split)))[0] if len(split) else np.empty(0, np.int64)
 
 
 def _per_shard(split, packing: Packing) -> int:
     """How many images make a shard of about the size asked for, judged by a sample."""
     sizes = []
-    for i in _shuffled(len(split))[:SAMPLE].tolist():
+    for i in _shuffled(split)[:SAMPLE].tolist():
         try:
             sizes.append(len(encoded(split, i, packing)))
         except UNREADABLE:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ssl_core.data import cache
 from ssl_core.data.source import Named
-from ssl_core.data.store import LONG, Object, read
+from ssl_core.data.store import Object, read
 from ssl_core.errors import BadInput, StoreFailed
 
 LIMIT = "TILESPIN_CACHE_GB"
@@ -35,8 +35,9 @@ def limit() -> int:
     raise BadInput(f"{LIMIT} is {told!r}, expected gigabytes above 0")
 
 
-def opened(thing: Object, patience: float = LONG) -> io.FileIO:
-    """A copy on this machine, fetched by one of all its threads and processes if it is not there yet.
+def opened(thing: Object, briefly: bool = False) -> io.FileIO:
+    """A copy on this machine, fetched by one of all its threads and processes if it is not there yet; patiently, or
+    briefly because somebody looks on.
 
     Raises FileNotFoundError if the store has no such object any more, or StoreFailed.
     """
@@ -46,13 +47,13 @@ def opened(thing: Object, patience: float = LONG) -> io.FileIO:
             file = io.FileIO(place)
             os.utime(file.fileno())
             return file
-        if file := _fetched(thing, Path(place), patience):
+        if file := _fetched(thing, Path(place), briefly):
             return file
 
 
-def content(thing: Object, patience: float = LONG) -> bytes:
+def content(thing: Object, briefly: bool = False) -> bytes:
     """All bytes of what `opened` opens."""
-    with opened(thing, patience) as file:
+    with opened(thing, briefly) as file:
         return file.read()
 
 
@@ -108,7 +109,7 @@ def _root() -> Path:
     return cache.folder() / "remote"
 
 
-def _fetched(thing: Object, place: Path, patience: float) -> io.FileIO | None:
+def _fetched(thing: Object, place: Path, briefly: bool) -> io.FileIO | None:
     """The object, put at `place`; None if another has done so, or has failed, in the meantime."""
     part = place.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _fetched(thing: Object, place: Path, patience: float) -> io.FileIO | None:
                 part.unlink()
                 return None
             _reserve(file.fileno(), thing)
-            _fill(file, thing, patience)
+            _fill(file, thing, briefly)
             with _counted():  # nobody counts meanwhile, and misses it
                 os.replace(part, place)
         except BaseException as error:
@@ -141,12 +142,12 @@ def _lies_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _fill(file, thing: Object, patience: float) -> None:
+def _fill(file, thing: Object, briefly: bool) -> None:
     for _ in range(2):  # what was damaged on its way comes whole the second time
         total = hashlib.sha256()
         file.seek(0)
         for start in range(0, thing.size, PART):
-            data = read(thing, start, min(start + PART, thing.size), patience)
+            data = read(thing, start, min(start + PART, thing.size), briefly)
             total.update(data)
             file.write(data)
         if thing.sha256 in ("", total.hexdigest()):
@@ -200,11 +201,10 @@ def _make_room(most: int) -> int:
                 elif not _torn(entry.path):
                     held += state.st_size
     used = held + sum(size for _, size, _ in found)
-    spare = len(found) // 16  # small files, so that not every fetch comes to look through all of them
-    for _, size, path in sorted(found):
-        if used <= most and spare <= 0:
+    least = len(found) // 16  # of many small files, so that not every fetch comes to look through all of them
+    for number, (_, size, path) in enumerate(sorted(found) if used > most else ()):
+        if used <= most and number >= least:
             break
-        spare -= used <= most
         os.unlink(path)
         used -= size
     return used

@@ -56,7 +56,7 @@ def checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def look(url: str, patience: float = BRIEFLY) -> Object:
+def look(url: str) -> Object:
     """What lies at `url`. Raises FileNotFoundError or StoreFailed."""
 
     def ask() -> Object:
@@ -64,7 +64,7 @@ def look(url: str, patience: float = BRIEFLY) -> Object:
         filesystem.invalidate_cache()
         return _object(url, filesystem.info(path))
 
-    return persistently(ask, url, patience)
+    return _persistently(ask, url, BRIEFLY, ATTEMPT_SECONDS)
 
 
 def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
@@ -78,7 +78,7 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
         filesystem.invalidate_cache()
         return filesystem.find(path, detail=True)
 
-    found = persistently(ask, url, BRIEFLY, LISTING_SECONDS)
+    found = _persistently(ask, url, BRIEFLY, LISTING_SECONDS)
     filesystem, root = _filesystem(url + "/")
     web = urlsplit(url).scheme in ("http", "https")  # there, names are quoted and sizes are not told
     start = len(root.rstrip("/")) + 1
@@ -92,7 +92,7 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
     return {name: _object(filesystem.unstrip_protocol(path), info) for name, (path, info) in entries.items()}
 
 
-def read(thing: Object, start: int, stop: int, patience: float = LONG) -> bytes:
+def read(thing: Object, start: int, stop: int, briefly: bool) -> bytes:
     """Its bytes from `start` up to `stop`. Raises FileNotFoundError or StoreFailed."""
 
     def ask() -> bytes:
@@ -105,10 +105,10 @@ def read(thing: Object, start: int, stop: int, patience: float = LONG) -> bytes:
             raise OSError(f"{len(data):,} bytes came instead of {stop - start:,}")
         return data
 
-    return persistently(ask, thing.url, patience)
+    return _persistently(ask, thing.url, BRIEFLY if briefly else LONG, ATTEMPT_SECONDS)
 
 
-def persistently(ask: Callable[[], T], url: str, patience: float, limit: float | None = None) -> T:
+def _persistently(ask: Callable[[], T], url: str, patience: float, limit: float) -> T:
     """What ask() returns, asked again while it fails or takes longer than `limit` seconds, until `patience` is over.
 
     Raises FileNotFoundError, or StoreFailed for all else, at once where asking again is of no use.
@@ -116,7 +116,9 @@ def persistently(ask: Callable[[], T], url: str, patience: float, limit: float |
     began, wait = time.monotonic(), FIRST_WAIT
     while True:
         try:
-            return _within(ask, ATTEMPT_SECONDS if limit is None else limit)
+            return _within(ask, limit)
+        except StoreFailed:
+            raise
         except Exception as error:
             cause = _cause(error)
             status = _status(cause)
@@ -157,7 +159,7 @@ def _passes(cause: BaseException, status: int | None) -> bool:
         return status in BUSY
     if isinstance(cause, OSError):
         return cause.errno != errno.EINVAL  # s3fs's name for a bad request
-    return type(cause).__module__.split(".")[0] not in ("builtins", "ssl_core")
+    return type(cause).__module__.split(".")[0] != "builtins"
 
 
 def _cause(error: Exception) -> BaseException:
@@ -180,9 +182,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _object(url: str, info: dict) -> Object:
-    """Raises FileNotFoundError if it is a folder, or OSError if the store does not tell its size."""
+    """Raises FileNotFoundError if it is a folder, or StoreFailed if the store does not tell its size."""
     if info.get("type") == "directory":
         raise FileNotFoundError(url)
     if info.get("size") is None:
-        raise OSError("the store does not tell its size")
+        raise StoreFailed(f"{url}: the store does not tell its size")
     return Object(url, int(info["size"]), str(next((info[name] for name in STAMPS if info.get(name)), "")))

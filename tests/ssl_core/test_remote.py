@@ -187,6 +187,18 @@ def test_packs_what_is_on_s3(s3, folder, tmp_path):
     assert near == far and len(near) > 4
 
 
+def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, monkeypatch):
+    """However small the cache, each shard is fetched once or twice."""
+    monkeypatch.setenv(remote.LIMIT, str((WINDOW + 1) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
+    open_source.cache_clear()
+    source = open_source(f"{web.url}/packed")
+    shutil.rmtree(remote._root())
+    web.gets.clear()
+    index = pack(source, tmp_path / "again", per_shard=10, side=16)
+    assert index["images"] == len(source.train) + len(source.test)
+    assert max(web.gets.values()) <= 2, "once to judge sizes, once to pack"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -281,8 +293,7 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
     """With the images gone that were not reached, the rest would be another dataset."""
     source = open_source(f"{web.url}/packed")
     shutil.rmtree(remote._root())
-    monkeypatch.setattr("ssl_core.data.remote.LONG", 0.3)
-    monkeypatch.setattr(remote.opened, "__defaults__", (0.3,))
+    monkeypatch.setattr(store, "LONG", 0.3)
     web.trouble = lambda name, number: "503"
     with pytest.raises(StoreFailed, match=r"shard-\d+.tar.*503"):
         trained(source, range(9))
@@ -347,7 +358,7 @@ def test_what_is_said_of_urls(url, words):
 
 
 def test_a_store_that_is_not_there_is_one_line(monkeypatch, hasty):
-    monkeypatch.setattr(look, "__defaults__", (0.1,))
+    monkeypatch.setattr(store, "BRIEFLY", 0.1)
     with pytest.raises(BadInput, match=r"--data http://127.0.0.1:9/x: .*127.0.0.1") as error:
         open_source("http://127.0.0.1:9/x")
     assert "\n" not in str(error.value)

@@ -125,14 +125,14 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
 
 
 def _label(kind: str, data: bytes) -> int | None:
-    """The number in a .cls or .json file; None if there is none, or it is negative."""
+    """The number in a key's .cls or .json file; None if there is none, or none that a class could have."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    if kind == "json" and isinstance(value, dict):
-        value = value.get("label", value.get("cls"))
-    return value if type(value) is int and value >= 0 else None
+    if kind == "json":
+        value = value.get("label", value.get("cls")) if isinstance(value, dict) else None
+    return value if kind in ("cls", "json") and type(value) is int and 0 <= value < 2**31 else None
 
 
 def _text(name: bytes) -> str:
