@@ -16,7 +16,7 @@ from jobs.layout import Study
 from jobs.pictures import sample_sheet
 from jobs.tracking import Tracker
 from kernels.sampling import Draw
-from ssl_core.data.order import Order
+from ssl_core.data.order import order_of
 from ssl_core.data.source import Source
 from ssl_core.files import write_bytes, write_json, write_text
 from ssl_core.task import Format, Pretext, name_of
@@ -101,7 +101,7 @@ class Journal:
     @torch.no_grad()
     def _samples(self, model: Pretext, format: Format, loader) -> None:
         """samples.png, from the first batch of which something could be decoded; none if nothing can."""
-        order = Order(len(self.source.train), self.recipe.seed)
+        order = order_of(self.source.train, self.recipe.seed)
         model.eval()
         for batch in loader.training(order, 8, range(-(-len(self.source.train) // 8)), 0, 1):
             if (batch.weights > 0).all():

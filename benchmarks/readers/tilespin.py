@@ -13,7 +13,7 @@ from kernels.sampling import Draw
 from ssl_core.data.crops import Buffer
 from ssl_core.data.decode import decode
 from ssl_core.data.loader import build, dali_installed, overlapped
-from ssl_core.data.order import Order
+from ssl_core.data.order import order_of
 from ssl_core.data.source import open_source
 
 
@@ -26,7 +26,7 @@ def _way(loader: str, data: Callable[[Photos], str]) -> Callable[[Photos], Itera
             made.clear()
             made[photos] = build(loader, source, photos.device, photos.cores)
         n = len(source.train)
-        batches = made[photos].training(Order(n, 0), photos.batch, range(n // photos.batch), 0, 1)
+        batches = made[photos].training(order_of(source.train, 0), photos.batch, range(n // photos.batch), 0, 1)
         for batch in overlapped(batches, made[photos], photos.device):
             flips = Draw(batch.ids, batch.epochs, 0).words("flip", 1)[:, 0] & 1
             none = torch.zeros_like(flips)

@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.crop_flip import crop_flip
 from kernels.sampling import Draw, uniform
 from ssl_core.data.decode import UNREADABLE, decode, square
-from ssl_core.data.order import Order
+from ssl_core.data.order import Stream
 from ssl_core.data.source import Encoded
 
 MIN_SCALE = 0.25  # of the largest square's area: how small a training crop may be
@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
     box: tuple[float, float, float] | None
 
 
-def drawn(order: Order, positions: np.ndarray) -> list[Wanted]:
+def drawn(order: Stream, positions: np.ndarray) -> list[Wanted]:
     """The images at these positions, each with the box that its id and epoch draw, whoever reads it."""
     ids, epochs = order.at(positions)
     words = Draw(torch.from_numpy(ids), torch.from_numpy(epochs), order.seed).words("crop", 3)

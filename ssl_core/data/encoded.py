@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ssl_core.data.crops import Wanted, drawn
 from ssl_core.data.memory import chunks
-from ssl_core.data.order import Order, slice_of
+from ssl_core.data.order import Stream, slice_of
+from ssl_core.data.prefetch import expecting
 from ssl_core.data.source import Encoded
 from ssl_core.task import Batch
 
-BLOCK = 16  # steps
+BLOCK = 16  # slices
 
 
 class Skipped(set[str]):
@@ -44,10 +45,11 @@ class EncodedLoader:
         """A batch for each request, read ahead; an image that fails is black and has weight 0."""
         raise NotImplementedError
 
-    def training(self, order: Order, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+    def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
         """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
         one of them stands for all, with weight 0."""
-        for read in self.read(requests(order, batch, steps, rank, world)):
+        slices = (slice_of(step, batch, rank, world) for step in steps)
+        for read in self.read(requests(order, expecting(self.split, order, slices))):
             yield self._placed(_decoded(read))
 
     def whole(self, ids: np.ndarray) -> Iterator[Batch]:
@@ -68,12 +70,11 @@ class EncodedLoader:
         return Batch(*(field.to(self.device, non_blocking=True) for field in batch))
 
 
-def requests(order: Order, batch: int, steps: range, rank: int, world: int) -> Iterator[list[Wanted]]:
-    """What worker `rank` of `world` wants at each of `steps`; drawn for several at once, for less work."""
-    for block in (steps[i : i + BLOCK] for i in range(0, len(steps), BLOCK)):
-        slices = [slice_of(step, batch, rank, world) for step in block]
-        wanted = iter(drawn(order, np.concatenate(slices)))
-        yield from (list(islice(wanted, len(positions))) for positions in slices)
+def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[list[Wanted]]:
+    """What is wanted at each slice of positions; drawn for several at once, for less work."""
+    while block := list(islice(slices, BLOCK)):
+        wanted = iter(drawn(order, np.concatenate(block)))
+        yield from (list(islice(wanted, len(positions))) for positions in block)
 
 
 def _decoded(batch: Batch) -> Batch:

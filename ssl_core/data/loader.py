@@ -10,7 +10,7 @@ import torch
 from ssl_core.data.ahead import ahead
 from ssl_core.data.encoded import EncodedLoader
 from ssl_core.data.memory import MemoryLoader
-from ssl_core.data.order import Order
+from ssl_core.data.order import order_of
 from ssl_core.data.resident import ResidentLoader, bytes_needed
 from ssl_core.data.source import Arrays, Source
 from ssl_core.data.streams import beside
@@ -39,7 +39,7 @@ def training_batches(
 
     Raises BadInput if this machine or this source cannot do with the loader that is asked for.
     """
-    order = Order(len(source.train), seed)
+    order = order_of(source.train, seed)
     made = build(choose(loader, source, device, world)[0], source, device, threads, warn)
     return made, overlapped(made.training(order, batch, steps, rank, world), made, device)
 

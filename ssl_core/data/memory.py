@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ssl_core.data.order import Order, slice_of
+from ssl_core.data.order import Stream, slice_of
 from ssl_core.data.source import Arrays
 from ssl_core.task import Batch
 
@@ -28,7 +28,7 @@ class MemoryLoader:
         self.images = torch.from_numpy(np.array(split.images)).to(device)
         self.device = device
 
-    def training(self, order: Order, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+    def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
         for step in steps:
             yield self._batch(*order.at(slice_of(step, batch, rank, world)))
 

@@ -10,7 +10,7 @@ from PIL import Image
 from kernels.dispatch import alone
 from ssl_core.data.crops import Buffer, Wanted, cut, least
 from ssl_core.data.encoded import EncodedLoader
-from ssl_core.data.source import Encoded
+from ssl_core.data.source import Encoded, Packed
 from ssl_core.task import Batch
 
 PIECE = 64  # images that a thread decodes at a time
@@ -51,6 +51,13 @@ class ResidentLoader(EncodedLoader):
         self.images = torch.cat([pixels for pixels, _, _ in pieces])
 
 
+def sample(split: Encoded) -> list[int]:
+    """Some of its images from everywhere; those that have to be fetched, from one shard, which are shuffled."""
+    count = min(SAMPLE, len(split))
+    windowed = isinstance(split, Packed) and split.windowed
+    return list(range(count)) if windowed else np.linspace(0, len(split) - 1, count, dtype=np.int64).tolist()
+
+
 def _shrink(buffer: Buffer, size: int) -> None:
     """Makes the last image's shorter side as short as it may be."""
     start, height, width = buffer.places[-1]
@@ -66,7 +73,7 @@ def _shrink(buffer: Buffer, size: int) -> None:
 def bytes_needed(split: Encoded, size: int) -> int:
     """About how much memory `split` takes when it is resident, judged by some of its images that can be read."""
     pixels, buffer = [], Buffer()
-    for id in np.linspace(0, len(split) - 1, min(SAMPLE, len(split)), dtype=np.int64).tolist():
+    for id in sample(split):
         buffer.clear()
         if buffer.add(split, Wanted(id, 0, ANY), size) is None:
             _shrink(buffer, size)

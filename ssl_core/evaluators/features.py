@@ -12,7 +12,7 @@ import ssl_core.evaluators
 from kernels.rotate import rotate
 from kernels.shuffle_tiles import shuffle_tiles
 from ssl_core.data.loader import evaluation_batches
-from ssl_core.data.order import Order
+from ssl_core.data.order import order_of
 from ssl_core.data.source import Source
 from ssl_core.discover import modules
 from ssl_core.errors import BadInput
@@ -75,7 +75,7 @@ def shares(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, dict[
     """
     if not source.classes:
         raise BadInput(f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class")
-    shuffled = Order(len(source.train), seed).at(np.arange(len(source.train)))[0]
+    shuffled = order_of(source.train, seed).at(np.arange(len(source.train)))[0]
     labelled = shuffled[source.train.labels[shuffled] >= 0][: splits.labels or None]
     held = max(1, round(len(labelled) * splits.held_out))
     if len(labelled) - held < 2 or not len(source.test):
