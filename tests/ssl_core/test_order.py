@@ -113,6 +113,12 @@ def test_windowed_epochs_and_seeds_are_shuffled_differently():
         assert (here != other).mean() > 0.9
         assert order.shards(0, 0) != shard_of(order, other[:1]).tolist()
     assert len(set(shard_of(order, here[:64]).tolist())) == 8, "the images of a window are mixed"
+    places = []
+    for number, start in enumerate((0, 400)):
+        rank = {shard: place for place, shard in enumerate(order.shards(0, number))}
+        ids = here[start : start + 400]
+        places.append(np.array([rank[shard] * 50 for shard in shard_of(order, ids).tolist()]) + ids % 50)
+    assert (places[0] != places[1]).mean() > 0.9, "each in its own way"
 
 
 def test_every_shard_and_image_comes_equally_often_in_every_place():

@@ -87,6 +87,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def hasty(monkeypatch):
     """An answer is given up after a second, and waits are short."""
+    monkeypatch.setattr(store, "LONG", 30.0)
     monkeypatch.setattr(store, "ATTEMPT_SECONDS", 1.0)
     monkeypatch.setattr(store, "FIRST_WAIT", 0.01)
 
@@ -309,7 +310,18 @@ def test_what_will_not_pass_is_not_waited_for(web):
     web.trouble = lambda name, number: "404"
     with pytest.raises(FileNotFoundError):
         files.open(2)
-    assert sorted(web.gets.values()) == [1, 1]
+    web.trouble = lambda name, number: "400"
+    with pytest.raises(StoreFailed, match="400"):
+        files.open(3)
+    assert sorted(web.gets.values()) == [1, 1, 1]
+
+
+def test_an_object_of_another_size_than_listed_is_not_taken_for_it(web, monkeypatch):
+    monkeypatch.setattr(store, "LONG", 0.1)
+    (web.root / "a.bin").write_bytes(b"hello")
+    with pytest.raises(StoreFailed, match="5 bytes came instead of 6"):
+        opened(Object(f"{web.url}/a.bin", 6, "1"))
+    assert len(opened(look(f"{web.url}/a.bin")).read()) == 5
 
 
 def test_a_file_that_is_gone_is_skipped_and_named(web):

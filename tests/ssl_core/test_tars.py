@@ -196,6 +196,18 @@ def test_no_link_is_followed(tmp_path):
     assert [source.train.name(i) for i in range(len(source.train))] == ["a.tar: ../../up"]
 
 
+def test_a_sparse_file_is_passed_over(tmp_path):
+    """Its bytes do not lie in one piece."""
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data" / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, headers in (("holes.png", {"GNU.sparse.size": "9000", "GNU.sparse.map": "0,10"}), ("a.png", {})):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(picture(1)), headers
+            tar.addfile(member, io.BytesIO(picture(1)))
+    source = open_source(str(tmp_path / "data"))
+    assert [source.train.name(i) for i in range(len(source.train))] == ["a.tar: a"]
+
+
 # Damage
 
 
