@@ -19,7 +19,8 @@ class StudyConfig:
     preset: tyro.conf.Suppress[str]
     tasks: tyro.conf.Suppress[tuple[Any, ...]]
     data: str
-    """cifar10, fashion-mnist, or a folder of images with one sub-folder for each class"""
+    """cifar10, fashion-mnist, or labelled images: a folder with one sub-folder for each class, a folder of tar files,
+    what tilespin pack left, or a URL"""
     encoder: str
     """of every task and floor"""
     budget: float

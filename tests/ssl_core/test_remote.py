@@ -207,7 +207,7 @@ def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, mo
         (["pretrain", "rotnet", "--data", "s3://none/x"], "s3://none/x: nothing is there"),
         (["pretrain", "rotnet", "--data", "s3://bucket/insects/notes.txt"], "nothing is there"),
         (["pretrain", "rotnet", "--data", "nosuch://x/y"], "Protocol not known: nosuch"),
-        (["pack", "s3://bucket/absent", "/tmp/none"], "s3://bucket/absent: nothing is there"),
+        (["pack", "s3://bucket/absent", "no/such/place"], "s3://bucket/absent: nothing is there"),
         (["pack", "s3://bucket/insects", "s3://bucket/out"], "is a URL, expected a new folder"),
     ],
 )
