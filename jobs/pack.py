@@ -32,7 +32,7 @@ class Options:
     them everywhere. The same command again continues, verifies every shard and writes anew what is damaged."""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
-    """a folder of images or of tar files, a packed dataset, a URL of images or of a packed dataset, cifar10, or fashion-mnist"""
+    """what --data takes: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
     dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """a new folder"""
     packing: Packing = Packing()
