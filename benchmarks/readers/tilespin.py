@@ -17,7 +17,7 @@ from ssl_core.data.order import order_of
 from ssl_core.data.source import open_source
 
 
-def _way(loader: str, data: Callable[[Photos], str]) -> Callable[[Photos], Iterator[torch.Tensor]]:
+def _way(loader: str, data: Callable[[Photos], str], epochs: int = 1) -> Callable[[Photos], Iterator[torch.Tensor]]:
     made = {}  # memory is filled once, as in a training of many epochs
 
     def read(photos: Photos) -> Iterator[torch.Tensor]:
@@ -26,7 +26,9 @@ def _way(loader: str, data: Callable[[Photos], str]) -> Callable[[Photos], Itera
             made.clear()
             made[photos] = build(loader, source, photos.device, photos.cores)
         n = len(source.train)
-        batches = made[photos].training(order_of(source.train, 0), photos.batch, range(n // photos.batch), 0, 1)
+        batches = made[photos].training(
+            order_of(source.train, 0), photos.batch, range(n * epochs // photos.batch), 0, 1
+        )
         for batch in overlapped(batches, made[photos], photos.device):
             flips = Draw(batch.ids, batch.epochs, 0).words("flip", 1)[:, 0] & 1
             none = torch.zeros_like(flips)
@@ -54,7 +56,7 @@ def _folder(photos: Photos) -> str:
 
 WAYS = {
     "tilespin torch": _way("torch", _folder),
-    "tilespin memory": _way("memory", _folder),
+    "tilespin memory": _way("memory", _folder, epochs=10),
     "tilespin torch, packed": _way("torch", lambda photos: str(photos.packed)),
     "tilespin torch, packed raw": _way("torch", lambda photos: str(photos.raw)),
 }

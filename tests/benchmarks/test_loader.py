@@ -43,7 +43,8 @@ def test_every_reader_delivers_normalised_batches(photos):
     assert {"tilespin torch", "tilespin memory", "DataLoader, torchvision"} <= set(found)
     for name, read in found.items():
         batches = list(read(photos))
-        assert sum(map(len, batches)) == 3 * BATCH, name
+        passes = 10 if name == "tilespin memory" else 1
+        assert sum(map(len, batches)) == passes * 3 * BATCH, name
         assert all(tuple(batch.shape[1:]) == (3, SIZE, SIZE) for batch in batches), name
         mean = np.mean([float(batch.mean()) for batch in batches])
         assert abs(mean - (127.5 / 255 - 0.45) / 0.225) < 0.15, name
