@@ -1,9 +1,8 @@
 """Decoding into crops: which part of an image is asked for, and how several are cut in one launch."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,35 +10,60 @@ from torch import Tensor
 
 from kernels.crop_flip import crop_flip
 from kernels.sampling import Draw, uniform
-from ssl_core.data.decode import UNREADABLE, decode, square
+from ssl_core.data.decode import UNREADABLE, decode
 from ssl_core.data.order import Stream
 from ssl_core.data.source import Encoded
 
 MIN_SCALE = 0.25  # of the largest square's area: how small a training crop may be
+CENTRE = (1.0, 0.5, 0.5)  # a box: the largest square, in the middle
 KEPT = 2**26  # bytes of a buffer that are worth keeping for the next images
 
 
-class Wanted(NamedTuple):
-    """One image of a batch and the part of it to show: (scale, y, x) as `square` takes them, None for the centre."""
+@dataclass(frozen=True)
+class Wanted:
+    """The images of a batch, and which part of each to show; `whole`: all of the central square."""
 
-    id: int
-    epoch: int
-    box: tuple[float, float, float] | None
+    ids: np.ndarray  # [b] int64
+    epochs: np.ndarray  # [b] int64
+    boxes: np.ndarray  # [b, 3] float64: scale, y and x, as `squares` takes them
+    whole: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> "Wanted":
+        return Wanted(self.ids[start:stop], self.epochs[start:stop], self.boxes[start:stop], self.whole)
 
 
-def drawn(order: Stream, positions: np.ndarray) -> list[Wanted]:
+def least(size: int, whole: bool) -> int:
+    """How small an image's shorter side may be decoded: such that no crop of side `size`, whichever is drawn, is
+    enlarged for that. All loaders keep to it, so that an image is as sharp from one as from another."""
+    return size if whole else math.ceil(size / MIN_SCALE**0.5)
+
+
+def drawn(order: Stream, positions: np.ndarray) -> Wanted:
     """The images at these positions, each with the box that its id and epoch draw, whoever reads it."""
     ids, epochs = order.at(positions)
-    words = Draw(torch.from_numpy(ids), torch.from_numpy(epochs), order.seed).words("crop", 3)
-    scale, y, x = uniform(words).double().unbind(1)
-    boxes = zip((MIN_SCALE + (1 - MIN_SCALE) * scale).tolist(), y.tolist(), x.tolist())
-    return [Wanted(int(id), int(epoch), box) for id, epoch, box in zip(ids, epochs, boxes)]
+    boxes = uniform(Draw(torch.from_numpy(ids), torch.from_numpy(epochs), order.seed).words("crop", 3)).double().numpy()
+    boxes[:, 0] = MIN_SCALE + (1 - MIN_SCALE) * boxes[:, 0]
+    return Wanted(ids, epochs, boxes)
 
 
-def least(size: int, wanted: Wanted) -> int:
-    """How small an image's shorter side may be decoded: such that no crop of it, whichever is drawn, is enlarged for
-    that. All loaders keep to it, so that an image is as sharp from one as from another."""
-    return math.ceil(size / MIN_SCALE**0.5) if wanted.box else size
+def centred(ids: np.ndarray) -> Wanted:
+    """The whole central square of each."""
+    return Wanted(ids, np.zeros_like(ids), np.tile(CENTRE, (len(ids), 1)), whole=True)
+
+
+def squares(heights: np.ndarray, widths: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """[b, 4] int64, (y, x, side, side) in pixels: the square that each of `boxes` means in an image of that size.
+
+    scale is its area over that of the largest square; y and x in [0, 1) place it. It keeps the aspect: stretching
+    along one axis before a rotation would give the rotation away.
+    """
+    scale, y, x = boxes.T
+    sides = np.maximum(1, np.rint(np.minimum(heights, widths) * scale**0.5))
+    found = (np.floor((heights - sides + 1) * y), np.floor((widths - sides + 1) * x), sides, sides)
+    return np.stack(found, axis=1).astype(np.int64)
 
 
 class Buffer:
@@ -74,10 +98,10 @@ class Buffer:
         """Forgets the last image; its memory is free for the next."""
         self.end = self.places.pop()[0]
 
-    def add(self, split: Encoded, wanted: Wanted, size: int) -> str | None:
-        """Decodes an image for a crop of side `size`; if that fails, it becomes one black pixel -> the reason."""
+    def add(self, split: Encoded, id: int, least: int) -> str | None:
+        """Decodes image `id` as `decode` does; if that fails, it becomes one black pixel -> the reason."""
         try:
-            self.keep(*decode(partial(split.open, wanted.id), least(size, wanted), self.room))
+            self.keep(*decode(partial(split.open, id), least, self.room))
         except UNREADABLE as error:
             self.room(1, 1)[:] = 0
             self.keep(1, 1)
@@ -85,15 +109,14 @@ class Buffer:
         return None
 
 
-def cut(images: Tensor, places: Tensor, wanted: Sequence[Wanted], size: int) -> Tensor:
-    """[b, size, size, 3] uint8: the part that each of `wanted` asks for.
+def cut(images: Tensor, places: np.ndarray, boxes: np.ndarray, size: int) -> Tensor:
+    """[b, size, size, 3] uint8: the square of each image that its box means.
 
-    images: flat uint8; places [b, 3] int64 on the CPU: where in it, and how high and wide, the image of each is.
+    images: flat uint8; places [b, 3] int64: where in it, and how high and wide, each image is; boxes as for `squares`.
     """
-    boxes = [square(height, width, one.box) for (_, height, width), one in zip(places.tolist(), wanted)]
-    moved = (t.to(images.device, non_blocking=True) for t in (places, torch.tensor(boxes).view(-1, 4)))
-    places, boxes = moved
-    none = torch.zeros(len(wanted), dtype=torch.uint8, device=images.device)
-    out = crop_flip(images, none, boxes, places=places, size=size, mean=(0.0,) * 3, std=(1.0,) * 3,
+    pixels = squares(places[:, 1], places[:, 2], boxes)
+    there = [torch.from_numpy(values).to(images.device, non_blocking=True) for values in (places, pixels)]
+    none = torch.zeros(len(places), dtype=torch.uint8, device=images.device)
+    out = crop_flip(images, none, there[1], places=there[0], size=size, mean=(0.0,) * 3, std=(1.0,) * 3,
                     dtype=torch.uint8, channels_last=True)  # fmt: skip
     return out.permute(0, 2, 3, 1)

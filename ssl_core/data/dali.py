@@ -16,8 +16,8 @@ from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
 from kernels.dispatch import alone
-from ssl_core.data.crops import Wanted
-from ssl_core.data.decode import UNREADABLE, read_plain, square
+from ssl_core.data.crops import Wanted, squares
+from ssl_core.data.decode import UNREADABLE, read_plain
 from ssl_core.data.encoded import EncodedLoader
 from ssl_core.data.torch_loader import decoded
 from ssl_core.task import Batch
@@ -29,35 +29,41 @@ STAND_IN = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # for what D
 class Input(NamedTuple):
     """What DALI gets for one image, and what replaces its output where something else had to decode it."""
 
-    data: bytes
-    box: tuple[int, int, int, int]  # y, x, height, width in pixels
+    data: bytes = STAND_IN
+    height: int = 16
+    width: int = 16
     pixels: Tensor | None = None  # [size, size, 3] uint8
     reason: str | None = None  # why nothing could decode it
-
-
-Entry = tuple[list[Wanted], list[Input]]  # a batch
 
 
 class DaliLoader(EncodedLoader):
     """Feeds DALI bytes and boxes in the order that is asked for; DALI itself draws nothing. What is not a plain JPEG
     is decoded as the torch loader does, and so is a batch that DALI fails on, since it does not say why."""
 
-    def read(self, requests: Iterable[list[Wanted]]) -> Iterator[Batch]:
-        buffers, running, again = local(), deque[Entry](), deque[Entry]()
+    prompt = False  # DALI works ahead, but is fed and emptied in the calling thread
+
+    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
+        buffers = local()
+        running: deque[tuple[Wanted, list[Input]]] = deque()  # what DALI has in hand
+        again: deque[tuple[Wanted, list[Input]]] = deque()  # what it is to be given first
         with ThreadPoolExecutor(self.threads, "reads", initializer=alone) as pool:
-            entries = ((wanted, list(pool.map(partial(self._input, buffers), wanted))) for wanted in requests)
+
+            def inputs_of(wanted: Wanted) -> list[Input]:
+                return list(pool.map(partial(self._input, buffers, wanted), range(len(wanted))))
 
             def feed() -> tuple[list, list, list]:
-                entry = again.popleft() if again else next(entries)
-                running.append(entry)
-                boxes = np.array([one.box for one in entry[1]], np.int32)
-                data = [np.frombuffer(one.data, np.uint8) for one in entry[1]]
-                return data, list(boxes[:, :2]), list(boxes[:, 2:])
+                wanted, inputs = again.popleft() if again else next(entries)
+                running.append((wanted, inputs))
+                heights, widths = (np.array([getattr(one, side) for one in inputs]) for side in ("height", "width"))
+                boxes = squares(heights, widths, wanted.boxes).astype(np.int32)
+                return [np.frombuffer(one.data, np.uint8) for one in inputs], list(boxes[:, :2]), list(boxes[:, 2:])
 
+            entries = ((wanted, inputs_of(wanted)) for wanted in requests)
             if (first := next(entries, None)) is None:
                 return
             again.append(first)
-            pipeline = build(feed, self.size, len(first[0]), self.threads, self.device)
+            begin = partial(build, feed, self.size, len(first[0]), self.threads, self.device)
+            pipeline = begin()
             while True:
                 with suppress(StopIteration):
                     pipeline.schedule_run()
@@ -65,36 +71,37 @@ class DaliLoader(EncodedLoader):
                     return
                 wanted, inputs = running.popleft()
                 try:
-                    (output,) = pipeline.share_outputs()
-                    images = torch.from_dlpack(output.as_tensor()).clone()
-                    if images.is_cuda:  # the pipeline will write there again
-                        torch.cuda.current_stream(self.device).synchronize()
-                    pipeline.release_outputs()
-                except RuntimeError:  # the pipeline is done for, and what else it had in hand
-                    inputs = [self._elsewhere(buffers, one) for one in wanted]
+                    images = _output(pipeline)
+                except RuntimeError as error:  # the pipeline is done for, and what else it had in hand
+                    inputs = [self._elsewhere(buffers, wanted, row) for row in range(len(wanted))]
                     images = torch.empty((len(wanted), self.size, self.size, 3), dtype=torch.uint8, device=self.device)
+                    if not any(one.reason for one in inputs):
+                        self.skipped.warn(f"DALI failed on a batch, which is decoded without it: {_line(error)}")
                     again.extendleft(reversed(running))
                     running.clear()
-                    pipeline = build(feed, self.size, len(first[0]), self.threads, self.device)
-                rows = [row for row, one in enumerate(inputs) if one.pixels is not None]
-                if rows:
-                    images[rows] = torch.stack([inputs[row].pixels for row in rows]).to(images.device)
-                yield self.batch(wanted, images, [one.reason for one in inputs])
+                    pipeline = begin()
+                yield self._finished(wanted, inputs, images)
 
-    def _input(self, buffers: local, one: Wanted) -> Input:
+    def _input(self, buffers: local, wanted: Wanted, row: int) -> Input:
         try:
-            plain = read_plain(partial(self.split.open, one.id))
+            plain = read_plain(partial(self.split.open, int(wanted.ids[row])))
             if plain and plain.start is None:
-                return Input(plain.data, square(plain.height, plain.width, one.box))
+                return Input(plain.data, plain.height, plain.width)
         except UNREADABLE as error:
             black = torch.zeros((self.size, self.size, 3), dtype=torch.uint8)
-            return Input(STAND_IN, (0, 0, 16, 16), black, str(error) or type(error).__name__)
-        return self._elsewhere(buffers, one)
+            return Input(pixels=black, reason=str(error) or type(error).__name__)
+        return self._elsewhere(buffers, wanted, row)
 
-    def _elsewhere(self, buffers: local, one: Wanted) -> Input:
+    def _elsewhere(self, buffers: local, wanted: Wanted, row: int) -> Input:
         pixels = torch.empty((1, self.size, self.size, 3), dtype=torch.uint8)
-        (reason,) = decoded(self, buffers, [one], pixels)
-        return Input(STAND_IN, (0, 0, 16, 16), pixels[0], reason)
+        (reason,) = decoded(self, buffers, wanted.part(row, row + 1), pixels)
+        return Input(pixels=pixels[0], reason=reason)
+
+    def _finished(self, wanted: Wanted, inputs: list[Input], images: Tensor) -> Batch:
+        replaced = {row: one.pixels for row, one in enumerate(inputs) if one.pixels is not None}
+        if replaced:
+            images[list(replaced)] = torch.stack(list(replaced.values())).to(images.device)
+        return self.batch(wanted, images, {row: one.reason for row, one in enumerate(inputs) if one.reason is not None})
 
 
 def build(feed: Callable, size: int, most: int, threads: int, device: torch.device) -> Pipeline:
@@ -115,6 +122,21 @@ def build(feed: Callable, size: int, most: int, threads: int, device: torch.devi
     pipeline = define()
     pipeline.build()
     return pipeline
+
+
+def _output(pipeline: Pipeline) -> Tensor:
+    """A copy of the next batch. Raises RuntimeError if anything in it could not be decoded."""
+    (output,) = pipeline.share_outputs()
+    images = torch.from_dlpack(output.as_tensor()).clone()
+    if images.is_cuda:  # the pipeline will write there again
+        torch.cuda.current_stream(images.device).synchronize()
+    pipeline.release_outputs()
+    return images
+
+
+def _line(error: RuntimeError) -> str:
+    """The last line that DALI says, which names the cause."""
+    return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
 def check(device: torch.device) -> None:

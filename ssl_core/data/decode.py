@@ -63,9 +63,10 @@ def decode(open: Open, least: int | None, room: Callable[[int, int], np.ndarray]
                 simplejpeg.decode_jpeg(plain.data, "RGB", buffer=pixels, **smaller)
             except ValueError:  # a fault in it, perhaps one that can be overlooked: read_image decides
                 pixels = None
-        elif factor == 1:
+        else:
+            found = np.frombuffer(plain.data, np.uint8, offset=plain.start).reshape(plain.height, plain.width, 3)
             pixels = room(height, width)
-            pixels[:] = np.frombuffer(plain.data, np.uint8, offset=plain.start).reshape(pixels.shape)
+            pixels[:] = found if factor == 1 else Image.fromarray(found).reduce(factor)
     if pixels is None:
         image = read_image(open, least)
         pixels = room(image.height, image.width)
@@ -149,14 +150,3 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return image.convert("RGB")
-
-
-def square(height: int, width: int, box: tuple[float, float, float] | None = None) -> tuple[int, int, int, int]:
-    """The square `box` = (scale, y, x) of an image, or its central square -> (y, x, side, side) in pixels.
-
-    scale is the box's area over that of the largest square; y and x in [0, 1) place it. The box keeps the
-    aspect: stretching along one axis before a rotation would give the rotation away.
-    """
-    scale, y, x = box or (1.0, 0.5, 0.5)
-    side = max(1, round(min(height, width) * scale**0.5))
-    return int((height - side + 1) * y), int((width - side + 1) * x), side, side

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_core.data.crops import Wanted, drawn
+from ssl_core.data.crops import Wanted, centred, drawn
 from ssl_core.data.memory import chunks
 from ssl_core.data.order import Stream, slice_of
 from ssl_core.data.prefetch import expecting
@@ -34,6 +34,8 @@ class Skipped(set[str]):
 class EncodedLoader:
     """Reads `split` at side `size` with `threads` threads. `warn` hears of each image that cannot be decoded, once."""
 
+    prompt = True  # whether batches are there when they are asked for, or take too little time to be made ahead
+
     def __init__(
         self, split: Encoded, size: int, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
     ):
@@ -41,7 +43,7 @@ class EncodedLoader:
         self.labels = torch.from_numpy(split.labels)
         self.skipped = Skipped(warn)
 
-    def read(self, requests: Iterable[list[Wanted]]) -> Iterator[Batch]:
+    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
         """A batch for each request, read ahead; an image that fails is black and has weight 0."""
         raise NotImplementedError
 
@@ -54,27 +56,27 @@ class EncodedLoader:
 
     def whole(self, ids: np.ndarray) -> Iterator[Batch]:
         """The images `ids`, in order, by their central squares."""
-        for read in self.read([Wanted(int(id), 0, None) for id in chunk] for chunk in chunks(ids)):
+        for read in self.read(centred(chunk) for chunk in chunks(np.asarray(ids))):
             yield self._placed(read)
 
-    def batch(self, wanted: list[Wanted], images: Tensor, reasons: list[str | None]) -> Batch:
-        """The batch of `images`, of which each has failed for a reason, or not; names those that have."""
-        ids, epochs = (torch.tensor([one[i] for one in wanted], dtype=torch.int64) for i in (0, 1))
-        for one, reason in zip(wanted, reasons):
-            if reason is not None:
-                self.skipped.note(self.split.name(one.id), reason)
-        weights = torch.tensor([float(reason is None) for reason in reasons])
-        return Batch(images, ids, epochs, weights, self.labels[ids])
+    def batch(self, wanted: Wanted, images: Tensor, failed: dict[int, str]) -> Batch:
+        """The batch of `images`; names those that have failed, for the reason that stands under their row."""
+        ids, weights = torch.from_numpy(wanted.ids), torch.ones(len(wanted))
+        for row, reason in failed.items():
+            self.skipped.note(self.split.name(int(ids[row])), reason)
+            weights[row] = 0
+        return Batch(images, ids, torch.from_numpy(wanted.epochs), weights, self.labels[ids])
 
     def _placed(self, batch: Batch) -> Batch:
         return Batch(*(field.to(self.device, non_blocking=True) for field in batch))
 
 
-def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[list[Wanted]]:
+def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[Wanted]:
     """What is wanted at each slice of positions; drawn for several at once, for less work."""
     while block := list(islice(slices, BLOCK)):
-        wanted = iter(drawn(order, np.concatenate(block)))
-        yield from (list(islice(wanted, len(positions))) for positions in block)
+        wanted = drawn(order, np.concatenate(block))
+        ends = np.cumsum([len(positions) for positions in block]).tolist()
+        yield from (wanted.part(start, end) for start, end in pairwise([0, *ends]))
 
 
 def _decoded(batch: Batch) -> Batch:

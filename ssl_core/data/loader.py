@@ -48,8 +48,7 @@ def overlapped(batches: Iterator[Batch], made: MemoryLoader | EncodedLoader, dev
     """The batches of loader `made`, prepared while the training step works."""
     if device.type == "cuda":
         return beside(batches, device, AHEAD)
-    # the torch loader's threads read ahead themselves, and a gather is not worth a thread
-    return batches if isinstance(made, TorchLoader | MemoryLoader) else ahead(batches, AHEAD)
+    return batches if made.prompt else ahead(batches, AHEAD)
 
 
 def evaluation_batches(source: Source, part: str, ids, device: torch.device, threads: int) -> Iterator[Batch]:

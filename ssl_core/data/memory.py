@@ -21,6 +21,7 @@ class MemoryLoader:
     """Holds `split` on `device`."""
 
     skipped: frozenset[str] = frozenset()  # decoded images cannot fail
+    prompt = True
 
     def __init__(self, split: Arrays, device: torch.device):
         self.labels = torch.from_numpy(np.array(split.labels))

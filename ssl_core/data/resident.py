@@ -15,7 +15,6 @@ from ssl_core.task import Batch
 
 PIECE = 64  # images that a thread decodes at a time
 SAMPLE = 16  # images by which the size of all is judged
-ANY = (1.0, 0.0, 0.0)  # a box: whichever may be drawn later
 
 
 class ResidentLoader(EncodedLoader):
@@ -24,30 +23,32 @@ class ResidentLoader(EncodedLoader):
 
     images: torch.Tensor | None = None  # flat uint8 on the device
 
-    def read(self, requests: Iterable[list[Wanted]]) -> Iterator[Batch]:
+    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
         if self.images is None:
             self._decode()
         for wanted in requests:
-            ids = torch.tensor([one.id for one in wanted], dtype=torch.int64)
-            cropped = cut(self.images, self.places[ids], wanted, self.size)
-            yield self.batch(wanted, cropped, [self.reasons[id] for id in ids.tolist()])
+            cropped = cut(self.images, self.places[wanted.ids], wanted.boxes, self.size)
+            rows = np.flatnonzero(self.failed[wanted.ids]).tolist()
+            yield self.batch(wanted, cropped, {row: self.reasons[int(wanted.ids[row])] for row in rows})
 
     def _decode(self) -> None:
-        def piece(ids: np.ndarray) -> tuple[torch.Tensor, list, list]:
+        def piece(ids: np.ndarray) -> tuple[torch.Tensor, np.ndarray, list[str | None]]:
             buffer = Buffer()
-            reasons = []
-            for id in ids.tolist():
-                reasons.append(buffer.add(self.split, Wanted(id, 0, ANY), self.size))
-                _shrink(buffer, self.size)
-            return torch.from_numpy(buffer.memory[: buffer.end]).to(self.device), buffer.places, reasons
+            reasons = [_add(buffer, self.split, id, self.size) for id in ids.tolist()]
+            pixels = torch.tensor(buffer.memory[: buffer.end], device=self.device)  # without what the buffer has left
+            return pixels, np.array(buffer.places), reasons
 
         count = len(self.split)
         with ThreadPoolExecutor(self.threads, "decodes", initializer=alone) as pool:
             pieces = list(pool.map(piece, np.array_split(np.arange(count), -(-count // PIECE))))
-        starts = np.cumsum([0, *(len(pixels) for pixels, _, _ in pieces)])
-        self.places = torch.tensor([place for _, found, _ in pieces for place in found])
-        self.places[:, 0] += torch.from_numpy(starts[:-1].repeat([len(found) for _, found, _ in pieces]))
-        self.reasons = [reason for _, _, found in pieces for reason in found]
+        start = 0
+        for pixels, places, _ in pieces:
+            places[:, 0] += start
+            start += len(pixels)
+        self.places = np.concatenate([places for _, places, _ in pieces])
+        reasons = [reason for _, _, found in pieces for reason in found]
+        self.reasons = {id: reason for id, reason in enumerate(reasons) if reason is not None}
+        self.failed = np.isin(np.arange(count), list(self.reasons))
         self.images = torch.cat([pixels for pixels, _, _ in pieces])
 
 
@@ -58,16 +59,19 @@ def sample(split: Encoded) -> list[int]:
     return list(range(count)) if windowed else np.linspace(0, len(split) - 1, count, dtype=np.int64).tolist()
 
 
-def _shrink(buffer: Buffer, size: int) -> None:
-    """Makes the last image's shorter side as short as it may be."""
+def _add(buffer: Buffer, split: Encoded, id: int, size: int) -> str | None:
+    """buffer.add, with the image's shorter side as short as crops of any part allow."""
+    enough = least(size, whole=False)
+    reason = buffer.add(split, id, enough)
     start, height, width = buffer.places[-1]
-    short, enough = min(height, width), least(size, Wanted(0, 0, ANY))
+    short = min(height, width)
     if short > enough:
         image = Image.fromarray(buffer.memory[start : buffer.end].reshape(height, width, 3))
         height, width = (round(side * enough / short) for side in (height, width))
         buffer.drop()
         buffer.room(height, width)[:] = image.resize((width, height), Image.LANCZOS, reducing_gap=3.0)
         buffer.keep(height, width)
+    return reason
 
 
 def bytes_needed(split: Encoded, size: int) -> int:
@@ -75,7 +79,6 @@ def bytes_needed(split: Encoded, size: int) -> int:
     pixels, buffer = [], Buffer()
     for id in sample(split):
         buffer.clear()
-        if buffer.add(split, Wanted(id, 0, ANY), size) is None:
-            _shrink(buffer, size)
+        if _add(buffer, split, id, size) is None:
             pixels.append(buffer.end)
     return round(len(split) * sum(pixels) / max(1, len(pixels)))

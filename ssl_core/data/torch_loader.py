@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import local
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kernels.dispatch import alone
-from ssl_core.data.crops import Buffer, Wanted, cut
+from ssl_core.data.crops import Buffer, Wanted, cut, least
 from ssl_core.data.encoded import EncodedLoader
 from ssl_core.task import Batch
 
@@ -20,10 +21,10 @@ PIECE = 8  # images that a thread decodes and cuts at a time: few enough to stay
 class TorchLoader(EncodedLoader):
     """Reads with nothing but the CPU, a large JPEG at a half, a quarter or an eighth."""
 
-    def read(self, requests: Iterable[list[Wanted]]) -> Iterator[Batch]:
+    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
         pool = ThreadPoolExecutor(self.threads, "decodes", initializer=alone)
         requests, buffers = iter(requests), local()
-        pending: deque[tuple[list[Wanted], Tensor, list[Future]]] = deque()
+        pending: deque[tuple[Wanted, Tensor, list[Future]]] = deque()
         try:
             while True:
                 while len(pending) <= AHEAD and (wanted := next(requests, None)) is not None:
@@ -31,24 +32,23 @@ class TorchLoader(EncodedLoader):
                 if not pending:
                     return
                 wanted, images, pieces = pending.popleft()
-                yield self.batch(wanted, images, [reason for piece in pieces for reason in piece.result()])
+                reasons = [reason for piece in pieces for reason in piece.result()]
+                yield self.batch(wanted, images, {row: said for row, said in enumerate(reasons) if said is not None})
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, buffers: local, wanted: list[Wanted]) -> tuple[Tensor, list[Future]]:
+    def _begin(self, pool: ThreadPoolExecutor, buffers: local, wanted: Wanted) -> tuple[Tensor, list[Future]]:
         shape = (len(wanted), self.size, self.size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        piece = min(PIECE, -(-len(wanted) // self.threads))
-        starts = range(0, len(wanted), piece) if wanted else ()
-        return images, [
-            pool.submit(decoded, self, buffers, wanted[i : i + piece], images[i : i + piece]) for i in starts
-        ]
+        piece = max(1, min(PIECE, -(-len(wanted) // self.threads)))
+        parts = ((i, min(i + piece, len(wanted))) for i in range(0, len(wanted), piece))
+        return images, [pool.submit(decoded, self, buffers, wanted.part(*p), images[slice(*p)]) for p in parts]
 
 
-def decoded(loader: EncodedLoader, buffers: local, wanted: list[Wanted], images: Tensor) -> list[str | None]:
+def decoded(loader: EncodedLoader, buffers: local, wanted: Wanted, images: Tensor) -> list[str | None]:
     """Fills `images` [b, size, size, 3] with what is wanted -> for each the reason why it failed, or None."""
     buffer = buffers.__dict__.setdefault("mine", Buffer())
     buffer.clear()
-    reasons = [buffer.add(loader.split, one, loader.size) for one in wanted]
-    images[:] = cut(torch.from_numpy(buffer.memory), torch.tensor(buffer.places), wanted, loader.size)
+    reasons = [buffer.add(loader.split, id, least(loader.size, wanted.whole)) for id in wanted.ids.tolist()]
+    images[:] = cut(torch.from_numpy(buffer.memory), np.array(buffer.places), wanted.boxes, loader.size)
     return reasons

@@ -1,4 +1,5 @@
-"""Through Ray, a kill and another number of workers: the steps that count show each image exactly once an epoch."""
+"""Through Ray, a kill, another number of workers and another loader: the steps that count show each image exactly once
+an epoch."""
 
 import contextlib
 import json
@@ -14,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import ROOT, environment
+from PIL import Image
+
+from ssl_core.data.loader import dali_installed
 
 BATCH, STEPS = 15, 60
 PATIENCE = 240  # seconds: on a new machine everything is imported and compiled for the first time
@@ -78,10 +82,20 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, shapes: Path, workers: int) -> subprocess.Popen:
-    arguments = ["pretrain", "recorded", "--data", shapes, "--size", 32, "--batch", BATCH, "--steps", STEPS, "--lr",
+@pytest.fixture
+def jpegs(shapes, tmp_path) -> Path:
+    """The images of `shapes` in the format that DALI decodes."""
+    for path in shapes.glob("*/*.png"):
+        place = tmp_path / "jpegs" / path.relative_to(shapes).with_suffix(".jpg")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(place)
+    return tmp_path / "jpegs"
+
+
+def command(folder: Path, images: Path, workers: int, loader: str) -> subprocess.Popen:
+    arguments = ["pretrain", "recorded", "--data", images, "--size", 32, "--batch", BATCH, "--steps", STEPS, "--lr",
                  0.001, "--checkpoint-every", 20, "--threads", 1, "--tracking", "off", "--workers", workers,
-                 "--storage", folder / "runs"]  # fmt: skip
+                 "--storage", folder / "runs", "--loader", loader]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
@@ -137,12 +151,12 @@ def surviving(folder: Path) -> list[list[dict]]:
     return [[taken[rank] for rank in sorted(taken)] for _, taken in sorted(last.items())]
 
 
-def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(folder, shapes):
-    driver = command(folder, shapes, workers=2)
+def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(folder, jpegs):
+    driver = command(folder, jpegs, workers=2, loader="dali" if dali_installed() else "torch")
     try:
         os.kill(wait_for(driver, lambda: second_worker_at(folder, 22)), signal.SIGKILL)  # an epoch has 12.8 steps
         interrupt(driver)
-        alone = command(folder, shapes, workers=0)
+        alone = command(folder, jpegs, workers=0, loader="torch")
         said, _ = alone.communicate(timeout=PATIENCE)
         assert alone.returncode == 0, said
     finally:

@@ -12,7 +12,7 @@ import torch
 from loaders import each_kind
 from PIL import Image
 
-from ssl_core.data.crops import Buffer, Wanted, cut
+from ssl_core.data.crops import CENTRE, Buffer, cut
 from ssl_core.data.decode import UNREADABLE, read_image
 from ssl_core.data.order import Order
 from ssl_core.data.source import Files, open_source
@@ -112,9 +112,9 @@ def test_every_file_is_trained_on_or_named(hostile, kind):
 
 @pytest.mark.parametrize("name", READ)
 def test_what_can_be_read_has_the_right_colour(hostile, name):
-    wanted, buffer = [Wanted(0, 0, box) for box in (None, (0.3, 0.99, 0.99))], Buffer()
-    assert not any(buffer.add(Files([hostile / name], np.zeros(1)), one, 16) for one in wanted)
-    pixels = cut(torch.from_numpy(buffer.memory), torch.tensor(buffer.places), wanted, 16)
+    boxes, buffer = np.array([CENTRE, (0.3, 0.99, 0.99)]), Buffer()
+    assert not any(buffer.add(Files([hostile / name], np.zeros(1)), 0, 16) for _ in boxes)
+    pixels = cut(torch.from_numpy(buffer.memory), np.array(buffer.places), boxes, 16)
     assert pixels.shape == (2, 16, 16, 3)
     assert (pixels.int() - torch.tensor(READ[name][1])).abs().max() <= 4
 

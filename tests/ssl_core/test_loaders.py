@@ -13,11 +13,12 @@ from structured import arrays
 
 import ssl_core.data.loader as loader
 from ssl_core.data.decode import decode, read_image, read_plain
+from ssl_core.data.loader import dali_installed
 from ssl_core.data.order import Order
-from ssl_core.data.resident import ResidentLoader, bytes_needed
-from ssl_core.data.source import Files, Source, open_source
+from ssl_core.data.resident import ResidentLoader, bytes_needed, sample
+from ssl_core.data.source import Files, Packed, Source, open_source
 from ssl_core.data.torch_loader import TorchLoader
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, StoreFailed
 
 CPU = torch.device("cpu")
 SIDE = 70
@@ -188,7 +189,13 @@ def test_what_images_will_take_is_judged_well(photos):
     made = ResidentLoader(photos, 16, CPU, 1)
     next(made.training(Order(len(photos), 0), 2, range(1), 0, 1))
     assert made.images.nbytes == pytest.approx(bytes_needed(photos, 16), rel=0.01)
-    assert made.places[:, 1:].amin(1).tolist() == [32] * len(photos), "as small as crops allow"
+    assert made.places[:, 1:].min(1).tolist() == [32] * len(photos), "as small as crops allow"
+
+
+def test_to_judge_what_has_to_be_fetched_one_shard_is_enough():
+    places = np.stack([np.arange(400) // 40, *[np.zeros(400, np.int64)] * 3], axis=1)
+    near, far = (Packed("train", (), places, np.zeros(400, np.int64), windowed) for windowed in (False, True))
+    assert set(places[sample(far), 0]) == {0} and set(places[sample(near), 0]) == set(range(10))
 
 
 def test_what_cannot_be_had_is_refused(photos, monkeypatch):
@@ -210,3 +217,35 @@ def test_the_chosen_loader_reads(shapes, name):
     options = dict(batch=8, steps=range(4), seed=0, rank=0, world=1, device=CPU, threads=2, loader=named[name])
     made, met = loader.training_batches(open_source(str(shapes)), **options)
     assert type(made).__name__ == name and sum(len(batch.ids) for batch in met) == 32
+
+
+@each_kind
+def test_a_store_that_fails_ends_training_instead_of_costing_images(photos, kind):
+    class Store(Files):
+        def open(self, i):
+            if i == 5:
+                raise StoreFailed("the store is closed")
+            return super().open(i)
+
+    with pytest.raises(StoreFailed, match="the store is closed"):
+        batches(kind, Store(photos.paths, photos.labels), 16)
+
+
+@pytest.mark.skipif(not dali_installed(), reason="DALI is not installed")
+def test_if_dali_fails_for_reasons_of_its_own_nothing_is_lost_and_it_is_said(photos, monkeypatch):
+    from ssl_core.data import dali
+
+    real, calls, said = dali._output, [], []
+
+    def failing(pipeline):
+        calls.append(pipeline)
+        if len(calls) == 3:
+            raise RuntimeError("Critical error in pipeline:\nno memory is left")
+        return real(pipeline)
+
+    monkeypatch.setattr(dali, "_output", failing)
+    for one, other in zip(batches(TorchLoader, photos, SIDE), batches(dali.DaliLoader, photos, SIDE, warn=said.append)):
+        assert torch.equal(one.ids, other.ids) and (one.weights == 1).all() and (other.weights == 1).all()
+        assert (one.images.int() - other.images.int()).abs().max() < 8
+    assert said == ["DALI failed on a batch, which is decoded without it: no memory is left"]
+    assert len(set(map(id, calls))) == 2, "another pipeline goes on"

@@ -14,7 +14,7 @@ from packing import pack
 from PIL import Image
 from structured import gradients
 
-from ssl_core.data.crops import Wanted, cut
+from ssl_core.data.crops import cut
 from ssl_core.data.decode import read_image
 from ssl_core.data.order import Order
 from ssl_core.data.pack import Packing, finish_shard, write_shard
@@ -266,7 +266,7 @@ def test_nothing_decodes(tmp_path):
 
 def crop(image: Image.Image, box: tuple[float, float, float], size: int) -> torch.Tensor:
     pixels = torch.from_numpy(np.array(image).flatten())
-    return cut(pixels, torch.tensor([[0, image.height, image.width]]), [Wanted(0, 0, box)], size)[0].int()
+    return cut(pixels, np.array([[0, image.height, image.width]]), np.array([box]), size)[0].int()
 
 
 def test_a_crop_is_that_of_the_original(mixed, tmp_path):

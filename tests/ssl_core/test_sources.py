@@ -15,7 +15,7 @@ from PIL import Image
 from PIL import features as pillow
 from structured import arrays, gradients
 
-from ssl_core.data.crops import Wanted, cut
+from ssl_core.data.crops import CENTRE, cut
 from ssl_core.data.decode import read_image
 from ssl_core.data.loader import training_batches
 from ssl_core.data.memory import MemoryLoader
@@ -253,10 +253,10 @@ def test_a_jpeg_may_be_decoded_smaller_but_never_below_what_is_needed(tmp_path):
 
 def test_a_square_keeps_the_aspect():
     wide = np.repeat(np.arange(64, dtype=np.uint8) * 4, 32 * 3).reshape(64, 32, 3).transpose(1, 0, 2)
-    flat, places = torch.from_numpy(wide.flatten()), torch.tensor([[0, 32, 64]])
-    [whole] = cut(flat, places, [Wanted(0, 0, None)], 32)
+    flat, places = torch.from_numpy(wide.flatten()), np.array([[0, 32, 64]])
+    [whole] = cut(flat, places, np.array([CENTRE]), 32)
     np.testing.assert_array_equal(whole, wide[:, 16:48])
-    [corner] = cut(flat, places, [Wanted(0, 0, (0.25, 0.0, 0.0))], 16)
+    [corner] = cut(flat, places, np.array([(0.25, 0.0, 0.0)]), 16)
     np.testing.assert_array_equal(corner, wide[:16, :16])
 
 
