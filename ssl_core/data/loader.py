@@ -108,7 +108,8 @@ def dali_installed() -> bool:
 
 
 def most_resident(device: torch.device, world: int) -> float:
-    """Bytes of resident images that each worker may have: a GPU has one worker, a machine may have all `world`."""
+    """Bytes of resident images that each worker may have: a GPU has one worker, a machine may have all `world`, and as
+    many jobs as it has cores."""
     if device.type == "cuda":
         return SHARE * torch.cuda.get_device_properties(device).total_memory
-    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / world
+    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / max(world, os.cpu_count() or 1)
