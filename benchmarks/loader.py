@@ -2,8 +2,9 @@
 training waits for them.
 
 Every reader takes the same images, a random square of each, resized, flipped by chance and normalised, with so many
-processor cores and as many decoding threads or processes. A round reads all images once with each; starting up and the
-first batch do not count. Without FOLDER the photos are made up: realistic for codecs only.
+processor cores and as many decoding threads or processes. A round reads all images with each, once, or several times
+where that takes too little time; starting up and the first batch do not count. Without FOLDER the photos are made up:
+realistic for codecs only.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.session import ClusterError
 
 RESTARTS = 3
-CONNECT_SECONDS = 300  # a worker that hangs in a collective for longer is taken for dead
+CONNECT_SECONDS = 1200  # a worker that hangs in a collective for longer is taken for dead; a store may take 900
 
 
 def on_workers(

@@ -84,8 +84,7 @@ def _dali() -> str:
     from ssl_core.data.dali import check
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check(device)
-    return f"{version('nvidia-dali-cuda130')}, decoded a JPEG on the {device}"
+    return f"{check(device)}, decoded a JPEG on the {device}"
 
 
 def _loader() -> str:

@@ -101,7 +101,7 @@ class Study:
         """
         with self._writable(".driver") as file:
             try:
-                # not flock: decoding processes would inherit that, and hold it when this process is killed
+                # not flock: a process that is started here would inherit that, and hold it when this one is killed
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)

@@ -61,7 +61,7 @@ def run(training: Training, device: str) -> dict:
     """Trains in this process, one of the group's workers -> the content of encoder.json.
 
     Finishes at once if the run is already complete; continues from its newest good checkpoint otherwise.
-    Raises BadInput or Diverged, which trying again would not help.
+    Raises BadInput or Diverged, which trying again would not help, and StoreFailed.
     """
     folder, recipe = training.folder, training.recipe
     if (folder / "encoder.json").exists():

@@ -23,7 +23,10 @@ def _keep(block: np.ndarray) -> None:
 
 def _block(size: int) -> np.ndarray:
     for _ in range(len(_unused)):
-        block = _unused.popleft()
+        try:
+            block = _unused.popleft()
+        except IndexError:  # another thread took the last
+            break
         if block.size == size:
             return block
         _unused.append(block)

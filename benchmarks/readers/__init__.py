@@ -2,9 +2,8 @@
 
 A module has `WAYS`: by name, a function that takes the `Photos` and returns an iterator over float32 batches
 [b, 3, size, size] on the device, one pass over all images (several where one takes too little time), each with a
-random square crop and flip; and, where that
-can be had alone, `DECODE`: a function that decodes every image whole, to uint8, and yields how many it has done. A file
-whose package is not installed is left out.
+random square crop and flip; and, where that can be had alone, `DECODE`: a function that decodes every image whole, to
+uint8, and yields how many it has done. A file whose package is not installed is left out.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from threading import local
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 import torch
+from nvidia import dali
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
@@ -42,6 +42,11 @@ class DaliLoader(EncodedLoader):
 
     prompt = False  # DALI works ahead, but is fed and emptied in the calling thread
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.unfit: set[int] = set()  # ids of images that DALI has failed on
+        self.said = False
+
     def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
         buffers = local()
         running: deque[tuple[Wanted, list[Input]]] = deque()  # what DALI has in hand
@@ -65,24 +70,32 @@ class DaliLoader(EncodedLoader):
             begin = partial(build, feed, self.size, len(first[0]), self.threads, self.device)
             pipeline = begin()
             while True:
-                with suppress(StopIteration):
-                    pipeline.schedule_run()
+                pipeline.schedule_run()  # feeds another batch, as long as there is one
                 if not running:
                     return
                 wanted, inputs = running.popleft()
                 try:
                     images = _output(pipeline)
                 except RuntimeError as error:  # the pipeline is done for, and what else it had in hand
-                    inputs = [self._elsewhere(buffers, wanted, row) for row in range(len(wanted))]
+                    inputs = list(pool.map(partial(self._elsewhere, buffers, wanted), range(len(wanted))))
                     images = torch.empty((len(wanted), self.size, self.size, 3), dtype=torch.uint8, device=self.device)
-                    if not any(one.reason for one in inputs):
-                        self.skipped.warn(f"DALI failed on a batch, which is decoded without it: {_line(error)}")
+                    self._blame(wanted, inputs, error)
                     again.extendleft(reversed(running))
                     running.clear()
                     pipeline = begin()
                 yield self._finished(wanted, inputs, images)
 
+    def _blame(self, wanted: Wanted, inputs: list[Input], error: RuntimeError) -> None:
+        """DALI is not given images again that nothing can decode; if there are none, its own failure is said once."""
+        bad = {int(id) for id, one in zip(wanted.ids, inputs) if one.reason is not None}
+        if not bad and not self.said:
+            self.said = True
+            self.skipped.warn(f"DALI failed on a batch, which is decoded without it: {_line(error)}")
+        self.unfit |= bad
+
     def _input(self, buffers: local, wanted: Wanted, row: int) -> Input:
+        if int(wanted.ids[row]) in self.unfit:
+            return self._elsewhere(buffers, wanted, row)
         try:
             plain = read_plain(partial(self.split.open, int(wanted.ids[row])))
             if plain and plain.start is None:
@@ -139,7 +152,8 @@ def _line(error: RuntimeError) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
-def check(device: torch.device) -> None:
-    """Decodes one JPEG on the device. Raises RuntimeError if DALI cannot."""
+def check(device: torch.device) -> str:
+    """Decodes one JPEG on the device -> DALI's version. Raises RuntimeError if DALI cannot."""
     one = [np.frombuffer(STAND_IN, np.uint8)], [np.zeros(2, np.int32)], [np.full(2, 16, np.int32)]
     build(lambda: one, 8, 1, 1, device).run()
+    return dali.__version__

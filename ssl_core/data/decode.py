@@ -23,7 +23,8 @@ Open = Callable[[], BinaryIO]
 LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}  # no use to try again
 WAITS = (0.1, 0.4)  # seconds before each further attempt, if a disk or a network failed
 JPEG, END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xd9"  # without its end, decoders differ in what they make of a file
-EXIF, EXIF_REACH, ORIENTATION = b"Exif\0\0", 2**17, 0x0112
+EXIF, XMP, ORIENTATION = b"Exif\0\0", b"tiff:Orientation", 0x0112
+LARGEST = 2**28  # bytes of a file that is read at once
 PPM, PPM_HEADER = b"P6\n", re.compile(rb"P6\n(\d{1,5}) (\d{1,5})\n255\n")
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata and on merely large files
 
@@ -92,9 +93,10 @@ def read_plain(open: Open) -> Plain | None:
 def _read_plain(open: Open) -> Plain | None:
     with open() as file:
         magic = file.read(3)
-        if magic not in (JPEG, PPM):
+        if magic not in (JPEG, PPM) or file.seek(0, io.SEEK_END) > LARGEST:
             return None
-        data = magic + file.read()
+        file.seek(0)
+        data = file.read()
     if magic == PPM:
         header = PPM_HEADER.match(data)
         width, height = map(int, header.groups()) if header else (0, 0)
@@ -109,8 +111,8 @@ def _read_plain(open: Open) -> Plain | None:
 
 
 def _upright(data: bytes) -> bool:
-    """Whether a JPEG has no metadata that say otherwise."""
-    if data.find(EXIF, 0, EXIF_REACH) < 0:
+    """Whether a JPEG has no metadata, in Exif or XMP, that say otherwise."""
+    if EXIF not in data and XMP not in data:
         return True
     with Image.open(io.BytesIO(data)) as file:
         return file.getexif().get(ORIENTATION, 1) == 1

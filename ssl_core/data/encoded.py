@@ -36,6 +36,8 @@ class EncodedLoader:
 
     prompt = True  # whether batches are there when they are asked for, or take too little time to be made ahead
 
+    resident = False  # whether every image is read once, before the first batch
+
     def __init__(
         self, split: Encoded, size: int, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
     ):
@@ -50,9 +52,15 @@ class EncodedLoader:
     def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
         """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
         one of them stands for all, with weight 0."""
-        slices = (slice_of(step, batch, rank, world) for step in steps)
-        for read in self.read(requests(order, expecting(self.split, order, slices))):
-            yield self._placed(_decoded(read))
+
+        def slices() -> Iterator[np.ndarray]:
+            return (slice_of(step, batch, rank, world) for step in steps)
+
+        wanted = requests(order, slices())
+        if not self.resident:
+            wanted = (one for one, _ in zip(wanted, expecting(self.split, order, slices())))
+        for read in self.read(wanted):
+            yield self._placed(_without_failed(read))
 
     def whole(self, ids: np.ndarray) -> Iterator[Batch]:
         """The images `ids`, in order, by their central squares."""
@@ -79,7 +87,7 @@ def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[Wanted]:
         yield from (wanted.part(start, end) for start, end in pairwise([0, *ends]))
 
 
-def _decoded(batch: Batch) -> Batch:
+def _without_failed(batch: Batch) -> Batch:
     good = batch.weights > 0
     if good.all():
         return batch

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -98,9 +100,17 @@ def choose(name: Name, source: Source, device: torch.device, world: int) -> tupl
 
 def reads(device: torch.device) -> tuple[str, str]:
     """The loader for images that do not fit into memory, and why."""
-    if device.type == "cuda" and dali_installed():
-        return "dali", "it decodes on the GPU"
-    return "torch", "DALI is not installed" if device.type == "cuda" else "without a GPU it is faster than DALI"
+    if device.type != "cuda":
+        return "torch", "without a GPU it is faster than DALI"
+    if not dali_installed():
+        return "torch", "DALI is not installed"
+    try:
+        from ssl_core.data.dali import check
+
+        check(device)
+    except (ImportError, OSError, RuntimeError) as error:
+        return "torch", f"DALI does not work here: {' '.join(str(error).split())}"
+    return "dali", "it decodes on the GPU"
 
 
 def dali_installed() -> bool:
@@ -112,4 +122,7 @@ def most_resident(device: torch.device, world: int) -> float:
     many jobs as it has cores."""
     if device.type == "cuda":
         return SHARE * torch.cuda.get_device_properties(device).total_memory
-    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / max(world, os.cpu_count() or 1)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # a container may have less; "max" if it has all
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return SHARE * memory / max(world, os.cpu_count() or 1)

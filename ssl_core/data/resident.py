@@ -21,6 +21,7 @@ class ResidentLoader(EncodedLoader):
     """Reads all images when the first batch is asked for, and keeps them as small as they can be without enlarging
     any crop for it."""
 
+    resident = True
     images: torch.Tensor | None = None  # flat uint8 on the device
 
     def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
@@ -35,21 +36,23 @@ class ResidentLoader(EncodedLoader):
         def piece(ids: np.ndarray) -> tuple[torch.Tensor, np.ndarray, list[str | None]]:
             buffer = Buffer()
             reasons = [_add(buffer, self.split, id, self.size) for id in ids.tolist()]
-            pixels = torch.tensor(buffer.memory[: buffer.end], device=self.device)  # without what the buffer has left
-            return pixels, np.array(buffer.places), reasons
+            return torch.tensor(buffer.memory[: buffer.end]), np.array(buffer.places), reasons
 
         count = len(self.split)
         with ThreadPoolExecutor(self.threads, "decodes", initializer=alone) as pool:
             pieces = list(pool.map(piece, np.array_split(np.arange(count), -(-count // PIECE))))
-        start = 0
-        for pixels, places, _ in pieces:
-            places[:, 0] += start
-            start += len(pixels)
         self.places = np.concatenate([places for _, places, _ in pieces])
         reasons = [reason for _, _, found in pieces for reason in found]
         self.reasons = {id: reason for id, reason in enumerate(reasons) if reason is not None}
-        self.failed = np.isin(np.arange(count), list(self.reasons))
-        self.images = torch.cat([pixels for pixels, _, _ in pieces])
+        self.failed = np.array([reason is not None for reason in reasons])
+        images = torch.empty(sum(len(pixels) for pixels, _, _ in pieces), dtype=torch.uint8, device=self.device)
+        start = id = 0
+        while pieces:  # one after the other, so that the images are in memory twice at no time
+            pixels, places, _ = pieces.pop(0)
+            images[start : start + len(pixels)] = pixels
+            self.places[id : id + len(places), 0] += start
+            start, id = start + len(pixels), id + len(places)
+        self.images = images
 
 
 def sample(split: Encoded) -> list[int]:

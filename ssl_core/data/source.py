@@ -87,7 +87,8 @@ class Shard(NamedTuple):
 
     def read(self, length: int, offset: int) -> bytes:
         """Raises OSError."""
-        return os.pread(_opened(self).fileno(), length, offset)
+        file = _opened(self)  # held while it is read: another thread may push it out of the cache, which closes it
+        return os.pread(file.fileno(), length, offset)
 
 
 class Readable(Protocol):

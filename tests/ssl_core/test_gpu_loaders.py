@@ -10,12 +10,14 @@ from structured import gradients
 from ssl_core.data.loader import overlapped
 from ssl_core.data.order import Order
 from ssl_core.data.source import Files
+from ssl_core.data.streams import beside
 from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.task import Batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 COUNT, BATCH, SIZE, EPOCHS = 48, 12, 64, 50
-STEPS = COUNT // BATCH
-BUSY = 50_000_000  # clock cycles, so some 25 ms, that the training stream is kept busy for
+STEPS, DEVICE = COUNT // BATCH, torch.device("cuda")
+BUSY = 50_000_000  # clock cycles, so some 25 ms, that a stream is kept busy for
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +40,31 @@ def test_crops_are_those_of_the_cpu(files, kind):
     there = stream(kind, files, "cuda", range(2 * STEPS))
     for here, batch in zip(stream(TorchLoader, files, "cpu", range(2 * STEPS)), there, strict=True):
         assert all(field.is_cuda for field in batch)
-        torch.cuda._sleep(BUSY)  # the next batches are made meanwhile, and must not land in this one
         assert all(torch.equal(a, b.cpu()) for a, b in zip(here[1:], batch[1:]))
         off = (here.images.int() - batch.images.cpu().int()).abs()
         # a GPU's JPEG decoder upsamples colours in another way
         assert off.float().mean() < 3 if kind.__name__ == "DaliLoader" else not off.any()
+
+
+def numbered(count: int, busy: bool):
+    """Batches of which every byte is the batch's number, written by a stream that is busy before."""
+    for number in range(count):
+        if busy:
+            torch.cuda._sleep(BUSY)
+        field = torch.full((2**20,), number, dtype=torch.uint8, device=DEVICE)
+        yield Batch(*[field.clone() for _ in Batch._fields])
+
+
+def test_a_batch_is_read_when_it_is_written():
+    for number, batch in enumerate(beside(numbered(5, busy=True), DEVICE, 2)):
+        assert all((field == number).all() for field in batch)
+
+
+def test_a_batch_stays_as_it_is_while_a_step_that_is_late_reads_it():
+    batches = beside(numbered(20, busy=False), DEVICE, 2)
+    torch.cuda._sleep(BUSY)
+    copies = [next(batches).images.clone() for _ in range(20)]  # queued behind the sleep; the batch itself is dropped
+    assert all((copy == number).all() for number, copy in enumerate(copies))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,9 @@ import gzip
 import io
 import json
 import os
+import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -20,7 +22,7 @@ from ssl_core.data.decode import read_image
 from ssl_core.data.loader import training_batches
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order, slice_of
-from ssl_core.data.source import Files, Source, open_source, resized
+from ssl_core.data.source import Files, Shard, Source, open_source, resized
 from ssl_core.data.sources import cifar10, fashion_mnist
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput
@@ -363,6 +365,22 @@ def test_memory_follows_the_order():
         assert torch.equal(batch.images, torch.from_numpy(split.images[ids]))
         assert batch.labels.tolist() == split.labels[ids].tolist()
         assert batch.weights.tolist() == [1.0] * 3
+
+
+def test_threads_that_meet_new_shards_read_their_own_bytes(tmp_path):
+    """Of two that open a shard at once one has a file that nothing else holds."""
+    for number in range(40):
+        (tmp_path / f"{number}.tar").write_bytes(bytes([number]) * 64)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for turn in range(20):
+            shards = [Shard(tmp_path / f"{number}.tar", str(turn)) for number in range(40)]
+            with ThreadPoolExecutor(8) as pool:
+                read = list(pool.map(lambda shard: shard.read(64, 0), [shard for shard in shards for _ in range(4)]))
+            assert read == [bytes([number]) * 64 for number in range(40) for _ in range(4)]
+    finally:
+        sys.setswitchinterval(before)
 
 
 # CIFAR-10
