@@ -99,6 +99,8 @@ def command(folder: Path, images: Path, workers: int, loader: str) -> subprocess
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
+        # what runs in a shell's background ignores interrupts, and so would this
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=environment() | {"PYTHONPATH": str(folder), "RECORDS": str(folder / "records")},
     )  # fmt: skip
 

@@ -60,6 +60,7 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["pretrain", "rotnet", "--batch", "0"], "--batch is 0"),
         (["pretrain", "rotnet", "--crop", "1.5"], "crop is 1.5"),
         (["pretrain", "rotnet", "--workers", "-1"], "--workers is -1"),
+        (["pretrain", "rotnet", "--threads", "0"], "--threads is 0, expected at least 1"),
         (["pretrain", "rotnet", "--batch", "1", "--workers", "2"], "cannot be shared by 2 workers"),
         (["pretrain", "rotnet", "--encoder", "resnet999"], "encoder 'resnet999' cannot be built"),
         (["pretrain", "rotnet", "--encoder", "efficientnet_b0"], "at least 64 px"),
