@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -37,8 +37,9 @@ def expecting(split: Encoded, order: Stream, slices: Iterable[np.ndarray]) -> It
                         queue.put(shards[shard])
             yield positions
     finally:
-        while not queue.empty():
-            queue.get()
+        with suppress(Empty):  # the fetchers may take the last one first
+            while True:
+                queue.get_nowait()
         for _ in range(FETCHERS):
             queue.put(None)
 
@@ -46,4 +47,4 @@ def expecting(split: Encoded, order: Stream, slices: Iterable[np.ndarray]) -> It
 def _fetch(queue: SimpleQueue) -> None:
     while (shard := queue.get()) is not None:
         with suppress(Exception):  # whoever reads it meets the same, and says so
-            shard.read(0, 0)
+            shard.fetch()

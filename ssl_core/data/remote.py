@@ -89,6 +89,10 @@ class RemoteShard:
     def name(self) -> str:
         return self.thing.url.rsplit("/", 1)[-1]
 
+    def fetch(self) -> None:
+        """Brings it here. Raises FileNotFoundError or StoreFailed."""
+        opened(self.thing).close()
+
     def read(self, length: int, offset: int) -> bytes:
         """Raises StoreFailed: a shard is too much to go on without."""
         try:

@@ -19,7 +19,7 @@ from PIL import Image
 from structured import gradients
 from webserver import WebServer
 
-from ssl_core.data import remote, store
+from ssl_core.data import prefetch, remote, store
 from ssl_core.data.order import WINDOW, order_of
 from ssl_core.data.prefetch import expecting
 from ssl_core.data.remote import RemoteFiles, opened
@@ -545,6 +545,23 @@ def test_the_next_window_is_fetched_ahead(web, cache):
     assert set(web.gets.values()) == {1}
     near = open_source(str(web.root / "packed"))
     assert [len(p) for p in expecting(near.train, order_of(near.train, 0), iter([np.arange(3)]))] == [3]
+
+
+def test_a_stream_ends_while_its_fetchers_take_the_last_shard(web, monkeypatch):
+    """Between a look at the queue and the get."""
+
+    class Raced(prefetch.SimpleQueue):
+        def empty(self) -> bool:
+            return False
+
+    source = open_source(f"{web.url}/packed")
+    monkeypatch.setattr(prefetch, "SimpleQueue", Raced)
+    stream = expecting(source.train, order_of(source.train, 0), iter([np.arange(4)] * 2))
+    next(stream)
+    closing = threading.Thread(target=stream.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
 
 
 def test_prefetching_leaves_room_for_the_window(web, cache, monkeypatch):
