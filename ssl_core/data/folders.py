@@ -87,7 +87,10 @@ def held_out(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 
 def check_one_reads(data: str, images: Encoded) -> None:
-    """Without second attempts: one that reads is enough, and where none does nobody should wait long to hear it."""
+    """Without second attempts: one that reads is enough, and where none does nobody should wait long to hear it.
+
+    Raises BadInput, or StoreFailed.
+    """
     for i in range(len(images)):
         try:
             read_image(partial(images.open, i), waits=())

@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import io
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ import numpy as np
 
 from ssl_core.data import cache
 from ssl_core.data.source import Named
-from ssl_core.data.store import Object, read
+from ssl_core.data.store import Object, Patience, read
 from ssl_core.errors import BadInput, StoreFailed
 
 LIMIT = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0
 PART = 2**24  # bytes that are asked for at a time, so that a failure costs no more
-WAIT = 0.05  # seconds until room is looked for again, if all of it is taken by what is being fetched
+WAIT = 0.05  # seconds until it is looked again for room, or whether another has fetched it
 
 
 def limit() -> int:
@@ -35,25 +34,24 @@ def limit() -> int:
     raise BadInput(f"{LIMIT} is {told!r}, expected gigabytes above 0")
 
 
-def opened(thing: Object, briefly: bool = False) -> io.FileIO:
-    """A copy on this machine, fetched by one of all its threads and processes if it is not there yet; patiently, or
-    briefly because somebody looks on.
+def opened(thing: Object) -> io.FileIO:
+    """A copy on this machine, fetched by one of all its threads and processes if it is not there yet.
 
     Raises FileNotFoundError if the store has no such object any more, or StoreFailed.
     """
-    place = os.path.join(_root(), _key(thing))
+    place, patience = os.path.join(_root(), _key(thing)), Patience()
     while True:
         with suppress(FileNotFoundError):
             file = io.FileIO(place)
             os.utime(file.fileno())
             return file
-        if file := _fetched(thing, Path(place), briefly):
+        if file := _fetched(thing, Path(place), patience):
             return file
 
 
-def content(thing: Object, briefly: bool = False) -> bytes:
+def content(thing: Object) -> bytes:
     """All bytes of what `opened` opens."""
-    with opened(thing, briefly) as file:
+    with opened(thing) as file:
         return file.read()
 
 
@@ -113,20 +111,22 @@ def _root() -> Path:
     return cache.folder() / "remote"
 
 
-def _fetched(thing: Object, place: Path, briefly: bool) -> io.FileIO | None:
+def _fetched(thing: Object, place: Path, patience: Patience) -> io.FileIO | None:
     """The object, put at `place`; None if another has done so, or has failed, in the meantime."""
     part = place.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # held by who fetches; the others wait here
+        _wait_for(file.fileno(), thing, patience)
         if not _lies_at(part, file.fileno()):
             return None
         try:
             if place.exists():
                 part.unlink()
                 return None
-            _reserve(file.fileno(), thing)
-            _fill(file, thing, briefly)
+            if patience.over():
+                raise StoreFailed(f"{thing.url}: others have failed to fetch it for {patience.seconds:g} s")
+            _reserve(file.fileno(), thing, patience)
+            _fill(file, thing, patience)
             with _counted():  # nobody counts meanwhile, and misses it
                 os.replace(part, place)
         except BaseException as error:
@@ -139,6 +139,21 @@ def _fetched(thing: Object, place: Path, briefly: bool) -> io.FileIO | None:
         return io.FileIO(os.dup(file.fileno()))
 
 
+def _wait_for(part: int, thing: Object, patience: Patience) -> None:
+    """Takes the lock that is held by who fetches. Raises StoreFailed if that one does not get on for too long."""
+    most, wait = os.fstat(part).st_blocks, WAIT / 64  # a small one comes soon, and may be evicted soon
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (blocks := os.fstat(part).st_blocks) > most:
+            most = blocks
+            patience.renew()
+        if patience.over():
+            raise StoreFailed(f"{thing.url}: another process has not got on with it for {patience.seconds:g} s")
+        patience.sleep(wait)
+        wait = min(2 * wait, WAIT)
+
+
 def _lies_at(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
@@ -146,12 +161,13 @@ def _lies_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _fill(file, thing: Object, briefly: bool) -> None:
+def _fill(file, thing: Object, patience: Patience) -> None:
     for _ in range(2):  # what was damaged on its way comes whole the second time
         total = hashlib.sha256()
         file.seek(0)
         for start in range(0, thing.size, PART):
-            data = read(thing, start, min(start + PART, thing.size), briefly)
+            data = read(thing, start, min(start + PART, thing.size), patience)
+            patience.renew()
             total.update(data)
             file.write(data)
         if thing.sha256 in ("", total.hexdigest()):
@@ -162,7 +178,7 @@ def _fill(file, thing: Object, briefly: bool) -> None:
     os.fsync(file.fileno())
 
 
-def _reserve(descriptor: int, thing: Object) -> None:
+def _reserve(descriptor: int, thing: Object, patience: Patience) -> None:
     """Makes the file as long as the object, for which it first makes room. Raises StoreFailed if there cannot be."""
     most = limit()
     if thing.size > most:
@@ -177,7 +193,7 @@ def _reserve(descriptor: int, thing: Object) -> None:
                 count[0] = used
         if fits:
             return
-        time.sleep(WAIT)
+        patience.sleep(WAIT)
 
 
 @contextmanager

@@ -5,8 +5,10 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -19,6 +21,7 @@ T = TypeVar("T")
 ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0  # until an answer is given up; a listing of millions takes minutes
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they double
 BRIEFLY, LONG = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
+LOOK = 0.1  # seconds until who waits for an answer looks whether it is still wanted
 BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
 REFUSED = {401, 403}
 STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "LastModified", "last_modified", "updated",
@@ -33,6 +36,46 @@ class Object(NamedTuple):
     size: int
     stamp: str
     sha256: str = ""
+
+
+_brief: ContextVar[bool] = ContextVar("brief", default=False)
+_closed: ContextVar[threading.Event] = ContextVar("closed")
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """In it, this thread bears a store's failures only as long as somebody looks on."""
+    token = _brief.set(True)
+    try:
+        yield
+    finally:
+        _brief.reset(token)
+
+
+def until_closed(closed: threading.Event) -> None:
+    """From now on, whatever this thread waits for in a store fails with StoreFailed as soon as `closed` is set."""
+    _closed.set(closed)
+
+
+class Patience:
+    """How long this thread bears failures: some seconds from now or from the last success, unless it is stopped."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds if seconds is not None else BRIEFLY if _brief.get() else LONG
+        self.closed = _closed.get(None) or threading.Event()
+        self.renew()
+
+    def renew(self) -> None:
+        self.until = time.monotonic() + self.seconds
+
+    def over(self, wait: float = 0) -> bool:
+        """Whether it will be after `wait` more seconds."""
+        return time.monotonic() + wait > self.until
+
+    def sleep(self, seconds: float) -> None:
+        """Raises StoreFailed as soon as nobody wants the answer any more."""
+        if self.closed.wait(seconds):
+            raise StoreFailed("given up: nobody wants it any more")
 
 
 def is_url(data: str) -> bool:
@@ -64,7 +107,7 @@ def look(url: str) -> Object:
         filesystem.invalidate_cache()
         return _object(url, filesystem.info(path))
 
-    return _persistently(ask, url, BRIEFLY, ATTEMPT_SECONDS)
+    return _persistently(ask, url, Patience(BRIEFLY), ATTEMPT_SECONDS)
 
 
 def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
@@ -78,7 +121,7 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
         filesystem.invalidate_cache()
         return filesystem.find(path, detail=True)
 
-    found = _persistently(ask, url, BRIEFLY, LISTING_SECONDS)
+    found = _persistently(ask, url, Patience(BRIEFLY), LISTING_SECONDS)
     filesystem, root = _filesystem(url + "/")
     web = urlsplit(url).scheme in ("http", "https")  # there, names are quoted and sizes are not told
     start = len(root.rstrip("/")) + 1
@@ -92,7 +135,7 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
     return {name: _object(filesystem.unstrip_protocol(path), info) for name, (path, info) in entries.items()}
 
 
-def read(thing: Object, start: int, stop: int, briefly: bool) -> bytes:
+def read(thing: Object, start: int, stop: int, patience: Patience) -> bytes:
     """Its bytes from `start` up to `stop`. Raises FileNotFoundError or StoreFailed."""
 
     def ask() -> bytes:
@@ -105,18 +148,18 @@ def read(thing: Object, start: int, stop: int, briefly: bool) -> bytes:
             raise OSError(f"{len(data):,} bytes came instead of {stop - start:,}")
         return data
 
-    return _persistently(ask, thing.url, BRIEFLY if briefly else LONG, ATTEMPT_SECONDS)
+    return _persistently(ask, thing.url, patience, ATTEMPT_SECONDS)
 
 
-def _persistently(ask: Callable[[], T], url: str, patience: float, limit: float) -> T:
+def _persistently(ask: Callable[[], T], url: str, patience: Patience, limit: float) -> T:
     """What ask() returns, asked again while it fails or takes longer than `limit` seconds, until `patience` is over.
 
     Raises FileNotFoundError, or StoreFailed for all else, at once where asking again is of no use.
     """
-    began, wait = time.monotonic(), FIRST_WAIT
+    wait = FIRST_WAIT
     while True:
         try:
-            return _within(ask, limit)
+            return _within(ask, limit, patience)
         except StoreFailed:
             raise
         except Exception as error:
@@ -127,13 +170,13 @@ def _persistently(ask: Callable[[], T], url: str, patience: float, limit: float)
             said = f"{url}: {' '.join(str(cause).split()) or type(cause).__name__}"
             if isinstance(cause, PermissionError) or status in REFUSED or "Credentials" in type(cause).__name__:
                 raise StoreFailed(f"{said} (no permission)") from error
-            if not _passes(cause, status) or time.monotonic() - began + wait > patience:
+            if not _passes(cause, status) or patience.over(wait):
                 raise StoreFailed(said) from error
-        time.sleep(wait * random.uniform(0.5, 1))  # many workers must not come back at the same moment
+        patience.sleep(wait * random.uniform(0.5, 1))  # many workers must not come back at the same moment
         wait = min(2 * wait, LONGEST_WAIT)
 
 
-def _within(ask: Callable[[], T], seconds: float) -> T:
+def _within(ask: Callable[[], T], seconds: float, patience: Patience) -> T:
     """ask() in a thread that is left behind, as few stores can be told to stop, if it takes longer."""
     answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
@@ -144,10 +187,15 @@ def _within(ask: Callable[[], T], seconds: float) -> T:
             answers.put((None, error))
 
     threading.Thread(target=work, daemon=True, name="asks a store").start()
-    try:
-        value, error = answers.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    last = time.monotonic() + seconds
+    while True:
+        try:
+            value, error = answers.get(timeout=LOOK)
+            break
+        except Empty:
+            patience.sleep(0)
+            if time.monotonic() > last:
+                raise TimeoutError(f"no answer within {seconds:g} s") from None
     if error is not None:
         raise error
     return value

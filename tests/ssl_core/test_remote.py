@@ -24,7 +24,7 @@ from ssl_core.data.order import WINDOW, order_of
 from ssl_core.data.prefetch import expecting
 from ssl_core.data.remote import RemoteFiles, opened
 from ssl_core.data.source import Source, open_source
-from ssl_core.data.store import Object, look
+from ssl_core.data.store import Object, briefly, look, until_closed
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput, StoreFailed
 
@@ -298,6 +298,82 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
     web.trouble = lambda name, number: "503"
     with pytest.raises(StoreFailed, match=r"shard-\d+.tar.*503"):
         trained(source, range(9))
+
+
+def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
+    """Not one after the other, each with a patience of its own."""
+    monkeypatch.setattr(store, "LONG", 0.6)
+    monkeypatch.setattr(store, "LONGEST_WAIT", 0.1)
+    web.trouble = lambda name, number: "503"
+    (web.root / "a.bin").write_bytes(b"hello")
+    thing, failed = look(f"{web.url}/a.bin"), []
+
+    def wait() -> None:
+        with pytest.raises(StoreFailed):
+            opened(thing)
+        failed.append(time.monotonic())
+
+    threads, began = [threading.Thread(target=wait) for _ in range(6)], time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(failed) == 6 and max(failed) - began < 1.5
+
+
+def test_who_waits_for_another_is_patient_while_that_gets_on(web, monkeypatch):
+    monkeypatch.setattr(store, "LONG", 0.4)
+    monkeypatch.setattr(remote, "PART", 2**16)
+    (web.root / "a.bin").write_bytes(bytes(2**20))
+    thing, found = look(f"{web.url}/a.bin"), []
+    web.trouble = lambda name, number: "slow"
+    threads = [threading.Thread(target=lambda: found.append(len(opened(thing).read()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [2**20] * 3 and web.gets["a.bin"] == 16
+
+
+@pytest.mark.parametrize("trouble", ["503", "hang"])
+def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble):
+    monkeypatch.setattr(store, "ATTEMPT_SECONDS", 30.0)
+    monkeypatch.setattr(store, "FIRST_WAIT", 30.0)
+    web.trouble = lambda name, number: trouble
+    (web.root / "a.bin").write_bytes(b"hello")
+    thing, closed, failed = look(f"{web.url}/a.bin"), threading.Event(), []
+
+    def wait() -> None:
+        until_closed(closed)
+        with pytest.raises(StoreFailed, match="nobody wants it"):
+            opened(thing)
+        failed.append(1)
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(3)]
+    monkeypatch.setattr(store, "LONG", 100.0)
+    for thread in threads:
+        thread.start()
+    while not web.gets["a.bin"]:
+        time.sleep(0.01)
+    closed.set()
+    for thread in threads:
+        thread.join(2)
+    assert len(failed) == 3
+    web.trouble = lambda name, number: ""
+    assert opened(thing).read() == b"hello", "another stream reads on"
+
+
+def test_nobody_who_looks_on_waits_long(web, monkeypatch):
+    """Where a store lists its files but gives none."""
+    monkeypatch.setattr(store, "BRIEFLY", 0.3)
+    web.trouble = lambda name, number: "503"
+    began = time.monotonic()
+    with pytest.raises(BadInput, match="503"):
+        open_source(f"{web.url}/insects")
+    thing = look(f"{web.url}/insects/notes.txt")
+    with briefly(), pytest.raises(StoreFailed, match="503"):
+        opened(thing)
+    assert time.monotonic() - began < 5
 
 
 def test_what_will_not_pass_is_not_waited_for(web):

@@ -11,7 +11,7 @@ from ssl_core.data.pack_index import INDEX, TABLE
 from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
 from ssl_core.data.source import Source
 from ssl_core.data.sources.packed import assembled, parsed
-from ssl_core.data.store import Object, checked, is_url, listing, look, read
+from ssl_core.data.store import Object, Patience, briefly, checked, is_url, listing, look, read
 from ssl_core.errors import BadInput, StoreFailed
 
 
@@ -24,7 +24,8 @@ def load(data: str, size: int | None) -> Source:
     url = checked(data)
     limit()
     try:
-        return _load(url, size)
+        with briefly():
+            return _load(url, size)
     except FileNotFoundError as error:
         raise BadInput(f"--data {url}: nothing is there") from error
     except StoreFailed as error:
@@ -38,14 +39,14 @@ def _load(url: str, size: int | None) -> Source:
     except FileNotFoundError:
         return _folder(url, name, size)
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
-    index = parsed(url, read(index, 0, index.size, briefly=True))
+    index = parsed(url, read(index, 0, index.size, Patience()))
     table = look(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
 
     def shard_of(shard: dict) -> RemoteShard:
         name = PurePosixPath(shard["name"]).name
         return RemoteShard(Object(f"{url}/{name}", shard["bytes"], shard["sha256"], shard["sha256"]))
 
-    source = assembled(url, name, index, content(table, briefly=True), shard_of, size, windowed=True)
+    source = assembled(url, name, index, content(table), shard_of, size, windowed=True)
     least = (WINDOW + 1) * max(shard["bytes"] for part in index["splits"].values() for shard in part["shards"])
     if least > limit():
         raise BadInput(f"--data {url} needs {LIMIT} of {least / 1e9:.3g} at least, better twice as much")
