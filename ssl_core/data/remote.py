@@ -19,7 +19,7 @@ from ssl_core.errors import BadInput, StoreFailed
 
 LIMIT = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0
-PART = 2**24  # bytes that are asked for at a time, so that a failure costs no more
+PART = 2**21  # bytes that are asked for at a time: a minute is enough for some of them at once over a slow link
 WAIT = 0.05  # seconds until it is looked again for room, or whether another has fetched it
 
 

@@ -21,6 +21,7 @@ T = TypeVar("T")
 ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0  # until an answer is given up; a listing of millions takes minutes
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they double
 BRIEFLY, LONG = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
+AT_ONCE = 8  # questions of this process that a store has not answered, those given up among them
 LOOK = 0.1  # seconds until who waits for an answer looks whether it is still wanted
 BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
 REFUSED = {401, 403}
@@ -38,6 +39,7 @@ class Object(NamedTuple):
     sha256: str = ""
 
 
+_slots = threading.Semaphore(AT_ONCE)
 _brief: ContextVar[bool] = ContextVar("brief", default=False)
 _closed: ContextVar[threading.Event] = ContextVar("closed")
 
@@ -185,7 +187,14 @@ def _within(ask: Callable[[], T], seconds: float, patience: Patience) -> T:
             answers.put((ask(), None))
         except BaseException as error:
             answers.put((None, error))
+        finally:
+            slots.release()
 
+    slots = _slots
+    while not slots.acquire(timeout=LOOK):
+        patience.sleep(0)
+        if patience.over():
+            raise TimeoutError("what was asked before is not answered")
     threading.Thread(target=work, daemon=True, name="asks a store").start()
     last = time.monotonic() + seconds
     while True:

@@ -363,6 +363,26 @@ def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble)
     assert opened(thing).read() == b"hello", "another stream reads on"
 
 
+def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
+    """They would take the link from those that are asked instead."""
+    monkeypatch.setattr(store, "_slots", threading.Semaphore(3))
+    monkeypatch.setattr(store, "ATTEMPT_SECONDS", 0.05)
+    monkeypatch.setattr(store, "LONG", 1.0)
+    (web.root / "a.bin").write_bytes(b"hello")
+    thing = look(f"{web.url}/a.bin")
+    web.trouble = lambda name, number: "hang"
+    with pytest.raises(StoreFailed, match="not answered"):
+        opened(thing)
+    assert web.gets["a.bin"] == 3
+    web.released.set()
+    assert opened(thing).read() == b"hello"
+
+
+def test_a_slow_link_is_enough():
+    """Of 4 Mbit/s."""
+    assert remote.PART * store.AT_ONCE * 8 / store.ATTEMPT_SECONDS < 4e6
+
+
 def test_nobody_who_looks_on_waits_long(web, monkeypatch):
     """Where a store lists its files but gives none."""
     monkeypatch.setattr(store, "BRIEFLY", 0.3)
