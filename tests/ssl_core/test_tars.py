@@ -274,6 +274,47 @@ def test_a_size_below_zero_ends_the_scan(folder):
     assert len(source.train) + len(source.test) == 20 and any("set-1.tar is damaged" in note for note in source.notes)
 
 
+def header(kind: bytes, size: int, name: bytes = b"x", more: bytes = b"") -> bytes:
+    """One that tells any size; `more` stands at the place of a sparse file's map."""
+    data = bytearray(512)
+    data[: len(name)], data[100:108], data[156:157] = name, b"0000644\0", kind
+    data[124:136] = b"\x80" + size.to_bytes(11, "big")
+    data[257:265] = b"ustar  \0"
+    data[386 : 386 + len(more)] = more
+    data[148:156] = b"%06o\0 " % (sum(data) + 8 * 32)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        header(b"L", 2**80) + bytes(1024),
+        header(b"x", 2**80) + bytes(1024),
+        header(b"L", 2**62) + bytes(1024),
+        header(b"x", 2**62) + bytes(1024),
+        (header(b"L", 2) + b"a".ljust(512, b"\0")) * 1500,
+        header(b"S", 512, more=bytes(96) + b"\x01"),
+        header(b"S", 512, more=bytes(96) + b"\x01") + b"\0" * 100,
+    ],
+    ids=["long name 2^80", "pax 2^80", "long name 2^62", "pax 2^62", "chain", "sparse", "sparse, cut off"],
+)
+def test_hostile_headers_end_the_scan(folder, hostile):
+    path = folder / "set-1.tar"
+    with tarfile.open(path) as tar:
+        middle = tar.getmembers()[10].offset
+    path.write_bytes(path.read_bytes()[:middle] + hostile)
+    source = open_source(str(folder))
+    assert len(source.train) + len(source.test) == 25
+    assert source.notes[0].startswith("set-1.tar is damaged, 5 images of it are used: ")
+    assert not source.notes[0].endswith(": ")
+
+
+def test_a_name_of_many_bytes_is_passed_over(tmp_path):
+    write(tmp_path / "data" / "a.tar", [("a" * 100_000 + ".png", picture(0)), ("b.png", picture(1))])
+    source = open_source(str(tmp_path / "data"))
+    assert [source.train.name(i) for i in range(len(source.train))] == ["a.tar: b"]
+
+
 # Which folders
 
 

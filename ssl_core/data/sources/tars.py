@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data import cache
+from ssl_core.data.decode import UNREADABLE
 from ssl_core.data.folders import SIZE, check_one_reads, held_out, is_image
 from ssl_core.data.source import Packed, Shard, Source
 from ssl_core.data.sources import packed
 from ssl_core.data.sources.folder import images_below
 from ssl_core.errors import BadInput
 
+NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
 LABEL_BYTES = 2**20  # a larger .cls or .json is not read
 NO_LABEL = -1
 KEYS = ("places", "labels", "names", "notes")
@@ -90,12 +92,15 @@ def _scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
                 folder, slash, base = member.name.rpartition("/")
                 key, _, kind = base.partition(".")
                 key = folder + slash + key
+                if len(key.encode(errors="surrogateescape")) > NAME_BYTES:
+                    continue
                 if is_image(member.name):
                     images.setdefault(key, (member.offset_data, member.size))
                 elif (label := _label(kind.lower(), data)) is not None:
                     classes[key] = label
-        except (tarfile.TarError, OSError, ValueError) as error:
-            notes.append(f"{shard.name} is damaged, {len(images):,} images of it are used: {error}")
+        except (tarfile.TarError, *UNREADABLE) as error:  # tarfile trusts the sizes that headers tell
+            said = str(error) or type(error).__name__
+            notes.append(f"{shard.name} is damaged, {len(images):,} images of it are used: {said}")
         rows += [(number, offset, length, len(rows) + i) for i, (offset, length) in enumerate(images.values())]
         labels += [classes.get(key, NO_LABEL) for key in images]
         names += [key.encode(errors="surrogateescape") for key in images]
