@@ -9,5 +9,9 @@ class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the last good checkpoint is kept."""
 
 
+class Gone(FileNotFoundError):
+    """An object that its store does not have, or not any more; other files that are missing are the disk's fault."""
+
+
 class StoreFailed(Exception):
     """An object store that failed for longer than anyone waits: no fault of one image, so training must not go on."""

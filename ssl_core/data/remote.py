@@ -15,7 +15,7 @@ import numpy as np
 from ssl_core.data import cache
 from ssl_core.data.source import Named
 from ssl_core.data.store import Object, Patience, read
-from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.errors import BadInput, Gone, StoreFailed
 
 LIMIT = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0
@@ -37,16 +37,22 @@ def limit() -> int:
 def opened(thing: Object) -> io.FileIO:
     """A copy on this machine, fetched by one of all its threads and processes if it is not there yet.
 
-    Raises FileNotFoundError if the store has no such object any more, or StoreFailed.
+    Raises Gone if the store has no such object any more, or StoreFailed, also where the disk is at fault.
     """
     place, patience = os.path.join(_root(), _key(thing)), Patience()
-    while True:
-        with suppress(FileNotFoundError):
-            file = io.FileIO(place)
-            os.utime(file.fileno())
-            return file
-        if file := _fetched(thing, Path(place), patience):
-            return file
+    try:
+        while True:
+            with suppress(FileNotFoundError):
+                file = io.FileIO(place)
+                with suppress(PermissionError):  # another user's, in a cache of several
+                    os.utime(file.fileno())
+                return file
+            if file := _fetched(thing, Path(place), patience):
+                return file
+    except Gone:
+        raise
+    except OSError as error:
+        raise StoreFailed(f"{thing.url} cannot be kept in {_root()}: {error}") from error
 
 
 def content(thing: Object) -> bytes:
@@ -66,7 +72,7 @@ class RemoteFiles:
         return len(self.things)
 
     def open(self, i: int) -> Named:
-        """The bytes of image `i`. Raises FileNotFoundError if it is gone, or StoreFailed."""
+        """The bytes of image `i`. Raises Gone or StoreFailed."""
         return Named(content(self.things[i]), self.name(i))
 
     def size(self, i: int) -> int:
@@ -88,7 +94,7 @@ class RemoteShard:
         return self.thing.url.rsplit("/", 1)[-1]
 
     def fetch(self) -> None:
-        """Brings it here. Raises FileNotFoundError or StoreFailed."""
+        """Brings it here. Raises Gone or StoreFailed."""
         opened(self.thing).close()
 
     def read(self, length: int, offset: int) -> bytes:
@@ -96,7 +102,7 @@ class RemoteShard:
         try:
             with opened(self.thing) as file:
                 return os.pread(file.fileno(), length, offset)
-        except FileNotFoundError as error:
+        except OSError as error:
             raise StoreFailed(str(error)) from error
 
 
@@ -129,10 +135,8 @@ def _fetched(thing: Object, place: Path, patience: Patience) -> io.FileIO | None
             _fill(file, thing, patience)
             with _counted():  # nobody counts meanwhile, and misses it
                 os.replace(part, place)
-        except BaseException as error:
+        except BaseException:
             part.unlink(missing_ok=True)
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-                raise StoreFailed(f"{thing.url} cannot be kept in {_root()}: {error}") from error
             raise
         fcntl.flock(file, fcntl.LOCK_UN)
         file.seek(0)

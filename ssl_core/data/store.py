@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.errors import BadInput, Gone, StoreFailed
 
 T = TypeVar("T")
 ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0  # until an answer is given up; a listing of millions takes minutes
@@ -102,7 +102,7 @@ def checked(url: str) -> str:
 
 
 def look(url: str) -> Object:
-    """What lies at `url`. Raises FileNotFoundError or StoreFailed."""
+    """What lies at `url`. Raises Gone or StoreFailed."""
 
     def ask() -> Object:
         filesystem, path = _filesystem(url)
@@ -115,7 +115,7 @@ def look(url: str) -> Object:
 def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
     """The files below `url`, at any depth, whose path from there is `wanted`, by that path.
 
-    Raises FileNotFoundError if there is nothing, or StoreFailed.
+    Raises Gone if there is nothing, or StoreFailed.
     """
 
     def ask() -> dict[str, dict]:
@@ -129,7 +129,7 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
     start = len(root.rstrip("/")) + 1
     entries = {(unquote(path[start:]) if web else path[start:]): (path, info) for path, info in found.items()}
     if not any(entries):
-        raise FileNotFoundError(url)
+        raise Gone(url)
     entries = {name: entry for name, entry in entries.items() if wanted(name)}
     if web:
         with ThreadPoolExecutor(ASKERS, "looks") as pool:
@@ -138,7 +138,7 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
 
 
 def read(thing: Object, start: int, stop: int, patience: Patience) -> bytes:
-    """Its bytes from `start` up to `stop`. Raises FileNotFoundError or StoreFailed."""
+    """Its bytes from `start` up to `stop`. Raises Gone or StoreFailed."""
 
     def ask() -> bytes:
         filesystem, path = _filesystem(thing.url)
@@ -156,7 +156,7 @@ def read(thing: Object, start: int, stop: int, patience: Patience) -> bytes:
 def _persistently(ask: Callable[[], T], url: str, patience: Patience, limit: float) -> T:
     """What ask() returns, asked again while it fails or takes longer than `limit` seconds, until `patience` is over.
 
-    Raises FileNotFoundError, or StoreFailed for all else, at once where asking again is of no use.
+    Raises Gone, or StoreFailed for all else, at once where asking again is of no use.
     """
     wait = FIRST_WAIT
     while True:
@@ -168,7 +168,7 @@ def _persistently(ask: Callable[[], T], url: str, patience: Patience, limit: flo
             cause = _cause(error)
             status = _status(cause)
             if isinstance(cause, FileNotFoundError) or status in (404, 410):
-                raise FileNotFoundError(f"{url}: not found") from error
+                raise Gone(f"{url}: not found") from error
             said = f"{url}: {' '.join(str(cause).split()) or type(cause).__name__}"
             if isinstance(cause, PermissionError) or status in REFUSED or "Credentials" in type(cause).__name__:
                 raise StoreFailed(f"{said} (no permission)") from error

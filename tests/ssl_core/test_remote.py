@@ -1,5 +1,6 @@
 """Data in a store: an S3 server on this machine, a web server that fails in every way, and the cache between."""
 
+import errno
 import fcntl
 import itertools
 import os
@@ -562,6 +563,48 @@ def test_a_changed_object_is_fetched_anew(web):
     for data in (b"old", b"new"):
         path.write_bytes(data)
         assert opened(look(f"{web.url}/a.bin")).read() == data
+
+
+def full(*_) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def refused(*_) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def vanished(*_) -> None:
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "fault"),
+    [
+        ("pathlib.Path", "mkdir", full),
+        ("os", "open", full),
+        ("os", "open", vanished),
+        ("fcntl", "flock", full),
+        ("os", "ftruncate", full),
+        ("os", "replace", vanished),
+    ],
+)
+def test_a_fault_of_the_disk_is_not_taken_for_one_of_the_image(web, cache, monkeypatch, place, name, fault):
+    """Each image would be skipped."""
+    files = open_source(f"{web.url}/insects").train
+    shutil.rmtree(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{place}.{name}", lambda *_, **__: fault())
+        with pytest.raises(StoreFailed, match="cannot be kept in"):
+            files.open(1)
+    assert files.open(1).read(4)
+
+
+def test_a_cache_of_another_user_is_read(web, monkeypatch):
+    (web.root / "a.bin").write_bytes(b"hello")
+    thing = look(f"{web.url}/a.bin")
+    opened(thing).close()
+    monkeypatch.setattr(os, "utime", refused)
+    assert opened(thing).read() == b"hello"
 
 
 FETCH = """

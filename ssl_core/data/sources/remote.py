@@ -12,7 +12,7 @@ from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
 from ssl_core.data.source import Source
 from ssl_core.data.sources.packed import assembled, parsed
 from ssl_core.data.store import Object, Patience, briefly, checked, is_url, listing, look, read
-from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.errors import BadInput, Gone, StoreFailed
 
 
 def opens(data: str) -> bool:
@@ -26,7 +26,7 @@ def load(data: str, size: int | None) -> Source:
     try:
         with briefly():
             return _load(url, size)
-    except FileNotFoundError as error:
+    except Gone as error:
         raise BadInput(f"--data {url}: nothing is there") from error
     except StoreFailed as error:
         raise BadInput(f"--data {url}: {error}") from error
@@ -36,7 +36,7 @@ def _load(url: str, size: int | None) -> Source:
     name = unquote(url.rsplit("/", 1)[-1])
     try:
         index = look(f"{url}/{INDEX}")
-    except FileNotFoundError:
+    except Gone:
         return _folder(url, name, size)
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
     index = parsed(url, read(index, 0, index.size, Patience()))
