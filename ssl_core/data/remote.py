@@ -19,6 +19,7 @@ from ssl_core.errors import BadInput, Gone, StoreFailed
 
 LIMIT = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0
+LARGEST = 2**29  # bytes of an image file; a larger one is none
 PART = 2**21  # bytes that are asked for at a time: a minute is enough for some of them at once over a slow link
 WAIT = 0.05  # seconds until it is looked again for room, or whether another has fetched it
 
@@ -72,7 +73,9 @@ class RemoteFiles:
         return len(self.things)
 
     def open(self, i: int) -> Named:
-        """The bytes of image `i`. Raises Gone or StoreFailed."""
+        """The bytes of image `i`. Raises Gone, ValueError if it is too large, or StoreFailed."""
+        if self.size(i) > min(LARGEST, limit()):
+            raise ValueError(f"{self.size(i):,} bytes are more than an image has, or than {LIMIT} allows")
         return Named(content(self.things[i]), self.name(i))
 
     def size(self, i: int) -> int:

@@ -30,6 +30,10 @@ STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "La
 ASKERS = 16  # questions at a time, where a listing does not tell sizes
 
 
+class SizeUnknown(StoreFailed):
+    """A store does not tell how long an object is, so that nobody could say whether all of it came."""
+
+
 class Object(NamedTuple):
     """A file in a store, told apart from what lay at its URL before; `sha256`, where known, is of its bytes."""
 
@@ -112,8 +116,11 @@ def look(url: str) -> Object:
     return _persistently(ask, url, Patience(BRIEFLY), ATTEMPT_SECONDS)
 
 
-def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
-    """The files below `url`, at any depth, whose path from there is `wanted`, by that path.
+def listing(
+    url: str, wanted: Callable[[str], bool], left_out: Callable[[Exception], object] | None = None
+) -> dict[str, Object]:
+    """The files below `url`, at any depth, whose path from there is `wanted`, by that path. `left_out` hears of those
+    that are not there or tell no size.
 
     Raises Gone if there is nothing, or StoreFailed.
     """
@@ -131,10 +138,19 @@ def listing(url: str, wanted: Callable[[str], bool]) -> dict[str, Object]:
     if not any(entries):
         raise Gone(url)
     entries = {name: entry for name, entry in entries.items() if wanted(name)}
-    if web:
-        with ThreadPoolExecutor(ASKERS, "looks") as pool:
-            return dict(zip(entries, pool.map(look, (path for path, _ in entries.values()))))
-    return {name: _object(filesystem.unstrip_protocol(path), info) for name, (path, info) in entries.items()}
+
+    def found_at(entry: tuple[str, dict]) -> Object | None:
+        path, info = entry
+        try:
+            return look(path) if web else _object(filesystem.unstrip_protocol(path), info)
+        except (Gone, SizeUnknown) as error:
+            if left_out:
+                left_out(error)
+            return None
+
+    with ThreadPoolExecutor(ASKERS, "looks") as pool:
+        things = (pool.map if web else map)(found_at, entries.values())
+        return {name: thing for name, thing in zip(entries, things) if thing}
 
 
 def read(thing: Object, start: int, stop: int, patience: Patience) -> bytes:
@@ -239,9 +255,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _object(url: str, info: dict) -> Object:
-    """Raises FileNotFoundError if it is a folder, or StoreFailed if the store does not tell its size."""
+    """Raises Gone if it is a folder, or SizeUnknown if the store does not tell its size."""
     if info.get("type") == "directory":
-        raise FileNotFoundError(url)
+        raise Gone(f"{url}: a folder")
     if info.get("size") is None:
-        raise StoreFailed(f"{url}: the store does not tell its size")
+        raise SizeUnknown(f"{url}: the store does not tell its size")
     return Object(url, int(info["size"]), str(next((info[name] for name in STAMPS if info.get(name)), "")))

@@ -431,6 +431,34 @@ def test_a_file_that_is_gone_is_skipped_and_named(web):
     assert gone in loader.skipped and sum(gone in line for line in said) == 1
 
 
+def test_one_file_of_a_folder_that_is_gone_or_of_unknown_size_is_left_out(web):
+    bees = web.root / "insects" / "bee é"
+    (bees / "001.png").unlink()
+    (bees / "001.png").symlink_to(bees / "nowhere.png")
+    web.unsized.add("003.png")
+    source = open_source(f"{web.url}/insects")
+    assert len(source.train) + len(source.test) == EACH * len(CLASSES) - 2
+    (said,) = (note for note in source.notes if "left out" in note)
+    assert said.startswith("insects: 2 files are left out, such as ")
+    assert "001.png: not found; " in said and said.endswith("003.png: the store does not tell its size")
+
+
+def test_an_image_larger_than_any_or_than_the_cache_costs_only_itself(web, monkeypatch):
+    large = web.root / "insects" / "bee é" / "001.png"
+    large.write_bytes(large.read_bytes() + bytes(100_000))
+    monkeypatch.setenv(remote.LIMIT, "5e-5")
+    files = open_source(f"{web.url}/insects").train
+    number = next(i for i in range(len(files)) if files.size(i) > 1e5)
+    said: list[str] = []
+    list(TorchLoader(files, 16, CPU, 1, said.append).whole(np.arange(len(files))))
+    assert sum("are more than an image has" in line and files.name(number) in line for line in said) == 1
+    monkeypatch.setenv(remote.LIMIT, "50")
+    assert files.open(number).read()
+    monkeypatch.setattr(remote, "LARGEST", 100_000)
+    with pytest.raises(ValueError, match="more than an image has"):
+        files.open(number)
+
+
 def test_a_large_object_comes_in_parts_and_only_the_failed_part_again(web, monkeypatch):
     monkeypatch.setattr(remote, "PART", 1000)
     path = web.root / "large.bin"

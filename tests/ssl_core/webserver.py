@@ -10,13 +10,15 @@ from pathlib import Path
 
 class WebServer(ThreadingHTTPServer):
     """`trouble(name, number)` is asked before each GET of a file, with how many came for it before; it says what goes
-    wrong: "" (nothing), "503", "403", "slow", "hang", "reset", "cut" or "damage"."""
+    wrong: "" (nothing), "503", "403", "slow", "hang", "reset", "cut" or "damage". Nobody hears of the size of what is
+    `unsized`."""
 
     daemon_threads = True
 
     def __init__(self, root: Path):
         self.root, self.gets, self.lock = root, Counter(), threading.Lock()
         self.trouble: Callable[[str, int], str] = lambda name, number: ""
+        self.unsized: set[str] = set()
         self.released = threading.Event()  # what hangs goes on
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -47,7 +49,8 @@ class Handler(SimpleHTTPRequestHandler):
 
     def begin(self, status: int, path: Path, length: int) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(length))
+        if path.name not in self.server.unsized:
+            self.send_header("Content-Length", str(length))
         self.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
         self.end_headers()
 

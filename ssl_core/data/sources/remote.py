@@ -1,5 +1,6 @@
 """A URL: a packed dataset or a folder of images in a store that fsspec opens, such as s3://, gs:// or https://."""
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -13,6 +14,8 @@ from ssl_core.data.source import Source
 from ssl_core.data.sources.packed import assembled, parsed
 from ssl_core.data.store import Object, Patience, briefly, checked, is_url, listing, look, read
 from ssl_core.errors import BadInput, Gone, StoreFailed
+
+NAMED = 5  # of the files that are left out
 
 
 def opens(data: str) -> bool:
@@ -54,11 +57,15 @@ def _load(url: str, size: int | None) -> Source:
 
 
 def _folder(url: str, name: str, size: int | None) -> Source:
-    found = {PurePosixPath(path): thing for path, thing in listing(url, is_image).items()}
+    left: list[Exception] = []
+    found = {PurePosixPath(path): thing for path, thing in listing(url, is_image, left.append).items()}
     sizes = {path: thing.size for path, thing in found.items()}
     folders = sorted({path.parts[0] for path in found if len(path.parts) > 1})
 
     def make(paths: list[PurePosixPath], labels: np.ndarray) -> RemoteFiles:
         return RemoteFiles([found[path] for path in paths], labels)
 
-    return laid_out(url, name, sizes, folders, make, size)
+    source = laid_out(url, name, sizes, folders, make, size)
+    said = "; ".join(sorted(map(str, left))[:NAMED])
+    notes = (f"{name}: {len(left):,} files are left out, such as {said}",) if left else ()
+    return replace(source, notes=notes + source.notes)
