@@ -5,9 +5,11 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
+from ssl_core.data.decode import UNREADABLE
 from ssl_core.data.order import WINDOW
 from ssl_core.data.pack_index import FORMAT, INDEX, PARTS, PLAN, TABLE
 from ssl_core.data.source import Packed, Readable, Shard, Source
@@ -33,7 +35,7 @@ def parsed(data: str, index: bytes) -> dict:
     """The content of index.json. Raises BadInput if it is damaged or of another format."""
     try:
         found = json.loads(index)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"--data {data}: {INDEX} is damaged: {error}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise BadInput(f"--data {data}: {INDEX} is not of the format {FORMAT!r} that this version reads")
@@ -54,8 +56,8 @@ def assembled(
     Raises BadInput if they are damaged.
     """
     try:
-        listed = {part: index["splits"][part]["shards"] for part in PARTS}
-        rows = _rows(data, table, index["table_sha256"])
+        listed = _listed(index)
+        rows = _rows(data, index, table, [shard for found in listed.values() for shard in found])
         shards = tuple(shard_of(shard) for found in listed.values() for shard in found)
         pieces = np.split(rows, [sum(shard["images"] for shard in listed["train"])])
         splits = [
@@ -71,7 +73,9 @@ def assembled(
             name, total.hexdigest(), size, *splits, tuple(index["classes"]), tuple(index["mean"]),
             tuple(index["std"]), notes,
         )  # fmt: skip
-    except (KeyError, TypeError, AttributeError) as error:
+    except BadInput:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise BadInput(f"--data {data}: {INDEX} is damaged: {type(error).__name__} {error}") from error
 
 
@@ -85,8 +89,43 @@ def _checked(root: Path, shard: dict) -> Shard:
     return Shard(path, shard["sha256"])
 
 
-def _rows(data: str, table: bytes, sha256: str) -> np.ndarray:
-    """[n, 5] int64, the columns of Packed.places and the label."""
-    if hashlib.sha256(table).hexdigest() != sha256:
+def _listed(index: dict) -> dict[str, list[dict]]:
+    """The shards of each part. Raises ValueError, or what comes of other JSON than `pack` writes."""
+    listed = {part: index["splits"][part]["shards"] for part in PARTS}
+    if not listed["train"]:
+        raise ValueError("no shards to train on")
+    for shard in (shard for found in listed.values() for shard in found):
+        for told in ("images", "bytes"):
+            if type(shard[told]) is not int or not 0 < shard[told] < 2**62:
+                raise ValueError(f"{told} of a shard are {shard[told]!r:.40}")
+        if not shard["name"].endswith(".tar") or "/" in shard["name"] or type(shard["sha256"]) is not str:
+            raise ValueError(f"a shard has the name {shard['name']!r:.40}")
+    if not all(8 <= side <= 4096 and type(side) is int for side in (index["size"], index["options"]["side"])):
+        raise ValueError("a size is not 8 to 4096 pixels")
+    if not all(type(name) is str for name in index["classes"]):
+        raise ValueError("the name of a class is none")
+    for told, least in (("mean", 0), ("std", 1e-3)):
+        if len(index[told]) != 3 or not all(least <= value <= 255 for value in index[told]):
+            raise ValueError(f"{told} is {index[told]!r:.40}")
+    return listed
+
+
+def _rows(data: str, index: dict, table: bytes, shards: list[dict]) -> np.ndarray:
+    """[n, 5] int64, the columns of Packed.places and the label. Raises BadInput unless they are of these shards."""
+    if hashlib.sha256(table).hexdigest() != index["table_sha256"]:
         raise BadInput(f"--data {data}: {TABLE} is missing or damaged: run the same tilespin pack again")
-    return np.load(io.BytesIO(table), allow_pickle=False)
+    damaged = BadInput(f"--data {data}: {TABLE} does not fit {INDEX}: pack it again")
+    try:
+        rows = np.lib.format.read_array(io.BytesIO(table), allow_pickle=False)
+    except (*UNREADABLE, TokenError) as error:
+        raise damaged from error
+    counts, ends = ([shard[told] for shard in shards] for told in ("images", "bytes"))
+    if rows.dtype != np.int64 or rows.shape != (sum(counts), 5):
+        raise damaged
+    shard, offset, length, number, label = rows.T
+    room = np.repeat(ends, counts) - length  # what a row may lie behind; no sum of two, which could overflow
+    inside = (length >= 0) & (offset >= 0) & (offset <= room) & (number >= 0) & (label >= -1)
+    most = len(index["classes"]) or 2**31
+    if not (inside & (label < most) & (shard == np.repeat(np.arange(len(counts)), counts))).all():
+        raise damaged
+    return rows
