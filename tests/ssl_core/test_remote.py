@@ -731,6 +731,20 @@ def test_a_stream_ends_while_its_fetchers_take_the_last_shard(web, monkeypatch):
     assert not closing.is_alive()
 
 
+def test_prefetching_draws_a_slice_when_it_is_asked_for(web):
+    """Another window is begun with its first slice and not before, whatever was drawn already."""
+    source = open_source(f"{web.url}/packed")
+    order, drawn = order_of(source.train, 0), []
+    begun = [window for step in range(12) for window in order.windows(np.arange(step * 4, step * 4 + 4))]
+    assert begun == sorted(begun) and len(set(begun)) > 2
+    slices = (drawn.append(step) or np.arange(step * 4, step * 4 + 4) for step in range(12))
+    stream = expecting(source.train, order, slices)
+    assert drawn == []
+    for step in range(12):
+        assert next(stream)[0] == step * 4 and drawn == list(range(step + 1))
+    stream.close()
+
+
 def test_prefetching_leaves_room_for_the_window(web, cache, monkeypatch):
     monkeypatch.setenv(remote.LIMIT, str((WINDOW + 2) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
     open_source.cache_clear()
