@@ -21,7 +21,8 @@ LIMIT = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0
 LARGEST = 2**29  # bytes of an image file; a larger one is none
 PART = 2**21  # bytes that are asked for at a time: a minute is enough for some of them at once over a slow link
-WAIT = 0.05  # seconds until it is looked again for room, or whether another has fetched it
+SOON = 0.005  # seconds until who waits for a fetch looks again: later, it may have been evicted
+WAIT = 0.05  # seconds until it is looked again for room
 
 
 def limit() -> int:
@@ -148,7 +149,7 @@ def _fetched(thing: Object, place: Path, patience: Patience) -> io.FileIO | None
 
 def _wait_for(part: int, thing: Object, patience: Patience) -> None:
     """Takes the lock that is held by who fetches. Raises StoreFailed if that one does not get on for too long."""
-    most, wait = os.fstat(part).st_blocks, WAIT / 64  # a small one comes soon, and may be evicted soon
+    most = os.fstat(part).st_blocks
     while True:
         with suppress(BlockingIOError):
             return fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,8 +158,7 @@ def _wait_for(part: int, thing: Object, patience: Patience) -> None:
             patience.renew()
         if patience.over():
             raise StoreFailed(f"{thing.url}: another process has not got on with it for {patience.seconds:g} s")
-        patience.sleep(wait)
-        wait = min(2 * wait, WAIT)
+        patience.sleep(SOON)
 
 
 def _lies_at(path: Path, descriptor: int) -> bool:
