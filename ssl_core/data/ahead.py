@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from queue import Full, Queue
 from typing import Generic, TypeVar
 
+from ssl_core.data.store import until_closed
+
 T = TypeVar("T")
 POLL_SECONDS = 0.1
 
@@ -51,6 +53,7 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
                 continue
 
     def work() -> None:
+        until_closed(stopped)
         try:
             for item in items:
                 put((item, None))

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import local
 from typing import NamedTuple
@@ -15,10 +14,9 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
-from kernels.dispatch import alone
 from ssl_core.data.crops import Wanted, squares
 from ssl_core.data.decode import UNREADABLE, read_plain
-from ssl_core.data.encoded import EncodedLoader
+from ssl_core.data.encoded import EncodedLoader, pool
 from ssl_core.data.torch_loader import decoded
 from ssl_core.task import Batch
 
@@ -51,10 +49,10 @@ class DaliLoader(EncodedLoader):
         buffers = local()
         running: deque[tuple[Wanted, list[Input]]] = deque()  # what DALI has in hand
         again: deque[tuple[Wanted, list[Input]]] = deque()  # what it is to be given first
-        with ThreadPoolExecutor(self.threads, "reads", initializer=alone) as pool:
+        with pool(self.threads) as workers:
 
             def inputs_of(wanted: Wanted) -> list[Input]:
-                return list(pool.map(partial(self._input, buffers, wanted), range(len(wanted))))
+                return list(workers.map(partial(self._input, buffers, wanted), range(len(wanted))))
 
             def feed() -> tuple[list, list, list]:
                 wanted, inputs = again.popleft() if again else next(entries)
@@ -77,7 +75,7 @@ class DaliLoader(EncodedLoader):
                 try:
                     images = _output(pipeline)
                 except RuntimeError as error:  # the pipeline is done for, and what else it had in hand
-                    inputs = list(pool.map(partial(self._elsewhere, buffers, wanted), range(len(wanted))))
+                    inputs = list(workers.map(partial(self._elsewhere, buffers, wanted), range(len(wanted))))
                     images = torch.empty((len(wanted), self.size, self.size, 3), dtype=torch.uint8, device=self.device)
                     self._blame(wanted, inputs, error)
                     again.extendleft(reversed(running))

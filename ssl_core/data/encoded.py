@@ -2,17 +2,22 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice, pairwise
+from threading import Event
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.dispatch import alone
 from ssl_core.data.crops import Wanted, centred, drawn
 from ssl_core.data.memory import chunks
 from ssl_core.data.order import Stream, slice_of
 from ssl_core.data.prefetch import expecting
 from ssl_core.data.source import Encoded
+from ssl_core.data.store import closing, until_closed
 from ssl_core.task import Batch
 
 BLOCK = 16  # slices
@@ -77,6 +82,25 @@ class EncodedLoader:
 
     def _placed(self, batch: Batch) -> Batch:
         return Batch(*(field.to(self.device, non_blocking=True) for field in batch))
+
+
+@contextmanager
+def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for decoding, which use no others, and give up on a store as soon as the pool is left."""
+    outer = closing()
+    closed = outer or Event()
+
+    def begin() -> None:
+        alone()
+        until_closed(closed)
+
+    workers = ThreadPoolExecutor(threads, "decodes", initializer=begin)
+    try:
+        yield workers
+    finally:
+        if outer is None:
+            closed.set()
+        workers.shutdown(cancel_futures=True)
 
 
 def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[Wanted]:

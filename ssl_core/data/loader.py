@@ -15,6 +15,7 @@ from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import order_of
 from ssl_core.data.resident import ResidentLoader, bytes_needed
 from ssl_core.data.source import Arrays, Source
+from ssl_core.data.store import briefly
 from ssl_core.data.streams import beside
 from ssl_core.data.torch_loader import AHEAD, TorchLoader
 from ssl_core.errors import BadInput
@@ -92,7 +93,8 @@ def choose(name: Name, source: Source, device: torch.device, world: int) -> tupl
         raise BadInput("--loader dali: it is not installed; pip install nvidia-dali-cuda130, on Linux")
     if name != "auto":
         return name, "asked for"
-    need, limit = bytes_needed(source.train, source.size), most_resident(device, world)
+    with briefly():
+        need, limit = bytes_needed(source.train, source.size), most_resident(device, world)
     if need <= limit:
         return "memory", f"{need / 1e9:.1f} GB decoded, up to {limit / 1e9:.1f} GB may stay on the {device.type}"
     return reads(device)

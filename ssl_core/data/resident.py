@@ -1,15 +1,13 @@
 """Encoded images that are decoded once and then stay on the device, from where every batch is cut in one launch."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image
 
-from kernels.dispatch import alone
 from ssl_core.data.crops import Buffer, Wanted, cut, least
-from ssl_core.data.encoded import EncodedLoader
+from ssl_core.data.encoded import EncodedLoader, pool
 from ssl_core.data.source import Encoded, Packed
 from ssl_core.task import Batch
 
@@ -39,8 +37,8 @@ class ResidentLoader(EncodedLoader):
             return torch.tensor(buffer.memory[: buffer.end]), np.array(buffer.places), reasons
 
         count = len(self.split)
-        with ThreadPoolExecutor(self.threads, "decodes", initializer=alone) as pool:
-            pieces = list(pool.map(piece, np.array_split(np.arange(count), -(-count // PIECE))))
+        with pool(self.threads) as workers:
+            pieces = list(workers.map(piece, np.array_split(np.arange(count), -(-count // PIECE))))
         self.places = np.concatenate([places for _, places, _ in pieces])
         reasons = [reason for _, _, found in pieces for reason in found]
         self.reasons = {id: reason for id, reason in enumerate(reasons) if reason is not None}

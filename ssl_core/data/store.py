@@ -63,6 +63,11 @@ def until_closed(closed: threading.Event) -> None:
     _closed.set(closed)
 
 
+def closing() -> threading.Event | None:
+    """What `until_closed` was told in this thread, for threads that work for it."""
+    return _closed.get(None)
+
+
 class Patience:
     """How long this thread bears failures: some seconds from now or from the last success, unless it is stopped."""
 

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.dispatch import alone
 from ssl_core.data.crops import Buffer, Wanted, cut, least
-from ssl_core.data.encoded import EncodedLoader
+from ssl_core.data.encoded import EncodedLoader, pool
 from ssl_core.task import Batch
 
 AHEAD = 2  # batches that are under way or ready before the training step wants them
@@ -22,27 +21,24 @@ class TorchLoader(EncodedLoader):
     """Reads with nothing but the CPU, a large JPEG at a half, a quarter or an eighth."""
 
     def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
-        pool = ThreadPoolExecutor(self.threads, "decodes", initializer=alone)
         requests, buffers = iter(requests), local()
         pending: deque[tuple[Wanted, Tensor, list[Future]]] = deque()
-        try:
+        with pool(self.threads) as workers:
             while True:
                 while len(pending) <= AHEAD and (wanted := next(requests, None)) is not None:
-                    pending.append((wanted, *self._begin(pool, buffers, wanted)))
+                    pending.append((wanted, *self._begin(workers, buffers, wanted)))
                 if not pending:
                     return
                 wanted, images, pieces = pending.popleft()
                 reasons = [reason for piece in pieces for reason in piece.result()]
                 yield self.batch(wanted, images, {row: said for row, said in enumerate(reasons) if said is not None})
-        finally:
-            pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, buffers: local, wanted: Wanted) -> tuple[Tensor, list[Future]]:
+    def _begin(self, workers: ThreadPoolExecutor, buffers: local, wanted: Wanted) -> tuple[Tensor, list[Future]]:
         shape = (len(wanted), self.size, self.size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         piece = max(1, min(PIECE, -(-len(wanted) // self.threads)))
         parts = ((i, min(i + piece, len(wanted))) for i in range(0, len(wanted), piece))
-        return images, [pool.submit(decoded, self, buffers, wanted.part(*p), images[slice(*p)]) for p in parts]
+        return images, [workers.submit(decoded, self, buffers, wanted.part(*p), images[slice(*p)]) for p in parts]
 
 
 def decoded(loader: EncodedLoader, buffers: local, wanted: Wanted, images: Tensor) -> list[str | None]:

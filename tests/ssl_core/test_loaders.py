@@ -4,6 +4,9 @@ import io
 import os
 from functools import partial
 from itertools import pairwise
+from signal import SIGINT, pthread_kill
+from threading import Event, Thread, main_thread
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from ssl_core.data.loader import dali_installed
 from ssl_core.data.order import Order
 from ssl_core.data.resident import ResidentLoader, bytes_needed, sample
 from ssl_core.data.source import Files, Packed, Source, open_source
+from ssl_core.data.store import Patience
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput, StoreFailed
 
@@ -261,6 +265,26 @@ def test_a_store_that_fails_ends_training_instead_of_costing_images(photos, kind
 
     with pytest.raises(StoreFailed, match="the store is closed"):
         batches(kind, Store(photos.paths, photos.labels), 16)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.resident])
+def test_who_interrupts_it_need_not_wait_for_a_store(photos, kind):
+    class Store(Files):
+        def open(self, i):
+            if i == 5:
+                waiting.set()
+                Patience().sleep(600)
+            return super().open(i)
+
+    waiting = Event()
+    seed = next(seed for seed in range(99) if 5 in Order(12, seed).at(np.arange(4, 8))[0])
+    made = kind(Store(photos.paths, photos.labels), 16, CPU, 2)
+    stream = loader.overlapped(made.training(Order(12, seed), 4, range(9), 0, 1), made, CPU)
+    Thread(target=lambda: waiting.wait(60) and pthread_kill(main_thread().ident, SIGINT), daemon=True).start()
+    began = perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        list(stream)
+    assert waiting.is_set() and perf_counter() - began < 60
 
 
 @pytest.mark.skipif(not dali_installed(), reason="DALI is not installed")
