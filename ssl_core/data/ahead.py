@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from queue import Full, Queue
 from typing import Generic, TypeVar
 
-from ssl_core.data.store import until_closed
+from ssl_core.data.patience import until_closed
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1

@@ -15,9 +15,9 @@ from kernels.dispatch import alone
 from ssl_core.data.crops import Wanted, centred, drawn
 from ssl_core.data.memory import chunks
 from ssl_core.data.order import Stream, slice_of
+from ssl_core.data.patience import closing, until_closed
 from ssl_core.data.prefetch import expecting
 from ssl_core.data.source import Encoded
-from ssl_core.data.store import closing, until_closed
 from ssl_core.task import Batch
 
 BLOCK = 16  # slices
@@ -40,7 +40,6 @@ class EncodedLoader:
     """Reads `split` at side `size` with `threads` threads. `warn` hears of each image that cannot be decoded, once."""
 
     prompt = True  # whether batches are there when they are asked for, or take too little time to be made ahead
-
     resident = False  # whether every image is read once, before the first batch
 
     def __init__(

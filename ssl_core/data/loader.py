@@ -13,9 +13,9 @@ from ssl_core.data.ahead import ahead
 from ssl_core.data.encoded import EncodedLoader
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import order_of
+from ssl_core.data.patience import briefly
 from ssl_core.data.resident import ResidentLoader, bytes_needed
 from ssl_core.data.source import Arrays, Source
-from ssl_core.data.store import briefly
 from ssl_core.data.streams import beside
 from ssl_core.data.torch_loader import AHEAD, TorchLoader
 from ssl_core.errors import BadInput

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data import cache
+from ssl_core.data.patience import Patience
 from ssl_core.data.source import Named
-from ssl_core.data.store import Object, Patience, read
+from ssl_core.data.store import Object, read
 from ssl_core.errors import BadInput, Gone, StoreFailed
 
 LIMIT = "TILESPIN_CACHE_GB"

@@ -5,22 +5,20 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from ssl_core.data.patience import Patience
 from ssl_core.errors import BadInput, Gone, StoreFailed
 
 T = TypeVar("T")
 ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0  # until an answer is given up; a listing of millions takes minutes
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they double
-BRIEFLY, LONG = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
 AT_ONCE = 8  # questions of this process that a store has not answered, those given up among them
 LOOK = 0.1  # seconds until who waits for an answer looks whether it is still wanted
 BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
@@ -44,49 +42,6 @@ class Object(NamedTuple):
 
 
 _slots = threading.Semaphore(AT_ONCE)
-_brief: ContextVar[bool] = ContextVar("brief", default=False)
-_closed: ContextVar[threading.Event] = ContextVar("closed")
-
-
-@contextmanager
-def briefly() -> Iterator[None]:
-    """In it, this thread bears a store's failures only as long as somebody looks on."""
-    token = _brief.set(True)
-    try:
-        yield
-    finally:
-        _brief.reset(token)
-
-
-def until_closed(closed: threading.Event) -> None:
-    """From now on, whatever this thread waits for in a store fails with StoreFailed as soon as `closed` is set."""
-    _closed.set(closed)
-
-
-def closing() -> threading.Event | None:
-    """What `until_closed` was told in this thread, for threads that work for it."""
-    return _closed.get(None)
-
-
-class Patience:
-    """How long this thread bears failures: some seconds from now or from the last success, unless it is stopped."""
-
-    def __init__(self, seconds: float | None = None) -> None:
-        self.seconds = seconds if seconds is not None else BRIEFLY if _brief.get() else LONG
-        self.closed = _closed.get(None) or threading.Event()
-        self.renew()
-
-    def renew(self) -> None:
-        self.until = time.monotonic() + self.seconds
-
-    def over(self, wait: float = 0) -> bool:
-        """Whether it will be after `wait` more seconds."""
-        return time.monotonic() + wait > self.until
-
-    def sleep(self, seconds: float) -> None:
-        """Raises StoreFailed as soon as nobody wants the answer any more."""
-        if self.closed.wait(seconds):
-            raise StoreFailed("given up: nobody wants it any more")
 
 
 def is_url(data: str) -> bool:
@@ -118,7 +73,7 @@ def look(url: str) -> Object:
         filesystem.invalidate_cache()
         return _object(url, filesystem.info(path))
 
-    return _persistently(ask, url, Patience(BRIEFLY), ATTEMPT_SECONDS)
+    return _persistently(ask, url, Patience(brief=True), ATTEMPT_SECONDS)
 
 
 def listing(
@@ -135,7 +90,7 @@ def listing(
         filesystem.invalidate_cache()
         return filesystem.find(path, detail=True)
 
-    found = _persistently(ask, url, Patience(BRIEFLY), LISTING_SECONDS)
+    found = _persistently(ask, url, Patience(brief=True), LISTING_SECONDS)
     filesystem, root = _filesystem(url + "/")
     web = urlsplit(url).scheme in ("http", "https")  # there, names are quoted and sizes are not told
     start = len(root.rstrip("/")) + 1

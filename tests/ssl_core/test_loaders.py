@@ -20,9 +20,9 @@ import ssl_core.data.resident as resident
 from ssl_core.data.decode import decode, read_image, read_plain
 from ssl_core.data.loader import dali_installed
 from ssl_core.data.order import Order
+from ssl_core.data.patience import Patience
 from ssl_core.data.resident import ResidentLoader, bytes_needed, sample
 from ssl_core.data.source import Files, Packed, Source, open_source
-from ssl_core.data.store import Patience
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput, StoreFailed
 

@@ -20,12 +20,13 @@ from PIL import Image
 from structured import gradients
 from webserver import WebServer
 
-from ssl_core.data import prefetch, remote, store
+from ssl_core.data import patience, prefetch, remote, store
 from ssl_core.data.order import WINDOW, order_of
+from ssl_core.data.patience import briefly, until_closed
 from ssl_core.data.prefetch import expecting
 from ssl_core.data.remote import RemoteFiles, opened
 from ssl_core.data.source import Source, open_source
-from ssl_core.data.store import Object, briefly, look, until_closed
+from ssl_core.data.store import Object, look
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput, StoreFailed
 
@@ -88,7 +89,9 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def hasty(monkeypatch):
     """An answer is given up after a second, and waits are short."""
-    monkeypatch.setattr(store, "LONG", 30.0)
+    monkeypatch.setattr(patience, "LONG", 30.0)
+    # an earlier test's unanswered questions are none of this one's
+    monkeypatch.setattr(store, "_slots", threading.Semaphore(store.AT_ONCE))
     monkeypatch.setattr(store, "ATTEMPT_SECONDS", 1.0)
     monkeypatch.setattr(store, "FIRST_WAIT", 0.01)
 
@@ -295,7 +298,7 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
     """With the images gone that were not reached, the rest would be another dataset."""
     source = open_source(f"{web.url}/packed")
     shutil.rmtree(remote._root())
-    monkeypatch.setattr(store, "LONG", 0.3)
+    monkeypatch.setattr(patience, "LONG", 0.3)
     web.trouble = lambda name, number: "503"
     with pytest.raises(StoreFailed, match=r"shard-\d+.tar.*503"):
         trained(source, range(9))
@@ -303,7 +306,7 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
 
 def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
     """Not one after the other, each with a patience of its own."""
-    monkeypatch.setattr(store, "LONG", 0.6)
+    monkeypatch.setattr(patience, "LONG", 0.6)
     monkeypatch.setattr(store, "LONGEST_WAIT", 0.1)
     web.trouble = lambda name, number: "503"
     (web.root / "a.bin").write_bytes(b"hello")
@@ -323,7 +326,7 @@ def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
 
 
 def test_who_waits_for_another_is_patient_while_that_gets_on(web, monkeypatch):
-    monkeypatch.setattr(store, "LONG", 1.2)
+    monkeypatch.setattr(patience, "LONG", 1.2)
     monkeypatch.setattr(remote, "PART", 2**15)
     (web.root / "a.bin").write_bytes(bytes(2**20))
     thing, found = look(f"{web.url}/a.bin"), []
@@ -351,7 +354,7 @@ def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble)
         failed.append(1)
 
     threads = [threading.Thread(target=wait, daemon=True) for _ in range(3)]
-    monkeypatch.setattr(store, "LONG", 100.0)
+    monkeypatch.setattr(patience, "LONG", 100.0)
     for thread in threads:
         thread.start()
     while not web.gets["a.bin"]:
@@ -368,7 +371,7 @@ def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
     """They would take the link from those that are asked instead."""
     monkeypatch.setattr(store, "_slots", threading.Semaphore(3))
     monkeypatch.setattr(store, "ATTEMPT_SECONDS", 0.05)
-    monkeypatch.setattr(store, "LONG", 1.0)
+    monkeypatch.setattr(patience, "LONG", 1.0)
     (web.root / "a.bin").write_bytes(b"hello")
     thing = look(f"{web.url}/a.bin")
     web.trouble = lambda name, number: "hang"
@@ -386,7 +389,7 @@ def test_a_slow_link_is_enough():
 
 def test_nobody_who_looks_on_waits_long(web, monkeypatch):
     """Where a store lists its files but gives none."""
-    monkeypatch.setattr(store, "BRIEFLY", 0.3)
+    monkeypatch.setattr(patience, "BRIEFLY", 0.3)
     web.trouble = lambda name, number: "503"
     began = time.monotonic()
     with pytest.raises(BadInput, match="503"):
@@ -414,7 +417,7 @@ def test_what_will_not_pass_is_not_waited_for(web):
 
 
 def test_an_object_of_another_size_than_listed_is_not_taken_for_it(web, monkeypatch):
-    monkeypatch.setattr(store, "LONG", 0.1)
+    monkeypatch.setattr(patience, "LONG", 0.1)
     (web.root / "a.bin").write_bytes(b"hello")
     with pytest.raises(StoreFailed, match="5 bytes came instead of 6"):
         opened(Object(f"{web.url}/a.bin", 6, "1"))
@@ -495,7 +498,7 @@ def test_what_is_said_of_urls(url, words):
 
 
 def test_a_store_that_is_not_there_is_one_line(monkeypatch, hasty):
-    monkeypatch.setattr(store, "BRIEFLY", 0.1)
+    monkeypatch.setattr(patience, "BRIEFLY", 0.1)
     with pytest.raises(BadInput, match=r"--data http://127.0.0.1:9/x: .*127.0.0.1") as error:
         open_source("http://127.0.0.1:9/x")
     assert "\n" not in str(error.value)

@@ -9,10 +9,11 @@ import numpy as np
 from ssl_core.data.folders import is_image, laid_out
 from ssl_core.data.order import WINDOW
 from ssl_core.data.pack_index import INDEX, TABLE
+from ssl_core.data.patience import Patience, briefly
 from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
 from ssl_core.data.source import Source
 from ssl_core.data.sources.packed import assembled, parsed
-from ssl_core.data.store import Object, Patience, briefly, checked, is_url, listing, look, read
+from ssl_core.data.store import Object, checked, is_url, listing, look, read
 from ssl_core.errors import BadInput, Gone, StoreFailed
 
 NAMED = 5  # of the files that are left out
