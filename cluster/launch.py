@@ -1,49 +1,112 @@
-"""One callable on many workers that train together: Ray Train places them, connects them and restarts them."""
+"""One callable on many workers that train together: Ray Train places them, connects them, and resizes their group."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.session import ClusterError
+from cluster.pulse import Pulse, beating, current
+from cluster.retry import Failed, Fault, Kind, cause_of, kind_of
+from cluster.session import quietly
 
-RESTARTS = 3
-CONNECT_SECONDS = 1200  # a worker that hangs in a collective for longer is taken for dead; a store may take 900
+RESIZE_SECONDS = 30.0  # between two looks whether an elastic group may grow
 
 
 def on_workers(
-    call: Callable[[Any, str], Any], argument: Any, *, workers: int, gpu: bool, name: str, logs: Path,
-    final: tuple[type[Exception], ...],
+    call: Callable[[Any, str], Any], argument: Any, *, workers: tuple[int, int], gpu: bool, name: str, logs: Path,
+    silence: float,
 ) -> Any:  # fmt: skip
-    """`call(argument, device)` in each of `workers` processes within one torch.distributed group (NCCL on GPUs,
-    gloo on CPUs) -> what rank 0 returned. Needs an open session.
+    """`call(argument, device)` in each of several processes within one torch.distributed group (NCCL on GPUs, gloo
+    on CPUs) -> what rank 0 returned. One attempt, as a job of cluster/queue.py.
 
-    If a worker dies, all are started again, at most RESTARTS times: `call` has to find its own checkpoint. An
-    exception of a type in `final` would come again, so it is raised here at once; others raise ClusterError in
-    the end.
+    `workers`: fewest and most; if they differ, the group shrinks and grows with the cluster, and starts anew each
+    time: `call` has to find its own checkpoint. `logs`: a folder that the machines share, for Ray Train's own files. A
+    worker that waits for the others longer than `silence` seconds fails.
+
+    Raises Failed if a worker failed, with the kind of the fault that began it.
     """
+    quietly()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    least, most = workers
+    pulse = current()
+    elastic = {"elastic_resize_monitor_interval_s": RESIZE_SECONDS} if least != most else {}
     trainer = TorchTrainer(
         _loop,
-        train_loop_config={"call": call, "argument": argument, "final": final},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
-        torch_config=TorchConfig(timeout_s=CONNECT_SECONDS),
-        run_config=RunConfig(name=name, storage_path=str(logs), failure_config=FailureConfig(max_failures=RESTARTS)),
-    )
+        train_loop_config={"call": call, "argument": argument, "told": (pulse.board, pulse.job, pulse.faults)},
+        scaling_config=ScalingConfig(num_workers=(least, most) if elastic else most, use_gpu=gpu, **elastic),
+        torch_config=TorchConfig(timeout_s=int(silence)),
+        # what happens after a fault is decided elsewhere, for all jobs alike
+        run_config=RunConfig(name=name, **_place(logs), failure_config=FailureConfig(
+            max_failures=0, controller_failure_limit=0, max_preemption_failures=0)),
+    )  # fmt: skip
     try:
-        result = trainer.fit()
+        return trainer.fit().return_value
     except Exception as error:
-        raise ClusterError(str(error)) from error
-    if isinstance(result.return_value, Exception):
-        raise result.return_value
-    return result.return_value
+        raise Failed(_fault(error, _step(pulse))) from error
+
+
+def _place(logs: Path) -> dict:
+    """Where Ray Train keeps its own files: a path, or what universal_pathlib makes of a URL."""
+    if isinstance(logs, Path):
+        return {"storage_path": str(logs)}
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return {"storage_path": logs.path, "storage_filesystem": PyFileSystem(FSSpecHandler(logs.fs))}
 
 
 def _loop(config: dict) -> Any:
+    import ray.train
     import ray.train.torch
 
-    try:
-        return config["call"](config["argument"], str(ray.train.torch.get_device()))
-    except config["final"] as error:
-        return error
+    board, job, faults = config["told"]
+    worker = ray.train.get_context().get_world_rank() + 1  # 0 is who started them
+    with beating(Pulse(job, board, faults, worker=worker)) as pulse:
+        try:
+            return config["call"](config["argument"], str(ray.train.torch.get_device()))
+        finally:
+            pulse.tell()
+
+
+def _fault(error: Exception, step: int | None) -> Fault:
+    """What began it: a worker that dies makes others fail that wait for it."""
+    from ray.train import WorkerGroupError
+    from ray.train.v2.api.exceptions import PreemptionError
+
+    if isinstance(error, PreemptionError):
+        return Fault("preempted", "a machine is taken away", step, str(error))
+    if not isinstance(error, WorkerGroupError):  # they could not be started or connected
+        return Fault("system", _short(error), step, str(error))
+    kinds: dict[Kind, Exception] = {}
+    for failure in error.worker_failures.values():
+        kinds.setdefault("system" if _of_the_system(failure) else kind_of(failure), failure)
+    for kind in ("final", "preempted", "system", "program"):
+        if kind in kinds:
+            cause = _short(kinds[kind]) if kind == "system" else cause_of(kinds[kind])
+            return Fault(kind, cause, step, str(error))
+    return Fault("system", _short(error), step, str(error))
+
+
+def _of_the_system(failure: Exception) -> bool:
+    """Whether Ray, or the workers' connections, tell of a process or machine that is gone."""
+    import torch.distributed as dist
+    from ray.exceptions import RayError
+    from ray.train.v2._internal.exceptions import RayTrainError
+
+    if isinstance(failure, (RayError, RayTrainError, dist.DistError)):
+        return True
+    return isinstance(failure, RuntimeError) and "gloo" in str(failure).lower()  # it has no class of its own
+
+
+def _short(error: Exception) -> str:
+    """Its first line that says something, for Ray's messages are long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+
+
+def _step(pulse: Pulse) -> int | None:
+    """The furthest step that a worker of this job has told of."""
+    import ray
+
+    signs = ray.get(pulse.board.heard.remote()).get(pulse.job, {}).values()
+    return max((sign.step for sign, _ in signs if sign.step is not None), default=None)

@@ -1,16 +1,26 @@
-"""A graph of jobs run side by side: on Ray, which restarts those that a machine takes with it, or in this process."""
+"""A graph of jobs run side by side, each until it ended once: on Ray, whatever dies meanwhile, or in this process."""
 
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-RETRIES = 3  # for faults of a machine; an exception of the job itself is final
+from cluster.pulse import Pulse, beating
+from cluster.retry import Decision, Failed, Fault, cause_of, decide, kind_of
+
+LOOK = 1.0  # seconds between two looks at running jobs
+SILENT = 60.0  # seconds without a sign of life until a process is taken for frozen, and killed
+ROOM_SECONDS = 900.0  # that a job waits for a cluster large enough for it, when nothing else runs
+STORE_SHARE = 0.7  # of the cluster's object store that results kept for later jobs may fill
 
 
 @dataclass(frozen=True)
 class Job:
-    """`call(*args, *results of needs)`. It may run more than once, so what it writes must not depend on how often."""
+    """`call(*args, *results of needs)`. It may run more than once, so what it writes must not depend on how often.
+
+    An exception counts as the kind of fault that its class names in an attribute `fault`, see cluster/retry.py.
+    """
 
     name: str
     call: Callable
@@ -20,6 +30,7 @@ class Job:
     gpus: float = 0
     delegates: bool = False  # True: the room is taken by workers that the call starts, not by its own process
     fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
+    holds: int = 0  # bytes of that result, about
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,17 @@ class Outcome:
     value: Any = None
     error: str | None = None
     because: str | None = None  # the job that failed before this one, which therefore did not run
+    why: str | None = None  # one line
+
+
+@dataclass(frozen=True)
+class Again:
+    """A job's attempt ended in a fault, and it will be tried again."""
+
+    name: str
+    fault: Fault
+    decision: Decision
+    attempt: int  # the one that comes
 
 
 def check(jobs: list[Job]) -> None:
@@ -41,19 +63,21 @@ def check(jobs: list[Job]) -> None:
         seen.add(job.name)
 
 
-def run_here(jobs: list[Job]) -> Iterator[Outcome]:
-    """One after the other in this process, without Ray."""
+def run_here(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Again]:
+    """One after the other in this process, without Ray, until `told_to_leave`. What fails here is not tried again."""
     check(jobs)
     done: dict[str, Outcome] = {}
     for job in jobs:
         broken = next((done[need] for need in job.needs if done[need].error), None)
         if broken:
             outcome = Outcome(job.name, None, broken.error, broken.because or broken.name)
+        elif told_to_leave():
+            return
         else:
-            try:
-                outcome = Outcome(job.name, job.call(*job.args, *(done[need].value for need in job.needs)))
-            except Exception:
-                outcome = Outcome(job.name, None, traceback.format_exc())
+            value, fault = attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
+            if fault and fault.kind == "preempted":
+                return
+            outcome = Outcome(job.name, value, fault and fault.text, why=fault and fault.cause)
         done[job.name] = outcome
         yield outcome
         for need in job.needs:  # large results go when their last user has run
@@ -62,61 +86,176 @@ def run_here(jobs: list[Job]) -> Iterator[Outcome]:
                 done[need] = Outcome(need, None, done[need].error, done[need].because)
 
 
-def run_on_ray(jobs: list[Job]) -> Iterator[Outcome]:
+def attempt(call: Callable, args: tuple, pulse: Pulse | None = None) -> tuple[Any, Fault | None]:
+    """-> (what `call` returns, the fault that it ended in or None)."""
+    try:
+        return call(*args), None
+    except Failed as error:
+        return None, error.fault
+    except Exception as error:
+        step = pulse.step if pulse else None
+        return None, Fault(kind_of(error), cause_of(error), step, traceback.format_exc())
+
+
+def run_on_ray(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Again]:
     """As Ray tasks, as many at once as the cluster has room for; outcomes come as the jobs end.
 
     Needs an open session. Of the jobs that can start, the first in the list does: Ray on its own promises no
-    order, and a long job that starts last holds up everything. Results travel through Ray's object store.
+    order, and a long job that starts last holds up everything. Results travel through Ray's object store, as far as
+    it has room. A job that ended in a fault is tried again as cluster/retry.py decides, on another machine if there
+    is one. Once `told_to_leave`, jobs are told to save and leave, and those that have not begun do not.
     """
-    import ray
-
     check(jobs)
-    waiting = list(jobs)
-    results: dict[str, Any] = {}  # of jobs that ended and are still needed
-    running: dict[Any, tuple[Job, Any]] = {}
-    failed: dict[str, tuple[str, str]] = {}  # job: (the job that it failed because of, traceback)
-    while waiting or running:
-        for job in list(waiting):
-            broken = next((failed[need] for need in job.needs if need in failed), None)
+    return _Running(jobs, told_to_leave).outcomes()
+
+
+class _Running:
+    """What has ended, what runs, and what waits."""
+
+    def __init__(self, jobs: list[Job], told_to_leave: Callable[[], bool]):
+        import ray
+
+        from cluster.room import Room, board_here
+
+        self.jobs, self.told_to_leave = {job.name: job for job in jobs}, told_to_leave
+        self.waiting = list(jobs)
+        self.running: dict[Any, tuple[Job, Any]] = {}  # by the object that says how the attempt ended
+        self.results: dict[str, Any] = {}  # of jobs that ended and are still needed
+        self.failed: dict[str, Outcome] = {}
+        self.faults: dict[str, list[Fault]] = {}
+        self.not_before: dict[str, float] = {}  # when a job may be tried again
+        self.killed: dict[str, str] = {}  # attempts that were ended from here, and why
+        self.idle = time.monotonic()  # since when nothing runs
+        self.board, self.room, self.ray = board_here(), Room(), ray
+
+    def outcomes(self) -> Iterator[Outcome | Again]:
+        while self.waiting or self.running:
+            leaving = self.told_to_leave()
+            if leaving and not self.running:
+                return
+            if not leaving:
+                yield from self._start()
+            if not self.running:
+                time.sleep(LOOK / 4)
+                continue
+            ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=LOOK)
+            for ending in ready:
+                yield from self._end(ending)
+            self._look(leaving)
+
+    def _start(self) -> Iterator[Outcome]:
+        """Starts what can start; tells of what never will, because what it needs has failed."""
+        for job in list(self.waiting):
+            broken = next((self.failed[need] for need in job.needs if need in self.failed), None)
             if broken:
-                waiting.remove(job)
-                failed[job.name] = broken
-                yield Outcome(job.name, None, broken[1], broken[0])
-            elif all(need in results for need in job.needs) and _fits(job, [one for one, _ in running.values()]):
-                waiting.remove(job)
-                task = ray.remote(_call).options(
-                    name=job.name, num_cpus=0 if job.delegates else job.cpus, num_returns=2, max_retries=RETRIES,
-                    num_gpus=0 if job.delegates else job.gpus, scheduling_strategy="SPREAD",
-                )  # fmt: skip
-                ending, result = task.remote(job.call, job.args, job.fetch, *(results[need] for need in job.needs))
-                running[ending] = job, result
-        if not running:
-            continue
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        job, result = running.pop(ready)
+                self.waiting.remove(job)
+                self.failed[job.name] = Outcome(job.name, None, broken.error, broken.because or broken.name)
+                yield self.failed[job.name]
+            elif all(need in self.results for need in job.needs) and self._may_start(job):
+                self.waiting.remove(job)
+                self._submit(job)
+        if self.waiting and not self.running:
+            yield from self._give_up()
+
+    def _may_start(self, job: Job) -> bool:
+        if time.monotonic() < self.not_before.get(job.name, 0):
+            return False
+        running = [one for one, _ in self.running.values()]
+        held = sum(self.jobs[name].holds for name in self.results) + sum(one.holds for one in running)
+        if job.holds and held and held + job.holds > STORE_SHARE * self.room.object_store():
+            return False
+        return self.room.fits(job.cpus, job.gpus, [(one.cpus, one.gpus) for one in running])
+
+    def _give_up(self) -> Iterator[Outcome]:
+        """Tells of a job that the cluster has had no room for, idle as it is, for too long."""
+        for job in list(self.waiting):
+            if time.monotonic() - self.idle > ROOM_SECONDS and not self.room.fits(job.cpus, job.gpus, []):
+                self.waiting.remove(job)
+                why = f"asks for {job.cpus:g} CPUs and {job.gpus:g} GPUs, the cluster has {self.room}"
+                self.failed[job.name] = Outcome(job.name, None, why, why=why)
+                yield self.failed[job.name]
+
+    def _submit(self, job: Job) -> None:
+        faults = self.faults.get(job.name, [])
+        avoided = faults[-1].node if faults and faults[-1].kind != "preempted" else ""
+        self.ray.get(self.board.begin.remote(job.name))
+        task = self.ray.remote(_work).options(
+            name=job.name, num_cpus=0 if job.delegates else job.cpus, num_gpus=0 if job.delegates else job.gpus,
+            num_returns=2, max_retries=0, **self.room.anywhere_but(avoided),
+        )  # fmt: skip
+        told = (self.board, job.name, tuple(map(str, faults)))
+        ending, result = task.remote(told, job.call, job.args, job.fetch, *(self.results[need] for need in job.needs))
+        self.running[ending] = job, result
+
+    def _end(self, ending: Any) -> Iterator[Outcome | Again]:
+        """How the attempt behind `ending` went; its job may wait for another."""
+        job, result = self.running.pop(ending)
+        self.idle = time.monotonic()
         try:
-            value = ray.get(ready)
+            value, fault = self.ray.get(ending)
         except Exception as error:
-            failed[job.name] = (job.name, str(error))
-            yield Outcome(job.name, None, str(error))
-        else:
-            results[job.name] = result
+            value, fault = None, self._system_fault(job, error)
+            self._make_again(job.needs)
+        if fault is None:
+            self.results[job.name] = result
             yield Outcome(job.name, value)
-        needed = {need for one in [*waiting, *(one for one, _ in running.values())] for need in one.needs}
-        results = {name: ref for name, ref in results.items() if name in needed}
+        elif fault.kind == "preempted" and self.told_to_leave():
+            pass
+        else:
+            faults = self.faults.setdefault(job.name, [])
+            faults.append(fault)
+            decision = decide(faults)
+            if decision.again:
+                self.not_before[job.name] = time.monotonic() + decision.wait
+                self.waiting.append(job)
+                self.waiting.sort(key=list(self.jobs.values()).index)
+                yield Again(job.name, fault, decision, len(faults) + 1)
+            else:
+                outcome = Outcome(job.name, None, fault.text or fault.cause, why=decision.why)
+                self.failed[job.name] = outcome
+                yield outcome
+        wanted = {need for one in [*self.waiting, *(one for one, _ in self.running.values())] for need in one.needs}
+        self.results = {name: ref for name, ref in self.results.items() if name in wanted}
+
+    def _system_fault(self, job: Job, error: Exception) -> Fault:
+        """The fault of an attempt of which only Ray could tell."""
+        signs = [sign for sign, _ in self.ray.get(self.board.heard.remote()).get(job.name, {}).values()]
+        step = max((sign.step for sign in signs if sign.step is not None), default=None)
+        cause = self.killed.pop(job.name, None) or f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return Fault("system", cause, step, str(error), signs[0].node if signs else "")
+
+    def _make_again(self, needs: tuple[str, ...]) -> None:
+        """Has those results computed anew that no machine holds any more."""
+        for name in needs:
+            if name in self.results and not self.room.is_held(self.results[name]):
+                del self.results[name]
+                self.waiting.insert(0, self.jobs[name])
+
+    def _look(self, leaving: bool) -> None:
+        """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them."""
+        names = [job.name for job, _ in self.running.values()]
+        if leaving:
+            self.ray.get(self.board.leave.remote(names))
+            return
+        going = self.room.draining()
+        for name, workers in self.ray.get(self.board.heard.remote()).items():
+            if name not in names:
+                continue
+            if any(sign.node in going for sign, _ in workers.values()):
+                self.board.leave.remote([name])
+            for sign, age in workers.values():
+                if age > SILENT and name not in self.killed:
+                    self.killed[name] = f"no sign of life for {age:.0f} s: killed"
+                    self.room.kill(sign.node, sign.pid)
 
 
-def _fits(job: Job, running: list[Job]) -> bool:
-    """Whether the cluster has room for one more; a job that never fits is handed to Ray when nothing else runs."""
-    import ray
-
-    total = ray.cluster_resources()
-    cpus = sum(one.cpus for one in running) + job.cpus
-    gpus = sum(one.gpus for one in running) + job.gpus
-    return not running or (cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0))
-
-
-def _call(call: Callable, args: tuple, fetch: bool, *needed) -> tuple[Any, Any]:
+def _work(told: tuple, call: Callable, args: tuple, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:
     """-> (what the driver gets, what later jobs get): a large result need not travel to the driver."""
-    value = call(*args, *needed)
-    return (value if fetch else None), value
+    board, name, faults = told
+    with beating(Pulse(name, board, faults)) as pulse:
+        value, fault = attempt(call, (*args, *needed), pulse)
+        if fault:
+            import ray
+
+            fault = Fault(**{**vars(fault), "node": fault.node or ray.get_runtime_context().get_node_id()})
+    return ((value if fetch else None), fault), value

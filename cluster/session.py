@@ -2,8 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+
+from cluster.code import runtime_env
 
 # Set before Ray starts, because its processes inherit them. setdefault: what a user has set wins.
 SETTINGS = {
@@ -11,37 +14,110 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often Train looks at its workers; 2 s slows every report
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # or every printed line appears twice
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the queue looks for machines that will go, for all jobs alike
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, whose announcement is printed otherwise
     "RAY_COLOR_PREFIX": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # how a job ends is told by its other result
 }
+LOOK = 1.0  # seconds between two looks at a cluster that is still growing
 
 
 class ClusterError(RuntimeError):
     """The cluster cannot do what was asked, or a job on it failed."""
 
 
-@contextmanager
-def session(cpus: int | None = None) -> Iterator[Mapping[str, float]]:
-    """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
-
-    Joins the cluster that RAY_ADDRESS names, else starts one on this machine with `cpus` slots (default: its
-    cores). A cluster of our own asks for a token that nobody else has, so that other users of the machine cannot
-    run code in it. Raises ClusterError if the named cluster does not answer.
-    """
+def quietly() -> None:
+    """Applies SETTINGS to this process and those that it starts."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    address = os.environ.get("RAY_ADDRESS")
+
+
+@contextmanager
+def session(cpus: int | None = None, address: str | None = None) -> Iterator[Mapping[str, float]]:
+    """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
+
+    Joins the cluster at `address`, else the one that RAY_ADDRESS names, to which this program's code is sent, else
+    starts one on this machine with `cpus` slots (default: its cores). A cluster of our own asks for a token that
+    nobody else has, so that other users of the machine cannot run code in it. Raises ClusterError if the named cluster
+    does not answer.
+    """
+    quietly()
+    address = address or os.environ.get("RAY_ADDRESS")
     if not address:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
-    own = {} if address else dict(num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
+    if address:
+        how = dict(runtime_env=runtime_env())
+    else:
+        how = dict(num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **how)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:500]
+        raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
+    # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def wait_for(kind: str, count: int, seconds: float, waiting: Callable[[str], object]) -> None:
+    """Returns as soon as the cluster of this session has `count` of `kind` ("CPU" or "GPU") in all; an autoscaler is
+    asked for them. `waiting` is told, once, if that is not now.
+
+    Raises ClusterError, saying what was asked for and what there is, if it is not so after `seconds`.
+    """
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    until, asked = time.monotonic() + seconds, False
+    while ray.cluster_resources().get(kind, 0) < count:
+        there = f"asked for {count} {kind}s, the cluster has {_told(kind)}"
+        if time.monotonic() > until:
+            raise ClusterError(f"{there}; waited {seconds:.0f} s for more")
+        if not asked:
+            asked = True
+            waiting(f"{there}; waiting up to {seconds:.0f} s for more")
+            request_resources(bundles=[{kind: 1}] * count)
+        time.sleep(LOOK)
+
+
+def _told(kind: str) -> str:
+    """What there is of `kind`, machine by machine."""
+    import ray
+
+    alive = [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
+    return f"{sum(alive):.0f} on {len(alive)} machine{'s' * (len(alive) != 1)}"
+
+
+def machines() -> list[str]:
+    """The ids of the cluster's living machines, the driver's first."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    return sorted((node["NodeID"] for node in ray.nodes() if node["Alive"]), key=lambda node: node != here)
+
+
+def on_each(call: Callable, *args, seconds: float = 60) -> list:
+    """What `call(*args)` returns on each machine of the cluster, the driver's first; an exception in its place if it
+    failed or took longer than `seconds`."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = [
+        ray.remote(call).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+        ).remote(*args)
+        for node in machines()
+    ]  # fmt: skip
+    found = []
+    for answer in asked:
+        try:
+            found.append(ray.get(answer, timeout=seconds))
+        except Exception as error:
+            found.append(error)
+    return found

@@ -19,7 +19,7 @@ from jobs.training import Training
 from ssl_core.data.source import Source, open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
-from ssl_core.files import read_json, write_json
+from ssl_core.files import read_bytes, read_json, write_json
 from ssl_core.task import name_of, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
@@ -85,7 +85,7 @@ class Judged:
     def load(self, study: Study) -> torch.nn.Module:
         encoder = encoders.build(self.encoder, self.size, self.seed)
         if self.run:
-            weights = safetensors_load((study.run(self.run) / "encoder.safetensors").read_bytes())
+            weights = safetensors_load(read_bytes(study.run(self.run) / "encoder.safetensors"))
             encoder.load_state_dict(weights)
             if encoders.digest(encoder) != self.digest(study):
                 raise BadInput(f"{study.run(self.run)}: encoder.safetensors is not the one that encoder.json describes")
@@ -184,7 +184,7 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
 
 
 def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, threads: int, *_) -> features.Subject:
-    encoder = one.load(Study(Path(root)))
+    encoder = one.load(Study(root))
     place = torch.device(device)
     splits, seed = evaluation.splits(), evaluation.probe_seed
     return features.extract(encoder, one.source, one.normalisation, splits, seed, place, threads)
@@ -194,7 +194,7 @@ def _judge(
     root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, subject: features.Subject
 ) -> dict:
     """Runs one protocol and writes its cell, whose presence means that it is done."""
-    study = Study(Path(root))
+    study = Study(root)
     source = one.source
     path = cell_path(study, one, protocol, evaluation, source.digest)
     module = features.protocols()[protocol]

@@ -52,9 +52,9 @@ def main() -> None:
 
 def _code(error: Exception) -> int | None:
     """The exit code of an error that needs no traceback. Nothing is imported that is not already there."""
-    kinds = {("ssl_core.errors", "BadInput"): 2, ("cluster.session", "ClusterError"): 1,
-             ("jobs.layout", "JobsFailed"): 1, ("ssl_core.errors", "Diverged"): 1,
-             ("ssl_core.errors", "StoreFailed"): 1}  # fmt: skip
+    kinds = {("ssl_core.errors", "BadInput"): 2, ("ssl_core.errors", "DiskFull"): 1, ("ssl_core.errors", "Diverged"): 1,
+             ("ssl_core.errors", "StoreFailed"): 1, ("cluster.session", "ClusterError"): 1,
+             ("jobs.layout", "JobsFailed"): 1, ("jobs.layout", "Left"): 143}  # fmt: skip
     for (module, name), code in kinds.items():
         loaded = sys.modules.get(module)
         if loaded and isinstance(error, getattr(loaded, name)):

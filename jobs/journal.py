@@ -1,8 +1,5 @@
 """What a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
 
-import contextlib
-import json
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +11,14 @@ from safetensors.torch import save as safetensors_bytes
 import ssl_core.encoders as encoders
 from jobs.layout import Study
 from jobs.pictures import sample_sheet
+from jobs.rows import Rows
 from jobs.tracking import Tracker
 from kernels.sampling import Draw
+from ssl_core.behind import Behind
+from ssl_core.checkpoint import Snapshot
 from ssl_core.data.order import order_of
 from ssl_core.data.source import Source
-from ssl_core.files import write_bytes, write_json, write_text
+from ssl_core.files import write_bytes, write_json
 from ssl_core.task import Format, Pretext, name_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """Kept by rank 0 alone; continues where the checkpoint `state` stands."""
+    """Kept by rank 0 alone, of `workers`; continues where the checkpoint `state` stands. `faults` says why earlier
+    attempts of this driver ended. What takes time is written `behind`."""
 
-    def __init__(self, training: "Training", source: Source, state: dict | None):
+    def __init__(
+        self, training: "Training", source: Source, state: dict | None, behind: Behind, faults: tuple[str, ...],
+        workers: int,
+    ):  # fmt: skip
         recipe = training.recipe
         self.training, self.recipe, self.source = training, recipe, source
         self.folder = training.folder
@@ -36,20 +40,21 @@ class Journal:
         self.started, self.before = time.monotonic(), state["seconds"] if state else 0.0
         self.last = (first, self.started)
         self.row: dict = {}
-        self.completed = False
+        self.completed, self.workers, self.behind = False, workers, behind
+        again = (self.folder / "config.json").exists()
         write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
-        self.metrics = self.folder / "metrics.jsonl"
-        rows = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        kept = [row for row in rows if _step_of(row) <= first]  # steps after the checkpoint are taken again
-        write_text(self.metrics, "".join(f"{row}\n" for row in kept))
+        self.rows = Rows(self.folder / "metrics.jsonl", first, behind)
         # evaluation runs have the task's name under "task" too, so that W&B can group by it
         flat = {**recipe.identity(source), "data": recipe.data, "task": name_of(recipe.task),
                 "options": asdict(recipe.task)}  # fmt: skip
         self.tracker = Tracker(
-            training.tracking, Path(training.study), id=f"{training.name}-{Study(Path(training.study)).token}",
+            training.tracking, Path(training.study), id=f"{training.name}-{Study(training.study).token}",
             study=Path(training.study).name, job_type="pretrain", name=training.name, step="train/step",
             config=flat,
         )  # fmt: skip
+        if again:
+            cause = faults[-1] if faults else "stopped; started again"
+            self.rows.add({"step": first, "restart": self.rows.restarts + 1, "cause": cause, "workers": workers})
 
     def seconds(self) -> float:
         """Training time of all attempts, as far as it was not lost."""
@@ -63,15 +68,23 @@ class Journal:
             "step": step, **means, "images": step * self.recipe.task.batch,
             "epoch": step * self.recipe.task.batch / len(self.source.train),
             "images_per_second": images / max(1e-9, now - self.last[1]), "waited": waited, "seconds": self.seconds(),
+            "workers": self.workers,
         }  # fmt: skip
         self.last = (step, now)
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(self.row) + "\n")
+        self.rows.add(self.row)
         self.tracker.log({f"train/{key}": value for key, value in self.row.items()})
+
+    def checkpoint(self, state: dict) -> None:
+        """Has `state` saved, with all rows up to its step before it."""
+        self.rows.write()
+        snapshot = Snapshot({**state, "seconds": self.seconds()})
+        self.behind.put("checkpoint", lambda: snapshot.save(self.folder / "checkpoints", self.training.keep))
 
     def complete(self, model: Pretext, format: Format, loader, macs: int, skipped: list[str]) -> dict:
         """Writes samples.png and the encoder; encoder.json comes last and means that the run is complete."""
         seconds = self.seconds()
+        self.rows.write()
+        self.behind.settle()
         self._samples(model, format, loader)
         weights = {k: v.detach().cpu().contiguous() for k, v in model.encoder.state_dict().items()}
         write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(weights))
@@ -82,8 +95,8 @@ class Journal:
             "task": name_of(recipe.task), "run": self.training.name, "data": recipe.data,
             "dataset": self.source.digest, "seed": recipe.seed, "steps": recipe.steps,
             "images": recipe.steps * recipe.task.batch, "macs": macs * recipe.steps * recipe.task.batch,
-            "seconds": seconds, "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
-            "skipped": skipped,
+            "seconds": seconds, "restarts": self.rows.restarts,
+            "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")}, "skipped": skipped,
         }  # fmt: skip
         write_json(self.folder / "encoder.json", described)
         if (self.folder / "samples.png").exists():
@@ -111,10 +124,3 @@ class Journal:
                 pictures = model.task.picture(inputs, predictions, targets)
                 write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
                 return
-
-
-def _step_of(row: str) -> float:
-    """The step of a line of metrics.jsonl; infinite for a line that a crash tore."""
-    with contextlib.suppress(ValueError, KeyError):
-        return json.loads(row)["step"]
-    return math.inf

@@ -1,42 +1,41 @@
 """Where everything of a study lies on disk: a public contract, described in README.md."""
 
-import fcntl
-import os
 import secrets
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 
+import jobs.lock as lock
 from ssl_core.errors import BadInput
-from ssl_core.files import read_json, write_json, write_text
+from ssl_core.files import at, read_json, write_json, write_text
 
 
 class JobsFailed(RuntimeError):
     """Some jobs failed; the others are done. The command line exits with 1."""
 
 
-class Study:
-    """The folder <storage>/<name>/ of one study."""
+class Left(RuntimeError):
+    """This driver was told to leave (SIGTERM), and has. The command line exits with 143."""
 
-    def __init__(self, root: Path):
-        self.root = root.expanduser().absolute()
+
+class Study:
+    """The folder <storage>/<name>/ of one study: a path, or a URL that fsspec opens."""
+
+    def __init__(self, root: str | Path):
+        self.root = at(str(root))
 
     @classmethod
     def at(cls, storage: str, name: str) -> "Study":
-        """Raises BadInput if `storage` is a URL: only paths, shared between the machines, are supported so far."""
-        if "://" in storage:
-            raise BadInput(f"--storage {storage}: expected a path (on a cluster: one that all machines share)")
+        """Raises BadInput for a URL that cannot be opened, or a name that is none."""
         if not name or name in (".", "..") or "/" in name:
             raise BadInput(f"--name {name!r}: expected a plain folder name")
-        return cls(Path(storage) / name)
+        return cls(at(storage) / name)
 
     @classmethod
     def existing(cls, folder: str) -> "Study":
         """Raises BadInput if there is no study in `folder`."""
-        study = cls(Path(folder))
+        study = cls(folder)
         if not study.file.exists():
             raise BadInput(f"{folder}: no study here (expected {study.file})")
         return study
@@ -86,33 +85,9 @@ class Study:
             write_json(self.file, new)
         return new
 
-    def _writable(self, name: str) -> IO[str]:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            return open(self.root / name, "a+")
-        except OSError as error:
-            raise BadInput(f"{self.root} cannot be written: {error}") from error
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps other drivers out while the block runs; the system lets go when this process ends, however it does.
-
-        Raises BadInput if another driver works in this folder.
-        """
-        with self._writable(".driver") as file:
-            try:
-                # not flock: a process that is started here would inherit that, and hold it when this one is killed
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise BadInput(
-                    f"{self.root} is being worked on by process {file.read() or 'unknown'}: "
-                    "wait for it, or work in another folder"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """Keeps other drivers out while the block runs. Raises BadInput if another driver works in this folder."""
+        return lock.held(self.root)
 
 
 def _commit() -> str | None:

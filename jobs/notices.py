@@ -1,17 +1,35 @@
-"""Warnings of jobs, which may run on other machines: kept in <study>/logs/warnings.log, where the driver reads them."""
+"""Warnings of jobs, which may run on other machines: kept in <study>/logs/warnings*.log, where the driver looks."""
 
+import os
+import socket
 import sys
+from functools import cache
 from pathlib import Path
 
+from ssl_core.files import is_local, write_bytes
 
-def log(study: Path) -> Path:
-    return study / "logs" / "warnings.log"
+
+def logs(study: Path) -> list[Path]:
+    """Of one file on a disk; of one for each process that warned in a store, where nothing can be appended to."""
+    return sorted((study / "logs").glob("warnings*.log"))
 
 
 def warn(study: Path, said: str) -> None:
-    """Says it on this process's stderr, and appends it to the study's log."""
+    """Says it on this process's stderr, and adds it to the study's log."""
     line = f"warning: {' '.join(said.split())}"
     print(line, file=sys.stderr, flush=True)
-    log(study).parent.mkdir(parents=True, exist_ok=True)
-    with open(log(study), "a", errors="backslashreplace") as file:  # a file's name may be no text
+    if not is_local(study):
+        lines = _said(str(study))
+        lines.append(line + "\n")
+        log = study / "logs" / f"warnings-{socket.gethostname()}-{os.getpid()}.log"
+        write_bytes(log, "".join(lines).encode(errors="backslashreplace"))
+        return
+    (study / "logs").mkdir(parents=True, exist_ok=True)
+    with open(study / "logs" / "warnings.log", "a", errors="backslashreplace") as file:  # a file's name may be no text
         file.write(line + "\n")
+
+
+@cache
+def _said(study: str) -> list[str]:
+    """All that this process has said of it."""
+    return []

@@ -1,23 +1,30 @@
 """What is going on, on the terminal: a bar for each pretraining under way, a line for each job that ended."""
 
+import contextlib
 import json
 import threading
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-POLL_SECONDS = 0.5
+from jobs.notices import logs
+from ssl_core.errors import StoreFailed
+from ssl_core.files import is_local, read_bytes
+
+POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
 NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
 
 
 class Watch:
     """Follows runs by their metrics.jsonl, wherever they are trained. Use as a context manager."""
 
-    def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int, warnings: Path | None):
-        """`runs`: name -> (its metrics.jsonl, its steps); `total`: number of jobs; `warnings`: a log whose new
-        lines are shown, for jobs whose stderr is elsewhere."""
-        self.runs, self.warnings = runs, warnings
+    def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int, study: Path | None):
+        """`runs`: name -> (its metrics.jsonl, its steps); `total`: number of jobs; `study`: the folder whose warnings
+        are shown as they come, for jobs whose stderr is elsewhere."""
+        self.runs, self.study = runs, study
+        self.local = all(is_local(path) for path, _ in runs.values()) and (study is None or is_local(study))
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(), console=console, transient=True,
@@ -30,7 +37,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         self.before = {name: _size(path) for name, (path, _) in self.runs.items()}
-        self.read = _size(self.warnings) if self.warnings else 0
+        self.read = {path: _size(path) for path in logs(self.study)} if self.study else {}
         self.progress.start()
         self.thread.start()
         return self
@@ -38,7 +45,8 @@ class Watch:
     def __exit__(self, *_) -> None:
         self.stopped.set()
         self.thread.join()
-        self._warn()
+        with contextlib.suppress(OSError, StoreFailed):
+            self._warn()
         self.progress.stop()
 
     def ended(self, name: str, line: str) -> None:
@@ -51,14 +59,23 @@ class Watch:
         if line:
             self.progress.console.print(line, highlight=False, soft_wrap=True)
 
+    def note(self, line: str) -> None:
+        """A line (rich markup) that stays, about a job that goes on."""
+        self.progress.console.print(line, highlight=False, soft_wrap=True)
+
     def _follow(self) -> None:
-        while not self.stopped.wait(POLL_SECONDS):
-            with self.lock:
-                for name, (path, steps) in self.runs.items():
-                    row = _last_row(path) if _size(path) != self.before[name] else None
-                    if row:
-                        self._show(name, row, steps)
-            self._warn()
+        while not self.stopped.wait(POLL_SECONDS if self.local else STORE_POLL_SECONDS):
+            with contextlib.suppress(OSError, StoreFailed):  # a storage that fails for a while
+                self._look()
+                self._warn()
+
+    def _look(self) -> None:
+        with self.lock:
+            for name, (path, steps) in self.runs.items():
+                size = _size(path)
+                row = _last_row(path, size) if size != self.before[name] else None
+                if row:
+                    self._show(name, row, steps)
 
     def _show(self, name: str, row: dict, steps: int) -> None:
         if name not in self.bars:
@@ -70,25 +87,28 @@ class Watch:
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
 
     def _warn(self) -> None:
-        if self.warnings and _size(self.warnings) > self.read:
-            with open(self.warnings) as file:
-                file.seek(self.read)
-                said = file.read()
-                self.read = file.tell()
-            self.progress.console.print(said.rstrip(), markup=False, highlight=False, soft_wrap=True)
+        for path in logs(self.study) if self.study else ():
+            if _size(path) > self.read.get(path, 0):
+                said = read_bytes(path)[self.read.get(path, 0) :]
+                self.read[path] = self.read.get(path, 0) + len(said)
+                self.note(escape(said.decode(errors="replace").rstrip()))
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
-def _last_row(path: Path) -> dict | None:
-    with open(path, "rb") as file:
-        file.seek(max(0, _size(path) - 2000))
+def _last_row(path: Path, size: int) -> dict | None:
+    """The last row of training."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - 4000))
         lines = file.read().splitlines()
     for line in reversed(lines):
-        try:
-            return json.loads(line)
-        except ValueError:  # still being written, or cut by the seek
-            continue
+        with contextlib.suppress(ValueError):  # still being written, or cut by the seek
+            row = json.loads(line)
+            if "loss" in row:
+                return row
     return None

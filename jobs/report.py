@@ -11,7 +11,8 @@ import jobs.plots as plots
 from jobs.cells import Evaluation
 from jobs.layout import Study
 from jobs.results import Row
-from ssl_core.files import read_json, write_text
+from jobs.rows import of_training
+from ssl_core.files import read_bytes, read_json, write_text
 
 
 def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
@@ -41,7 +42,7 @@ def _figure(figure) -> Markup:
 
 
 def _journal(study: Study, row: Row) -> list[dict]:
-    return [json.loads(line) for line in (study.run(row.judged.run) / "metrics.jsonl").read_text().splitlines()]
+    return of_training(study.run(row.judged.run) / "metrics.jsonl")
 
 
 def _samples(study: Study, row: Row) -> Path:
@@ -49,7 +50,7 @@ def _samples(study: Study, row: Row) -> Path:
 
 
 def _picture(study: Study, row: Row) -> str:
-    data = _samples(study, row).read_bytes()
+    data = read_bytes(_samples(study, row))
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 

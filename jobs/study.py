@@ -22,7 +22,7 @@ from ssl_core.train import encoder_macs
 class Options:
     """Pretrain every task of a preset at equal budget, judge all by transfer, compare. Again: only what is missing."""
 
-    where: Where = Where(workers=1)
+    where: Where = Where(workers="1")
 
 
 def options_type():

@@ -2,6 +2,8 @@
 
 import math
 import os
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,18 +11,23 @@ import torch
 
 import ssl_core.checkpoint as checkpoint
 import ssl_core.encoders as encoders
+from cluster.pulse import current
+from cluster.retry import Preempted
+from cluster.watchdog import Watchdog
+from jobs.cadence import Cadence, Clock
 from jobs.journal import Journal
 from jobs.layout import Study
 from jobs.notices import warn
 from jobs.recipe import Recipe
 from jobs.tracking import Mode
 from jobs.where import Where
+from ssl_core.behind import FULL, Behind
 from ssl_core.data.ahead import Waited
 from ssl_core.data.loader import Name as Loader
 from ssl_core.data.loader import choose, training_batches
 from ssl_core.data.source import Arrays, Source, open_source
-from ssl_core.errors import BadInput, Diverged
-from ssl_core.files import read_json
+from ssl_core.errors import BadInput, DiskFull, Diverged, OutOfMemory
+from ssl_core.files import read_json, write_text
 from ssl_core.task import DataInfo, Format, Pretext, name_of, tasks
 from ssl_core.train import Plan, check_slices, encoder_macs, train, workers
 
@@ -30,9 +37,11 @@ class Training:
     """One pretraining run, ready to be handed to a worker: nothing here changes the weights but `recipe`."""
 
     recipe: Recipe  # resolved
-    study: str  # the study's folder
+    study: str  # the study's folder, or its URL
     name: str  # of the run: <task>-<hash>
-    checkpoint_every: int
+    checkpoint_every: Cadence
+    keep: checkpoint.Keep
+    hang_after: float  # seconds without a step until a worker is taken for hung
     tracking: Mode
     compile: bool = False
     loader: Loader = "auto"
@@ -40,8 +49,12 @@ class Training:
     log_every: int = 20
 
     @property
+    def root(self) -> Path:
+        return Study(self.study).root
+
+    @property
     def folder(self) -> Path:
-        return Study(Path(self.study)).run(self.name)
+        return Study(self.study).run(self.name)
 
 
 def build(recipe: Recipe, source: Source) -> tuple[Pretext, Format]:
@@ -60,44 +73,66 @@ def build(recipe: Recipe, source: Source) -> tuple[Pretext, Format]:
 def run(training: Training, device: str) -> dict:
     """Trains in this process, one of the group's workers -> the content of encoder.json.
 
-    Finishes at once if the run is already complete; continues from its newest good checkpoint otherwise.
-    Raises BadInput or Diverged, which trying again would not help, and StoreFailed.
+    Finishes at once if the run is already complete; continues from its newest good checkpoint otherwise. Raises
+    BadInput, Diverged, OutOfMemory or DiskFull, which trying again would not help; StoreFailed; and Preempted, when
+    it was told to leave and has saved.
     """
-    folder, recipe = training.folder, training.recipe
-    if (folder / "encoder.json").exists():
-        return read_json(folder / "encoder.json")
+    if (training.folder / "encoder.json").exists():
+        return read_json(training.folder / "encoder.json")
+    try:
+        with Behind(lambda said: warn(training.root, said)) as behind:
+            return _trained(training, device, behind)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(_advice(training, error)) from error
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"no room left: {error}; make room, and the same command continues") from error
+        raise
+
+
+def _trained(training: Training, device: str, behind: Behind) -> dict:
+    folder, recipe, pulse = training.folder, training.recipe, current()
     rank, world = workers()
     place = torch.device(device)
     source, model, format = _open(recipe)
     macs = encoder_macs(model, source.size)
     model = model.to(place, memory_format=torch.channels_last)
-    state, damaged = checkpoint.newest(folder / "checkpoints")
+    state, damaged = _agreed(folder / "checkpoints")
     first = state["step"] if state else 0
     loader, batches = training_batches(
         source, batch=recipe.task.batch, steps=range(first, recipe.steps), seed=recipe.seed, rank=rank, world=world,
         device=place, loader=training.loader, threads=training.threads,
-        warn=lambda said: warn(Path(training.study), said),
+        warn=lambda said: warn(training.root, said),
     )  # fmt: skip
     plan = Plan(
         steps=recipe.steps, seed=recipe.seed, optim=recipe.task.optim, precision=recipe.precision,
         accumulate=recipe.accumulate, compile=training.compile,
     )  # fmt: skip
-    journal = Journal(training, source, state) if rank == 0 else None
+    journal = Journal(training, source, state, behind, pulse.faults, world) if rank == 0 else None
+    watchdog = Watchdog(training.hang_after, lambda stacks: _hung(training, rank, pulse.step, stacks))
     try:
         for path in damaged if journal else ():
-            warn(Path(training.study), f"damaged checkpoint passed over: {path}")
-        window, batches = Window(state), Waited(batches)
-        for step in train(model, batches, format, plan, state):
-            window.add(step.metrics)
-            if step.number % training.log_every == 0 or step.number == recipe.steps:
-                means = window.means()
-                _check_finite(means, step.number, folder)
-                if journal:
-                    journal.log(step.number, means, batches.share())
-            if step.number % training.checkpoint_every == 0 and step.number < recipe.steps:
-                saved = {**step.state(), "window": window.state(), "seconds": journal.seconds() if journal else 0.0}
-                if journal:
-                    checkpoint.save(folder / "checkpoints", saved)
+            warn(training.root, f"damaged checkpoint passed over: {path}")
+        window, batches, clock = Window(state), Waited(batches), Clock(training.checkpoint_every)
+        pulse.beat(first)
+        with watchdog:
+            for step in train(model, batches, format, plan, state):
+                watchdog.fed()
+                pulse.beat(step.number)
+                window.add(step.metrics)
+                if step.number % training.log_every == 0 or step.number == recipe.steps:
+                    means = window.means()
+                    _check_finite(means, step.number, folder)
+                    if journal:
+                        journal.log(step.number, means, batches.share())
+                leaving = pulse.leaving
+                if (clock.due(step.number) or leaving) and step.number < recipe.steps:
+                    saved = {**step.state(), "window": window.state()}
+                    if journal:
+                        journal.checkpoint(saved)
+                    if leaving:
+                        behind.settle()
+                        raise Preempted(f"told to leave; saved at step {step.number}")
         skipped = set().union(*_gathered(set(loader.skipped)))
         if journal is None:
             return {}
@@ -105,6 +140,25 @@ def run(training: Training, device: str) -> dict:
     finally:
         if journal:
             journal.close()
+
+
+def _hung(training: Training, rank: int, step: int | None, stacks: str) -> None:
+    """Keeps the stacks of a worker that makes no progress."""
+    path = training.root / "logs" / f"hung-{training.name}-worker{rank}-{time.time_ns() // 10**9}.txt"
+    said = f"{training.name}: worker {rank} made no progress for {training.hang_after:.0f} s after step {step}"
+    print(stacks, file=sys.stderr, flush=True)
+    warn(training.root, f"{said}; its stacks are in {path}; it is started again")
+    write_text(path, f"{said}\n{stacks}")
+
+
+def _advice(training: Training, error: Exception) -> str:
+    """What to do about too little memory; none of it continues this run, since a worker's share decides batch norm."""
+    task = training.recipe.task
+    return (
+        f"out of GPU memory in {training.name} (--batch {task.batch}, --accumulate {training.recipe.accumulate}): "
+        f"try a larger --accumulate, a smaller --batch or --size, or --precision bf16; more --workers also share a "
+        f"batch, and --loader torch keeps images out of the GPU ({str(error).splitlines()[0]})"
+    )
 
 
 class Window:
@@ -144,6 +198,17 @@ def _open(recipe: Recipe) -> tuple[Source, Pretext, Format]:
     return source, model, format
 
 
+def _agreed(folder: Path) -> tuple[dict | None, list[Path]]:
+    """The newest checkpoint that all workers can read, and the damaged ones that this one passed over."""
+    state, damaged = checkpoint.newest(folder)
+    step = min(_gathered(state["step"] if state else 0))
+    if state and state["step"] > step:
+        state, _ = checkpoint.newest(folder, at_most=step)
+    if set(_gathered(state["step"] if state else 0)) != {step}:
+        raise OSError(f"{folder}: not every worker can read the checkpoint of step {step}")
+    return state, damaged
+
+
 def _gathered(value) -> list:
     """The `value` of every worker, on every worker."""
     if workers()[1] == 1:
@@ -165,13 +230,14 @@ def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     """The run that `recipe` asks for, checked before anything starts. Raises BadInput."""
     source = open_source(recipe.data, recipe.size)
     recipe = recipe.resolved(source, where.place())
-    check_slices(recipe.task.batch, max(1, where.workers))
+    check_slices(recipe.task.batch, max(1, where.group.most))
     build(recipe, source)
     if where.loader != "auto":  # which the worker decides, on its own machine
-        choose(where.loader, source, torch.device("cpu"), max(1, where.workers))
+        choose(where.loader, source, torch.device("cpu"), max(1, where.group.most))
     return Training(
-        recipe=recipe, study=str(study.root), name=recipe.run_name(source), checkpoint_every=where.checkpoint_every,
-        tracking=where.tracking, compile=where.compile, loader=where.loader, threads=decoders(where, source),
+        recipe=recipe, study=str(study.root), name=recipe.run_name(source), checkpoint_every=where.cadence,
+        keep=where.keeping, hang_after=where.hang_seconds, tracking=where.tracking, compile=where.compile,
+        loader=where.loader, threads=decoders(where, source),
     )  # fmt: skip
 
 
@@ -180,6 +246,6 @@ def decoders(where: Where, source: Source) -> int:
     if where.threads > 0 or isinstance(source.train, Arrays):
         return max(1, where.threads)
     cores = len(os.sched_getaffinity(0))
-    if not where.workers:
+    if not where.group.most:
         return cores
     return max(1, cores // torch.cuda.device_count()) if where.place() == "cuda" and torch.cuda.is_available() else 1

@@ -1,6 +1,7 @@
 """Does a study's jobs, pretrainings and evaluations alike, in this process or on Ray, and shows how it goes."""
 
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,15 @@ from rich.markup import escape
 import jobs.cells as cells
 import jobs.training as training
 from cluster.launch import on_workers
-from cluster.queue import Job, Outcome, run_here, run_on_ray
-from cluster.session import session
-from jobs.layout import JobsFailed, Study
-from jobs.notices import log as warnings_log
+from cluster.queue import Again, Job, Outcome, run_here, run_on_ray
+from cluster.session import ClusterError, on_each, session, wait_for
+from jobs.layout import JobsFailed, Left, Study
+from jobs.leaving import on_sigterm
 from jobs.progress import Watch
-from jobs.where import Where
+from jobs.where import Group, Where
 from ssl_core.data.source import open_source
-from ssl_core.errors import BadInput, Diverged
+from ssl_core.errors import BadInput
+from ssl_core.files import is_local
 
 console = Console(stderr=True)
 
@@ -36,31 +38,31 @@ class Plan:
     evaluation: cells.Evaluation | None = None
 
     def jobs(self) -> list[Job]:
-        device = self.where.place()
+        device, group = self.where.place(), self.where.group
         missing = [t for t in self.trainings if not (t.folder / "encoder.json").exists()]
-        together = self.where.workers > 1
+        together = group.most > 1
         train = _train_together if together else training.run
-        extra = (device, self.where.workers) if together else (device,)
-        count = max(1, self.where.workers)
+        extra = (device, group) if together else (device,)
+        count = max(1, group.least)
         room = dict(cpus=count, gpus=count if device == "cuda" else 0, delegates=together)
         found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
             threads = training.decoders(self.where, self.judged[0].source)
             planned = {t.name for t in missing}
             found += cells.jobs(self.study, self.judged, self.evaluation, self.where.tracking, device, planned,
-                                   threads)  # fmt: skip
+                                threads)  # fmt: skip
         return found
 
 
-def _train_together(one: training.Training, device: str, workers: int) -> dict:
+def _train_together(one: training.Training, device: str, group: Group) -> dict:
     return on_workers(
-        training.run, one, workers=workers, gpu=device == "cuda", name=f"{one.name}-{time.time_ns()}",
-        logs=Study(Path(one.study)).logs / "ray", final=(BadInput, Diverged),
+        training.run, one, workers=group, gpu=device == "cuda", name=f"{one.name}-{time.time_ns()}",
+        logs=Study(one.study).logs / "ray", silence=one.hang_after + 60,
     )  # fmt: skip
 
 
 def do(plan: Plan) -> None:
-    """Runs what is missing. Raises JobsFailed, after all that could run has run."""
+    """Runs what is missing. Raises JobsFailed, after all that could run has run, or Left, if SIGTERM came."""
     jobs = plan.jobs()
     if not jobs:
         return
@@ -72,28 +74,58 @@ def do(plan: Plan) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
-    log = warnings_log(plan.study.root) if plan.where.workers else None
-    with _room(plan.where), Watch(console, watched, len(jobs), log) as watch:
-        for outcome in run_on_ray(jobs) if plan.where.workers else run_here(jobs):
-            watch.ended(outcome.name, _line(outcome, plan.study))
-            if outcome.error:
-                failed.append(outcome)
+    elsewhere = plan.where.group.most > 0
+    with _room(plan), Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch, \
+            on_sigterm() as told:  # fmt: skip
+        for event in (run_on_ray if elsewhere else run_here)(jobs, told):
+            if isinstance(event, Again):
+                watch.note(_again(event))
+                continue
+            watch.ended(event.name, _line(event, plan.study))
+            if event.error:
+                failed.append(event)
+    if told():
+        raise Left("told to leave: what ran was saved; the same command continues")
     if failed:
         raise JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
                          "run the same command again to do them over")  # fmt: skip
 
 
 @contextmanager
-def _room(where: Where) -> Iterator[None]:
-    """Ray, if `where` asks for workers. Raises BadInput if the cluster can never hold what is asked for."""
-    if not where.workers:
+def _room(plan: Plan) -> Iterator[None]:
+    """Ray, if workers are asked for. Raises ClusterError if the cluster stays too small for them, or BadInput if its
+    machines do not share the study's folder."""
+    where = plan.where
+    if not where.group.most:
         yield
         return
-    with session() as resources:
+    with session(address=where.address):
         kind = "GPU" if where.place() == "cuda" else "CPU"
-        if where.workers > resources.get(kind, 0):
-            raise BadInput(f"--workers {where.workers}: the cluster has {resources.get(kind, 0):.0f} {kind}s in all")
+        wait_for(kind, where.group.least, where.wait_seconds, lambda said: console.print(said, highlight=False))
+        if is_local(plan.study.root):
+            _check_shared(plan.study)
         yield
+
+
+def _check_shared(study: Study) -> None:
+    """Raises BadInput if a machine of the cluster does not see the study's folder."""
+    for seen in on_each(_host_that_sees, str(study.file)):
+        if isinstance(seen, Exception):
+            raise ClusterError(f"a machine of the cluster cannot work: {' '.join(str(seen).split())[:300]}")
+        host, sees = seen
+        if not sees:
+            raise BadInput(f"--storage: {host} does not see {study.root}; on several machines give a folder that all "
+                           "of them share, or a URL such as s3://bucket/runs")  # fmt: skip
+
+
+def _host_that_sees(path: str) -> tuple[str, bool]:
+    return socket.gethostname(), Path(path).exists()
+
+
+def _again(event: Again) -> str:
+    """What to say of a job that is tried again, in rich's markup."""
+    wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""
+    return f"[yellow]again[/]    {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"
 
 
 def _line(outcome: Outcome, study: Study) -> str:
@@ -102,12 +134,11 @@ def _line(outcome: Outcome, study: Study) -> str:
     if outcome.because:
         return f"[yellow]not run[/]  {name}: needs {escape(outcome.because)}"
     if outcome.error:
-        lines = outcome.error.strip().splitlines()
         try:
             kept = str(study.failure(outcome.name, outcome.error))
         except OSError as error:  # a full disk, say: the other jobs' outcomes are still to be told
             kept = f"traceback not kept: {error}"
-        return f"[red]failed[/]   {name}: {escape(lines[-1] if lines else 'no message')} ({escape(kept)})"
+        return f"[red]failed[/]   {name}: {escape(outcome.why or 'no message')} ({escape(kept)})"
     value = outcome.value
     if isinstance(value, dict) and "seconds" in value:
         skipped = f", {len(value['skipped'])} files skipped" if value["skipped"] else ""

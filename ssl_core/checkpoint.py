@@ -1,22 +1,67 @@
-"""Checkpoints: written beside and renamed, checksummed, and found again by looking.
+"""Checkpoints: written beside and renamed, or in an object store data first, checksummed, and found again by looking.
 
 A checkpoint is step-N.pt (torch.save of tensors and plain values) and step-N.json with its checksum, written last.
 """
 
+import errno
 import hashlib
 import io
+import math
 import pickle  # for the name of its error: nothing is unpickled
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ssl_core.files import read_json, write_bytes, write_json
+from ssl_core.errors import BadInput
+from ssl_core.files import is_local, read_bytes, read_json, remove, write_bytes, write_json
 
-KEEP = 2  # the newest, and one more in case it is damaged
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the newest `last`, and those of steps that `every` divides (0: none of them)."""
+
+    last: int = 2  # the newest, and one more in case it is damaged
+    every: int = 0
+
+    def stays(self, step: int, newest: list[int]) -> bool:
+        return step in newest[-self.last :] or (self.every > 0 and step % self.every == 0)
 
 
-def save(folder: Path, state: dict) -> Path:
-    """Saves `state`, which has its "step", and drops all but the newest KEEP checkpoints and what a kill in the
+class Snapshot:
+    """A copy of `state` in the CPU's memory that later steps do not change, to be saved while they are taken.
+
+    From a GPU the copy is made beside the steps that follow; `save` waits for it.
+    """
+
+    def __init__(self, state: dict):
+        self.state = _copy(state)
+        self.copied = torch.cuda.Event() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        if self.copied:
+            self.copied.record()
+
+    def save(self, folder: Path, keep: "Keep") -> Path:
+        """As `save` does."""
+        if self.copied:
+            self.copied.synchronize()
+        return save(folder, self.state, keep)
+
+
+def _copy(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        if state.is_cuda:
+            return torch.empty_like(state, device="cpu", pin_memory=True).copy_(state.detach(), non_blocking=True)
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {name: _copy(value) for name, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_copy(value) for value in state)
+    return state
+
+
+def save(folder: Path, state: dict, keep: Keep = Keep()) -> Path:
+    """Saves `state`, which has its "step", and drops the checkpoints that `keep` does not name and what a kill in the
     middle of saving left. One process writes to a folder."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -24,23 +69,49 @@ def save(folder: Path, state: dict) -> Path:
     path = folder / f"step-{state['step']:09d}.pt"
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest(), "step": state["step"]})
-    kept = {manifest.stem for manifest in sorted(folder.glob("step-*.json"))[-KEEP:]}
-    for old in [*folder.glob("step-*"), *folder.glob(".step-*")]:
-        if old.stem not in kept:
-            old.unlink(missing_ok=True)
+    _drop(folder, keep, state["step"])
     return path
 
 
-def newest(folder: Path) -> tuple[dict | None, list[Path]]:
-    """-> (the newest state that verifies or None, the damaged checkpoints that were passed over)."""
+def newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[Path]]:
+    """-> (the newest state that verifies, of a step up to `at_most`, or None; the damaged checkpoints passed over).
+
+    Raises StoreFailed, or OSError from a disk that gives nothing at the moment: what cannot be had now is not damaged.
+    """
     damaged = []
-    for manifest in sorted(folder.glob("step-*.json"), reverse=True):
+    for manifest in sorted(folder.glob("step-*.json"), key=_step, reverse=True):
+        if _step(manifest) > at_most:
+            continue
         path = manifest.with_suffix(".pt")
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
             if hashlib.sha256(data).hexdigest() == read_json(manifest)["sha256"]:
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), damaged
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError):
+        except (FileNotFoundError, BadInput, KeyError, TypeError, RuntimeError, pickle.UnpicklingError):
             pass  # torn, not a manifest, or holding more than tensors and plain values
+        except OSError as error:
+            if error.errno != errno.EIO:  # which is a disk's name for damage
+                raise
         damaged.append(path)
     return None, damaged
+
+
+def _step(path: Path) -> int:
+    digits = path.stem.removeprefix("step-")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _drop(folder: Path, keep: Keep, newest: int) -> None:
+    """Those of later steps than the newest were passed over, as damaged, by who then took these steps again. A manifest
+    goes before its data, so that no kill leaves one without the other."""
+    manifests = {_step(path): path for path in folder.glob("step-*.json")}
+    steps = sorted(manifests)
+    past = [step for step in steps if step <= newest]
+    kept = {step for step in past if keep.stays(step, past)}
+    for step in steps:
+        if step not in kept:
+            remove(manifests[step])
+    stems = {f"step-{step:09d}" for step in kept}
+    for path in [*folder.glob("step-*"), *(folder.glob(".step-*") if is_local(folder) else ())]:
+        if path.stem not in stems:
+            remove(path)

@@ -1,12 +1,29 @@
-"""What a person can put right, as opposed to a fault of the program."""
+"""What can go wrong that is no fault of the program. `fault` says what trying again would help, see cluster/retry.py:
+"final", nothing; "system", it may."""
 
 
 class BadInput(ValueError):
     """A wrong path, option or dataset: the command line prints its one line and exits with 2."""
 
+    fault = "final"
+
 
 class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the last good checkpoint is kept."""
+
+    fault = "final"
+
+
+class OutOfMemory(RuntimeError):
+    """The device has too little memory for what was asked; it would have so again."""
+
+    fault = "final"
+
+
+class DiskFull(RuntimeError):
+    """There is no room to write; what was written before is kept."""
+
+    fault = "final"
 
 
 class Gone(FileNotFoundError):
@@ -14,4 +31,6 @@ class Gone(FileNotFoundError):
 
 
 class StoreFailed(Exception):
-    """An object store that failed for longer than anyone waits: no fault of one image, so training must not go on."""
+    """A storage that failed for longer than anyone waits: no fault of one image, so training must not go on."""
+
+    fault = "system"

@@ -1,15 +1,43 @@
-"""Writing that a crash cannot tear: everything is written beside its place and renamed into it."""
+"""Writing that a crash cannot tear: everything is written beside its place and renamed into it, or, in an object
+store, put whole."""
 
+import contextlib
 import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
-from ssl_core.errors import BadInput
+import ssl_core.data.store as store
+from ssl_core.errors import BadInput, Gone
+
+
+def at(place: str, option: str = "--storage") -> Path:
+    """`place`, a path or a URL that fsspec opens, as an absolute path: a pathlib.Path, or what behaves like one.
+
+    Raises BadInput for a URL that cannot be opened here, named after the command line's `option`.
+    """
+    if not store.is_url(place):
+        return Path(place).expanduser().absolute()
+    from upath import UPath
+
+    # other machines write there too, so that no listing may be remembered
+    url: Any = UPath(store.checked(place, option), use_listings_cache=False)
+    return url
+
+
+def is_local(path: Path) -> bool:
+    return isinstance(path, Path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Puts `data` at `path` so that a reader sees the old content or the new, never a part."""
+    """Puts `data` at `path` so that a reader sees the old content or the new, never a part.
+
+    Raises OSError from a disk, or StoreFailed from a store that failed for longer than anyone waits.
+    """
+    if not is_local(path):
+        store.write(str(path), data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
@@ -20,6 +48,33 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Puts `data` at `path` unless something is there already -> whether it did. Of several that try, one does."""
+    if not is_local(path):
+        return store.create(str(path), data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        write_bytes(beside, data)
+        os.link(beside, path)  # unlike a rename it fails if something is there, on NFS too
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises FileNotFoundError, OSError from a disk or StoreFailed."""
+    if is_local(path):
+        return path.read_bytes()
+    return store.read_whole(str(path))
+
+
+def read_text(path: Path) -> str:
+    return read_bytes(path).decode()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,6 +88,12 @@ def write_json(path: Path, value) -> None:
 def read_json(path: Path):
     """Raises BadInput if the file is not JSON: we never leave one half-written, so somebody else changed it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_bytes(path))
     except ValueError as error:
         raise BadInput(f"{path} is damaged: {error}") from error
+
+
+def remove(path: Path) -> None:
+    """Removes the file, if it is there."""
+    with contextlib.suppress(FileNotFoundError, Gone):
+        path.unlink()

@@ -96,9 +96,10 @@ def train(
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict:
     state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    bad = [name for name, value in state["model"].items() if not torch.isfinite(value).all()]
-    if bad:
-        raise Diverged(f"weights are not finite after step {step}: {bad[0]}")
+    finite = torch.stack([torch.isfinite(value).all() for value in state["model"].values()])
+    if not finite.all():  # one question to the device, not one for each tensor
+        bad = list(state["model"])[finite.tolist().index(False)]
+        raise Diverged(f"weights are not finite after step {step}: {bad}")
     return state
 
 

@@ -17,12 +17,14 @@ from ssl_core.data.patience import Patience
 from ssl_core.errors import BadInput, Gone, StoreFailed
 
 T = TypeVar("T")
-ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0  # until an answer is given up; a listing of millions takes minutes
+# until an answer is given up; a listing of millions takes minutes, and so does sending a large checkpoint
+ATTEMPT_SECONDS, LISTING_SECONDS, WRITING_SECONDS = 60.0, 600.0, 600.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they double
 AT_ONCE = 8  # questions of this process that a store has not answered, those given up among them
 LOOK = 0.1  # seconds until who waits for an answer looks whether it is still wanted
 BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
 REFUSED = {401, 403}
+TAKEN = {409, 412}  # there is such an object already
 STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "LastModified", "last_modified", "updated",
           "mtime", "created")  # fmt: skip
 ASKERS = 16  # questions at a time, where a listing does not tell sizes
@@ -48,20 +50,23 @@ def is_url(data: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", data) is not None
 
 
-def checked(url: str) -> str:
-    """`url` without a slash at its end. Raises BadInput if it cannot be opened here, or holds what must stay secret."""
+def checked(url: str, option: str = "--data") -> str:
+    """`url`, told by `option`, without a slash at its end. Raises BadInput if it cannot be opened here, or holds what
+    must stay secret."""
     try:
         parts = urlsplit(url)
         if parts.password is not None or (parts.scheme in ("http", "https") and parts.query):
             shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
-            raise BadInput(f"--data {shown}: give credentials in the environment, not as a password or query of a URL")
+            raise BadInput(
+                f"{option} {shown}: give credentials in the environment, not as a password or query of a URL"
+            )
         _filesystem(url)
     except ImportError as error:
-        raise BadInput(f"--data {url}: {error}: pip install 'fsspec[{url.partition(':')[0]}]'") from error
+        raise BadInput(f"{option} {url}: {error}: pip install 'fsspec[{url.partition(':')[0]}]'") from error
     except BadInput:
         raise
     except ValueError as error:
-        raise BadInput(f"--data {url}: {error}") from error
+        raise BadInput(f"{option} {url}: {error}") from error
     return url.rstrip("/")
 
 
@@ -127,6 +132,42 @@ def read(thing: Object, start: int, stop: int, patience: Patience) -> bytes:
         return data
 
     return _persistently(ask, thing.url, patience, ATTEMPT_SECONDS)
+
+
+def read_whole(url: str) -> bytes:
+    """The object at `url`, as long as it may be. Raises Gone or StoreFailed."""
+
+    def ask() -> bytes:
+        filesystem, path = _filesystem(url)
+        return filesystem.cat_file(path)
+
+    return _persistently(ask, url, Patience(), WRITING_SECONDS)
+
+
+def write(url: str, data: bytes) -> None:
+    """Puts `data` at `url`, in one piece for those who read it. Raises StoreFailed."""
+
+    def ask() -> None:
+        filesystem, path = _filesystem(url)
+        filesystem.pipe_file(path, data)
+
+    _persistently(ask, url, Patience(), WRITING_SECONDS)
+
+
+def create(url: str, data: bytes) -> bool:
+    """Puts `data`, unlike anyone else's, at `url` unless something is there -> whether it did. Raises StoreFailed."""
+
+    def ask() -> bool:
+        filesystem, path = _filesystem(url)
+        try:
+            filesystem.pipe_file(path, data, mode="create")
+            return True
+        except Exception as error:
+            if not isinstance(error, FileExistsError) and _status(_cause(error)) not in TAKEN:
+                raise
+        return filesystem.cat_file(path) == data  # ours, if only the answer to an earlier attempt was lost
+
+    return _persistently(ask, url, Patience(), WRITING_SECONDS)
 
 
 def _persistently(ask: Callable[[], T], url: str, patience: Patience, limit: float) -> T:

@@ -19,7 +19,7 @@ def described(storage: Path) -> dict:
 
 def losses(storage: Path) -> list[float]:
     (path,) = storage.glob("*/pretrain/*/metrics.jsonl")
-    return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+    return [row["loss"] for row in map(json.loads, path.read_text().splitlines()) if "loss" in row]
 
 
 def arguments(shapes: Path, storage: Path, workers: int) -> list:

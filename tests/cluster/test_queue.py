@@ -67,7 +67,8 @@ def test_graph_on_ray(ray_session, tmp_path):
 
 def test_killed_worker_is_replaced(ray_session, tmp_path):
     """A job whose process is killed runs again and counts once."""
-    (outcome,) = run_on_ray([Job("mortal", die_once, (str(tmp_path / "died"),))])
+    again, outcome = run_on_ray([Job("mortal", die_once, (str(tmp_path / "died"),))])
+    assert again.fault.kind == "system" and again.attempt == 2
     assert outcome.value == 7 and outcome.error is None
     assert (tmp_path / "died").exists()
 

@@ -50,7 +50,8 @@ def test_any_error_text_can_be_shown(tmp_path):
     """Brackets in a message are no markup: this one is what a lost gloo peer leaves."""
     from rich.console import Console
 
-    outcome = Outcome("linear/x", None, "RuntimeError: [/pytorch/third_party/gloo/pair.cc:538] Connection closed")
+    said = "RuntimeError: [/pytorch/third_party/gloo/pair.cc:538] Connection closed"
+    outcome = Outcome("linear/x", None, f"Traceback\n{said}", why=said)
     console = Console(record=True, width=200)
     console.print(_line(outcome, Study(tmp_path)))
     assert "[/pytorch/third_party/gloo/pair.cc:538] Connection closed" in console.export_text()

@@ -26,6 +26,10 @@ def rows(storage: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def losses(storage: Path) -> list[tuple[int, float]]:
+    return [(row["step"], row["loss"]) for row in rows(storage) if "loss" in row]
+
+
 def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     """Mixed sizes, unlabelled, smaller than a batch: it trains, and says how many files it skipped and which."""
     arguments = ["--data", photos, "--size", 48, "--steps", 4, "--batch", 50, "--storage", tmp_path]
@@ -57,8 +61,11 @@ def test_killed_run_continues_to_the_same_weights(tilespin, shapes, tmp_path):
         assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     tilespin(*arguments, tmp_path / "killed")
     assert encoder(tmp_path / "killed")["digest"] == encoder(tmp_path / "whole")["digest"]
-    killed, whole = ([(row["step"], row["loss"]) for row in rows(tmp_path / name)] for name in ("killed", "whole"))
+    killed, whole = (losses(tmp_path / name) for name in ("killed", "whole"))
     assert killed == whole, "a row of metrics.jsonl is the mean over its steps, whoever took them"
+    marked = [row for row in rows(tmp_path / "killed") if "restart" in row]
+    assert [row["restart"] for row in marked] == [1, 2]
+    assert all(row["step"] % 7 == 0 and row["cause"] == "stopped; started again" for row in marked)
 
 
 def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):

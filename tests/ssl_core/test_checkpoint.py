@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_core.checkpoint import KEEP, newest, save
+from ssl_core.checkpoint import Keep, newest, save
 from ssl_core.files import write_bytes, write_json
 
 
@@ -34,7 +34,7 @@ def test_keeps_only_the_newest(tmp_path):
     for step in (1, 2, 10, 100):
         save(tmp_path, state(step))
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert KEEP == 2
+    assert Keep().last == 2
     assert left == [f"step-{step:09d}.{kind}" for step in (10, 100) for kind in ("json", "pt")]
     assert newest(tmp_path)[0]["step"] == 100
 

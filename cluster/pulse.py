@@ -1,0 +1,108 @@
+"""What a running job and its driver tell each other: that it lives, how far it is, whether it should leave."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+BEAT = 1.0  # seconds between signs of life
+
+
+@dataclass
+class Pulse:
+    """Of the job that this process works at. Without a driver elsewhere (`board` None) nobody listens."""
+
+    job: str = ""
+    board: Any = None  # the driver's Board, an actor
+    faults: tuple[str, ...] = ()  # why earlier attempts of this job ended
+    step: int | None = None  # the last one that was completed
+    leaving: bool = False  # to be asked after each step: then save, and raise Preempted
+    worker: int = 0
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def beat(self, step: int) -> None:
+        self.step = step
+
+    def leave(self) -> None:
+        self.leaving = True
+
+    def tell(self) -> None:
+        """Says where this job is, at once, and hears whether it should leave."""
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        self.leaving |= ray.get(self.board.beat.remote(self.job, self.worker, here, os.getpid(), self.step))
+
+    def _follow(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.tell()
+            except Exception as error:  # the driver is gone, and Ray ends this process soon
+                print(f"no answer from the driver: {error}", file=sys.stderr)
+            self._ended.wait(BEAT)
+
+
+_current = Pulse()
+
+
+def current() -> Pulse:
+    """The pulse of the job that this process works at."""
+    return _current
+
+
+@contextmanager
+def beating(pulse: Pulse) -> Iterator[Pulse]:
+    """`pulse` is the current one while the block runs, and is told to its driver, if there is one, every second."""
+    global _current
+    before, _current = _current, pulse
+    thread = threading.Thread(target=pulse._follow, daemon=True, name="pulse")
+    if pulse.board is not None:
+        thread.start()
+    try:
+        yield pulse
+    finally:
+        pulse._ended.set()
+        if thread.is_alive():
+            thread.join(5 * BEAT)
+        _current = before
+
+
+@dataclass
+class Sign:
+    """The last that was heard of one worker of a job."""
+
+    node: str
+    pid: int
+    step: int | None
+    time: float
+
+
+class Board:
+    """Signs of life of all jobs, kept beside the driver as a Ray actor."""
+
+    def __init__(self) -> None:
+        self.signs: dict[str, dict[int, Sign]] = {}
+        self.leaving: set[str] = set()
+
+    def beat(self, job: str, worker: int, node: str, pid: int, step: int | None) -> bool:
+        """-> whether the job should leave."""
+        self.signs.setdefault(job, {})[worker] = Sign(node, pid, step, time.monotonic())
+        return job in self.leaving
+
+    def heard(self) -> dict[str, dict[int, tuple[Sign, float]]]:
+        """The last sign of each worker of each job, and how many seconds ago it came."""
+        now = time.monotonic()
+        return {job: {i: (sign, now - sign.time) for i, sign in of.items()} for job, of in self.signs.items()}
+
+    def leave(self, jobs: list[str]) -> None:
+        """Tells `jobs` to leave when they next beat."""
+        self.leaving.update(jobs)
+
+    def begin(self, job: str) -> None:
+        """Forgets an earlier attempt of `job`."""
+        self.signs.pop(job, None)
+        self.leaving.discard(job)

@@ -1,0 +1,98 @@
+"""What to do after a fault, decided from the faults so far and nothing else."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["preempted", "system", "program", "final"]
+
+# Attempts in a row without progress until a job is given up, by what went wrong last. Where there is progress between
+# two faults the count begins anew: a run of weeks may meet any number of them.
+PATIENCE: dict[Kind, int] = {"preempted": 50, "system": 6, "program": 3, "final": 1}
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before another attempt after a system's fault; they double
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an attempt ended. `step` is the furthest that it came, or None for a job without steps.
+
+    preempted: it was told to leave; system: a process, a machine or a storage failed; program: an exception of its own;
+    final: trying again would not help.
+    """
+
+    kind: Kind
+    cause: str  # one line
+    step: int | None = None
+    text: str = ""  # the traceback
+    node: str = ""  # where it happened, if known
+
+    def __str__(self) -> str:
+        return self.cause + (f" (at step {self.step})" if self.step is not None else "")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to try again, after how many seconds, and why."""
+
+    again: bool
+    wait: float
+    why: str
+
+
+def decide(faults: Sequence[Fault]) -> Decision:
+    """What to do after the last of `faults`, which are all of one job, in order."""
+    last = faults[-1]
+    if last.kind == "final":
+        return Decision(False, 0, str(last))
+    before = [fault for fault in faults[:-1] if fault.kind == "program"]
+    if last.kind == "program" and before and _same(before[-1], last):
+        return Decision(False, 0, f"the same error twice: {last}")
+    alike = [fault for fault in _since_progress(faults) if fault.kind == last.kind]
+    if len(alike) >= PATIENCE[last.kind]:
+        return Decision(False, 0, f"{len(alike)} times without progress: {last}")
+    wait = min(FIRST_WAIT * 2 ** (len(alike) - 1), LONGEST_WAIT) if last.kind == "system" else 0
+    return Decision(True, wait, str(last))
+
+
+def _since_progress(faults: Sequence[Fault]) -> Sequence[Fault]:
+    """The faults after the last one that came further than all before it, and that one."""
+    furthest, start = -1, 0
+    for i, fault in enumerate(faults):
+        if fault.step is not None and fault.step > furthest:
+            furthest, start = fault.step, i
+    return faults[start:]
+
+
+def _same(one: Fault, other: Fault) -> bool:
+    """The same error at the same step; addresses and numbers of processes differ from attempt to attempt."""
+    plain = [re.sub(r"0x[0-9a-f]+|\d+", "#", fault.cause) for fault in (one, other)]
+    return one.step == other.step and plain[0] == plain[1]
+
+
+class Failed(RuntimeError):
+    """An attempt of a job ended in a fault that is already known for what it is."""
+
+    def __init__(self, fault: Fault):
+        super().__init__(fault.cause)
+        self.fault = fault
+
+    def __reduce__(self):
+        return Failed, (self.fault,)
+
+
+class Preempted(RuntimeError):
+    """A job was told to leave, and has saved what it had."""
+
+    fault: Kind = "preempted"
+
+
+def kind_of(error: BaseException) -> Kind:
+    """What kind of fault an exception is: as its class says in an attribute `fault`, else the program's own."""
+    return getattr(type(error), "fault", "program")
+
+
+def cause_of(error: BaseException) -> str:
+    """One line that says what happened."""
+    said = " ".join(str(error).split())
+    return said if kind_of(error) in ("final", "preempted") and said else f"{type(error).__name__}: {said}"

@@ -1,0 +1,81 @@
+"""What a running cluster has room for, which of its machines are about to go, and processes on them."""
+
+import os
+import signal
+import time
+from typing import Any
+
+REFRESH = 1.0  # seconds that an answer is good for
+
+
+class Room:
+    """Of the cluster of this session, as it is now: machines come and go."""
+
+    def __init__(self) -> None:
+        self.asked: float = 0
+        self.total: dict[str, float] = {}
+
+    def resources(self) -> dict[str, float]:
+        import ray
+
+        if time.monotonic() - self.asked > REFRESH:
+            self.asked, self.total = time.monotonic(), ray.cluster_resources()
+        return self.total
+
+    def object_store(self) -> float:
+        """Bytes of all machines' object stores."""
+        return self.resources().get("object_store_memory", float("inf"))
+
+    def fits(self, cpus: float, gpus: float, running: list[tuple[float, float]]) -> bool:
+        """Whether there is room for one more beside those that run."""
+        total = self.resources()
+        cpus, gpus = cpus + sum(c for c, _ in running), gpus + sum(g for _, g in running)
+        return cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0)
+
+    def __str__(self) -> str:
+        total = self.resources()
+        return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+
+    def anywhere_but(self, node: str) -> dict[str, Any]:
+        """Options that keep a task off `node`, as long as there is another machine."""
+        import ray
+
+        others = [one for one in ray.nodes() if one["Alive"] and one["NodeID"] != node and one["Resources"].get("CPU")]
+        if node and others:
+            return {"label_selector": {"ray.io/node-id": f"!{node}"}}
+        return {"scheduling_strategy": "SPREAD"}
+
+    def draining(self) -> set[str]:
+        """The machines that Ray was told will go soon, as spot instances are."""
+        import ray
+
+        return set(ray._private.state.state.get_draining_nodes() or {})  # Ray's own libraries have no other way either
+
+    def is_held(self, result: Any) -> bool:
+        """Whether any machine has what the reference `result` stands for."""
+        import ray
+
+        return bool(ray.experimental.get_object_locations([result])[result]["node_ids"])
+
+    def kill(self, node: str, pid: int) -> None:
+        """Kills a process on one of the machines, be it stopped; Ray can only ask one that still answers."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+        ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(pid)
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def board_here() -> Any:
+    """A new Board on this machine, so that it lives as long as the driver does."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from cluster.pulse import Board
+
+    here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()

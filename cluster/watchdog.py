@@ -1,0 +1,56 @@
+"""Ends a process that makes no progress, and leaves its stack behind."""
+
+import faulthandler
+import os
+import threading
+import time
+from collections.abc import Callable
+from tempfile import TemporaryFile
+
+HUNG = 70  # exit code of a process that the watchdog ended
+
+
+class Watchdog:
+    """After `seconds` without a call of `fed`, `hung` is told the stacks of all threads, and the process ends.
+
+    Use as a context manager. Should a thread hold the interpreter's lock for ever, a timer outside it ends the process
+    a little later, with the stacks on stderr.
+    """
+
+    def __init__(self, seconds: float, hung: Callable[[str], object]):
+        self.seconds, self.hung = seconds, hung
+        self.last = time.monotonic()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+
+    def fed(self) -> None:
+        self.last = time.monotonic()
+
+    def __enter__(self) -> "Watchdog":
+        self.fed()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self) -> None:
+        pause = min(1.0, self.seconds / 4)
+        while not self.ended.wait(pause):
+            left = self.last + self.seconds - time.monotonic()
+            faulthandler.dump_traceback_later(max(left, 0) + 30, exit=True)
+            if left <= 0:
+                try:
+                    self.hung(_stacks())
+                finally:
+                    os._exit(HUNG)
+
+
+def _stacks() -> str:
+    """The stacks of all threads of this process."""
+    with TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return file.read()
