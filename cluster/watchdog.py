@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tempfile import TemporaryFile
 
 HUNG = 70  # exit code of a process that the watchdog ended
+GRACE = 30.0  # seconds that the watchdog itself may be late
 
 
 class Watchdog:
@@ -28,6 +29,7 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         self.fed()
+        self._set_timer()
         self.thread.start()
         return self
 
@@ -39,13 +41,17 @@ class Watchdog:
     def _watch(self) -> None:
         pause = min(1.0, self.seconds / 4)
         while not self.ended.wait(pause):
-            left = self.last + self.seconds - time.monotonic()
-            faulthandler.dump_traceback_later(max(left, 0) + 30, exit=True)
-            if left <= 0:
+            if self._set_timer() <= 0:
                 try:
                     self.hung(_stacks())
                 finally:
                     os._exit(HUNG)
+
+    def _set_timer(self) -> float:
+        """Sets the timer outside the interpreter's lock anew -> seconds left until the process is taken for hung."""
+        left = self.last + self.seconds - time.monotonic()
+        faulthandler.dump_traceback_later(max(left, 0) + GRACE, exit=True)
+        return left
 
 
 def _stacks() -> str:

@@ -1,6 +1,5 @@
 """One driver for each study, wherever the study is stored: a lock with a heartbeat, and on a disk the system's too."""
 
-import _thread
 import contextlib
 import fcntl
 import json
@@ -129,7 +128,7 @@ def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
             if owner and owner.get("key") != mine["key"]:
                 print(f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
                       file=sys.stderr)  # fmt: skip
-                _thread.interrupt_main(signal.SIGTERM)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
                 return
             files.write_bytes(path, _encoded(mine, number))
         except (OSError, StoreFailed):  # a storage that fails for a while; others find no heartbeat either

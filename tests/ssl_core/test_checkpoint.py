@@ -1,16 +1,19 @@
 """What checkpoints promise when a disk, a crash or a stranger has been at them."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import pickle
+import secrets
 from pathlib import Path
 
 import pytest
 import torch
 
-from ssl_core.checkpoint import Keep, newest, save
-from ssl_core.files import write_bytes, write_json
+import ssl_core.checkpoint as checkpoint
+from ssl_core.checkpoint import Keep, Snapshot, newest, save
+from ssl_core.files import at, write_bytes, write_json
 
 
 def state(step: int) -> dict:
@@ -98,3 +101,76 @@ def test_loading_runs_no_code(tmp_path):
     assert not marker.exists()
     torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
     assert marker.exists(), "the file was harmless, so this test would prove nothing"
+
+
+def steps(folder) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.json"))
+
+
+def test_keeps_the_newest_and_those_of_round_steps(tmp_path):
+    for step in range(10, 110, 10):
+        save(tmp_path, state(step), Keep(last=3, every=40))
+    assert steps(tmp_path) == [40, 80, 90, 100]
+    assert {path.stem for path in tmp_path.glob("step-*.pt")} == {path.stem for path in tmp_path.glob("step-*.json")}
+
+
+def test_one_that_was_passed_over_goes_when_its_steps_are_taken_again(tmp_path):
+    """Or a damaged checkpoint of a later step would count as newest, and push out the good ones."""
+    save(tmp_path, state(50))
+    flipped(save(tmp_path, state(100)))
+    assert newest(tmp_path)[0]["step"] == 50
+    save(tmp_path, state(60))
+    assert steps(tmp_path) == [50, 60]
+
+
+def test_an_older_one_can_be_asked_for(tmp_path):
+    """Workers agree on the newest that all of them can read."""
+    for step in (1, 2):
+        save(tmp_path, state(step))
+    assert newest(tmp_path, at_most=1)[0]["step"] == 1
+
+
+def test_a_snapshot_is_not_changed_by_later_steps(tmp_path):
+    weight = torch.ones(3)
+    taken = Snapshot({"step": 1, "model": {"weight": weight, "all": [weight, (weight, 2)]}})
+    weight.add_(1)
+    taken.save(tmp_path, Keep())
+    found = newest(tmp_path)[0]["model"]
+    assert found["all"][1][1] == 2
+    for kept in (found["weight"], found["all"][0], found["all"][1][0]):
+        assert torch.equal(kept, torch.ones(3))
+
+
+def test_a_disk_that_answers_nothing_is_no_damage(tmp_path, monkeypatch):
+    """Starting anew from the beginning because a file server is away for a moment would cost everything."""
+    save(tmp_path, state(1))
+
+    def stale(path):
+        raise OSError(errno.ESTALE, "stale file handle")
+
+    monkeypatch.setattr(checkpoint, "read_bytes", stale)
+    with pytest.raises(OSError, match="stale"):
+        newest(tmp_path)
+
+
+@pytest.fixture
+def store():
+    """A folder in fsspec's object store in memory, and the order in which objects were put there."""
+    folder = at(f"memory://checkpoints-{secrets.token_hex(4)}/run")
+    put, filesystem = [], type(folder.fs)
+    real = filesystem.pipe_file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filesystem, "pipe_file", lambda self, path, *a, **k: (real(self, path, *a, **k), put.append(path)))
+        yield folder, put
+
+
+def test_in_an_object_store_the_manifest_comes_last(store):
+    folder, put = store
+    for step in (1, 2, 3):
+        save(folder, state(step))
+    assert [Path(path).suffix for path in put] == [".pt", ".json"] * 3
+    assert steps(folder) == [2, 3] and len(list(folder.glob("*"))) == 4
+    path = folder / "step-000000003.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    found, damaged = newest(folder)
+    assert found["step"] == 2 and [str(p) for p in damaged] == [str(path)]

@@ -1,0 +1,56 @@
+"""A process that hangs ends, and tells where."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from command import ROOT
+
+from cluster.watchdog import HUNG, Watchdog
+
+HANGS = """
+import re, sys, time
+import cluster.watchdog
+from cluster.watchdog import Watchdog
+cluster.watchdog.GRACE = 0.5
+with Watchdog(0.5, lambda stacks: print(stacks, flush=True)) as dog:
+    def stuck_here():
+        {how}
+    stuck_here()
+"""
+
+
+def hangs(how: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", HANGS.format(how=how)], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["time.sleep(60)", "while True: pass"])
+def test_a_hung_process_ends_with_its_stack(how):
+    done = hangs(how)
+    assert done.returncode == HUNG
+    assert "stuck_here" in done.stdout
+
+
+def test_even_one_that_lets_no_other_thread_run():
+    """A regular expression of exponential time holds the interpreter's lock."""
+    done = hangs("re.match('(a+)+$', 'a' * 60 + 'b')")
+    assert done.returncode != 0
+    assert "stuck_here" in done.stderr
+
+
+def test_progress_keeps_it_alive():
+    told = []
+    with Watchdog(0.4, told.append) as dog:
+        for _ in range(8):
+            time.sleep(0.1)
+            dog.fed()
+    assert not told
+
+
+def test_nothing_is_left_behind():
+    """After the block no timer ends the process."""
+    with Watchdog(0.1, print):
+        pass
+    time.sleep(0.5)

@@ -1,0 +1,110 @@
+"""Writing behind the training: in order, the latest of a name, again while a storage fails, and never silently not."""
+
+import errno
+import threading
+import time
+
+import pytest
+
+import ssl_core.behind as behind_module
+import ssl_core.data.patience as patience
+from ssl_core.behind import Behind
+from ssl_core.errors import DiskFull, StoreFailed
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    monkeypatch.setattr(behind_module, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(behind_module, "LONGEST_WAIT", 0.02)
+
+
+class Storage:
+    """Writes down what it is given; fails as often as it is told, or waits until it is let go."""
+
+    def __init__(self):
+        self.written, self.failures, self.gate = [], [], threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+
+    def writes(self, what):
+        def write():
+            self.begun.set()
+            self.gate.wait()
+            if self.failures:
+                raise self.failures.pop(0)
+            self.written.append(what)
+
+        return write
+
+
+def test_training_does_not_wait_and_the_later_one_counts():
+    storage = Storage()
+    storage.gate.clear()
+    with Behind() as behind:
+        behind.put("rows", storage.writes("rows 1"))
+        assert storage.begun.wait(5)
+        started = time.monotonic()
+        for n in (1, 2, 3):
+            behind.put("rows", storage.writes(f"rows {n}"))
+            behind.put("checkpoint", storage.writes(f"checkpoint {n}"))
+        assert time.monotonic() - started < 1
+        storage.gate.set()
+    assert storage.written == ["rows 1", "rows 3", "checkpoint 3"]
+
+
+def test_what_is_put_later_is_written_later():
+    """A checkpoint relies on the rows before it: while the first waits, newer ones of both are put."""
+    storage = Storage()
+    storage.gate.clear()
+    with Behind() as behind:
+        behind.put("other", storage.writes("other"))
+        assert storage.begun.wait(5)
+        behind.put("checkpoint", storage.writes("checkpoint 1"))
+        behind.put("rows", storage.writes("rows 2"))
+        behind.put("checkpoint", storage.writes("checkpoint 2"))
+        storage.gate.set()
+    assert storage.written == ["other", "rows 2", "checkpoint 2"]
+
+
+def test_a_storage_that_fails_for_a_while_is_asked_again():
+    storage, told = Storage(), []
+    storage.failures = [OSError(errno.EIO, "disk trouble"), TimeoutError("slow"), OSError(errno.ESTALE, "gone")]
+    with Behind(told.append) as behind:
+        behind.put("a", storage.writes("a"))
+        behind.settle()
+        assert storage.written == ["a"]
+    assert len(told) == 1 and "disk trouble" in told[0]
+
+
+def test_a_full_disk_is_told_at_once():
+    storage = Storage()
+    storage.failures = [OSError(errno.ENOSPC, "No space left on device")]
+    with Behind() as behind:
+        behind.put("a", storage.writes("a"))
+        with pytest.raises(DiskFull, match="make room"):
+            behind.settle()
+        with pytest.raises(DiskFull):
+            behind.put("b", storage.writes("b"))
+        behind.error = None  # told
+    assert storage.written == []
+
+
+def test_a_storage_that_fails_for_too_long_ends_the_training(monkeypatch):
+    monkeypatch.setattr(patience, "LONG", 0.1)
+    storage = Storage()
+    storage.failures = [OSError(errno.EIO, "for ever")] * 1000
+    with pytest.raises(StoreFailed, match="for ever"), Behind() as behind:
+        behind.put("a", storage.writes("a"))
+
+
+def test_an_error_of_ours_is_not_swallowed():
+    with pytest.raises(KeyError), Behind() as behind:
+        behind.put("a", lambda: {}["x"])
+
+
+def test_the_error_of_the_training_itself_is_the_one_that_is_raised():
+    storage = Storage()
+    storage.failures = [OSError(errno.ENOSPC, "full")]
+    with pytest.raises(ZeroDivisionError), Behind() as behind:
+        behind.put("a", storage.writes("a"))
+        raise ZeroDivisionError
