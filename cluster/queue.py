@@ -221,7 +221,9 @@ class _Running:
         """The fault of an attempt of which only Ray could tell."""
         signs = [sign for sign, _ in self.ray.get(self.board.heard.remote()).get(job.name, {}).values()]
         step = max((sign.step for sign in signs if sign.step is not None), default=None)
-        cause = self.killed.pop(job.name, None) or f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+        said = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
+        cause = self.killed.pop(job.name, None) or f"{type(error).__name__}: {said}"
         return Fault("system", cause, step, str(error), signs[0].node if signs else "")
 
     def _make_again(self, needs: tuple[str, ...]) -> None:

@@ -14,21 +14,21 @@ GRACE = 30.0  # seconds that the watchdog itself may be late
 class Watchdog:
     """After `seconds` without a call of `fed`, `hung` is told the stacks of all threads, and the process ends.
 
-    Use as a context manager. Should a thread hold the interpreter's lock for ever, a timer outside it ends the process
+    Use as a context manager. Until the first call `first` seconds may pass, if that is more: whatever is compiled or
+    fetched is so then. Should a thread hold the interpreter's lock for ever, a timer outside it ends the process
     a little later, with the stacks on stderr.
     """
 
-    def __init__(self, seconds: float, hung: Callable[[str], object]):
+    def __init__(self, seconds: float, hung: Callable[[str], object], first: float = 0):
         self.seconds, self.hung = seconds, hung
-        self.last = time.monotonic()
+        self.until = time.monotonic() + max(seconds, first)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
 
     def fed(self) -> None:
-        self.last = time.monotonic()
+        self.until = time.monotonic() + self.seconds
 
     def __enter__(self) -> "Watchdog":
-        self.fed()
         self._set_timer()
         self.thread.start()
         return self
@@ -49,7 +49,7 @@ class Watchdog:
 
     def _set_timer(self) -> float:
         """Sets the timer outside the interpreter's lock anew -> seconds left until the process is taken for hung."""
-        left = self.last + self.seconds - time.monotonic()
+        left = self.until - time.monotonic()
         faulthandler.dump_traceback_later(max(left, 0) + GRACE, exit=True)
         return left
 

@@ -31,6 +31,8 @@ from ssl_core.files import read_json, write_text
 from ssl_core.task import DataInfo, Format, Pretext, name_of, tasks
 from ssl_core.train import Plan, check_slices, encoder_macs, train, workers
 
+FIRST_STEP = 1200.0  # seconds: what is compiled or fetched at the beginning is no hang
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -109,7 +111,7 @@ def _trained(training: Training, device: str, behind: Behind) -> dict:
         accumulate=recipe.accumulate, compile=training.compile,
     )  # fmt: skip
     journal = Journal(training, source, state, behind, pulse.faults, world) if rank == 0 else None
-    watchdog = Watchdog(training.hang_after, lambda stacks: _hung(training, rank, pulse.step, stacks))
+    watchdog = Watchdog(training.hang_after, lambda stacks: _hung(training, rank, pulse.step, stacks), FIRST_STEP)
     try:
         for path in damaged if journal else ():
             warn(training.root, f"damaged checkpoint passed over: {path}")

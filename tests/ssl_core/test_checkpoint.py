@@ -160,7 +160,9 @@ def store():
     put, filesystem = [], type(folder.fs)
     real = filesystem.pipe_file
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filesystem, "pipe_file", lambda self, path, *a, **k: (real(self, path, *a, **k), put.append(path)))
+        patch.setattr(
+            filesystem, "pipe_file", lambda self, path, *a, **k: (real(self, path, *a, **k), put.append(path))
+        )
         yield folder, put
 
 

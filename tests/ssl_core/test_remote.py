@@ -15,6 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from buckets import s3_server
 from packing import pack
 from PIL import Image
 from structured import gradients
@@ -59,20 +60,14 @@ def packed(folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def s3(folder, packed):
     """s3://bucket with `insects` and `packed`, on moto's server."""
-    server_of = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
-            patch.setenv(name, "us-east-1")
+    with s3_server() as settings, pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
         filesystem = fsspec.filesystem("s3")
         filesystem.mkdir("bucket")
         for root in (folder, packed):
             filesystem.put(f"{root}/", f"bucket/{name_of(root)}/", recursive=True)
         yield "s3://bucket"
-    server.stop()
 
 
 def name_of(root: Path) -> str:

@@ -1,0 +1,119 @@
+"""What becomes of a training on Ray that hangs, freezes, fails or is told to leave."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+import jobs.training as training
+from cluster.pulse import current
+from cluster.queue import Again, Job, run_on_ray
+from cluster.session import session
+from jobs.layout import Study
+from jobs.recipe import Recipe
+from jobs.where import Where
+from ssl_core.tasks.rotnet import RotNet
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    with session(cpus=2):
+        yield
+
+
+@pytest.fixture
+def one(shapes, tmp_path) -> training.Training:
+    """A run of twelve steps, with a checkpoint after every fourth."""
+    recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
+    where = Where(checkpoint_every="4", hang_after="4s", tracking="off", threads=1)
+    study = Study.at(str(tmp_path), "study")
+    study.describe()
+    return training.prepare(recipe, study, where)
+
+
+def disturbed(one: training.Training, device: str, marker: str | None, how) -> dict:
+    """Trains it, but calls `how` after step 6: once, if there is to be a `marker` of it, else always."""
+    real = RotNet.loss
+
+    def loss(self, *args):
+        if current().step == 6 and not (marker and Path(marker).exists()):
+            if marker:
+                Path(marker).touch()
+            how()
+        return real(self, *args)
+
+    with mock.patch.object(RotNet, "loss", loss):
+        return training.run(one, device)
+
+
+def hang() -> None:
+    time.sleep(1000)
+
+
+def freeze() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def too_little_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore.")
+
+
+def own_error() -> None:
+    raise ValueError("wrong at 0x7f01")
+
+
+def events(one: training.Training, how, marker: Path | None) -> list:
+    return list(run_on_ray([Job(one.name, disturbed, (one, "cpu", marker and str(marker), how))]))
+
+
+def rows(one: training.Training, kind: str) -> list[dict]:
+    return [row for row in map(json.loads, (one.folder / "metrics.jsonl").read_text().splitlines()) if kind in row]
+
+
+def test_a_hung_worker_leaves_its_stack_and_is_started_again(ray_session, one, tmp_path):
+    again, outcome = events(one, hang, tmp_path / "marker")
+    assert isinstance(again, Again) and again.fault.kind == "system" and again.fault.step == 6
+    assert outcome.error is None and outcome.value["steps"] == STEPS and outcome.value["restarts"] == 1
+    (stacks,) = (one.root / "logs").glob("hung-*-worker0-*.txt")
+    assert "in hang" in stacks.read_text() and "no progress for 4 s after step 6" in stacks.read_text()
+    assert "no progress" in (one.root / "logs" / "warnings.log").read_text()
+    (restart,) = rows(one, "restart")
+    assert restart["step"] == 4 and "WorkerCrashedError" in restart["cause"] and "at step 6" in restart["cause"]
+
+
+def test_a_frozen_process_is_killed_from_outside(ray_session, one, tmp_path, monkeypatch):
+    """Stopped as a whole it cannot watch itself; the driver misses its signs of life."""
+    monkeypatch.setattr("cluster.queue.SILENT", 4.0)
+    again, outcome = events(one, freeze, tmp_path / "marker")
+    assert again.fault.kind == "system" and "no sign of life" in again.fault.cause
+    assert outcome.error is None and outcome.value["steps"] == STEPS
+
+
+def test_too_little_gpu_memory_ends_with_advice_at_once(ray_session, one, tmp_path):
+    (outcome,) = events(one, too_little_memory, tmp_path / "marker")
+    assert "larger --accumulate" in outcome.why and "\n" not in outcome.why
+    assert "Tried to allocate 20 GiB" in outcome.error
+
+
+def test_an_error_at_the_same_step_is_tried_once_more(ray_session, one):
+    again, outcome = events(one, own_error, None)
+    assert isinstance(again, Again) and again.fault.kind == "program" and again.decision.wait == 0
+    assert outcome.why == "the same error twice: ValueError: wrong at 0x7f01 (at step 6)"
+    assert "in own_error" in outcome.error, "its traceback"
+
+
+def test_told_to_leave_it_saves_first(ray_session, one, tmp_path):
+    """As a driver that got SIGTERM tells its jobs: what has not begun does not, and nothing is lost."""
+    slow = Job(one.name, disturbed, (one, "cpu", str(tmp_path / "marker"), lambda: time.sleep(3)))
+    assert list(run_on_ray([slow, Job("next", print, needs=(one.name,))], (tmp_path / "marker").exists)) == []
+    saved = max((one.folder / "checkpoints").glob("step-*.json"))
+    assert json.loads(saved.read_text())["step"] == 7, "step 7 is the one during which it was told"
+    assert training.run(one, "cpu")["restarts"] == 1
+    assert rows(one, "restart")[0]["step"] == 7
