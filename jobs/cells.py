@@ -176,11 +176,21 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
         extract = f"features/{label}"
         needs = (one.run,) if one.run in planned else ()
         found.append(Job(extract, _extract, (str(study.root), one, evaluation, device, threads), needs, gpus=gpus,
-                         fetch=False))  # fmt: skip
+                         fetch=False, holds=_size(one, evaluation)))  # fmt: skip
         for name in missing:
             args = (str(study.root), one, label, evaluation, name, tracking)
             found.append(Job(f"{name}/{label}", _judge, args, (extract,)))
     return found
+
+
+def _size(one: Judged, evaluation: Evaluation) -> int:
+    """Bytes of an encoder's features."""
+    return _size_of(one.encoder, one.data, one.size, evaluation.splits(), evaluation.probe_seed)
+
+
+@cache
+def _size_of(encoder: str, data: str, size: int, splits: features.Splits, seed: int) -> int:
+    return features.size_of(encoders.build(encoder, size, 0), encoder, open_source(data, size), splits, seed)
 
 
 def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, threads: int, *_) -> features.Subject:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import ssl_core.encoders as encoders
 import ssl_core.evaluators
 from kernels.rotate import rotate
 from kernels.shuffle_tiles import shuffle_tiles
@@ -85,6 +86,13 @@ def shares(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, dict[
         )
     ids = {"fit": ("train", labelled[held:]), "held": ("train", labelled[:held])}
     return shuffled, {**ids, "test": ("test", np.arange(len(source.test)))}
+
+
+def size_of(encoder: nn.Module, name: str, source: Source, splits: Splits, seed: int) -> int:
+    """Bytes of the features that `extract` returns."""
+    images = sum(len(ids) for _, ids in shares(source, splits, seed)[1].values())
+    widths = encoders.describe(encoder, name, source.size).widths
+    return images * sum(widths) * POOL**2 * 4
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from structured import CLASSES, FORMAT, arrays, gradients
 import ssl_core.encoders as encoders
 from ssl_core.data.source import Arrays, Source
 from ssl_core.errors import BadInput
-from ssl_core.evaluators.features import Splits, Subject, extract, normalise, protocols
+from ssl_core.evaluators.features import Splits, Subject, extract, normalise, protocols, size_of
 from ssl_core.evaluators.intervals import paired, wilson
 
 CPU = torch.device("cpu")
@@ -205,3 +205,13 @@ def test_pairing_narrows_the_interval():
     _, low, high = paired(better, base)
     _, far_low, far_high = paired(better, random.permutation(base))
     assert high - low < 0.6 * (far_high - far_low)
+
+
+@pytest.mark.parametrize("name", ["raw-pixels", "convnet"])
+def test_the_size_of_features_is_known_before_they_are_there(name):
+    """What the queue reckons with when it shares out the object store."""
+    encoder = encoders.build(name, 16, 0)
+    there = extract(encoder, source(), "dataset", Splits(), 0, CPU, 0)
+    assert size_of(encoder, name, source(), Splits(), 0) == sum(
+        x.nbytes for stage in there.stages for x in stage.values()
+    )
