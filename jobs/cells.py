@@ -203,7 +203,7 @@ def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, thread
 def _judge(
     root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, subject: features.Subject
 ) -> dict:
-    """Runs one protocol and writes its cell, whose presence means that it is done."""
+    """Runs one protocol and writes its cell, last: its presence means that it is done."""
     study = Study(root)
     source = one.source
     path = cell_path(study, one, protocol, evaluation, source.digest)
@@ -215,14 +215,14 @@ def _judge(
         "numbers": result.numbers, "chosen": result.chosen,
         "test_images": len(subject.labels["test"]), "correct": packed(result.correct),
     }  # fmt: skip
-    write_json(path, cell)
     tracker = Tracker(
         tracking, study.root, id=f"{path.stem}-{cell['digest'][:12]}-{study.token}", study=study.root.name,
         job_type="evaluate", name=f"{protocol}/{label}",
         config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
     )  # fmt: skip
-    tracker.log({f"{protocol}/{key}": value for key, value in result.numbers.items()})
+    tracker.result({f"{protocol}/{key}": value for key, value in result.numbers.items()})
     tracker.finish()
+    write_json(path, cell)
     return cell
 
 

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,13 +47,18 @@ class Journal:
         flat = {**recipe.identity(source), "data": recipe.data, "task": name_of(recipe.task),
                 "options": asdict(recipe.task)}  # fmt: skip
         self.tracker = Tracker(
-            training.tracking, Path(training.study), id=f"{training.name}-{Study(training.study).token}",
-            study=Path(training.study).name, job_type="pretrain", name=training.name, step="train/step",
+            training.tracking, Study(training.study).root, id=f"{training.name}-{Study(training.study).token}",
+            study=Study(training.study).root.name, job_type="pretrain", name=training.name, step="train/step",
             config=flat,
         )  # fmt: skip
+        restarts = self.rows.restarts + again
         if again:
             cause = faults[-1] if faults else "stopped; started again"
-            self.rows.add({"step": first, "restart": self.rows.restarts + 1, "cause": cause, "workers": workers})
+            self.rows.add({"step": first, "restart": restarts, "cause": cause, "workers": workers})
+            self.tracker.restarted(restarts, first, cause)
+        for row in self.rows.kept:  # what W&B lost when the last attempt died, it is sent again
+            if "loss" in row:
+                self._track(row)
 
     def seconds(self) -> float:
         """Training time of all attempts, as far as it was not lost."""
@@ -68,20 +72,25 @@ class Journal:
             "step": step, **means, "images": step * self.recipe.task.batch,
             "epoch": step * self.recipe.task.batch / len(self.source.train),
             "images_per_second": images / max(1e-9, now - self.last[1]), "waited": waited, "seconds": self.seconds(),
-            "workers": self.workers,
+            "workers": self.workers, "restarts": self.rows.restarts,
         }  # fmt: skip
         self.last = (step, now)
         self.rows.add(self.row)
-        self.tracker.log({f"train/{key}": value for key, value in self.row.items()})
+        self._track(self.row)
+
+    def _track(self, row: dict) -> None:
+        self.tracker.log({f"train/{key}": value for key, value in row.items()}, row["step"])
 
     def checkpoint(self, state: dict) -> None:
         """Has `state` saved, with all rows up to its step before it."""
         self.rows.write()
         snapshot = Snapshot({**state, "seconds": self.seconds()})
         self.behind.put("checkpoint", lambda: snapshot.save(self.folder / "checkpoints", self.training.keep))
+        self.tracker.keep()
 
     def complete(self, model: Pretext, format: Format, loader, macs: int, skipped: list[str]) -> dict:
-        """Writes samples.png and the encoder; encoder.json comes last and means that the run is complete."""
+        """Writes samples.png and the encoder, and ends the W&B run; encoder.json comes last and means that the run is
+        complete: a kill before it repeats the end, a kill after it leaves nothing to do."""
         seconds = self.seconds()
         self.rows.write()
         self.behind.settle()
@@ -98,12 +107,13 @@ class Journal:
             "seconds": seconds, "restarts": self.rows.restarts,
             "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")}, "skipped": skipped,
         }  # fmt: skip
-        write_json(self.folder / "encoder.json", described)
         if (self.folder / "samples.png").exists():
-            self.tracker.picture("samples", self.folder / "samples.png")
-        files = [self.folder / "encoder.safetensors", self.folder / "encoder.json"]
-        self.tracker.artifact(f"encoder-{self.training.name}", "encoder", files, {"digest": described["digest"]})
+            self.tracker.picture("samples", self.folder / "samples.png", recipe.steps + 1)
+        weights = self.folder / "encoder.safetensors"
+        self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, described)
         self.tracker.summary({k: described[k] for k in ("digest", "images", "macs", "seconds")})
+        self.tracker.finish()
+        write_json(self.folder / "encoder.json", described)
         self.completed = True
         return described
 

@@ -1,0 +1,82 @@
+"""A pretraining as W&B sees it, in a process that tests can kill: rows of step, loss and restarts.
+
+tracked.py MODE FOLDER NAME=VALUE...: goes on from step `first`, for the `restarts`th time, up to step `last`, a row
+every `pause` seconds and a checkpoint every 50. After step `kill` it is killed, `linger` seconds later; after `outage`
+the server answers nothing for a while; after `core` W&B's own process is killed. W&B may take `patience` seconds to
+start.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from PIL import Image
+from upath import UPath
+
+import jobs.tracking as tracking
+
+OPTIONS = {"first": 0, "last": 300, "restarts": 0, "pause": 0.002, "kill": 0, "outage": 0, "core": 0, "linger": 0.0,
+           "patience": 30}  # fmt: skip
+
+
+def row(step: int, restarts: int) -> dict:
+    return {"train/step": step, "train/loss": 1 / step, "train/restarts": restarts}
+
+
+def main(mode: str, folder: Path, options: dict) -> None:
+    first, last, restarts = int(options["first"]), int(options["last"]), int(options["restarts"])
+    started = time.monotonic()
+    tracking.INIT_SECONDS = options["patience"]
+    tracker = tracking.Tracker(
+        mode, folder, id="rotnet-1", study="s", job_type="pretrain", name="rotnet", config={"batch": 8},
+        step="train/step",
+    )  # fmt: skip
+    said = {"held": tracker.held, "start": time.monotonic() - started, "longest": 0.0}
+    if restarts:
+        tracker.restarted(restarts, first, "node lost")
+    for step in range(1, last + 1):
+        if step > first:
+            time.sleep(options["pause"])
+        began = time.monotonic()
+        tracker.log(row(step, restarts if step > first else max(0, restarts - 1)), step)
+        if step > first and step % 50 == 0:
+            tracker.keep()
+        said["longest"] = max(said["longest"], time.monotonic() - began)
+        if step == options["outage"]:
+            urllib.request.urlopen(f"{os.environ['WANDB_BASE_URL']}/outage").read()
+        if step == options["core"]:
+            _kill_children()
+        if step == options["kill"]:
+            time.sleep(options["linger"])
+            print(json.dumps(said), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    picture = folder / "samples.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with picture.open("wb") as file:
+        Image.new("RGB", (8, 8)).save(file, "png")
+    tracker.picture("samples", picture, last + 1)
+    (folder / "encoder.safetensors").write_bytes(b"weights")
+    tracker.artifact("encoder-rotnet", "encoder", folder / "encoder.safetensors", {"digest": "1"})
+    tracker.summary({"digest": "1"})
+    tracker.finish()
+    print(json.dumps(said), flush=True)
+
+
+def _kill_children() -> None:
+    for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        for pid in child.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    place = sys.argv[2]
+    given = dict(argument.split("=") for argument in sys.argv[3:])
+    main(
+        sys.argv[1],
+        UPath(place) if "://" in place else Path(place),
+        OPTIONS | {key: float(value) for key, value in given.items()},
+    )
