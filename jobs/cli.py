@@ -11,6 +11,8 @@ VERBS = {
     "evaluate": ("jobs.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
     "compare": ("jobs.compare", "table, results.csv and report.html of a study"),
     "pack": ("jobs.pack", "make a dataset small once, in tar shards that load fast"),
+    "submit": ("jobs.submit", "run one of the others on a Ray cluster"),
+    "jobs": ("jobs.submitted", "what was submitted to a cluster: list, logs, stop"),
     "doctor": ("jobs.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
 

@@ -1,8 +1,11 @@
-"""What is going on, on the terminal: a bar for each pretraining under way, a line for each job that ended."""
+"""What is going on: a bar for each pretraining under way, or, where no terminal is, a line now and then; and a line
+for each job that ended."""
 
 import contextlib
 import json
+import math
 import threading
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +18,8 @@ from ssl_core.files import is_local, read_bytes
 
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
 NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
+# In a log, a run has a line after each tenth of its steps and each minute, but not more often than every few seconds
+LINE_SHARE, LINE_SECONDS, LINE_LEAST_SECONDS = 0.1, 60, 5
 
 
 class Watch:
@@ -29,8 +34,10 @@ class Watch:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
+        self.lines = not console.is_terminal  # as in the log of a job on a cluster
         self.all = self.progress.add_task("all jobs", total=total, speed="")
         self.bars: dict[str, TaskID] = {}
+        self.said: dict[str, tuple[int, float]] = {}  # the step and time of each run's last line
         self.lock = threading.Lock()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -78,13 +85,26 @@ class Watch:
                     self._show(name, row, steps)
 
     def _show(self, name: str, row: dict, steps: int) -> None:
-        if name not in self.bars:
-            self.bars[name] = self.progress.add_task(name, total=steps, speed="")
         accuracy = f"  accuracy {row['accuracy']:.3f}" if "accuracy" in row else ""
         speed = f"loss {row['loss']:.3f}{accuracy}  {row['images_per_second']:,.0f} images/s"
         if row["waited"] >= NOTABLE:
             speed += f"  {row['waited']:.0%} of the time waiting for data"
+        if self.lines:
+            self._say(name, row["step"], steps, speed)
+            return
+        if name not in self.bars:
+            self.bars[name] = self.progress.add_task(name, total=steps, speed="")
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
+
+    def _say(self, name: str, step: int, steps: int, speed: str) -> None:
+        """A line for run `name`, if it is time for one."""
+        last, when = self.said.get(name, (-steps, -math.inf))
+        waited = time.monotonic() - when
+        due = step - last >= LINE_SHARE * steps or (waited >= LINE_SECONDS and step != last)
+        if due and waited >= LINE_LEAST_SECONDS:
+            self.said[name] = step, time.monotonic()
+            line = f"{name}: step {step:,} of {steps:,}  {speed}"
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _warn(self) -> None:
         for path in logs(self.study) if self.study else ():
