@@ -34,7 +34,7 @@ class Watch:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
-        self.lines = not console.is_terminal  # as in the log of a job on a cluster
+        self.lines = not console.is_interactive  # as in the log of a job on a cluster
         self.all = self.progress.add_task("all jobs", total=total, speed="")
         self.bars: dict[str, TaskID] = {}
         self.said: dict[str, tuple[int, float]] = {}  # the step and time of each run's last line
@@ -45,7 +45,8 @@ class Watch:
     def __enter__(self) -> "Watch":
         self.before = {name: _size(path) for name, (path, _) in self.runs.items()}
         self.read = {path: _size(path) for path in logs(self.study)} if self.study else {}
-        self.progress.start()
+        if not self.lines:
+            self.progress.start()
         self.thread.start()
         return self
 
@@ -54,7 +55,8 @@ class Watch:
         self.thread.join()
         with contextlib.suppress(OSError, StoreFailed):
             self._warn()
-        self.progress.stop()
+        if not self.lines:
+            self.progress.stop()
 
     def ended(self, name: str, line: str) -> None:
         """Job `name` ended: its bar goes, and `line` (rich markup) stays."""

@@ -40,7 +40,7 @@ def test_every_verb_explains_its_options(here, verb):
     code, said, _ = here(verb, "--help")
     assert code == 0
     assert f"usage: tilespin {verb}" in said
-    assert verb in ("pack", "doctor") or "--tracking" in said
+    assert verb in ("pack", "submit", "jobs", "doctor") or "--tracking" in said
 
 
 def test_task_help_lists_defaults_and_meanings(here):
@@ -81,6 +81,13 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["pretrain", "rotnet", "--epochs", "nan"], "expected more than 0"),
         (["pretrain", "rotnet", "--clip", "-1"], "--clip is -1"),
         (["pretrain", "rotnet", "--size", "-5"], "--size is -5"),
+        (["submit"], "nothing to submit"),
+        (["submit", "--adress", "x", "doctor"], "--address"),
+        (["submit", "studdy", "demo"], "did you mean study?"),
+        (["submit", "study", "demo", "--protocols", "linaer"], "there is knn, linear"),
+        (["submit", "--no-wait", "--retries", "1", "doctor"], "only who waits can retry"),
+        (["submit", "--address", "ray://head:10001", "doctor"], "such as http://HEAD:8265"),
+        (["jobs", "lisst"], "list"),
     ],
 )
 def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):

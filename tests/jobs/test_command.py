@@ -1,0 +1,84 @@
+"""What a cluster is asked to run: checked here, quoted, with paths that mean the same there."""
+
+import shlex
+
+import pytest
+
+from jobs.command import prepared
+from ssl_core.errors import BadInput
+
+
+def of(*words: str, here: bool = False) -> str:
+    return prepared(list(words), here).line("python")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("study demo --storage /mnt/runs", "study demo --storage /mnt/runs"),
+        ("study demo --storage s3://bucket/runs --data s3://bucket/images",) * 2,
+        ("pretrain rotnet --storage=~/runs --workers 4", "pretrain rotnet '--storage=~/runs' --workers 4"),
+        ("pretrain rotnet --storage /r --workers 0", "pretrain rotnet --storage /r --workers 0"),
+        ("pretrain rotnet --storage /r --data fashion-mnist",
+         "pretrain rotnet --storage /r --data fashion-mnist --workers 1"),
+        ("evaluate /mnt/runs/demo --protocols knn", "evaluate /mnt/runs/demo --protocols knn --workers 1"),
+        ("compare s3://bucket/runs/demo", "compare s3://bucket/runs/demo"),
+        ("pack cifar10 /mnt/small", "pack cifar10 /mnt/small"),
+        ("doctor", "doctor"),
+    ],
+)  # fmt: skip
+def test_elsewhere_what_is_absolute_stays(words, line):
+    assert of(*words.split()) == f"python -m jobs.cli {line}"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("study demo", "study demo --storage {}/runs"),
+        ("study demo --storage out --data photos", "study demo --storage {}/out --data {}/photos"),
+        ("study demo --storage=../out", "study demo --storage={}/out"),
+        ("pretrain rotnet --name runs --workers 2", "pretrain rotnet --name runs --workers 2 --storage {}/runs"),
+        ("pretrain rotnet --device cpu --storage cpu", "pretrain rotnet --device cpu --storage {}/cpu --workers 1"),
+        ("evaluate --workers 1 runs/demo --tracking off", "evaluate --workers 1 {}/runs/demo --tracking off"),
+        ("pack photos small", "pack {}/photos {}/small"),
+        ("pack cifar10 cifar10", "pack cifar10 {}/cifar10"),
+    ],
+)
+def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypatch):
+    place = tmp_path / "deeper" if "../" in words else tmp_path
+    place.mkdir(exist_ok=True)
+    monkeypatch.chdir(place)
+    assert of(*words.split(), here=True) == f"python -m jobs.cli {line.replace('{}', str(tmp_path))}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("study demo", "--storage runs: a relative path"),
+        ("study demo --storage /mnt/runs --data photos", "--data photos: a relative path"),
+        ("evaluate runs/demo", "STUDY runs/demo: a relative path"),
+        ("pack /mnt/photos small", "DST small: a relative path"),
+        ("pretrain rotnet --storage /r --workers -1", "--workers is -1"),
+        ("pretrain rotnet --storage /r --name a/b", "expected a plain folder name"),
+        ("study demo --storage /r --protocols linaer", "there is knn, linear"),
+        ("pack /a /b --side 1", "--side is 1"),
+        ("submit study demo", "no verb 'submit' to submit"),
+        ("studdy demo", "did you mean study?"),
+        ("study demo --storage s3://key:hidden@bucket/runs", "give keys in the environment"),
+        ("study demo --storage /r --data=https://host/a?sig=hidden", "give keys in the environment"),
+    ],
+)
+def test_refused_before_it_is_submitted(words, said):
+    with pytest.raises(BadInput) as error:
+        of(*words.split())
+    assert said in str(error.value) and "hidden" not in str(error.value)
+
+
+def test_words_reach_the_verb_as_they_were_typed():
+    """Whatever a shell would make of them."""
+    words = ["study", "demo", "--data", "/a b/$HOME;'x\"", "--storage", "/r", "--name", "`id` *"]
+    assert shlex.split(of(*words)) == ["python", "-m", "jobs.cli", *words]
+    command = prepared(words, here=False)
+    assert command.study == "/r/`id` *" and command.compares
+    words = ["pretrain", "rotnet", "--storage", "s3://b/r/", "--data", "/x/photos"]
+    assert prepared(words, here=False).study == "s3://b/r/photos"
