@@ -80,7 +80,7 @@ def prepared(words: list[str], here: bool) -> Command:
     _check(options)
     for place in PLACES[verb]:
         arguments = _replaced(read, arguments, place, _meant(place, place.told(options), here))
-    if getattr(getattr(options, "where", None), "workers", None) == 0 and not _given("--workers", arguments):
+    if getattr(getattr(options, "where", None), "workers", None) == "0" and not _given("--workers", arguments):
         arguments = [*arguments, "--workers", "1"]  # 0 would train on the head's machine, beside what runs the cluster
     options = read(arguments)
     return Command(verb, tuple(arguments), *_named(verb, options))

@@ -1,5 +1,6 @@
 """Where everything of a study lies on disk: a public contract, described in README.md."""
 
+import os
 import secrets
 import subprocess
 from contextlib import AbstractContextManager

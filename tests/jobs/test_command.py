@@ -58,7 +58,7 @@ def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypa
         ("study demo --storage /mnt/runs --data photos", "--data photos: a relative path"),
         ("evaluate runs/demo", "STUDY runs/demo: a relative path"),
         ("pack /mnt/photos small", "DST small: a relative path"),
-        ("pretrain rotnet --storage /r --workers -1", "--workers is -1"),
+        ("pretrain rotnet --storage /r --workers many", "--workers many: expected"),
         ("pretrain rotnet --storage /r --name a/b", "expected a plain folder name"),
         ("study demo --storage /r --protocols linaer", "there is knn, linear"),
         ("pack /a /b --side 1", "--side is 1"),

@@ -176,11 +176,12 @@ def test_pretraining_that_was_killed_has_one_history(tilespin, server, shapes, t
     assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     tilespin(*arguments)
     (metrics,) = tmp_path.glob("*/pretrain/*/metrics.jsonl")
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = [row for row in map(json.loads, metrics.read_text().splitlines()) if "loss" in row]
     sync(server, metrics.parent.parent.parent)
     (run,) = server.runs.values()
-    for name in ("step", "loss", "accuracy", "images", "restarts"):
+    for name in ("step", "loss", "accuracy", "images"):
         assert run.column(f"train/{name}") == [row[name] for row in rows]
+    assert run.column("train/restarts")[-1] == rows[-1]["restarts"] == run.summary["restarts"] == 1
     assert [row["step"] for row in rows] == list(range(20, 161, 20))
     assert run.exit_code == 0 and len(run.column("samples")) == 1
     encoder = metrics.parent / "encoder.safetensors"
