@@ -88,3 +88,22 @@ def test_sync_command_mends_segments(tmp_path):
     assert mended == segments.whole(data[:-5]) and 0 < len(mended) < len(data) - 5
     assert good.read_bytes() == data
     assert segments.sync_command(tmp_path / "nothing") is None
+
+
+def test_late_writes_of_a_dying_client_go_nowhere(tmp_path):
+    """A run that is continued freezes what was there: who still writes to it changes nothing that was counted."""
+    folder = tmp_path / "wandb" / "offline-run-1-x"
+    folder.mkdir(parents=True)
+    tracker = Tracker("offline", tmp_path, id="y", study="s", job_type="pretrain", name="y", config={}, step="step")
+    tracker.log({"step": 3}, 3)
+    tracker.finish()
+    (good,) = tmp_path.glob("wandb/offline-run-*/run-y.wandb")
+    data = good.read_bytes()
+    file = folder / "run-x.wandb"
+    file.write_bytes(data[:-5])
+    with open(file, "ab") as late:
+        tracker = Tracker("offline", tmp_path, id="x", study="s", job_type="pretrain", name="x", config={}, step="step")
+        late.write(data[-5:])
+    assert tracker.held == 3
+    tracker.finish()
+    assert file.read_bytes() == segments.whole(data[:-5])
