@@ -8,11 +8,19 @@ import contextlib
 import gzip
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from command import environment
+
+from jobs.segments import sync_command
 
 
 @dataclass
@@ -202,3 +210,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say({"data": data or {}})
 
     do_GET = do_POST = do_PUT = _handle
+
+
+def sync(server: Server, folder) -> str:
+    """Runs the command that users are told, as a shell does -> what it printed."""
+    command = sync_command(folder).replace("wandb sync", f"{Path(sys.executable).with_name('wandb')} sync", 1)
+    env = environment() | server.environment()
+    with TemporaryDirectory() as here:  # where the client leaves logs
+        done = subprocess.run(command, shell=True, env=env, cwd=here, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
+    return done.stderr

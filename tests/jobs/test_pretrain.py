@@ -2,15 +2,10 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from command import ROOT, environment
 from safetensors.torch import load
 
 from ssl_core.task import tasks
@@ -26,10 +21,6 @@ def rows(storage: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def losses(storage: Path) -> list[tuple[int, float]]:
-    return [(row["step"], row["loss"]) for row in rows(storage) if "loss" in row]
-
-
 def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     """Mixed sizes, unlabelled, smaller than a batch: it trains, and says how many files it skipped and which."""
     arguments = ["--data", photos, "--size", 48, "--steps", 4, "--batch", 50, "--storage", tmp_path]
@@ -42,30 +33,6 @@ def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     assert described["images"] == 200
     assert all(0 < row["waited"] < 1 for row in rows(tmp_path)), "the share of the time spent waiting for data"
     assert rows(tmp_path)[-1]["step"] == 4
-
-
-def test_killed_run_continues_to_the_same_weights(tilespin, shapes, tmp_path):
-    """SIGKILL in the middle of an epoch, the same command again: weights bit for bit as if nothing had happened."""
-    arguments = ["pretrain", "jigsaw", "--data", shapes, "--size", 32, "--batch", 20, "--steps", 120,
-                 "--checkpoint-every", 7, "--tracking", "off", "--storage"]  # fmt: skip
-    tilespin(*arguments, tmp_path / "whole")
-    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments), str(tmp_path / "killed")]
-    for new in (2, 1):  # checkpoints to wait for before each of two kills
-        seen = set(tmp_path.glob("killed/*/pretrain/*/checkpoints/*.json"))
-        child = subprocess.Popen(command, cwd=ROOT, env=environment())
-        while child.poll() is None:
-            if len(set(tmp_path.glob("killed/*/pretrain/*/checkpoints/*.json")) - seen) >= new:
-                child.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.02)
-        assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    tilespin(*arguments, tmp_path / "killed")
-    assert encoder(tmp_path / "killed")["digest"] == encoder(tmp_path / "whole")["digest"]
-    killed, whole = (losses(tmp_path / name) for name in ("killed", "whole"))
-    assert killed == whole, "a row of metrics.jsonl is the mean over its steps, whoever took them"
-    marked = [row for row in rows(tmp_path / "killed") if "restart" in row]
-    assert [row["restart"] for row in marked] == [1, 2]
-    assert all(row["step"] % 7 == 0 and row["cause"] == "stopped; started again" for row in marked)
 
 
 def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):

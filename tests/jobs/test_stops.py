@@ -9,35 +9,64 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, environment
+from wandb_server import Server, sync
 
 
 def command(shapes: Path, storage: Path, *more) -> list[str]:
-    arguments = ["pretrain", "jigsaw", "--data", shapes, "--size", 32, "--batch", 20, "--steps", 60, "--tracking",
+    arguments = ["pretrain", "jigsaw", "--data", shapes, "--size", 32, "--batch", 20, "--steps", 120, "--tracking",
                  "off", "--storage", storage, *more]  # fmt: skip
     return [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
 
 
-def digest(storage: Path) -> str:
+def encoder(storage: Path) -> dict:
     (path,) = storage.glob("*/pretrain/*/encoder.json")
-    return json.loads(path.read_text())["digest"]
+    return json.loads(path.read_text())
 
 
-def test_sigterm_saves_then_leaves(tilespin, shapes, tmp_path):
-    """A notice that the machine is wanted back: no step is lost, and the weights are those of a run left alone."""
-    driver = subprocess.Popen(command(shapes, tmp_path / "told", "--checkpoint-every", "1h"), cwd=ROOT,
-                              env=environment(), stderr=subprocess.PIPE, text=True)  # fmt: skip
-    while driver.poll() is None and not list(tmp_path.glob("told/*/pretrain/*/metrics.jsonl")):
-        time.sleep(0.02)
-    driver.send_signal(signal.SIGTERM)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 143 and "the same command continues" in said
-    (saved,) = tmp_path.glob("told/*/pretrain/*/checkpoints/step-*.json")
-    subprocess.run(command(shapes, tmp_path / "told"), cwd=ROOT, env=environment(), check=True)
-    (restart,) = (row for row in map(json.loads, next(tmp_path.glob("told/*/pretrain/*/metrics.jsonl")).open())
-                  if "restart" in row)  # fmt: skip
-    assert restart["step"] == json.loads(saved.read_text())["step"] > 0
-    subprocess.run(command(shapes, tmp_path / "alone"), cwd=ROOT, env=environment(), check=True)
-    assert digest(tmp_path / "told") == digest(tmp_path / "alone")
+def rows(storage: Path, kind: str) -> list[dict]:
+    (path,) = storage.glob("*/pretrain/*/metrics.jsonl")
+    return [row for row in map(json.loads, path.read_text().splitlines()) if kind in row]
+
+
+def checkpoints(storage: Path) -> set[Path]:
+    return set(storage.glob("*/pretrain/*/checkpoints/step-*.json"))
+
+
+def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, tmp_path):
+    """SIGKILL, the same command again, SIGTERM, the same command again: weights and rows are bit for bit those of a run
+    that nothing happened to, and W&B has each row once. SIGTERM costs no step."""
+    storage, run = tmp_path / "stopped", dict(cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    mine = command(shapes, storage, "--checkpoint-every", 7, "--tracking", "offline")
+    for new, sent, code in ((2, signal.SIGKILL, -signal.SIGKILL), (1, signal.SIGTERM, 143)):
+        seen = checkpoints(storage)
+        driver = subprocess.Popen(mine, **run)
+        while driver.poll() is None and len(checkpoints(storage) - seen) < new:
+            time.sleep(0.02)
+        driver.send_signal(sent)
+        _, said = driver.communicate(timeout=60)
+        assert driver.returncode == code, f"the run ended before it could be stopped: {said}"
+    assert "the same command continues" in said
+    left_at = max(json.loads(path.read_text())["step"] for path in checkpoints(storage))
+    for arguments in (mine, command(shapes, tmp_path / "alone")):
+        subprocess.run(arguments, check=True, **run)
+    stopped, alone = (encoder(tmp_path / name) for name in ("stopped", "alone"))
+    assert stopped["digest"] == alone["digest"] and (stopped["restarts"], alone["restarts"]) == (2, 0)
+    trained = rows(storage, "loss")
+    for name in ("step", "loss", "accuracy"):
+        assert [row[name] for row in trained] == [row[name] for row in rows(tmp_path / "alone", "loss")]
+    marks = rows(storage, "restart")
+    assert [row["restart"] for row in marks] == [1, 2] and marks[0]["step"] % 7 == 0
+    assert marks[1]["step"] == left_at and marks[0]["cause"] == "stopped; started again"
+    with Server() as server:
+        (study,) = storage.iterdir()
+        sync(server, study)
+        (tracked,) = server.runs.values()
+    for name in ("step", "loss", "accuracy", "images"):
+        assert tracked.column(f"train/{name}") == [row[name] for row in trained]
+    assert tracked.summary["restarts"] == 2 and tracked.exit_code == 0 and len(tracked.column("samples")) == 1
+    assert (
+        server.artifacts["encoder.safetensors"] == next(storage.glob("*/pretrain/*/encoder.safetensors")).read_bytes()
+    )
 
 
 @pytest.fixture
@@ -58,10 +87,7 @@ def test_a_full_disk_is_one_clear_line_and_costs_nothing(shapes, small_disk):
     run = dict(cwd=ROOT, env=environment(), capture_output=True, text=True)
     full = subprocess.run(arguments, **run)
     assert full.returncode == 1 and "no room left" in full.stderr and "Traceback" not in full.stderr
-    kept = sorted(small_disk.glob("*/pretrain/*/checkpoints/step-*.json"))
-    assert kept
+    kept = max(json.loads(path.read_text())["step"] for path in checkpoints(small_disk))
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert subprocess.run(arguments, **run).returncode == 0
-    (restart,) = (row for row in map(json.loads, next(small_disk.glob("*/pretrain/*/metrics.jsonl")).open())
-                  if "restart" in row)  # fmt: skip
-    assert restart["step"] == json.loads(kept[-1].read_text())["step"]
+    assert [row["step"] for row in rows(small_disk, "restart")] == [kept]

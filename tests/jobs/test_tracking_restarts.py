@@ -5,19 +5,16 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from command import ROOT, environment
 from upath import UPath
-from wandb_server import Server
+from wandb_server import Server, sync
 
 import jobs.segments as segments
 
 DRIVER = Path(__file__).with_name("tracked.py")
-WANDB = Path(sys.executable).with_name("wandb")
 
 
 @pytest.fixture
@@ -42,16 +39,6 @@ def track(server, tmp_path):
         return {**json.loads(done.stdout), "stderr": done.stderr}
 
     return run
-
-
-def sync(server: Server, folder) -> str:
-    """Runs the command that users are told, as a shell does -> what it printed."""
-    command = segments.sync_command(folder).replace("wandb sync", f"{WANDB} sync", 1)
-    env = environment() | server.environment()
-    with TemporaryDirectory() as here:  # where the client leaves logs
-        done = subprocess.run(command, shell=True, env=env, cwd=here, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
-    return done.stderr
 
 
 def judge(server: Server, restarts: list[int], last: int = 300) -> None:
@@ -163,30 +150,6 @@ def test_study_in_a_store(track, server, tmp_path, monkeypatch):
     assert json.loads(json.loads(artifact)) == {"digest": "1"}
     uploaded = server.received
     assert f"{store}/encoder.safetensors".encode() in uploaded and b"weights" not in uploaded
-
-
-def test_pretraining_that_was_killed_has_one_history(tilespin, server, shapes, tmp_path):
-    """The verb itself, killed and typed again: what is synced is what metrics.jsonl says, row for row."""
-    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--batch", 8, "--steps", 160, "--threads", 1,
-                 "--checkpoint-every", 50, "--tracking", "offline", "--storage", tmp_path]  # fmt: skip
-    child = subprocess.Popen([sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=ROOT, env=environment())
-    while child.poll() is None and not list(tmp_path.glob("*/pretrain/*/checkpoints/*.json")):
-        time.sleep(0.02)
-    child.kill()
-    assert child.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    tilespin(*arguments)
-    (metrics,) = tmp_path.glob("*/pretrain/*/metrics.jsonl")
-    rows = [row for row in map(json.loads, metrics.read_text().splitlines()) if "loss" in row]
-    sync(server, metrics.parent.parent.parent)
-    (run,) = server.runs.values()
-    for name in ("step", "loss", "accuracy", "images"):
-        assert run.column(f"train/{name}") == [row[name] for row in rows]
-    assert run.column("train/restarts")[-1] == rows[-1]["restarts"] == run.summary["restarts"] == 1
-    assert [row["step"] for row in rows] == list(range(20, 161, 20))
-    assert run.exit_code == 0 and len(run.column("samples")) == 1
-    encoder = metrics.parent / "encoder.safetensors"
-    assert server.artifacts["encoder.safetensors"] == encoder.read_bytes()
-    assert server.artifacts["encoder.json"].decode().strip() == encoder.with_suffix(".json").read_text().strip()
 
 
 JUDGE = """
