@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cluster.code as code
 from cluster.session import ClusterError
-from cluster.submit import Jobs
+from cluster.submit import Jobs, Unknown
 from jobs.command import PLACES, Command, prepared
 from jobs.fetch import fetch
 from jobs.layout import commit
@@ -106,9 +106,15 @@ def run(jobs: Jobs, command: Command, python: str, first: str, options: Options,
         if not options.wait:
             say(reattach(jobs, id))
             return 0
-        ended = follow(jobs, id)
-        if ended.code in (0, 2) or ended.status == "STOPPED" or not left:
-            break
+        try:
+            ended = follow(jobs, id)
+        except Unknown:  # the head was lost, and all that it knew
+            if not left:
+                raise
+            say(f"the cluster has lost {id}")
+        else:
+            if ended.code in (0, 2) or ended.status == "STOPPED" or not left:
+                break
         id, left = f"{first}-{options.retries - left + 1}", left - 1
         say(f"trying again as {id}, which continues where this stopped; {left} more after it")
     if ended.code == 0 and command.study and command.compares:

@@ -13,6 +13,7 @@ import yaml
 from command import ROOT
 from kubernetes import client
 from pydantic import TypeAdapter
+from ray.scripts.scripts import drain_node, start
 
 import cluster.code as code
 from jobs.command import prepared
@@ -117,8 +118,12 @@ def test_pods_are_safe_and_roomy(name):
         assert volume["emptyDir"]["medium"] == "Memory"
         assert container["resources"]["limits"] == container["resources"]["requests"]
     for pod in pods(name)[1:]:
-        assert pod["terminationGracePeriodSeconds"] >= 60
-        assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        (worker,) = pod["containers"]
+        assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        told = worker["lifecycle"]["preStop"]["exec"]["command"][-1]
+        known = {option for param in drain_node.params for option in param.opts}
+        assert set(re.findall(r"--[a-z-]+", told)) <= known
+        assert 60 <= int(re.search(r"seconds=(\d+)", told)[1]) < pod["terminationGracePeriodSeconds"]
 
 
 def test_entrypoints_are_commands():
@@ -136,7 +141,6 @@ def test_ray_up_follows_rays_schema():
     """Ray's own judgement of it, defaults filled in, and of the options that it starts Ray with."""
     import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
-    from ray.scripts.scripts import start
 
     config = told("ray-up.yaml")
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())

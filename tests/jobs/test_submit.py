@@ -8,17 +8,19 @@ import pytest
 
 import cluster.code as code
 import jobs.submit as submit
-from cluster.submit import Submitted
+from cluster.submit import Submitted, Unknown
 from jobs.fetch import MARK, packed, unpacked
+from jobs.layout import commit
 from jobs.submit import checked_size, split
 from jobs.submitted import address
 from ssl_core.errors import BadInput
 
 URL = "http://head:8265"
+LOST = -1
 
 
 class Cluster:
-    """Its jobs end with `codes`, one after the other; a code of None means that the job was stopped."""
+    """Its jobs end with `codes`, one after the other; None: the job was stopped, LOST: the head was."""
 
     def __init__(self, *codes: int | None, here: bool = True):
         self.codes, self.here, self.sent, self.address = list(codes), here, [], URL
@@ -31,6 +33,8 @@ class Cluster:
 
     def follow(self, id: str, write: Callable) -> Submitted:
         code = self.codes.pop(0)
+        if code == LOST:
+            raise Unknown(id)
         status = "STOPPED" if code is None else "FAILED" if code else "SUCCEEDED"
         said = f"Job entrypoint command failed with exit code {code}"
         return Submitted(id, status, self.sent[-1][1], said, {}, 1 if code is None else code, 100.0, 103.0)
@@ -55,10 +59,10 @@ def submitted(monkeypatch, tmp_path):
 
 
 def test_failed_job_is_sent_again_under_a_new_id(submitted, capsys):
-    code, sent = submitted(Cluster(1, 137, 0), "--retries", 3, "pretrain", "rotnet", "--name", "my study")
+    code, sent = submitted(Cluster(1, LOST, 137, 0), "--retries", 3, "pretrain", "rotnet", "--name", "my study")
     assert code == 0 and len({command for _, command, *_ in sent}) == 1
     first, *others = (id for id, *_ in sent)
-    assert re.fullmatch(r"my-study-\d{8}-\d{6}", first) and others == [f"{first}-1", f"{first}-2"]
+    assert re.fullmatch(r"my-study-\d{8}-\d{6}", first) and others == [f"{first}-{n}" for n in (1, 2, 3)]
     assert "exit code 137" in capsys.readouterr().err
 
 
@@ -75,6 +79,12 @@ def test_job_is_told_nothing_secret(submitted, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "hidden")
     _, ((_, command, env, metadata),) = submitted(Cluster(0), "doctor")
     assert "hidden" not in f"{command} {env} {metadata}" and set(env) <= {"COLUMNS", "TILESPIN_COMMIT"}
+
+
+def test_commit_of_the_code_is_told(monkeypatch):
+    """A cluster has the files without their history."""
+    monkeypatch.setenv("TILESPIN_COMMIT", "0123456789ab+")
+    assert commit() == "0123456789ab+"
 
 
 def test_not_waiting_says_how_to_follow(submitted, capsys):
