@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import ROOT, environment
+from head import Head, head
 from PIL import Image
 
 
@@ -22,6 +23,13 @@ def tilespin() -> Callable[..., subprocess.CompletedProcess]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Head]:
+    """A Ray cluster of one machine to submit to; it takes some ten seconds to start, so there is one for all."""
+    with head() as one:
+        yield one
 
 
 def pattern(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:

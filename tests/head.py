@@ -17,6 +17,9 @@ from pathlib import Path
 
 from command import ROOT, environment
 
+# What nobody but the cluster's own processes should ever see
+KEYS = {"WANDB_API_KEY": "planted-node-key-0123456789", "AWS_SECRET_ACCESS_KEY": "planted-node-secret-0123456789"}
+
 
 @dataclass(frozen=True)
 class Head:
@@ -38,8 +41,8 @@ def command(*arguments) -> list[str]:
 
 
 @contextmanager
-def head(**planted: str) -> Iterator[Head]:
-    """The cluster, for as long as the block runs; `planted` is in the environment of its machine."""
+def head() -> Iterator[Head]:
+    """The cluster, for as long as the block runs; KEYS are in the environment of its machine."""
     folder = Path(tempfile.mkdtemp(prefix="ts", dir="/tmp"))  # short: a socket's path may have 107 characters
     token = secrets.token_hex(32)
     (folder / "token").write_text(token)
@@ -53,7 +56,7 @@ def head(**planted: str) -> Iterator[Head]:
         f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}", "--metrics-export-port=0",
         "--num-cpus=2", "--object-store-memory=100000000",
     ]  # fmt: skip
-    own = {"RAY_enable_worker_prestart": "0", **planted}
+    own = {"RAY_enable_worker_prestart": "0", **KEYS}
     without = {k: v for k, v in common.items() if k != "PYTHONPATH"}  # what is sent must suffice there
     with open(folder / "head.log", "wb") as log:
         process = subprocess.Popen(start, env=without | own, stdout=log, stderr=log, cwd=folder)

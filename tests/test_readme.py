@@ -2,12 +2,10 @@
 
 import re
 import shlex
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from command import ROOT
-from head import head
 
 from jobs.cli import VERBS
 
@@ -15,30 +13,24 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
-ON_CLUSTER = "http://HEAD:8265"
 SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"]}
 
 
-def test_commands_run_as_written(tilespin, shapes, tmp_path):
+def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one, HEAD
     a cluster, ID what was submitted to it: the study that is there already."""
-    places = {"FOLDER": str(shapes), "PACKED": str(tmp_path / "packed")}
+    places = {"FOLDER": str(shapes), "PACKED": str(tmp_path / "packed"), "http://HEAD:8265": cluster.address}
     assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
-    with ExitStack() as stack:
-        cluster = None
-        for command in sorted(COMMANDS, key=lambda c: list(VERBS).index(shlex.split(c)[1])):
-            words = shlex.split(command)[1:]
-            if cluster is None and ON_CLUSTER in words:
-                cluster = stack.enter_context(head())
-                places[ON_CLUSTER] = cluster.address
-            words = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in words]
-            for verb in {"study", "pretrain"}.intersection(words):
-                words += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
-            if "study" in words:
-                words += ["--data", str(shapes), "--size", "32"]
-            said = cluster.run(*words) if cluster and cluster.address in words else tilespin(*words, timeout=500).stdout
-            if "submit" in words:
-                places["ID"] = re.search(r"submitted (\S+)", said)[1]
+    for command in sorted(COMMANDS, key=lambda c: list(VERBS).index(shlex.split(c)[1])):
+        words = shlex.split(command)[1:]
+        words = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in words]
+        for verb in {"study", "pretrain"}.intersection(words):
+            words += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
+        if "study" in words:
+            words += ["--data", str(shapes), "--size", "32"]
+        said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=500).stdout
+        if "submit" in words:
+            places["ID"] = re.search(r"submitted (\S+)", said)[1]
 
 
 def test_make_targets_exist():
