@@ -106,6 +106,8 @@ def _short(error: Exception) -> str:
 
 def _step(pulse: Pulse) -> int | None:
     """The furthest step that a worker of this job has told of."""
+    if pulse.board is None:
+        return None
     import ray
 
     signs = ray.get(pulse.board.heard.remote()).get(pulse.job, {}).values()

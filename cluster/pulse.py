@@ -32,6 +32,8 @@ class Pulse:
 
     def tell(self) -> None:
         """Says where this job is, at once, and hears whether it should leave."""
+        if self.board is None:
+            return
         import ray
 
         here = ray.get_runtime_context().get_node_id()

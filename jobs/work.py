@@ -1,5 +1,6 @@
 """Does a study's jobs, pretrainings and evaluations alike, in this process or on Ray, and shows how it goes."""
 
+import contextlib
 import logging
 import socket
 import time
@@ -21,7 +22,7 @@ from jobs.leaving import on_sigterm
 from jobs.progress import Watch
 from jobs.where import Group, Where
 from ssl_core.data.source import open_source
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, StoreFailed
 from ssl_core.files import is_local
 
 console = Console(stderr=True)
@@ -79,7 +80,7 @@ def do(plan: Plan) -> None:
             on_sigterm() as told:  # fmt: skip
         for event in (run_on_ray if elsewhere else run_here)(jobs, told):
             if isinstance(event, Again):
-                watch.note(_again(event))
+                watch.note(_again(event, plan.study))
                 continue
             watch.ended(event.name, _line(event, plan.study))
             if event.error:
@@ -122,8 +123,10 @@ def _host_that_sees(path: str) -> tuple[str, bool]:
     return socket.gethostname(), Path(path).exists()
 
 
-def _again(event: Again) -> str:
-    """What to say of a job that is tried again, in rich's markup."""
+def _again(event: Again, study: Study) -> str:
+    """What to say of a job that is tried again, in rich's markup; its traceback is kept."""
+    with contextlib.suppress(OSError, StoreFailed):
+        study.failure(f"{event.name}-attempt{event.attempt - 1}", event.fault.text or event.fault.cause)
     wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""
     return f"[yellow]again[/]    {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"
 
