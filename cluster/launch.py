@@ -77,25 +77,29 @@ def _fault(error: Exception, step: int | None) -> Fault:
         return Fault("preempted", "a machine is taken away", step, str(error))
     if not isinstance(error, WorkerGroupError):  # they could not be started or connected
         return Fault("system", _short(error), step, str(error))
-    kinds: dict[Kind, Exception] = {}
+    found: dict[str, Exception] = {}
     for failure in error.worker_failures.values():
-        kinds.setdefault("system" if _of_the_system(failure) else kind_of(failure), failure)
-    for kind in ("final", "preempted", "system", "program"):
-        if kind in kinds:
-            cause = _short(kinds[kind]) if kind == "system" else cause_of(kinds[kind])
+        failure = getattr(failure, "health_check_failure", failure)  # what Ray Train wraps says more
+        found.setdefault(_what(failure), failure)
+    for what in ("final", "preempted", "died", "program", "system", "connection"):
+        if what in found:
+            kind: Kind = "system" if what in ("died", "connection") else what
+            cause = cause_of(found[what]) if kind == what else _short(found[what])
             return Fault(kind, cause, step, str(error))
     return Fault("system", _short(error), step, str(error))
 
 
-def _of_the_system(failure: Exception) -> bool:
-    """Whether Ray, or the workers' connections, tell of a process or machine that is gone."""
+def _what(failure: Exception) -> str:
+    """The kind of a worker's failure; "died" if Ray tells that its process or machine is gone, "connection" if it lost
+    the others, which is seldom what began it."""
     import torch.distributed as dist
     from ray.exceptions import RayError
     from ray.train.v2._internal.exceptions import RayTrainError
 
-    if isinstance(failure, (RayError, RayTrainError, dist.DistError)):
-        return True
-    return isinstance(failure, RuntimeError) and "gloo" in str(failure).lower()  # it has no class of its own
+    if isinstance(failure, (RayError, RayTrainError)):
+        return "died"
+    gloo = type(failure) is RuntimeError and "gloo" in str(failure).lower()  # it has no class of its own
+    return "connection" if gloo or isinstance(failure, dist.DistError) else kind_of(failure)
 
 
 def _short(error: Exception) -> str:

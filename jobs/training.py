@@ -127,7 +127,8 @@ def _trained(training: Training, device: str, behind: Behind) -> dict:
                     _check_finite(means, step.number, folder)
                     if journal:
                         journal.log(step.number, means, batches.share())
-                leaving = pulse.leaving
+                # rank 0 alone saves, so it alone leaves; Ray then ends the others, who wait for it
+                leaving = pulse.leaving and rank == 0
                 if (clock.due(step.number) or leaving) and step.number < recipe.steps:
                     saved = {**step.state(), "window": window.state()}
                     if journal:

@@ -136,10 +136,10 @@ def interrupt(process: subprocess.Popen) -> None:
     raise AssertionError("the driver does not end")
 
 
-def second_worker_at(folder: Path, step: int) -> int | None:
-    """The process of rank 1 as soon as it has taken this step."""
+def second_worker_at(folder: Path, step: int, but: int | None = None) -> int | None:
+    """The process of rank 1, another one than `but`, as soon as it has taken this step."""
     return next((pid for pid, rows in records(folder).items() if rows[-1:] and rows[-1]["rank"]
-                 and rows[-1]["step"] >= step), None)  # fmt: skip
+                 and rows[-1]["step"] >= step and pid != but), None)  # fmt: skip
 
 
 def surviving(folder: Path) -> list[list[dict]]:
@@ -156,15 +156,23 @@ def surviving(folder: Path) -> list[list[dict]]:
 def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(folder, jpegs):
     driver = command(folder, jpegs, workers=2, loader="dali" if dali_installed() else "torch")
     try:
-        os.kill(wait_for(driver, lambda: second_worker_at(folder, 22)), signal.SIGKILL)  # an epoch has 12.8 steps
+        killed = wait_for(driver, lambda: second_worker_at(folder, 22))  # an epoch has 12.8 steps
+        os.kill(killed, signal.SIGKILL)
+        wait_for(driver, lambda: second_worker_at(folder, 22, but=killed))
         interrupt(driver)
+        assert "attempt 2" in driver.stdout.read()
         alone = command(folder, jpegs, workers=0, loader="torch")
         said, _ = alone.communicate(timeout=PATIENCE)
         assert alone.returncode == 0, said
     finally:
         driver.kill()
+    restarts = [
+        row for path in folder.glob("runs/*/pretrain/*/metrics.jsonl") for row in rows_of(path) if "restart" in row
+    ]
+    assert [(row["step"], row["workers"]) for row in restarts] == [(20, 2), (20, 1)]
+    assert restarts[0]["cause"].startswith("ActorDiedError") or "gloo" in restarts[0]["cause"], restarts
     taken = surviving(folder)
-    assert len(taken) == STEPS and len(records(folder)) >= 3, "two workers, then one, and who Ray started in between"
+    assert len(taken) == STEPS and len(records(folder)) == 5, "two workers, two again, then one"
     assert {len(rows) for rows in taken} == {1, 2}
     assert sum(map(len, records(folder).values())) > sum(map(len, taken)), "some steps were taken again"
     for rows in taken:

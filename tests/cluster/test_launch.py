@@ -1,67 +1,40 @@
-"""Training on several workers through Ray Train."""
-
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""What began it, when workers that train together fail: one that dies makes the others fail too."""
 
 import pytest
-from command import ROOT, environment
+import torch.distributed as dist
+from ray.exceptions import ActorDiedError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+from cluster.launch import _fault
+from cluster.retry import Preempted
+from ssl_core.errors import BadInput, OutOfMemory, StoreFailed
+
+GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [10.0.0.2]:1")
 
 
-def described(storage: Path) -> dict:
-    (path,) = storage.glob("*/pretrain/*/encoder.json")
-    return json.loads(path.read_text())
+@pytest.mark.parametrize(
+    ("failures", "kind", "cause"),
+    [
+        ({1: ActorDiedError(), 0: GLOO}, "system", "ActorDiedError"),
+        ({1: WorkerHealthCheckFailedError("failed", ActorDiedError())}, "system", "ActorDiedError"),
+        ({0: GLOO}, "system", "Connection closed by peer"),  # whose machine Ray has not yet found dead
+        ({0: dist.DistBackendError("NCCL error: remote process exited")}, "system", "NCCL error"),
+        ({1: ValueError("wrong"), 0: GLOO}, "program", "ValueError: wrong"),
+        ({1: ActorDiedError(), 0: ValueError("who has no answer")}, "system", "ActorDiedError"),
+        ({0: ValueError("wrong"), 1: ValueError("wrong")}, "program", "ValueError: wrong"),
+        ({0: BadInput("no such folder"), 1: BadInput("no such folder")}, "final", "no such folder"),
+        ({1: OutOfMemory("out of GPU memory"), 0: GLOO}, "final", "out of GPU memory"),
+        ({0: Preempted("told to leave; saved at step 7"), 1: GLOO}, "preempted", "told to leave; saved at step 7"),
+        ({0: StoreFailed("s3 is away")}, "system", "s3 is away"),
+    ],
+)
+def test_what_began_it(failures, kind, cause):
+    fault = _fault(WorkerGroupError("they failed", failures), 12)
+    assert fault.kind == kind and cause in fault.cause and "\n" not in fault.cause
+    assert fault.step == 12 and "they failed" in fault.text
 
 
-def losses(storage: Path) -> list[float]:
-    (path,) = storage.glob("*/pretrain/*/metrics.jsonl")
-    return [row["loss"] for row in map(json.loads, path.read_text().splitlines()) if "loss" in row]
-
-
-def arguments(shapes: Path, storage: Path, workers: int) -> list:
-    return ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--encoder", "convnet-plain", "--batch", 15,
-            "--steps", 300, "--lr", 0.02, "--checkpoint-every", 10, "--threads", 1, "--tracking", "off",
-            "--workers", workers, "--storage", storage]  # fmt: skip
-
-
-def workers_of(driver: int) -> list[int]:
-    """Processes of Ray Train's workers, found below the driver by their names."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    parents = {int(pid): int(parent) for pid, parent, _ in rows}
-
-    def below(pid: int) -> bool:
-        while pid in parents:
-            if pid == driver:
-                return True
-            pid = parents[pid]
-        return False
-
-    return [int(pid) for pid, _, name in rows if "RayTrainWorker" in name and below(int(pid))]
-
-
-def test_two_workers_train_as_one_and_survive_a_kill(tilespin, shapes, tmp_path):
-    """Two workers, one of them killed in mid-run: the losses are those of one worker that was left alone."""
-    tilespin(*arguments(shapes, tmp_path / "one", 0))
-    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments(shapes, tmp_path / "two", 2))]
-    driver = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    killed = None
-    try:
-        while driver.poll() is None and killed is None:
-            if list(tmp_path.glob("two/*/pretrain/*/checkpoints/*.json")):
-                killed = max(workers_of(driver.pid), default=None)
-                if killed:
-                    os.kill(killed, signal.SIGKILL)
-            time.sleep(0.02)
-        said = driver.communicate(timeout=300)[0].decode()
-    finally:
-        driver.kill()
-    assert driver.returncode == 0, said
-    assert killed, "the run ended before a worker could be killed"
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    assert described(tmp_path / "two")["run"] == described(tmp_path / "one")["run"]
-    assert described(tmp_path / "two")["steps"] == 300
+def test_a_group_that_could_not_be_started_is_the_systems_fault():
+    fault = _fault(ControllerError(RuntimeError("timed out after 60 seconds waiting for 2 workers\nCauses:")), None)
+    assert fault.kind == "system" and "\n" not in fault.cause
