@@ -223,6 +223,7 @@ class _Running:
         step = max((sign.step for sign in signs if sign.step is not None), default=None)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
         said = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
+        said = said.partition(". ")[0]  # some of Ray's go on with advice
         cause = self.killed.pop(job.name, None) or f"{type(error).__name__}: {said}"
         return Fault("system", cause, step, str(error), signs[0].node if signs else "")
 
