@@ -37,13 +37,11 @@ class Room:
         return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
 
     def anywhere_but(self, node: str) -> dict[str, Any]:
-        """Options that keep a task off `node`, as long as there is another machine."""
-        import ray
-
-        others = [one for one in ray.nodes() if one["Alive"] and one["NodeID"] != node and one["Resources"].get("CPU")]
-        if node and others:
-            return {"label_selector": {"ray.io/node-id": f"!{node}"}}
-        return {"scheduling_strategy": "SPREAD"}
+        """Options that keep a task off `node`, as long as another machine has room: the others may be busy for days."""
+        if not node:
+            return {"scheduling_strategy": "SPREAD"}
+        name = "ray.io/node-id"
+        return {"label_selector": {name: f"!{node}"}, "fallback_strategy": [{"label_selector": {name: node}}]}
 
     def draining(self) -> set[str]:
         """The machines that Ray was told will go soon, as spot instances are."""
