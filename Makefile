@@ -10,6 +10,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(RUN)/python -m pytest
 
+# Half an hour of faults; FAULTS_SEED=2 makes it others
+faults: $(STAMP)
+	$(RUN)/python -m pytest -m faults -s tests/faults
+
+# As root: a study on two machines, network namespaces of this one, of which one loses its power
+two-machines: $(STAMP)
+	PYTHONPATH=.:tests $(RUN)/python -m faults.two_machines
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,4 +34,4 @@ $(STAMP): pyproject.toml constraints.txt
 		$$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")') -e '.[dev]'
 	touch $@
 
-.PHONY: demo test lint bench
+.PHONY: demo test faults two-machines lint bench

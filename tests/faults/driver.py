@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from command import ROOT, environment
@@ -30,10 +30,14 @@ class Again:
 class Driver:
     """Use as a context manager: its end kills the process and what it started."""
 
-    def __init__(self, *arguments, env: Mapping[str, str] = {}):  # noqa: B006
+    def __init__(
+        self, *arguments, env: Mapping[str, str] | None = None,
+        through: Callable[..., list[str]] = lambda *command: [*command],
+    ):  # fmt: skip
+        """`through` makes of the command one that runs it elsewhere."""
         self.lines: list[tuple[float, str]] = []
-        self.command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-        self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment() | {"COLUMNS": "300"} | dict(env),
+        command = through(sys.executable, "-m", "jobs.cli", *map(str, arguments))
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment() | {"COLUMNS": "300"} | dict(env or {}),
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

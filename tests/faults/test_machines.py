@@ -1,18 +1,14 @@
 """A cluster of several machines that go, one by one, while work is done on them."""
 
-import csv
-import json
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-from faults.driver import Driver, alive
 from faults.machines import Machine, Machines
 from faults.processes import wait_for
 
