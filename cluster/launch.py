@@ -61,11 +61,13 @@ def _loop(config: dict) -> Any:
 
     board, job, faults = config["told"]
     worker = ray.train.get_context().get_world_rank() + 1  # 0 is who started them
+    if worker == 1 and board is not None:
+        board.regroup.remote(job)
     with beating(Pulse(job, board, faults, worker=worker)) as pulse:
         try:
             return config["call"](config["argument"], str(ray.train.torch.get_device()))
         finally:
-            pulse.tell()
+            pulse.try_to_tell()  # its last step, which the decision on a fault needs
 
 
 def _fault(error: Exception, step: int | None) -> Fault:
@@ -76,7 +78,9 @@ def _fault(error: Exception, step: int | None) -> Fault:
     if isinstance(error, PreemptionError):
         return Fault("preempted", "a machine is taken away", step, str(error))
     if not isinstance(error, WorkerGroupError):  # they could not be started or connected
-        return Fault("system", _short(error), step, str(error))
+        busy = "WorkerGroupStartupTimeoutError" in type(getattr(error, "controller_failure", None)).__name__
+        # others may keep a cluster busy for hours, so that counts no more than a machine that is taken away
+        return Fault("preempted" if busy else "system", _short(error), step, str(error))
     found: dict[str, Exception] = {}
     for failure in error.worker_failures.values():
         failure = getattr(failure, "health_check_failure", failure)  # what Ray Train wraps says more

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-BEAT = 1.0  # seconds between signs of life
+BEAT, ANSWER = 1.0, 30.0  # seconds between signs of life, and until an answer to one is given up
 
 
 @dataclass
@@ -37,15 +37,19 @@ class Pulse:
         import ray
 
         here = ray.get_runtime_context().get_node_id()
-        self.leaving |= ray.get(self.board.beat.remote(self.job, self.worker, here, os.getpid(), self.step))
+        asked = self.board.beat.remote(self.job, self.worker, here, os.getpid(), self.step)
+        self.leaving |= ray.get(asked, timeout=ANSWER)
 
     def _follow(self) -> None:
         while not self._ended.is_set():
-            try:
-                self.tell()
-            except Exception as error:  # the driver is gone, and Ray ends this process soon
-                print(f"no answer from the driver: {error}", file=sys.stderr)
+            self.try_to_tell()
             self._ended.wait(BEAT)
+
+    def try_to_tell(self) -> None:
+        try:
+            self.tell()
+        except Exception as error:  # the driver is gone, and Ray ends this process soon
+            print(f"no answer from the driver: {error}", file=sys.stderr)
 
 
 _current = Pulse()
@@ -68,8 +72,9 @@ def beating(pulse: Pulse) -> Iterator[Pulse]:
         yield pulse
     finally:
         pulse._ended.set()
-        if thread.is_alive():
+        if pulse.board is not None:
             thread.join(5 * BEAT)
+            pulse.board.end.remote(pulse.job, pulse.worker)
         _current = before
 
 
@@ -81,6 +86,7 @@ class Sign:
     pid: int
     step: int | None
     time: float
+    ended: bool = False  # of itself: no more signs are to come
 
 
 class Board:
@@ -99,6 +105,15 @@ class Board:
         """The last sign of each worker of each job, and how many seconds ago it came."""
         now = time.monotonic()
         return {job: {i: (sign, now - sign.time) for i, sign in of.items()} for job, of in self.signs.items()}
+
+    def end(self, job: str, worker: int) -> None:
+        """It has done its part, and is not missed."""
+        if sign := self.signs.get(job, {}).get(worker):
+            sign.ended = True
+
+    def regroup(self, job: str) -> None:
+        """Forgets the workers of a group that is replaced by another, maybe a smaller one."""
+        self.signs[job] = {worker: sign for worker, sign in self.signs.get(job, {}).items() if worker == 0}
 
     def leave(self, jobs: list[str]) -> None:
         """Tells `jobs` to leave when they next beat."""

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.pulse import Pulse, beating
@@ -125,6 +125,7 @@ class _Running:
         self.faults: dict[str, list[Fault]] = {}
         self.not_before: dict[str, float] = {}  # when a job may be tried again
         self.killed: dict[str, str] = {}  # attempts that were ended from here, and why
+        self.told: set[str] = set()  # jobs whose success was told
         self.idle = time.monotonic()  # since when nothing runs
         self.board, self.room, self.ray = board_here(), Room(), ray
 
@@ -178,6 +179,7 @@ class _Running:
     def _submit(self, job: Job) -> None:
         faults = self.faults.get(job.name, [])
         avoided = faults[-1].node if faults and faults[-1].kind != "preempted" else ""
+        self.killed.pop(job.name, None)
         self.ray.get(self.board.begin.remote(job.name))
         task = self.ray.remote(_work).options(
             name=job.name, num_cpus=0 if job.delegates else job.cpus, num_gpus=0 if job.delegates else job.gpus,
@@ -198,10 +200,14 @@ class _Running:
             self._make_again(job.needs)
         if fault is None:
             self.results[job.name] = result
-            yield Outcome(job.name, value)
+            if job.name not in self.told:  # not made again
+                self.told.add(job.name)
+                yield Outcome(job.name, value)
         elif fault.kind == "preempted" and self.told_to_leave():
             pass
         else:
+            if job.name in self.killed:
+                fault = replace(fault, cause=self.killed[job.name])
             faults = self.faults.setdefault(job.name, [])
             faults.append(fault)
             decision = decide(faults)
@@ -215,7 +221,8 @@ class _Running:
                 self.failed[job.name] = outcome
                 yield outcome
         wanted = {need for one in [*self.waiting, *(one for one, _ in self.running.values())] for need in one.needs}
-        self.results = {name: ref for name, ref in self.results.items() if name in wanted}
+        # small ones are kept: they would be needed to make a lost one again
+        self.results = {name: x for name, x in self.results.items() if name in wanted or self.jobs[name].fetch}
 
     def _system_fault(self, job: Job, error: Exception) -> Fault:
         """The fault of an attempt of which only Ray could tell."""
@@ -224,15 +231,19 @@ class _Running:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
         said = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
         said = said.partition(". ")[0]  # some of Ray's go on with advice
-        cause = self.killed.pop(job.name, None) or f"{type(error).__name__}: {said}"
+        cause = f"{type(error).__name__}: {said}"
         return Fault("system", cause, step, str(error), signs[0].node if signs else "")
 
     def _make_again(self, needs: tuple[str, ...]) -> None:
         """Has those results computed anew that no machine holds any more."""
         for name in needs:
-            if name in self.results and not self.room.is_held(self.results[name]):
+            job = self.jobs[name]
+            if name in self.results and not job.fetch and not self.room.is_held(self.results[name]):
                 del self.results[name]
-                self.waiting.insert(0, self.jobs[name])
+            coming = job in self.waiting or any(one is job for one, _ in self.running.values())
+            if name not in self.results and not coming and name not in self.failed:
+                self.waiting.insert(0, job)
+                self._make_again(job.needs)
 
     def _look(self, leaving: bool) -> None:
         """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them."""
@@ -247,7 +258,7 @@ class _Running:
             if any(sign.node in going for sign, _ in workers.values()):
                 self.board.leave.remote([name])
             for sign, age in workers.values():
-                if age > SILENT and name not in self.killed:
+                if age > SILENT and not sign.ended and name not in self.killed:
                     self.killed[name] = f"no sign of life for {age:.0f} s: killed"
                     self.room.kill(sign.node, sign.pid)
 
@@ -260,5 +271,5 @@ def _work(told: tuple, call: Callable, args: tuple, fetch: bool, *needed) -> tup
         if fault:
             import ray
 
-            fault = Fault(**{**vars(fault), "node": fault.node or ray.get_runtime_context().get_node_id()})
+            fault = replace(fault, node=fault.node or ray.get_runtime_context().get_node_id())
     return ((value if fetch else None), fault), value

@@ -53,7 +53,7 @@ class Room:
         """Whether any machine has what the reference `result` stands for."""
         import ray
 
-        return bool(ray.experimental.get_object_locations([result])[result]["node_ids"])
+        return bool(ray.experimental.get_object_locations([result]).get(result, {}).get("node_ids"))
 
     def kill(self, node: str, pid: int) -> None:
         """Kills a process on one of the machines, be it stopped; Ray can only ask one that still answers."""
@@ -76,4 +76,5 @@ def board_here() -> Any:
     from cluster.pulse import Board
 
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+    lasting = dict(max_restarts=-1, max_task_retries=-1)
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, **lasting).remote()

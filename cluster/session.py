@@ -14,6 +14,7 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often Train looks at its workers; 2 s slows every report
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # or every printed line appears twice
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # until workers that find no room count as a failed attempt
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the queue looks for machines that will go, for all jobs alike
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, whose announcement is printed otherwise
     "RAY_COLOR_PREFIX": "0",
@@ -32,6 +33,12 @@ def quietly() -> None:
         os.environ.setdefault(name, value)
 
 
+def use_token() -> None:
+    """Has Ray ask for a token that nobody else has. To be called before Ray is imported, which is when it looks."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 @contextmanager
 def session(cpus: int | None = None, address: str | None = None) -> Iterator[Mapping[str, float]]:
     """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
@@ -44,8 +51,7 @@ def session(cpus: int | None = None, address: str | None = None) -> Iterator[Map
     quietly()
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        use_token()
     import ray
 
     if address:
@@ -75,15 +81,19 @@ def wait_for(kind: str, count: int, seconds: float, waiting: Callable[[str], obj
     from ray.autoscaler.sdk import request_resources
 
     until, asked = time.monotonic() + seconds, False
-    while ray.cluster_resources().get(kind, 0) < count:
-        there = f"asked for {count} {kind}s, the cluster has {_told(kind)}"
-        if time.monotonic() > until:
-            raise ClusterError(f"{there}; waited {seconds:.0f} s for more")
-        if not asked:
-            asked = True
-            waiting(f"{there}; waiting up to {seconds:.0f} s for more")
-            request_resources(bundles=[{kind: 1}] * count)
-        time.sleep(LOOK)
+    try:
+        while ray.cluster_resources().get(kind, 0) < count:
+            there = f"asked for {count} {kind}s, the cluster has {_told(kind)}"
+            if time.monotonic() > until:
+                raise ClusterError(f"{there}; waited {seconds:.0f} s for more")
+            if not asked:
+                asked = True
+                waiting(f"{there}; waiting up to {seconds:.0f} s for more")
+                request_resources(bundles=[{kind: 1}] * count)
+            time.sleep(LOOK)
+    finally:
+        if asked:  # or machines would be kept for ever
+            request_resources(bundles=[])
 
 
 def _told(kind: str) -> str:

@@ -98,6 +98,7 @@ class Jobs:
         while True:
             try:
                 self.job(id)  # or it would be waited for in vain
+                last = time.monotonic()
                 asyncio.run(tail())
                 job, last = self.job(id), time.monotonic()
                 if job.code is not None:

@@ -19,7 +19,7 @@ from jobs.training import Training
 from ssl_core.data.source import Source, open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
-from ssl_core.files import read_bytes, read_json, write_json
+from ssl_core.files import exists, read_bytes, read_json, write_json
 from ssl_core.task import name_of, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
@@ -96,7 +96,7 @@ class Judged:
         if not self.run:
             return _floor_digest(self.encoder, self.size, self.seed)
         path = study.run(self.run) / "encoder.json"
-        return read_json(path)["digest"] if path.exists() else None
+        return read_json(path)["digest"] if exists(path) else None
 
 
 @cache
@@ -169,7 +169,7 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
     for one, label in labels(judged).items():
         dataset = one.source.digest
         missing = [name for name in evaluation.protocols
-                   if not ((path := cell_path(study, one, name, evaluation, dataset)) and path.exists())]  # fmt: skip
+                   if not ((path := cell_path(study, one, name, evaluation, dataset)) and exists(path))]  # fmt: skip
         if not missing:
             continue
         gpus = 1 if device == "cuda" else 0

@@ -13,7 +13,7 @@ from jobs.options import parse
 from jobs.report import write_report
 from jobs.results import Row, as_csv, gather
 from jobs.tracking import Mode, Tracker, resolve, say_sync
-from ssl_core.files import read_json, read_text, write_text
+from ssl_core.files import exists, read_json, read_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def show(study: Study, tracking: Mode) -> None:
     for line in conclusions(rows, evaluation.protocols[0]):
         console.print(line, highlight=False, markup=False)
     numbers = as_csv(rows)
-    if not (study.results.exists() and study.report.exists() and read_text(study.results) == numbers):
+    if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers):
         write_report(study, rows, evaluation)
         _track(study, rows, evaluation.protocols, tracking)
         write_text(study.results, numbers)

@@ -17,7 +17,7 @@ from ssl_core.behind import Behind
 from ssl_core.checkpoint import Snapshot
 from ssl_core.data.order import order_of
 from ssl_core.data.source import Source
-from ssl_core.files import write_bytes, write_json
+from ssl_core.files import exists, write_bytes, write_json
 from ssl_core.task import Format, Pretext, name_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Journal:
         self.last = (first, self.started)
         self.row: dict = {}
         self.completed, self.workers, self.behind = False, workers, behind
-        again = (self.folder / "config.json").exists()
+        again = exists(self.folder / "config.json")
         write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
         self.rows = Rows(self.folder / "metrics.jsonl", first, behind)
         # evaluation runs have the task's name under "task" too, so that W&B can group by it
@@ -85,7 +85,9 @@ class Journal:
         """Has `state` saved, with all rows up to its step before it."""
         self.rows.write()
         snapshot = Snapshot({**state, "seconds": self.seconds()})
-        self.behind.put("checkpoint", lambda: snapshot.save(self.folder / "checkpoints", self.training.keep))
+        self.behind.put(
+            "checkpoint", lambda: snapshot.save(self.folder / "checkpoints", self.training.keep), after=True
+        )
         self.tracker.keep()
 
     def complete(self, model: Pretext, format: Format, loader, macs: int, skipped: list[str]) -> dict:
@@ -107,7 +109,7 @@ class Journal:
             "seconds": seconds, "restarts": self.rows.restarts,
             "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")}, "skipped": skipped,
         }  # fmt: skip
-        if (self.folder / "samples.png").exists():
+        if exists(self.folder / "samples.png"):
             self.tracker.picture("samples", self.folder / "samples.png", recipe.steps + 1)
         weights = self.folder / "encoder.safetensors"
         self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, described)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jobs.lock as lock
 from ssl_core.errors import BadInput
-from ssl_core.files import at, read_json, write_json, write_text
+from ssl_core.files import at, exists, found, read_json, write_json, write_text
 
 
 class JobsFailed(RuntimeError):
@@ -37,7 +37,7 @@ class Study:
     def existing(cls, folder: str) -> "Study":
         """Raises BadInput if there is no study in `folder`."""
         study = cls(folder)
-        if not study.file.exists():
+        if not exists(study.file):
             raise BadInput(f"{folder}: no study here (expected {study.file})")
         return study
 
@@ -67,7 +67,7 @@ class Study:
 
     def runs(self) -> list[Path]:
         """The folders of finished pretraining runs."""
-        return sorted(path.parent for path in self.root.glob("pretrain/*/encoder.json"))
+        return [path.parent for path in found(self.root, "pretrain/*/encoder.json")]
 
     def cell(self, digest: str, protocol: str, hash: str) -> Path:
         return self.root / "evaluate" / digest[:16] / f"{protocol}-{hash}.json"
@@ -80,7 +80,7 @@ class Study:
 
     def describe(self, **what) -> dict:
         """Adds `what` to study.json and returns all of it. The token in it is made once."""
-        old = read_json(self.file) if self.file.exists() else {}
+        old = read_json(self.file) if exists(self.file) else {}
         new = {"token": secrets.token_hex(3), **old, **what, "version": version("tilespin"), "commit": commit()}
         if new != old:
             write_json(self.file, new)

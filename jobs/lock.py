@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import ssl_core.files as files
+from ssl_core.data.patience import briefly
 from ssl_core.errors import BadInput, Gone, StoreFailed
 
 BEAT = 10.0  # seconds between heartbeats
@@ -31,15 +32,16 @@ def held(root: Path) -> Iterator[None]:
     Raises BadInput if another driver works there. If one takes over, since this process was stopped for longer than
     STALE seconds, it is sent SIGTERM.
     """
-    with _held_by_system(root), _held_by_heartbeat(root / "driver.json"):
+    with _held_by_system(root) as alone, _held_by_heartbeat(root / "driver.json", alone):
         yield
 
 
 @contextmanager
-def _held_by_system(root: Path) -> Iterator[None]:
-    """Between processes that share a kernel, or a disk with locks: it goes with its owner, whom nobody waits for."""
+def _held_by_system(root: Path) -> Iterator[bool]:
+    """Yields whether it is certain that nobody else of this kernel, or of a disk with locks, is there. This lock goes
+    with its owner, whom nobody waits for."""
     if not files.is_local(root):
-        yield
+        yield False
         return
     with _opened(root) as file:
         try:
@@ -48,13 +50,13 @@ def _held_by_system(root: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise _busy(root, f"process {file.read() or 'unknown'}") from None
-        except OSError:  # a shared file system without locks: the heartbeat has to do
-            pass
-        else:
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-        yield
+        except OSError:  # a file system without locks: the heartbeat has to do
+            yield False
+            return
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield True
 
 
 def _opened(root: Path) -> IO[str]:
@@ -66,11 +68,11 @@ def _opened(root: Path) -> IO[str]:
 
 
 @contextmanager
-def _held_by_heartbeat(path: Path) -> Iterator[None]:
+def _held_by_heartbeat(path: Path, alone: bool) -> Iterator[None]:
     mine = {"host": socket.gethostname(), "kernel": _kernel(), "pid": os.getpid(), "key": secrets.token_hex(8)}
     try:
         if not files.create(path, _encoded(mine, 0)):
-            _take_over(path, mine)
+            _take_over(path, mine, alone)
     except (OSError, StoreFailed) as error:
         raise BadInput(f"{path.parent} cannot be written: {error}") from error
     ended = threading.Event()
@@ -81,16 +83,16 @@ def _held_by_heartbeat(path: Path) -> Iterator[None]:
     finally:
         ended.set()
         beats.join(BEAT)
-        if _owner(path).get("key") == mine["key"]:
-            with contextlib.suppress(OSError, StoreFailed):
+        with contextlib.suppress(OSError, StoreFailed), briefly():
+            if _owner(path).get("key") == mine["key"]:
                 files.remove(path)
 
 
-def _take_over(path: Path, mine: dict) -> None:
+def _take_over(path: Path, mine: dict, alone: bool) -> None:
     """Waits until it is certain that the owner is dead. Raises BadInput as soon as it shows a sign of life."""
     first = _owner(path)
     whose = f"process {first.get('pid', 'unknown')} on {first.get('host', 'unknown')}"
-    if not _certainly_dead(first, path, mine):
+    if not _certainly_dead(first, mine, alone):
         print(f"{path.parent} was left by {whose}; waiting {STALE:.0f} s for a sign of life", file=sys.stderr)
         until = time.monotonic() + STALE
         while (seen := _owner(path)) and time.monotonic() < until:
@@ -98,17 +100,17 @@ def _take_over(path: Path, mine: dict) -> None:
                 raise _busy(path.parent, whose)
             time.sleep(LOOK)
     files.write_bytes(path, _encoded(mine, 0))
-    if not files.is_local(path):  # where the system keeps the other out
+    if not alone:
         time.sleep(SETTLE)
     if _owner(path).get("key") != mine["key"]:
         raise _busy(path.parent, "another process")
 
 
-def _certainly_dead(owner: dict, path: Path, mine: dict) -> bool:
-    """Whether it ran on this kernel and is no more; on a disk we hold the lock that it would hold."""
+def _certainly_dead(owner: dict, mine: dict, alone: bool) -> bool:
+    """Whether it ran on this kernel and is no more: we hold the lock that it would, or there is no such process."""
     if not owner or owner.get("kernel") != mine["kernel"]:
         return not owner
-    if files.is_local(path):
+    if alone:
         return True
     try:
         os.kill(owner["pid"], 0)
@@ -124,13 +126,15 @@ def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
         number += 1
         try:
-            owner = _owner(path)
+            with briefly():
+                owner = _owner(path)
             if owner and owner.get("key") != mine["key"]:
                 print(f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
                       file=sys.stderr)  # fmt: skip
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
                 return
-            files.write_bytes(path, _encoded(mine, number))
+            with briefly():
+                files.write_bytes(path, _encoded(mine, number))
         except (OSError, StoreFailed):  # a storage that fails for a while; others find no heartbeat either
             continue
 

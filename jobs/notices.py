@@ -1,23 +1,31 @@
 """Warnings of jobs, which may run on other machines: kept in <study>/logs/warnings*.log, where the driver looks."""
 
+import contextlib
 import os
 import socket
 import sys
 from functools import cache
 from pathlib import Path
 
-from ssl_core.files import is_local, write_bytes
+from ssl_core.data.patience import briefly
+from ssl_core.errors import StoreFailed
+from ssl_core.files import found, is_local, write_bytes
 
 
 def logs(study: Path) -> list[Path]:
     """Of one file on a disk; of one for each process that warned in a store, where nothing can be appended to."""
-    return sorted((study / "logs").glob("warnings*.log"))
+    return found(study, "logs/warnings*.log")
 
 
 def warn(study: Path, said: str) -> None:
-    """Says it on this process's stderr, and adds it to the study's log."""
+    """Says it on this process's stderr, and adds it to the study's log, if that can be written."""
     line = f"warning: {' '.join(said.split())}"
     print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, StoreFailed), briefly():
+        _keep(study, line)
+
+
+def _keep(study: Path, line: str) -> None:
     if not is_local(study):
         lines = _said(str(study))
         lines.append(line + "\n")

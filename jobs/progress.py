@@ -13,10 +13,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from jobs.notices import logs
+from ssl_core.data.patience import briefly
 from ssl_core.errors import StoreFailed
 from ssl_core.files import is_local, read_bytes
+from ssl_core.files import size as size_of
 
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
+TAIL = 4000  # bytes at the end of a run's rows that are read for the last one
 NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
 # In a log, a run has a line after each tenth of its steps and each minute, but not more often than every few seconds
 LINE_SHARE, LINE_SECONDS, LINE_LEAST_SECONDS = 0.1, 60, 5
@@ -43,8 +46,8 @@ class Watch:
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> "Watch":
-        self.before = {name: _size(path) for name, (path, _) in self.runs.items()}
-        self.read = {path: _size(path) for path in logs(self.study)} if self.study else {}
+        self.before = {name: size_of(path) for name, (path, _) in self.runs.items()}
+        self.read = {path: size_of(path) for path in logs(self.study)} if self.study else {}
         if not self.lines:
             self.progress.start()
         self.thread.start()
@@ -74,16 +77,16 @@ class Watch:
 
     def _follow(self) -> None:
         while not self.stopped.wait(POLL_SECONDS if self.local else STORE_POLL_SECONDS):
-            with contextlib.suppress(OSError, StoreFailed):  # a storage that fails for a while
+            with contextlib.suppress(OSError, StoreFailed), briefly():  # a storage that fails for a while
                 self._look()
                 self._warn()
 
     def _look(self) -> None:
-        with self.lock:
-            for name, (path, steps) in self.runs.items():
-                size = _size(path)
-                row = _last_row(path, size) if size != self.before[name] else None
-                if row:
+        for name, (path, steps) in list(self.runs.items()):
+            size = size_of(path)
+            row = _last_row(path, size) if size != self.before[name] else None
+            with self.lock:
+                if row and name in self.runs:
                     self._show(name, row, steps)
 
     def _show(self, name: str, row: dict, steps: int) -> None:
@@ -110,24 +113,20 @@ class Watch:
 
     def _warn(self) -> None:
         for path in logs(self.study) if self.study else ():
-            if _size(path) > self.read.get(path, 0):
+            if size_of(path) > self.read.get(path, 0):
                 said = read_bytes(path)[self.read.get(path, 0) :]
                 self.read[path] = self.read.get(path, 0) + len(said)
                 self.note(escape(said.decode(errors="replace").rstrip()))
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
 def _last_row(path: Path, size: int) -> dict | None:
     """The last row of training."""
-    with path.open("rb") as file:
-        file.seek(max(0, size - 4000))
-        lines = file.read().splitlines()
+    if is_local(path):
+        with path.open("rb") as file:
+            file.seek(max(0, size - TAIL))
+            lines = file.read().splitlines()
+    else:
+        lines = read_bytes(path)[-TAIL:].splitlines()
     for line in reversed(lines):
         with contextlib.suppress(ValueError):  # still being written, or cut by the seek
             row = json.loads(line)

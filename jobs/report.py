@@ -12,7 +12,7 @@ from jobs.cells import Evaluation
 from jobs.layout import Study
 from jobs.results import Row
 from jobs.rows import of_training
-from ssl_core.files import read_bytes, read_json, write_text
+from ssl_core.files import exists, read_bytes, read_json, write_text
 
 
 def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
@@ -31,7 +31,7 @@ def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
         ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
         stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols},
         training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},
-        samples={row.judged.run: _picture(study, row) for row in runs if _samples(study, row).exists()},
+        samples={row.judged.run: _picture(study, row) for row in runs if exists(_samples(study, row))},
         configs={row.judged.run: json.dumps(_config(study, row), indent=1) for row in runs},
     )
     write_text(study.report, page)

@@ -8,7 +8,7 @@ from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of
 from jobs.layout import Study
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.intervals import paired, wilson
-from ssl_core.files import read_json
+from ssl_core.files import exists, read_json
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
@@ -56,7 +56,7 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
     for one in with_floors([of_run(d) for d in described.values()]):
         dataset = one.source.digest
         paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
-        found[one] = {name: read_json(path) for name, path in paths.items() if path and path.exists()}
+        found[one] = {name: read_json(path) for name, path in paths.items() if path and exists(path)}
     rows, names = [], labels(list(found))
     for one, cells in found.items():
         floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)

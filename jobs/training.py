@@ -25,9 +25,10 @@ from ssl_core.behind import FULL, Behind
 from ssl_core.data.ahead import Waited
 from ssl_core.data.loader import Name as Loader
 from ssl_core.data.loader import choose, training_batches
+from ssl_core.data.patience import briefly
 from ssl_core.data.source import Arrays, Source, open_source
-from ssl_core.errors import BadInput, DiskFull, Diverged, OutOfMemory
-from ssl_core.files import read_json, write_text
+from ssl_core.errors import BadInput, DiskFull, Diverged, OutOfMemory, StoreFailed
+from ssl_core.files import exists, read_json, write_text
 from ssl_core.task import DataInfo, Format, Pretext, name_of, tasks
 from ssl_core.train import Plan, check_slices, encoder_macs, train, workers
 
@@ -79,7 +80,7 @@ def run(training: Training, device: str) -> dict:
     BadInput, Diverged, OutOfMemory or DiskFull, which trying again would not help; StoreFailed; and Preempted, when
     it was told to leave and has saved.
     """
-    if (training.folder / "encoder.json").exists():
+    if exists(training.folder / "encoder.json"):
         return read_json(training.folder / "encoder.json")
     try:
         with Behind(lambda said: warn(training.root, said)) as behind:
@@ -113,12 +114,15 @@ def _trained(training: Training, device: str, behind: Behind) -> dict:
     journal = Journal(training, source, state, behind, pulse.faults, world) if rank == 0 else None
     watchdog = Watchdog(training.hang_after, lambda stacks: _hung(training, rank, pulse.step, stacks), FIRST_STEP)
     try:
-        for path in damaged if journal else ():
-            warn(training.root, f"damaged checkpoint passed over: {path}")
+        if journal and damaged:
+            warn(training.root, f"damaged checkpoints passed over: {' '.join(map(str, damaged))}")
+            checkpoint.discard(damaged)
         window, batches, clock = Window(state), Waited(batches), Clock(training.checkpoint_every)
         pulse.beat(first)
         with watchdog:
-            for step in train(model, batches, format, plan, state):
+            steps = train(model, batches, format, plan, state)
+            del state  # as large as the model and its optimiser; `train` lets go of it too
+            for step in steps:
                 watchdog.fed()
                 pulse.beat(step.number)
                 window.add(step.metrics)
@@ -128,12 +132,9 @@ def _trained(training: Training, device: str, behind: Behind) -> dict:
                     if journal:
                         journal.log(step.number, means, batches.share())
                 # rank 0 alone saves, so it alone leaves; Ray then ends the others, who wait for it
-                leaving = pulse.leaving and rank == 0
-                if (clock.due(step.number) or leaving) and step.number < recipe.steps:
-                    saved = {**step.state(), "window": window.state()}
-                    if journal:
-                        journal.checkpoint(saved)
-                    if leaving:
+                if journal and (clock.due(step.number) or pulse.leaving) and step.number < recipe.steps:
+                    journal.checkpoint({**step.state(), "window": window.state()})
+                    if pulse.leaving:
                         behind.settle()
                         raise Preempted(f"told to leave; saved at step {step.number}")
         skipped = set().union(*_gathered(set(loader.skipped)))
@@ -150,8 +151,9 @@ def _hung(training: Training, rank: int, step: int | None, stacks: str) -> None:
     path = training.root / "logs" / f"hung-{training.name}-worker{rank}-{time.time_ns() // 10**9}.txt"
     said = f"{training.name}: worker {rank} made no progress for {training.hang_after:.0f} s after step {step}"
     print(stacks, file=sys.stderr, flush=True)
+    with briefly():
+        write_text(path, f"{said}\n{stacks}")
     warn(training.root, f"{said}; its stacks are in {path}; it is started again")
-    write_text(path, f"{said}\n{stacks}")
 
 
 def _advice(training: Training, error: Exception) -> str:
@@ -204,11 +206,12 @@ def _open(recipe: Recipe) -> tuple[Source, Pretext, Format]:
 def _agreed(folder: Path) -> tuple[dict | None, list[Path]]:
     """The newest checkpoint that all workers can read, and the damaged ones that this one passed over."""
     state, damaged = checkpoint.newest(folder)
-    step = min(_gathered(state["step"] if state else 0))
-    if state and state["step"] > step:
-        state, _ = checkpoint.newest(folder, at_most=step)
-    if set(_gathered(state["step"] if state else 0)) != {step}:
-        raise OSError(f"{folder}: not every worker can read the checkpoint of step {step}")
+    steps = _gathered(state["step"] if state else 0)
+    if state and state["step"] > min(steps):
+        state, _ = checkpoint.newest(folder, at_most=min(steps))
+    again = _gathered(state["step"] if state else 0)
+    if len(set(again)) > 1 or (min(again) == 0 and max(steps) > 0):  # a machine without the shared folder, say
+        raise StoreFailed(f"{folder}: workers see checkpoints of steps {steps}")
     return state, damaged
 
 

@@ -21,9 +21,10 @@ from jobs.layout import JobsFailed, Left, Study
 from jobs.leaving import on_sigterm
 from jobs.progress import Watch
 from jobs.where import Group, Where
+from ssl_core.data.patience import briefly
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput, StoreFailed
-from ssl_core.files import is_local
+from ssl_core.files import exists, is_local
 
 console = Console(stderr=True)
 
@@ -40,7 +41,7 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         device, group = self.where.place(), self.where.group
-        missing = [t for t in self.trainings if not (t.folder / "encoder.json").exists()]
+        missing = [t for t in self.trainings if not exists(t.folder / "encoder.json")]
         together = group.most > 1
         train = _train_together if together else training.run
         extra = (device, group) if together else (device,)
@@ -58,7 +59,7 @@ class Plan:
 def _train_together(one: training.Training, device: str, group: Group) -> dict:
     return on_workers(
         training.run, one, workers=group, gpu=device == "cuda", name=f"{one.name}-{time.time_ns()}",
-        logs=Study(one.study).logs / "ray", silence=one.hang_after + 60,
+        logs=Study(one.study).logs / "ray", silence=max(training.FIRST_STEP, one.hang_after) + 60,
     )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def _host_that_sees(path: str) -> tuple[str, bool]:
 
 def _again(event: Again, study: Study) -> str:
     """What to say of a job that is tried again, in rich's markup; its traceback is kept."""
-    with contextlib.suppress(OSError, StoreFailed):
+    with contextlib.suppress(OSError, StoreFailed), briefly():
         study.failure(f"{event.name}-attempt{event.attempt - 1}", event.fault.text or event.fault.cause)
     wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""
     return f"[yellow]again[/]    {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"
@@ -138,8 +139,9 @@ def _line(outcome: Outcome, study: Study) -> str:
         return f"[yellow]not run[/]  {name}: needs {escape(outcome.because)}"
     if outcome.error:
         try:
-            kept = str(study.failure(outcome.name, outcome.error))
-        except OSError as error:  # a full disk, say: the other jobs' outcomes are still to be told
+            with briefly():
+                kept = str(study.failure(outcome.name, outcome.error))
+        except (OSError, StoreFailed) as error:  # a full disk, say: the other jobs' outcomes are still to be told
             kept = f"traceback not kept: {error}"
         return f"[red]failed[/]   {name}: {escape(outcome.why or 'no message')} ({escape(kept)})"
     value = outcome.value

@@ -12,8 +12,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Behind:
-    """Writes one thing after the other, in the order in which they were last put. Use as a context manager: its end
-    waits until all is written.
+    """Writes one thing after the other, in the order in which they were put. Use as a context manager: its end waits
+    until all is written.
 
     `trouble` is told, once for each row of failures, that a storage fails and writing is tried again.
     """
@@ -26,15 +26,17 @@ class Behind:
         self.error: Exception | None = None
         self.thread = threading.Thread(target=self._work, daemon=True, name="writes behind")
 
-    def put(self, name: str, write: Callable[[], object]) -> None:
-        """Has `write()` called soon, in place of what still waits under `name`.
+    def put(self, name: str, write: Callable[[], object], after: bool = False) -> None:
+        """Has `write()` called soon, in place of what still waits under `name`: at its place, or, as a thing that
+        relies on others put before it, `after` all that waits.
 
         Raises what ended an earlier call: DiskFull at once, StoreFailed when a storage failed for too long.
         """
         with self.changed:
             if self.error:
                 raise self.error
-            self.waiting.pop(name, None)  # to the end: what is put later may rely on what was put before
+            if after:
+                self.waiting.pop(name, None)
             self.waiting[name] = write
             self.changed.notify_all()
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ssl_core.errors import BadInput
-from ssl_core.files import is_local, read_bytes, read_json, remove, write_bytes, write_json
+from ssl_core.files import found, is_local, read_bytes, read_json, remove, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Keep:
 class Snapshot:
     """A copy of `state` in the CPU's memory that later steps do not change, to be saved while they are taken.
 
-    From a GPU the copy is made beside the steps that follow; `save` waits for it.
+    From a GPU the copy is only ordered here, before the steps that follow; `save` waits for it.
     """
 
     def __init__(self, state: dict):
@@ -79,7 +79,7 @@ def newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[P
     Raises StoreFailed, or OSError from a disk that gives nothing at the moment: what cannot be had now is not damaged.
     """
     damaged = []
-    for manifest in sorted(folder.glob("step-*.json"), key=_step, reverse=True):
+    for manifest in sorted(found(folder, "step-*.json"), key=_step, reverse=True):
         if _step(manifest) > at_most:
             continue
         path = manifest.with_suffix(".pt")
@@ -101,17 +101,22 @@ def _step(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
+def discard(damaged: list[Path]) -> None:
+    """Removes checkpoints that `newest` passed over, or they would count among the newest that are kept."""
+    for path in damaged:
+        remove(path.with_suffix(".json"))
+        remove(path)
+
+
 def _drop(folder: Path, keep: Keep, newest: int) -> None:
-    """Those of later steps than the newest were passed over, as damaged, by who then took these steps again. A manifest
-    goes before its data, so that no kill leaves one without the other."""
-    manifests = {_step(path): path for path in folder.glob("step-*.json")}
-    steps = sorted(manifests)
-    past = [step for step in steps if step <= newest]
-    kept = {step for step in past if keep.stays(step, past)}
-    for step in steps:
-        if step not in kept:
-            remove(manifests[step])
-    stems = {f"step-{step:09d}" for step in kept}
-    for path in [*folder.glob("step-*"), *(folder.glob(".step-*") if is_local(folder) else ())]:
-        if path.stem not in stems:
+    """What is of later steps than the newest is another writer's, and as good: it stays. A manifest goes before its
+    data, so that no kill leaves one without the other."""
+    manifests = {_step(path): path for path in found(folder, "step-*.json")}
+    past = sorted(step for step in manifests if step <= newest)
+    gone = {step for step in past if not keep.stays(step, past)}
+    for step in gone:
+        remove(manifests[step])
+    stems = {manifests[step].stem for step in manifests.keys() - gone}
+    for path in [*found(folder, "step-*"), *(folder.glob(".step-*") if is_local(folder) else ())]:
+        if path.stem not in stems and not newest < _step(path):
             remove(path)

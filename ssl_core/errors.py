@@ -15,9 +15,8 @@ class Diverged(RuntimeError):
 
 
 class OutOfMemory(RuntimeError):
-    """The device has too little memory for what was asked; it would have so again."""
-
-    fault = "final"
+    """The device has too little memory for what was asked. Once it may be that a dying process still holds some; twice
+    at the same step it is too little."""
 
 
 class DiskFull(RuntimeError):

@@ -58,7 +58,11 @@ def create(path: Path, data: bytes) -> bool:
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         write_bytes(beside, data)
-        os.link(beside, path)  # unlike a rename it fails if something is there, on NFS too
+        try:
+            os.link(beside, path)  # unlike a rename it fails if something is there, on NFS too
+        except PermissionError:  # a file system without links, such as a mounted bucket
+            with open(path, "xb") as file:
+                file.write(data)
     except FileExistsError:
         return False
     finally:
@@ -93,7 +97,26 @@ def read_json(path: Path):
         raise BadInput(f"{path} is damaged: {error}") from error
 
 
+def exists(path: Path) -> bool:
+    return path.exists() if is_local(path) else store.patiently(path.exists, str(path))
+
+
+def size(path: Path) -> int:
+    """Bytes of the file; 0 if there is none."""
+    try:
+        return (path.stat() if is_local(path) else store.patiently(path.stat, str(path))).st_size
+    except (FileNotFoundError, Gone):
+        return 0
+
+
+def found(folder: Path, pattern: str) -> list[Path]:
+    """What fits `pattern` below `folder`, sorted."""
+    if is_local(folder):
+        return sorted(folder.glob(pattern))
+    return store.patiently(lambda: sorted(folder.glob(pattern)), str(folder))
+
+
 def remove(path: Path) -> None:
     """Removes the file, if it is there."""
     with contextlib.suppress(FileNotFoundError, Gone):
-        path.unlink()
+        path.unlink() if is_local(path) else store.patiently(path.unlink, str(path))

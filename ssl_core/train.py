@@ -58,6 +58,7 @@ def train(
         first = start["step"]
         model.load_state_dict(start["model"])
         optimizer.load_state_dict(start["optimizer"])
+        del start  # or it would stay in memory for as long as the training lasts
     model.train()
     wrapped: nn.Module = DistributedDataParallel(model) if world > 1 else model
     stepper = torch.compile(wrapped) if plan.compile else wrapped

@@ -18,7 +18,7 @@ from ssl_core.errors import BadInput, Gone, StoreFailed
 
 T = TypeVar("T")
 # until an answer is given up; a listing of millions takes minutes, and so does sending a large checkpoint
-ATTEMPT_SECONDS, LISTING_SECONDS, WRITING_SECONDS = 60.0, 600.0, 600.0
+ATTEMPT_SECONDS, LISTING_SECONDS = 60.0, 600.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before another attempt; they double
 AT_ONCE = 8  # questions of this process that a store has not answered, those given up among them
 LOOK = 0.1  # seconds until who waits for an answer looks whether it is still wanted
@@ -134,6 +134,12 @@ def read(thing: Object, start: int, stop: int, patience: Patience) -> bytes:
     return _persistently(ask, thing.url, patience, ATTEMPT_SECONDS)
 
 
+def patiently(ask: Callable[[], T], url: str) -> T:
+    """What ask(), about what lies at `url`, returns; again while the store fails. Raises Gone or StoreFailed."""
+    patience = Patience()
+    return _persistently(ask, url, patience, min(LISTING_SECONDS, patience.seconds))
+
+
 def read_whole(url: str) -> bytes:
     """The object at `url`, as long as it may be. Raises Gone or StoreFailed."""
 
@@ -141,7 +147,7 @@ def read_whole(url: str) -> bytes:
         filesystem, path = _filesystem(url)
         return filesystem.cat_file(path)
 
-    return _persistently(ask, url, Patience(), WRITING_SECONDS)
+    return patiently(ask, url)
 
 
 def write(url: str, data: bytes) -> None:
@@ -151,7 +157,7 @@ def write(url: str, data: bytes) -> None:
         filesystem, path = _filesystem(url)
         filesystem.pipe_file(path, data)
 
-    _persistently(ask, url, Patience(), WRITING_SECONDS)
+    patiently(ask, url)
 
 
 def create(url: str, data: bytes) -> bool:
@@ -167,7 +173,7 @@ def create(url: str, data: bytes) -> bool:
                 raise
         return filesystem.cat_file(path) == data  # ours, if only the answer to an earlier attempt was lost
 
-    return _persistently(ask, url, Patience(), WRITING_SECONDS)
+    return patiently(ask, url)
 
 
 def _persistently(ask: Callable[[], T], url: str, patience: Patience, limit: float) -> T:

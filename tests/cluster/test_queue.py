@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.pulse import Board
 from cluster.queue import Job, run_here, run_on_ray
 from cluster.session import session
 
@@ -18,7 +19,7 @@ def fail() -> None:
     raise ValueError("this one is broken")
 
 
-def die_once(marker: str) -> int:
+def die_once(marker: str, *needed) -> int:
     """Takes its whole process with it the first time, as a machine that is switched off would."""
     path = Path(marker)
     if not path.exists():
@@ -71,6 +72,46 @@ def test_killed_worker_is_replaced(ray_session, tmp_path):
     assert again.fault.kind == "system" and again.attempt == 2
     assert outcome.value == 7 and outcome.error is None
     assert (tmp_path / "died").exists()
+
+
+def made(log: str, size: int, *needed) -> bytes:
+    """Notes that it was made."""
+    with open(log, "a") as file:
+        file.write("x")
+    return bytes(size)
+
+
+def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, tmp_path, monkeypatch):
+    """A judgement's process dies, and with its machine the features: they are made anew, their training is not, and
+    each job's end is told once."""
+    monkeypatch.setattr("cluster.room.Room.is_held", lambda *_: False)
+    logs = {name: str(tmp_path / name) for name in ("training", "features")}
+    jobs = [
+        Job("training", made, (logs["training"], 10)),
+        Job("features", made, (logs["features"], 200_000), needs=("training",), fetch=False),
+        Job("judged", die_once, (str(tmp_path / "died"),), needs=("features",)),
+    ]
+    told = list(run_on_ray(jobs))
+    assert [(type(one).__name__, one.name) for one in told] == [
+        ("Outcome", "training"), ("Outcome", "features"), ("Again", "judged"), ("Outcome", "judged"),
+    ]  # fmt: skip
+    assert told[-1].value == 7
+    assert (Path(logs["training"]).read_text(), Path(logs["features"]).read_text()) == ("x", "xx")
+
+
+def test_who_has_done_its_part_is_not_missed():
+    """One that finished early is silent while others still work; one of a larger group before is forgotten."""
+    board = Board()
+    for worker in range(3):
+        board.beat("job", worker, "node", 100 + worker, 5)
+    board.end("job", 1)
+    assert [sign.ended for sign, _ in board.heard()["job"].values()] == [False, True, False]
+    board.regroup("job")
+    assert list(board.heard()["job"]) == [0]
+    board.leave(["job"])
+    assert board.beat("job", 1, "node", 7, 6) is True
+    board.begin("job")
+    assert board.heard() == {} and board.beat("job", 0, "node", 7, 6) is False
 
 
 def test_jobs_start_in_order(ray_session, tmp_path):

@@ -92,7 +92,7 @@ def test_a_spot_machine_may_be_taken_away_often_but_not_for_ever():
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(BadInput("x"), "final"), (Diverged("x"), "final"), (OutOfMemory("x"), "final"), (DiskFull("x"), "final"),
+    [(BadInput("x"), "final"), (Diverged("x"), "final"), (OutOfMemory("x"), "program"), (DiskFull("x"), "final"),
      (StoreFailed("x"), "system"), (Preempted("x"), "preempted"), (ValueError("x"), "program")],
 )  # fmt: skip
 def test_exceptions_say_what_kind_they_are(error, kind):

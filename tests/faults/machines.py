@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from faults.processes import below, end, wait_for
 
-from cluster.session import quietly
+from cluster.session import quietly, use_token
 
 RAY = Path(sys.executable).with_name("ray")
 STORE_BYTES = 100_000_000
@@ -66,8 +65,7 @@ class Machines:
     def __init__(self, count: int = 2, cpus: int = 1):
         quietly()
         # the token that a session of this process may have begun to use, and drivers inherit
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        use_token()
         self.cpus, self.count = cpus, count
         self.temporary = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
         self.address = f"127.0.0.1:{free_port()}"

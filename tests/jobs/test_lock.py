@@ -95,7 +95,7 @@ def test_of_two_that_find_a_dead_owner_one_gets_it():
     def take():
         together.wait()
         try:
-            with lock._held_by_heartbeat(root / "driver.json"):
+            with lock._held_by_heartbeat(root / "driver.json", alone=False):
                 held.append(1)
                 time.sleep(1.5 * lock.STALE)
         except BadInput:

@@ -8,6 +8,7 @@ import pytest
 
 import ssl_core.behind as behind_module
 import ssl_core.data.patience as patience
+from jobs.notices import warn
 from ssl_core.behind import Behind
 from ssl_core.errors import DiskFull, StoreFailed
 
@@ -46,24 +47,34 @@ def test_training_does_not_wait_and_the_later_one_counts():
         started = time.monotonic()
         for n in (1, 2, 3):
             behind.put("rows", storage.writes(f"rows {n}"))
-            behind.put("checkpoint", storage.writes(f"checkpoint {n}"))
+            behind.put("checkpoint", storage.writes(f"checkpoint {n}"), after=True)
         assert time.monotonic() - started < 1
         storage.gate.set()
     assert storage.written == ["rows 1", "rows 3", "checkpoint 3"]
 
 
-def test_what_is_put_later_is_written_later():
-    """A checkpoint relies on the rows before it: while the first waits, newer ones of both are put."""
+def test_a_checkpoint_never_overtakes_the_rows_that_it_relies_on():
+    """While one is being written, rows, another, and more rows are put."""
     storage = Storage()
     storage.gate.clear()
     with Behind() as behind:
-        behind.put("other", storage.writes("other"))
+        behind.put("checkpoint", storage.writes("checkpoint 1"), after=True)
         assert storage.begun.wait(5)
-        behind.put("checkpoint", storage.writes("checkpoint 1"))
         behind.put("rows", storage.writes("rows 2"))
-        behind.put("checkpoint", storage.writes("checkpoint 2"))
+        behind.put("checkpoint", storage.writes("checkpoint 2"), after=True)
+        behind.put("rows", storage.writes("rows 3"))
         storage.gate.set()
-    assert storage.written == ["other", "rows 2", "checkpoint 2"]
+    assert storage.written == ["checkpoint 1", "rows 3", "checkpoint 2"]
+
+
+def test_a_report_of_trouble_that_fails_too_ends_nothing(tmp_path, monkeypatch):
+    """Warnings lie on the same disk."""
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "disk trouble")))
+    storage = Storage()
+    storage.failures = [OSError(errno.EIO, "disk trouble")]
+    with Behind(lambda said: warn(tmp_path, said)) as behind:
+        behind.put("a", storage.writes("a"))
+    assert storage.written == ["a"]
 
 
 def test_a_storage_that_fails_for_a_while_is_asked_again():

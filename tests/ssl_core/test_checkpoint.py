@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ssl_core.checkpoint as checkpoint
-from ssl_core.checkpoint import Keep, Snapshot, newest, save
+from ssl_core.checkpoint import Keep, Snapshot, discard, newest, save
 from ssl_core.files import at, write_bytes, write_json
 
 
@@ -114,13 +114,23 @@ def test_keeps_the_newest_and_those_of_round_steps(tmp_path):
     assert {path.stem for path in tmp_path.glob("step-*.pt")} == {path.stem for path in tmp_path.glob("step-*.json")}
 
 
-def test_one_that_was_passed_over_goes_when_its_steps_are_taken_again(tmp_path):
-    """Or a damaged checkpoint of a later step would count as newest, and push out the good ones."""
+def test_those_that_were_passed_over_can_be_discarded(tmp_path):
+    """Or a damaged checkpoint would count as one of the newest, and push out a good one."""
     save(tmp_path, state(50))
     flipped(save(tmp_path, state(100)))
-    assert newest(tmp_path)[0]["step"] == 50
+    found, damaged = newest(tmp_path)
+    assert found["step"] == 50
+    discard(damaged)
     save(tmp_path, state(60))
-    assert steps(tmp_path) == [50, 60]
+    assert steps(tmp_path) == [50, 60] and len(list(tmp_path.iterdir())) == 4
+
+
+def test_good_ones_of_later_steps_stay(tmp_path):
+    """Whoever wrote them: the same recipe leads to the same weights."""
+    for step in (100, 200, 50):
+        save(tmp_path, state(step))
+    assert steps(tmp_path) == [50, 100, 200]
+    assert newest(tmp_path)[0]["step"] == 200
 
 
 def test_an_older_one_can_be_asked_for(tmp_path):
