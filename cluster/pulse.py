@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-BEAT, ANSWER = 1.0, 30.0  # seconds between signs of life, and until an answer to one is given up
+BEAT, ANSWER = 1.0, 10.0  # seconds between signs of life, and until an answer to one is given up
+ALONE = 90.0  # seconds without an answer until a process ends itself: the driver is about to give its work to another
+CUT_OFF = 71  # exit code of such a process
 
 
 @dataclass
@@ -31,7 +33,8 @@ class Pulse:
         self.leaving = True
 
     def tell(self) -> None:
-        """Says where this job is, at once, and hears whether it should leave."""
+        """Says where this job is, at once, and hears whether it should leave. Raises what Ray does without an answer
+        within ANSWER seconds."""
         if self.board is None:
             return
         import ray
@@ -41,15 +44,21 @@ class Pulse:
         self.leaving |= ray.get(asked, timeout=ANSWER)
 
     def _follow(self) -> None:
+        heard = time.monotonic()
         while not self._ended.is_set():
-            self.try_to_tell()
+            if self.try_to_tell():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > ALONE:
+                os._exit(CUT_OFF)
             self._ended.wait(BEAT)
 
-    def try_to_tell(self) -> None:
+    def try_to_tell(self) -> bool:
         try:
             self.tell()
-        except Exception as error:  # the driver is gone, and Ray ends this process soon
-            print(f"no answer from the driver: {error}", file=sys.stderr)
+        except Exception as error:  # the driver is gone, and Ray ends this process soon, or the network is
+            print(f"no answer from the driver: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
 
 
 _current = Pulse()

@@ -11,6 +11,8 @@ from cluster.retry import Decision, Failed, Fault, cause_of, decide, kind_of
 
 LOOK = 1.0  # seconds between two looks at running jobs
 SILENT = 60.0  # seconds without a sign of life until a process is taken for frozen, and killed
+BURIAL = 5.0  # on a machine that Ray takes for dead: most often Ray knows more of an attempt's end, and says it first
+GONE = 120.0  # until an attempt's work is given to another, whatever came of it: it has ended itself by then (ALONE)
 ROOM_SECONDS = 900.0  # that a job waits for a cluster large enough for it, when nothing else runs
 STORE_SHARE = 0.7  # of the cluster's object store that results kept for later jobs may fill
 
@@ -142,7 +144,7 @@ class _Running:
             ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=LOOK)
             for ending in ready:
                 yield from self._end(ending)
-            self._look(leaving)
+            yield from self._look(leaving)
 
     def _start(self) -> Iterator[Outcome]:
         """Starts what can start; tells of what never will, because what it needs has failed."""
@@ -189,11 +191,15 @@ class _Running:
         ending, result = task.remote(told, job.call, job.args, job.fetch, *(self.results[need] for need in job.needs))
         self.running[ending] = job, result
 
-    def _end(self, ending: Any) -> Iterator[Outcome | Again]:
-        """How the attempt behind `ending` went; its job may wait for another."""
+    def _end(self, ending: Any, gone: str = "") -> Iterator[Outcome | Again]:
+        """How the attempt behind `ending` went; its job may wait for another. `gone` says why nobody can tell."""
         job, result = self.running.pop(ending)
         self.idle = time.monotonic()
         try:
+            if gone:
+                self.killed.setdefault(job.name, gone)
+                self.ray.cancel(ending, force=True)
+                raise ConnectionError(gone)
             value, fault = self.ray.get(ending)
         except Exception as error:
             value, fault = None, self._system_fault(job, error)
@@ -245,22 +251,25 @@ class _Running:
                 self.waiting.insert(0, job)
                 self._make_again(job.needs)
 
-    def _look(self, leaving: bool) -> None:
-        """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them."""
-        names = [job.name for job, _ in self.running.values()]
-        if leaving:
-            self.ray.get(self.board.leave.remote(names))
-            return
-        going = self.room.draining()
-        for name, workers in self.ray.get(self.board.heard.remote()).items():
-            if name not in names:
-                continue
-            if any(sign.node in going for sign, _ in workers.values()):
-                self.board.leave.remote([name])
+    def _look(self, leaving: bool) -> Iterator[Outcome | Again]:
+        """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them; gives up
+        attempts whose machine is gone: Ray says so after minutes only, if its connections were not closed."""
+        heard, going, alive = self.ray.get(self.board.heard.remote()), self.room.draining(), self.room.alive()
+        for ending, (job, _) in list(self.running.items()):
+            workers = heard.get(job.name, {})
+            if leaving or any(sign.node in going for sign, _ in workers.values()):
+                self.board.leave.remote([job.name])
             for sign, age in workers.values():
-                if age > SILENT and not sign.ended and name not in self.killed:
-                    self.killed[name] = f"no sign of life for {age:.0f} s: killed"
+                missed = age > SILENT and sign.node in alive and not sign.ended
+                if missed and job.name not in self.killed:
+                    self.killed[job.name] = f"no sign of life for {age:.0f} s: killed"
                     self.room.kill(sign.node, sign.pid)
+            if 0 in workers and not workers[0][0].ended:
+                sign, age = workers[0]
+                if sign.node not in alive and age > BURIAL:
+                    yield from self._end(ending, "its machine is gone")
+                elif age > GONE:
+                    yield from self._end(ending, f"no sign of life for {age:.0f} s")
 
 
 def _work(told: tuple, call: Callable, args: tuple, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:

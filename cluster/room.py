@@ -43,6 +43,12 @@ class Room:
         name = "ray.io/node-id"
         return {"label_selector": {name: f"!{node}"}, "fallback_strategy": [{"label_selector": {name: node}}]}
 
+    def alive(self) -> set[str]:
+        """The machines that Ray takes for alive."""
+        import ray
+
+        return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
     def draining(self) -> set[str]:
         """The machines that Ray was told will go soon, as spot instances are."""
         import ray

@@ -15,7 +15,7 @@ TIMES = {"seconds", "images_per_second", "waited", "restarts", "workers"}  # wha
 def rows(run: Any) -> list[dict]:
     """Of metrics.jsonl in a run's folder, as far as it is written."""
     try:
-        lines = (run / "metrics.jsonl").read_text().splitlines()
+        lines = _whole(run / "metrics.jsonl").splitlines()
     except FileNotFoundError:
         return []
     found = []
@@ -25,6 +25,11 @@ def rows(run: Any) -> list[dict]:
         except ValueError:  # still being written
             break
     return found
+
+
+def _whole(path: Any) -> str:
+    """In a store by one request: between two it may be put anew."""
+    return path.read_text() if isinstance(path, Path) else path.fs.cat_file(path.path).decode()
 
 
 def learned(root: Any) -> dict[str, list[dict]]:

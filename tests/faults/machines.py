@@ -17,7 +17,12 @@ from cluster.session import quietly, use_token
 
 RAY = Path(sys.executable).with_name("ray")
 STORE_BYTES = 100_000_000
-QUICK = {"OMP_NUM_THREADS": "1", "RAY_enable_worker_prestart": "0"}
+SETTINGS = {
+    "OMP_NUM_THREADS": "1", "RAY_enable_worker_prestart": "0",
+    # how soon a silent machine counts as dead: Ray's defaults are five times 13 s
+    "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_failure_threshold": "3",
+}  # fmt: skip
 # Ray calls a process what it works at: the name of a run, or a worker of Ray Train
 WORKS = re.compile(r"ray::(\w+-[0-9a-f]{12}|(features|linear|knn)/|.*RayTrainWorker)")
 
@@ -52,6 +57,11 @@ class Machine:
         self.processes()
         end(self.process.pid, *self.known)  # what lost its parent is known from before
         self.process.wait()
+
+    def fall_silent(self) -> None:
+        """As if its cable were cut: nothing of it answers, and no connection is closed."""
+        for pid, _ in self.processes():
+            os.kill(pid, signal.SIGSTOP)
 
     def kill_raylet(self) -> None:
         """What is left of the machine ends itself."""
@@ -136,7 +146,7 @@ class Machines:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         with log.open("wb") as file:
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                       env={**environment, **QUICK})  # fmt: skip
+                                       env={**environment, **SETTINGS})  # fmt: skip
         machine = Machine(process, log)
         if wait:
             _started(machine)

@@ -179,6 +179,17 @@ def cut_power(siege: Siege, machine: Machine, pid: int) -> Callable:
     return lambda: siege.machines.replace(machine)
 
 
+def fall_silent(siege: Siege, machine: Machine, pid: int) -> Callable:
+    machine.fall_silent()
+
+    def go() -> None:
+        time.sleep(NOTICE)
+        machine.cut()
+        siege.machines.replace(machine)
+
+    return go
+
+
 def drain(siege: Siege, machine: Machine, pid: int) -> Callable:
     """It goes when its time is over, left by all or not."""
     siege.machines.drain(machine, NOTICE)
@@ -223,7 +234,7 @@ def stall_store(siege: Siege, machine: Machine, pid: int) -> None:
 # What they return, if anything, is done while it is watched how the study goes on
 KINDS: dict[str, Callable[[Siege, Machine, int], Callable | None]] = {
     "worker killed": kill_worker, "worker frozen": freeze_worker, "raylet killed": kill_raylet,
-    "power cut": cut_power, "machine drained": drain, "driver killed": kill_driver,
+    "power cut": cut_power, "machine silent": fall_silent, "machine drained": drain, "driver killed": kill_driver,
     "driver told to leave": ask_driver_to_leave, "head lost": lose_head, "store busy": fail_store,
     "store silent": stall_store,
 }  # fmt: skip

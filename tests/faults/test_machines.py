@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from faults.evidence import saved
 from faults.machines import Machine, Machines
 from faults.processes import wait_for
 
@@ -63,11 +64,6 @@ def machine_of(machines: Machines, job: str) -> Machine | None:
     return next((one for one in machines.working if any(said == f"ray::{job}" for _, said in one.workers())), None)
 
 
-def current_step(one: training.Training) -> int:
-    """Of the newest checkpoint."""
-    return max(int(path.stem.removeprefix("step-")) for path in one.folder.glob("checkpoints/*.json"))
-
-
 class Followed:
     """Works at a queue in a thread of its own, and keeps what it tells."""
 
@@ -90,8 +86,8 @@ class Followed:
 
 
 def test_machines_go_one_by_one_and_the_work_goes_on(machines, shapes, tmp_path):
-    """The training's machine is drained: it saves, leaves, and loses no step. The judgement's machine loses its power,
-    and with it the features: they are made again, elsewhere. Then the raylet of the training's new machine is killed:
+    """The training's machine is drained: it saves, leaves, and loses no step. The judgement's machine falls silent,
+    and with it go the features: they are made again, elsewhere. Then the raylet of the training's new machine is killed:
     it goes on from its last checkpoint on the machine that is left. The weights are those of a run left alone."""
     recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
     study = Study.at(str(tmp_path), "study")
@@ -114,16 +110,17 @@ def test_machines_go_one_by_one_and_the_work_goes_on(machines, shapes, tmp_path)
 
         second = machine_of(machines, "linear/one")
         assert judging.exists() and second is not first
-        machines.lose(second)
+        second.fall_silent()
         lost = queue.wait("linear/one")
-        assert lost.fault.kind == "system" and "NodeDied" in lost.fault.cause and len(lost.fault.cause) < 120
+        assert lost.fault.kind == "system" and lost.fault.cause == "its machine is gone"
+        machines.lose(second)
         machines.add(wait=False)
 
         third = wait_for(lambda: machine_of(machines, one.name), 60, "the training goes on elsewhere")
-        wait_for(lambda: current_step(one) > left.fault.step, 60, "a checkpoint of its own")
+        wait_for(lambda: saved(one.folder) > left.fault.step, 60, "a checkpoint of its own")
         third.kill_raylet()
         killed = queue.wait(one.name)
-        assert killed.fault.kind == "system", killed
+        assert killed.fault.kind == "system" and len(killed.fault.cause) < 120, killed
         queue.thread.join(120)
         assert not queue.thread.is_alive(), queue.seen
     judged, trained = queue.of("linear/one")[-1], queue.of(one.name)[-1]
