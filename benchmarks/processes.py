@@ -30,6 +30,15 @@ def named(root: int, part: str) -> list[int]:
     return found
 
 
+def seconds(root: int) -> float:
+    """Processor time that `tree(root)` has used so far, to the hundredth of a second for each process."""
+    ticks = 0
+    for pid in tree(root):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def freeze(root: int) -> list[int]:
     """Stops the whole tree, also what is started meanwhile; -> what was stopped, for `thaw`."""
     stopped: list[int] = []

@@ -71,7 +71,7 @@ def scaling(common: dict, counts: list[int], batch: int, rounds: int, launcher: 
 def tell_overhead(found: dict) -> None:
     print("a step, medians: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in found["step_ms"].items()))
     print(f"{found['launcher']} takes longer by {told(found['interval'])}, the median of {len(found['ratios'])} ABBA "
-          f"pairs and its {found['interval']['level']:.1%} interval by the sign test; its workers' processors by "
+          f"pairs and its {found['interval']['level']:.1%} interval by the sign test; the processors' time by "
           f"{told(found['processors'])}; the bar of 3 % {'holds' if found['holds'] else 'FAILS'}",
           flush=True)  # fmt: skip
 

@@ -96,12 +96,11 @@ def _in_turns(side: Side, store: dist.TCPStore, model, *arguments) -> Iterator[S
         for _ in range(side.warm):
             yield next(steps)
         _settle(device)
-        start, before = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         for _ in range(side.block):
             yield next(steps)  # what the loop does with a step, writing rows for one, is measured as well
         _settle(device)
-        taken = [time.perf_counter() - start, time.process_time() - before]
-        store.set(f"{side.name} took {turn} {rank}", json.dumps(taken))
+        store.set(f"{side.name} took {turn} {rank}", repr(time.perf_counter() - start))
 
 
 def _settle(device: torch.device) -> None:
@@ -123,17 +122,19 @@ class Running:
         self.frozen: list[int] = []
 
     def take(self) -> tuple[float, float]:
-        """Seconds that a step of the next turn takes, and the processors' seconds of its workers in it, which hardly
-        hang on what else the machine does, but leave out what the launcher does in processes of its own."""
+        """Of the next turn: seconds of a step by the clock, and of the processors by all of the side's processes, which
+        hardly hang on what else the machine does."""
         side = self.side
+        used = processes.seconds(self.process.pid)
         processes.thaw(self.frozen)
         self.store.set(f"{side.name} goes {self.turn}", "")
         self._await("took")
-        told = [json.loads(self.store.get(f"{side.name} took {self.turn} {rank}")) for rank in range(side.workers)]
+        seconds = float(self.store.get(f"{side.name} took {self.turn} 0")) / side.block
         self.turn += 1
         if self.turn < side.turns:
             self.park()
-        return told[0][0] / side.block, sum(processor for _, processor in told) / side.block
+        used = processes.seconds(self.process.pid) - used
+        return seconds, used / (side.warm + side.block)
 
     def park(self) -> None:
         self._await("waits")
