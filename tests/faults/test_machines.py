@@ -87,8 +87,8 @@ class Followed:
 
 def test_machines_go_one_by_one_and_the_work_goes_on(machines, shapes, tmp_path):
     """The training's machine is drained: it saves, leaves, and loses no step. The judgement's machine falls silent,
-    and with it go the features: they are made again, elsewhere. Then the raylet of the training's new machine is killed:
-    it goes on from its last checkpoint on the machine that is left. The weights are those of a run left alone."""
+    and with it go the features: they are made again, elsewhere. Then the raylet of the training's new machine is
+    killed: it goes on from its last checkpoint on the machine that is left. The weights are those of a run left alone."""
     recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
     study = Study.at(str(tmp_path), "study")
     study.describe()

@@ -12,8 +12,11 @@ from faults.store import FailingStore
 
 from benchmarks.machine import describe, keep
 
-TIMES = {"worker killed": 3, "worker frozen": 1, "raylet killed": 3, "power cut": 2, "machine silent": 1,
-         "machine drained": 2, "driver killed": 3, "driver told to leave": 1, "head lost": 1, "store busy": 2, "store silent": 1}  # fmt: skip
+TIMES = {
+    "worker killed": 3, "worker frozen": 1, "raylet killed": 3, "power cut": 2, "machine silent": 1,
+    "machine drained": 2, "driver killed": 3, "driver told to leave": 1, "head lost": 1, "store busy": 2,
+    "store silent": 1,
+}  # fmt: skip
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 COUNT = int(os.environ.get("FAULTS_COUNT", "20"))
 BUDGET = int(os.environ.get("FAULTS_BUDGET", "900"))  # so much that the study outlasts the faults
