@@ -99,19 +99,21 @@ class Machines:
         """All of them, at the address that they had before."""
         self.head = self._start("--head", f"--port={self.address.partition(':')[2]}", "--include-dashboard=false",
                                 f"--ray-client-server-port={free_port()}", cpus=0)  # fmt: skip
-        self.working = [self.add(wait=False) for _ in range(self.count)]
+        for _ in range(self.count):
+            self.add(wait=False)
         for machine in self.working:
             _started(machine)
 
     def add(self, wait: bool = True) -> Machine:
         """Another machine for work."""
-        return self._start(f"--address={self.address}", cpus=self.cpus, wait=wait)
+        machine = self._start(f"--address={self.address}", cpus=self.cpus, wait=wait)
+        self.working.append(machine)
+        return machine
 
     def replace(self, gone: Machine) -> Machine:
         """A machine in the place of one that is gone."""
-        new = self.add()
-        self.working[self.working.index(gone)] = new
-        return new
+        self.working.remove(gone)
+        return self.add()
 
     def lose(self, machine: Machine) -> None:
         """For good, by a power cut."""

@@ -22,13 +22,14 @@ from jobs.rows import rows
 from jobs.where import Where
 from ssl_core.tasks.rotnet import RotNet
 
-STEPS, PACE = 60, 0.15  # and seconds that a step takes at least
+STEPS, PACE = 50, 0.1  # and seconds that a step takes at least
+PATIENCE = 180.0  # seconds that anything may take on a machine that is busy otherwise
 FEATURES = 2 << 20  # bytes: more than what Ray sends along with a task
 
 
 @pytest.fixture(scope="module")
 def machines():
-    with Machines(count=3, cpus=1) as machines:
+    with Machines(count=2, cpus=1) as machines:
         import ray  # which looks for the token that Machines sets
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the machines get the program, not its tests
@@ -47,8 +48,11 @@ def slowly(one: training.Training, device: str) -> dict:
 
 
 def features(marker: Path) -> np.ndarray:
+    """Leaves a line with the machine's id each time."""
+    import ray
+
     with marker.open("a") as file:
-        file.write("made\n")
+        file.write(ray.get_runtime_context().get_node_id() + "\n")
     return np.ones(FEATURES, np.uint8)
 
 
@@ -79,57 +83,68 @@ class Followed:
     def of(self, job: str) -> list[Again | Outcome]:
         return [event for event in self.seen if event.name == job]
 
-    def wait(self, job: str, seconds: float = 60) -> Again | Outcome:
+    def wait(self, job: str, seconds: float = PATIENCE) -> Again | Outcome:
         """The next that is told of `job`."""
         known = len(self.of(job))
         return wait_for(lambda: self.of(job)[known:], seconds, f"news of {job}")[0]
 
 
-def test_machines_go_one_by_one_and_the_work_goes_on(machines, shapes, tmp_path):
-    """The training's machine is drained: it saves, leaves, and loses no step. The judgement's machine falls silent,
-    and with it go the features: they are made again, elsewhere. Then the raylet of the training's new machine is
-    killed: it goes on from its last checkpoint on the machine that is left. The weights are those of a run left alone."""
-    recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
-    study = Study.at(str(tmp_path), "study")
-    study.describe()
-    one = training.prepare(recipe, study, Where(checkpoint_every="10", tracking="off", threads=1, workers="1"))
+def test_features_that_no_machine_holds_any_more_are_made_again(machines, tmp_path):
+    """The judgement's machine falls silent, as behind a cut cable, and the one that made the features loses its power;
+    a third one comes, and does it all."""
     made, judging = tmp_path / "made", tmp_path / "judging"
     jobs = [
-        Job(one.name, slowly, (one, "cpu")),
         Job("features/one", features, (made,), fetch=False, holds=FEATURES),
         Job("linear/one", judge, (judging,), needs=("features/one",)),
     ]
     with session(address=machines.address):
         queue = Followed(jobs)
-        wait_for(lambda: list(one.folder.glob("checkpoints/*.json")), 60, "a checkpoint")
-        first = machine_of(machines, one.name)
-        machines.drain(first, 60)
-        left = queue.wait(one.name)
-        assert left.fault.kind == "preempted" and left.decision.again, left
-        machines.lose(first)
-
-        second = machine_of(machines, "linear/one")
-        assert judging.exists() and second is not first
-        second.fall_silent()
+        silent = wait_for(lambda: judging.exists() and machine_of(machines, "linear/one"), PATIENCE, "a judgement")
+        others = [one for one in machines.working if one is not silent and one.node() in made.read_text()]
+        third = machines.add(wait=False)
+        silent.fall_silent()
+        for one in others:
+            machines.lose(one)
         lost = queue.wait("linear/one")
-        assert lost.fault.kind == "system" and lost.fault.cause == "its machine is gone"
-        machines.lose(second)
-        machines.add(wait=False)
-
-        third = wait_for(lambda: machine_of(machines, one.name), 60, "the training goes on elsewhere")
-        wait_for(lambda: saved(one.folder) > left.fault.step, 60, "a checkpoint of its own")
-        third.kill_raylet()
-        killed = queue.wait(one.name)
-        assert killed.fault.kind == "system" and len(killed.fault.cause) < 120, killed
-        queue.thread.join(120)
-        assert not queue.thread.is_alive(), queue.seen
-    judged, trained = queue.of("linear/one")[-1], queue.of(one.name)[-1]
+        machines.lose(silent)
+        queue.thread.join(PATIENCE)
+    assert lost.fault.kind == "system" and lost.fault.cause == "its machine is gone"
+    judged = queue.of("linear/one")[-1]
     assert judged.error is None and judged.value == FEATURES
-    assert trained.error is None and trained.value["steps"] == STEPS and trained.value["restarts"] == 2
-    restarts = [row for row in rows(one.folder / "metrics.jsonl") if "restart" in row]
-    assert restarts[0]["step"] == left.fault.step, "the step at which it saved: none is lost"
-    assert killed.fault.step - 11 <= restarts[1]["step"]
+    assert [line == third.node() for line in made.read_text().splitlines()] == [False, True] or len(
+        machines.working
+    ) > 1
+
+
+def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
+    """Its first machine is drained: it saves, leaves, and loses no step. The raylet of the second is killed: it goes on
+    from its last checkpoint on a third one. The weights are those of a run left alone."""
+    recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
+    study = Study.at(str(tmp_path), "study")
+    study.describe()
+    one = training.prepare(recipe, study, Where(checkpoint_every="10", tracking="off", threads=1, workers="1"))
+    with session(address=machines.address):
+        queue = Followed([Job(one.name, slowly, (one, "cpu"))])
+        if len(machines.working) < 2:
+            machines.add(wait=False)
+        wait_for(lambda: saved(one.folder), PATIENCE, "a checkpoint")
+        first = machine_of(machines, one.name)
+        machines.drain(first, 600)
+        left = queue.wait(one.name)
+        machines.add(wait=False)
+        machines.lose(first)
+        second = wait_for(lambda: machine_of(machines, one.name), PATIENCE, "the training goes on elsewhere")
+        wait_for(lambda: saved(one.folder) > left.fault.step, PATIENCE, "a checkpoint of its own")
+        second.kill_raylet()
+        killed = queue.wait(one.name)
+        queue.thread.join(PATIENCE)
+    assert left.fault.kind == "preempted" and left.decision.again
+    assert killed.fault.kind == "system" and len(killed.fault.cause) < 120
+    trained = queue.of(one.name)[-1]
+    assert trained.error is None and trained.value["steps"] == STEPS
+    drained, lost = (row for row in rows(one.folder / "metrics.jsonl") if "restart" in row)
+    assert drained["step"] == left.fault.step, "the step at which it saved: none is lost"
+    assert lost["step"] > drained["step"] and killed.fault.step - lost["step"] <= 10
     alone = replace(one, study=str(tmp_path / "alone"))
     Study(alone.study).describe()
     assert training.run(alone, "cpu")["digest"] == trained.value["digest"]
-    assert made.read_text().splitlines() == ["made"] * 2
