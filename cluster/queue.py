@@ -148,22 +148,25 @@ class _Running:
 
     def _start(self) -> Iterator[Outcome]:
         """Starts what can start; tells of what never will, because what it needs has failed."""
+        kept: list[Job] = []  # places of jobs that begin again in a moment: who comes later does not take them
         for job in list(self.waiting):
             broken = next((self.failed[need] for need in job.needs if need in self.failed), None)
             if broken:
                 self.waiting.remove(job)
                 self.failed[job.name] = Outcome(job.name, None, broken.error, broken.because or broken.name)
                 yield self.failed[job.name]
-            elif all(need in self.results for need in job.needs) and self._may_start(job):
+            elif not all(need in self.results for need in job.needs):
+                continue
+            elif time.monotonic() < self.not_before.get(job.name, 0):
+                kept.append(job)
+            elif self._may_start(job, kept):
                 self.waiting.remove(job)
                 self._submit(job)
         if self.waiting and not self.running:
             yield from self._give_up()
 
-    def _may_start(self, job: Job) -> bool:
-        if time.monotonic() < self.not_before.get(job.name, 0):
-            return False
-        running = [one for one, _ in self.running.values()]
+    def _may_start(self, job: Job, kept: list[Job]) -> bool:
+        running = [*kept, *(one for one, _ in self.running.values())]
         held = sum(self.jobs[name].holds for name in self.results) + sum(one.holds for one in running)
         if job.holds and held and held + job.holds > STORE_SHARE * self.room.object_store():
             return False
