@@ -124,10 +124,10 @@ class _Running:
         self.running: dict[Any, tuple[Job, Any]] = {}  # by the object that says how the attempt ended
         self.results: dict[str, Any] = {}  # of jobs that ended and are still needed
         self.failed: dict[str, Outcome] = {}
+        self.told: set[str] = set()  # jobs that succeeded once
         self.faults: dict[str, list[Fault]] = {}
         self.not_before: dict[str, float] = {}  # when a job may be tried again
         self.killed: dict[str, str] = {}  # attempts that were ended from here, and why
-        self.told: set[str] = set()  # jobs whose success was told
         self.idle = time.monotonic()  # since when nothing runs
         self.board, self.room, self.ray = board_here(), Room(), ray
 
@@ -208,8 +208,9 @@ class _Running:
             value, fault = None, self._system_fault(job, error)
             self._make_again(job.needs)
         if fault is None:
-            self.results[job.name] = result
-            if job.name not in self.told:  # not made again
+            # what came here is lost with this machine only
+            self.results[job.name] = self.ray.put(value) if job.fetch else result
+            if job.name not in self.told:  # it may be done a second time, see _make_again
                 self.told.add(job.name)
                 yield Outcome(job.name, value)
         elif fault.kind == "preempted" and self.told_to_leave():
@@ -229,9 +230,17 @@ class _Running:
                 outcome = Outcome(job.name, None, fault.text or fault.cause, why=decision.why)
                 self.failed[job.name] = outcome
                 yield outcome
-        wanted = {need for one in [*self.waiting, *(one for one, _ in self.running.values())] for need in one.needs}
-        # small ones are kept: they would be needed to make a lost one again
-        self.results = {name: x for name, x in self.results.items() if name in wanted or self.jobs[name].fetch}
+        self._forget()
+
+    def _forget(self) -> None:
+        """Lets go of results that nobody needs any more, not even to make another one again."""
+        wanted: set[str] = set()
+        left = [*self.waiting, *(job for job, _ in self.running.values())]
+        while left:
+            needs = set(left.pop().needs) - wanted
+            wanted |= needs
+            left += [self.jobs[name] for name in needs]
+        self.results = {name: result for name, result in self.results.items() if name in wanted}
 
     def _system_fault(self, job: Job, error: Exception) -> Fault:
         """The fault of an attempt of which only Ray could tell."""
@@ -246,13 +255,9 @@ class _Running:
     def _make_again(self, needs: tuple[str, ...]) -> None:
         """Has those results computed anew that no machine holds any more."""
         for name in needs:
-            job = self.jobs[name]
-            if name in self.results and not job.fetch and not self.room.is_held(self.results[name]):
+            if name in self.results and not self.jobs[name].fetch and not self.room.is_held(self.results[name]):
                 del self.results[name]
-            coming = job in self.waiting or any(one is job for one, _ in self.running.values())
-            if name not in self.results and not coming and name not in self.failed:
-                self.waiting.insert(0, job)
-                self._make_again(job.needs)
+                self.waiting.insert(0, self.jobs[name])
 
     def _look(self, leaving: bool) -> Iterator[Outcome | Again]:
         """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them; gives up

@@ -47,13 +47,18 @@ def slowly(one: training.Training, device: str) -> dict:
         return training.run(one, device)
 
 
-def features(marker: Path) -> np.ndarray:
+def train(marker: Path) -> int:
+    marker.open("a").write("trained\n")
+    return 1
+
+
+def features(marker: Path, trained: int) -> np.ndarray:
     """Leaves a line with the machine's id each time."""
     import ray
 
     with marker.open("a") as file:
         file.write(ray.get_runtime_context().get_node_id() + "\n")
-    return np.ones(FEATURES, np.uint8)
+    return np.full(FEATURES, trained, np.uint8)
 
 
 def judge(marker: Path, features: np.ndarray) -> int:
@@ -92,9 +97,10 @@ class Followed:
 def test_features_that_no_machine_holds_any_more_are_made_again(machines, tmp_path):
     """The judgement's machine falls silent, as behind a cut cable, and the one that made the features loses its power;
     a third one comes, and does it all."""
-    made, judging = tmp_path / "made", tmp_path / "judging"
+    trained, made, judging = tmp_path / "trained", tmp_path / "made", tmp_path / "judging"
     jobs = [
-        Job("features/one", features, (made,), fetch=False, holds=FEATURES),
+        Job("one", train, (trained,)),
+        Job("features/one", features, (made,), needs=("one",), fetch=False, holds=FEATURES),
         Job("linear/one", judge, (judging,), needs=("features/one",)),
     ]
     with session(address=machines.address):
