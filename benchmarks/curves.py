@@ -38,7 +38,8 @@ def recovery(source: Path) -> None:
     result = json.loads(source.read_text())
     found = defaultdict(list)
     for line in result["faults"]:
-        found[line["fault"]].append(line)
+        if "failed" not in line:  # not survived
+            found[line["fault"]].append(line)
     names = list(reversed(found))
     figure, axis = pyplot.subplots(figsize=(7.5, 3.6))
     left = [0.0] * len(names)

@@ -114,7 +114,11 @@ def measured(asked: argparse.Namespace) -> Parts:
         written = found["written_ms"] / 1e3 if written is None else written
     if restarts is None:
         hurt = ("worker killed", "worker frozen", "machine lost", "driver killed, retyped")
-        restarts = [one["resumed"] for one in newest("recovery", asked.results)["faults"] if one["fault"] in hurt]
+        restarts = [
+            one["resumed"]
+            for one in newest("recovery", asked.results)["faults"]
+            if one["fault"] in hurt and "resumed" in one
+        ]
     return Parts(stall, written, tuple(restarts))
 
 

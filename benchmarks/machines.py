@@ -42,6 +42,10 @@ class Machine:
         """The processes in which a training's workers run."""
         return processes.named(self.process.pid, "RayTrainWorker")
 
+    def controls(self) -> bool:
+        """Whether Ray Train's controller of a training runs here."""
+        return bool(processes.named(self.process.pid, "TrainController.run"))
+
     def node(self) -> str:
         """Ray's id of it."""
         (raylet, *_) = processes.named(self.process.pid, "/raylet/raylet")
@@ -69,7 +73,9 @@ class Machines:
         try:
             port = f"--port={self.address.partition(':')[2]}"
             client = f"--ray-client-server-port={free_port()}"
-            self._start("--head", port, "--num-cpus=0", "--include-dashboard=false", client)
+            # without the dashboard Ray Train does not free the room of a group whose controller is lost
+            shown = ("--include-dashboard=true", f"--dashboard-port={free_port()}")
+            self._start("--head", port, "--num-cpus=0", *shown, client)
             for _ in range(self.count):
                 self.add()
         except BaseException:

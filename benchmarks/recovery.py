@@ -77,29 +77,44 @@ def faults(run: Watched, machines: Machines) -> dict[str, tuple[Callable[[Machin
         "machine lost": (lambda one: one.cut(), False, True),
         "driver killed, retyped": (lambda _: signalled(run, signal.SIGKILL), True, False),
         "driver told to leave, retyped": (lambda _: signalled(run, signal.SIGTERM), True, False),
+        "machine lost, with the controller": (lambda one: one.cut(), False, True),
     }
 
 
 def on_machines(asked: argparse.Namespace) -> tuple[dict, list[dict], float, dict | None]:
-    """-> (the parts of a start, a line for each fault, seconds of a step, the goodput under many faults)."""
+    """-> (the parts of a start, a line for each fault, seconds of a step, the goodput under many faults). After a fault
+    that is not survived, whose line says so, no other comes."""
     with tempfile.TemporaryDirectory(prefix="on") as place, Machines(SPARE) as machines:
         run = Watched(arguments(asked, place, "--address", machines.address), Path(place), {})
         try:
             parts, lines, steps = start(run), [], []
-            for _ in range(asked.times):
-                for name, (fault, retype, gone) in faults(run, machines).items():
-                    midway(run, asked.every)
-                    steps.append(run.step_seconds())
-                    victim = machines.training()[-1]
+            for name, (fault, retype, gone) in list(faults(run, machines).items()) * asked.times:
+                midway(run, asked.every)
+                steps.append(run.step_seconds())
+                victim = chosen(machines, controller="controller" in name)
+                if victim is None:
+                    print(f"{name}: not caused, it runs on the head", flush=True)
+                    continue
+                try:
                     found = cost(run, lambda fault=fault, victim=victim: fault(victim), retype)
-                    lines.append({"fault": name, **found})
-                    told(lines[-1])
-                    if gone:
-                        machines.replace(victim)
+                except RuntimeError as error:
+                    print(f"{name}: NOT SURVIVED: {error}", flush=True)
+                    return parts, [*lines, {"fault": name, "failed": str(error)}], statistics.median(steps), None
+                lines.append({"fault": name, **found})
+                told(lines[-1])
+                if gone:
+                    machines.replace(victim)
             goodput = under_faults(run, machines, asked.faults, asked.apart) if asked.faults else None
             return parts, lines, statistics.median(steps), goodput
         finally:
             run.end()
+
+
+def chosen(machines: Machines, controller: bool) -> Machine | None:
+    """The one with the training's controller, unless that is the head; or one with a worker, if possible without."""
+    if controller:
+        return next((one for one in machines.all[1:] if one.controls()), None)
+    return min(machines.training(), key=Machine.controls)
 
 
 def under_faults(run: Watched, machines: Machines, count: int, apart: float) -> dict:
