@@ -11,6 +11,11 @@ from command import ROOT, environment
 from head import Head, head
 from PIL import Image
 
+from cluster.session import use_token
+
+# Ray reads its settings when it is imported, which some tests do long before others start it with a token
+use_token()
+
 
 @pytest.fixture(scope="session")
 def tilespin() -> Callable[..., subprocess.CompletedProcess]:

@@ -49,6 +49,7 @@ def head() -> Iterator[Head]:
     (folder / "token").chmod(0o600)
     common = environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
                               "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}  # fmt: skip
+    common.pop("RAY_AUTH_TOKEN", None)  # of this process's own sessions; it would count for more than the file
     dashboard, agent, client = free_ports(3)
     start = [
         Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--temp-dir={folder / 'r'}", "--port=0",

@@ -5,16 +5,9 @@ import torch.distributed as dist
 
 from cluster.launch import _fault
 from cluster.retry import Preempted
-from cluster.session import use_token
 from ssl_core.errors import BadInput, OutOfMemory, StoreFailed
 
 GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [10.0.0.2]:1")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def token():
-    """Ray reads its settings when it is imported, and other tests of this process start it with a token."""
-    use_token()
 
 
 def died() -> Exception:
