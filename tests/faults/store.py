@@ -1,5 +1,6 @@
 """An S3 server that fails for a while when told to: it answers 503, as busy ones do, or nothing."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ class FailingStore:
         from moto.server import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
         self.app = DomainDispatcherApplication(create_backend_app)
         self.failing_until, self.stalling_until = 0.0, 0.0
         self.refused = 0  # requests that met trouble

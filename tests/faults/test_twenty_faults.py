@@ -19,7 +19,7 @@ TIMES = {
 }  # fmt: skip
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 COUNT = int(os.environ.get("FAULTS_COUNT", "20"))
-BUDGET = int(os.environ.get("FAULTS_BUDGET", "900"))  # so much that the study outlasts the faults
+BUDGET = int(os.environ.get("FAULTS_BUDGET", "2500"))  # so much that the study outlasts the faults
 
 
 def plan(seed: int) -> list[tuple[str, float]]:
