@@ -105,8 +105,8 @@ def test_checkpoints_run(shapes, tmp_path):
 
 def test_turns_under_ray_and_torchrun(shapes, tmp_path):
     """A worker of each, since groups take long to start; frozen in turns, and both trainings end well."""
-    words = ("--data", shapes, "--size", 16, "--batch", 8, "--steps", 2, "--warm", 1, "--pairs", 6, "--rounds", 0, "--pair-workers", 1,
-             "--into", tmp_path)  # fmt: skip
+    words = ("--data", shapes, "--size", 16, "--batch", 8, "--steps", 2, "--warm", 1, "--pairs", 6, "--rounds", 0,
+             "--pair-workers", 1, "--into", tmp_path)  # fmt: skip
     done = run("benchmarks.scaling", *words)
     assert done.returncode == 0, done.stderr
     result = json.loads(next(tmp_path.glob("*-scaling-*.json")).read_text())["pairs"]
