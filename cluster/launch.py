@@ -56,13 +56,14 @@ def _place(logs: Path) -> dict:
 
 
 def _loop(config: dict) -> Any:
+    import ray
     import ray.train
     import ray.train.torch
 
     board, job, faults = config["told"]
     worker = ray.train.get_context().get_world_rank() + 1  # 0 is who started them
     if worker == 1 and board is not None:
-        board.regroup.remote(job)
+        board.regroup.remote(job, ray.util.get_current_placement_group())
     with beating(Pulse(job, board, faults, worker=worker)) as pulse:
         try:
             return config["call"](config["argument"], str(ray.train.torch.get_device()))

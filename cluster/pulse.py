@@ -104,6 +104,7 @@ class Board:
     def __init__(self) -> None:
         self.signs: dict[str, dict[int, Sign]] = {}
         self.leaving: set[str] = set()
+        self.groups: dict[str, Any] = {}  # the room, Ray's placement group, that a job's workers have
 
     def beat(self, job: str, worker: int, node: str, pid: int, step: int | None) -> bool:
         """-> whether the job should leave."""
@@ -120,15 +121,17 @@ class Board:
         if sign := self.signs.get(job, {}).get(worker):
             sign.ended = True
 
-    def regroup(self, job: str) -> None:
-        """Forgets the workers of a group that is replaced by another, maybe a smaller one."""
+    def regroup(self, job: str, group: Any) -> None:
+        """Workers begin in the room `group`; forgets those that they replace, which may have been more."""
+        self.groups[job] = group
         self.signs[job] = {worker: sign for worker, sign in self.signs.get(job, {}).items() if worker == 0}
 
     def leave(self, jobs: list[str]) -> None:
         """Tells `jobs` to leave when they next beat."""
         self.leaving.update(jobs)
 
-    def begin(self, job: str) -> None:
-        """Forgets an earlier attempt of `job`."""
+    def begin(self, job: str) -> Any:
+        """Forgets an earlier attempt of `job` -> the room that its workers had, if any."""
         self.signs.pop(job, None)
         self.leaving.discard(job)
+        return self.groups.pop(job, None)

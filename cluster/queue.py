@@ -185,7 +185,9 @@ class _Running:
         faults = self.faults.get(job.name, [])
         avoided = faults[-1].node if faults and faults[-1].kind != "preempted" else ""
         self.killed.pop(job.name, None)
-        self.ray.get(self.board.begin.remote(job.name))
+        # workers whose controller was lost go on in their room, which nobody else frees
+        if (group := self.ray.get(self.board.begin.remote(job.name))) is not None:
+            self.ray.util.remove_placement_group(group)
         task = self.ray.remote(_work).options(
             name=job.name, num_cpus=0 if job.delegates else job.cpus, num_gpus=0 if job.delegates else job.gpus,
             num_returns=2, max_retries=0, **self.room.anywhere_but(avoided),

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from cluster.pulse import Board
+from cluster.launch import on_workers
+from cluster.pulse import Board, current
 from cluster.queue import Job, run_here, run_on_ray
 from cluster.session import session
 
@@ -106,11 +109,11 @@ def test_who_has_done_its_part_is_not_missed():
         board.beat("job", worker, "node", 100 + worker, 5)
     board.end("job", 1)
     assert [sign.ended for sign, _ in board.heard()["job"].values()] == [False, True, False]
-    board.regroup("job")
+    board.regroup("job", "a room")
     assert list(board.heard()["job"]) == [0]
     board.leave(["job"])
     assert board.beat("job", 1, "node", 7, 6) is True
-    board.begin("job")
+    assert board.begin("job") == "a room" and board.begin("job") is None
     assert board.heard() == {} and board.beat("job", 0, "node", 7, 6) is False
 
 
@@ -118,3 +121,33 @@ def test_jobs_start_in_order(ray_session, tmp_path):
     """With one slot's worth of jobs each, the first that can start does."""
     ends = [o.name for o in run_on_ray([Job(str(i), add, (i,), cpus=2) for i in range(6)])]
     assert ends == [str(i) for i in range(6)]
+
+
+def two_together(folder: Path) -> int:
+    return on_workers(wait_once, folder, workers=(2, 2), gpu=False, name="two", logs=folder / "logs", silence=120)
+
+
+def wait_once(folder: Path, device: str) -> int:
+    """Works without end, but not again after a fault."""
+    (folder / f"{os.getpid()}.pid").touch()
+    while not current().faults:
+        time.sleep(0.1)
+    return 7
+
+
+def test_workers_whose_controller_is_lost_give_up_their_room(ray_session, tmp_path):
+    """They would go on beside those that take their place, which have no room meanwhile: Ray Train's own way to end them
+    needs a dashboard, and this cluster has none."""
+    from faults.processes import below, wait_for  # not above: what runs on Ray would look for it
+
+    told, workers = [], lambda: {int(path.stem) for path in tmp_path.glob("*.pid")}
+    job = Job("two", two_together, (tmp_path,), cpus=2, delegates=True)
+    queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
+    queue.start()
+    first = wait_for(lambda: len(workers()) == 2 and workers(), 120, "two workers")
+    controller = next(pid for pid, said in below(os.getpid()) if "TrainController" in said)
+    os.kill(controller, signal.SIGKILL)
+    queue.join(120)
+    assert [type(one).__name__ for one in told] == ["Again", "Outcome"]
+    assert told[0].fault.kind == "system" and told[-1].value == 7
+    assert len(workers()) == 4 and not first & {pid for pid, _ in below(os.getpid())}
