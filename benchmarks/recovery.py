@@ -84,7 +84,7 @@ def faults(run: Watched, machines: Machines) -> dict[str, tuple[Callable[[Machin
 def on_machines(asked: argparse.Namespace) -> tuple[dict, list[dict], float, dict | None]:
     """-> (the parts of a start, a line for each fault, seconds of a step, the goodput under many faults). After a fault
     that is not survived, whose line says so, no other comes."""
-    with tempfile.TemporaryDirectory(prefix="on") as place, Machines(SPARE) as machines:
+    with tempfile.TemporaryDirectory(prefix="on") as place, Machines(SPARE, settings={}) as machines:
         run = Watched(arguments(asked, place, "--address", machines.address), Path(place), {})
         try:
             parts, lines, steps = start(run), [], []
@@ -103,6 +103,7 @@ def on_machines(asked: argparse.Namespace) -> tuple[dict, list[dict], float, dic
                 lines.append({"fault": name, **found})
                 told(lines[-1])
                 if gone:
+                    victim.cut()  # which is still there if it was only to be taken away
                     machines.replace(victim)
             goodput = under_faults(run, machines, asked.faults, asked.apart) if asked.faults else None
             return parts, lines, statistics.median(steps), goodput
@@ -113,8 +114,13 @@ def on_machines(asked: argparse.Namespace) -> tuple[dict, list[dict], float, dic
 def chosen(machines: Machines, controller: bool) -> Machine | None:
     """The one with the training's controller, unless that is the head; or one with a worker, if possible without."""
     if controller:
-        return next((one for one in machines.all[1:] if one.controls()), None)
-    return min(machines.training(), key=Machine.controls)
+        return next((one for one in machines.working if one.controllers()), None)
+    return min(training(machines), key=lambda one: len(one.controllers()))
+
+
+def training(machines: Machines) -> list[Machine]:
+    """Those on which a training's workers run."""
+    return [one for one in machines.working if one.trains()]
 
 
 def under_faults(run: Watched, machines: Machines, count: int, apart: float) -> dict:
@@ -122,9 +128,9 @@ def under_faults(run: Watched, machines: Machines, count: int, apart: float) -> 
     take undisturbed, as part of all."""
     begun, first, usual = time.monotonic(), run.furthest, []
     for i in range(count):
-        run.until(lambda until=begun + i * apart + apart / 2: time.monotonic() > until and machines.training())
+        run.until(lambda until=begun + i * apart + apart / 2: time.monotonic() > until and training(machines))
         usual.append(run.step_seconds())
-        os.kill(machines.training()[-1].trains()[0], signal.SIGKILL)
+        os.kill(training(machines)[-1].trains()[0], signal.SIGKILL)
     run.until(lambda: time.monotonic() > begun + count * apart)
     seconds, steps = time.monotonic() - begun, run.furthest - first
     step = statistics.median(usual)

@@ -162,7 +162,7 @@ def test_goodput_under_faults_counts_only_steps_that_stay(run, tmp_path):
         (tmp_path / "hurt").touch()
 
     worker = SimpleNamespace(trains=lambda: [0])
-    machines = SimpleNamespace(training=lambda: [worker])
+    machines = SimpleNamespace(working=[worker])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recovery.os, "kill", lambda pid, which: hurt(pid))
         found = recovery.under_faults(run, machines, 2, 2.0)

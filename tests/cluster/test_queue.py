@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import below, wait_for
 from cluster.launch import on_workers
 from cluster.pulse import Board, current
 from cluster.queue import Job, run_here, run_on_ray
@@ -136,10 +137,8 @@ def wait_once(folder: Path, device: str) -> int:
 
 
 def test_workers_whose_controller_is_lost_give_up_their_room(ray_session, tmp_path):
-    """They would go on beside those that take their place, which have no room meanwhile: Ray Train's own way to end them
-    needs a dashboard, and this cluster has none."""
-    from faults.processes import below, wait_for  # not above: what runs on Ray would look for it
-
+    """They would go on beside those that take their place, which have no room meanwhile: Ray Train's own way to end
+    them needs a dashboard, and this cluster has none."""
     told, workers = [], lambda: {int(path.stem) for path in tmp_path.glob("*.pid")}
     job = Job("two", two_together, (tmp_path,), cpus=2, delegates=True)
     queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from command import ROOT, environment
-from faults.processes import below, end
+
+from benchmarks.processes import below, kill
 
 AGAIN = re.compile(r"^again +(?P<job>\S+): (?P<cause>.*?)(?: \(at step (?P<step>\d+)\))?; attempt (?P<attempt>\d+)")
 
@@ -51,7 +52,7 @@ class Driver:
 
     def __exit__(self, *_) -> None:
         if self.process.poll() is None:
-            end(self.process.pid)
+            kill(self.process.pid)
         self.wait(60)
 
     def wait(self, seconds: float) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 
 import faults.evidence as evidence
 from faults.driver import Driver
-from faults.machines import Machine, Machines
-from faults.processes import wait_for
 from faults.store import FailingStore
+
+from benchmarks.machines import Machine, Machines
+from benchmarks.processes import wait_for
 
 RUN = re.compile(r"\w+-[0-9a-f]{12}")
 PATIENCE = 240.0  # seconds until what was struck must be at work again

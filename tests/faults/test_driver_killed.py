@@ -6,7 +6,8 @@ import time
 import pytest
 from faults.driver import Driver
 from faults.evidence import check_same, check_tracked, rows, saved
-from faults.processes import wait_for
+
+from benchmarks.processes import wait_for
 
 KILLS, SEED = 10, 2
 

@@ -10,10 +10,10 @@ from unittest import mock
 import numpy as np
 import pytest
 from faults.evidence import saved
-from faults.machines import Machine, Machines
-from faults.processes import wait_for
 
 import jobs.training as training
+from benchmarks.machines import Machine, Machines
+from benchmarks.processes import wait_for
 from cluster.queue import Again, Job, Outcome, run_on_ray
 from cluster.session import session
 from jobs.layout import Study

@@ -6,11 +6,11 @@ import time
 
 import pytest
 from faults.evidence import check_same, check_tracked
-from faults.machines import Machines
 from faults.siege import KINDS, Siege
 from faults.store import FailingStore
 
 from benchmarks.machine import describe, keep
+from benchmarks.machines import Machines
 
 TIMES = {
     "worker killed": 3, "worker frozen": 1, "raylet killed": 3, "power cut": 2, "machine silent": 1,

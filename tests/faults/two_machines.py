@@ -16,10 +16,10 @@ from pathlib import Path
 
 from command import ROOT
 from faults.driver import Driver
-from faults.machines import RAY, SETTINGS
-from faults.processes import below, end, wait_for
 from faults.siege import RUN
 
+from benchmarks.machines import RAY, SOON
+from benchmarks.processes import below, kill, wait_for
 from ssl_core.data.source import open_source
 
 NAMES = ("one", "two")
@@ -126,7 +126,13 @@ def main() -> int:
     budget, storage = sys.argv[1] if len(sys.argv) > 1 else "500", ROOT / "runs"
     shutil.rmtree(storage / "two-machines", ignore_errors=True)
     open_source("cifar10", None)  # fetched here: the machines have no way out
-    os.environ.update(SETTINGS, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    os.environ.update(
+        SOON,
+        OMP_NUM_THREADS="1",
+        RAY_enable_worker_prestart="0",
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=secrets.token_hex(32),
+    )
     began = time.monotonic()
 
     def say(text: str, when: float | None = None) -> None:
@@ -145,7 +151,7 @@ def main() -> int:
         finally:
             for machine in machines:
                 if machine.process.poll() is None:
-                    end(machine.process.pid)
+                    kill(machine.process.pid)
                     machine.process.wait()
 
 
