@@ -7,8 +7,9 @@ RUN := OMP_NUM_THREADS=1 $(BIN)
 demo: $(STAMP)
 	$(BIN)/tilespin study demo
 
+# In two processes, since many tests wait for others to start; the order is that of the files, where long ones come first
 test: $(STAMP)
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # Half an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)
