@@ -1,6 +1,7 @@
 """Cells: the result of one (encoder, protocol, dataset, seed), its jobs and its file, whose presence means done."""
 
 import base64
+import io
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load as safetensors_load
 
 import ssl_core.encoders as encoders
@@ -19,7 +21,8 @@ from jobs.training import Training
 from ssl_core.data.source import Source, open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
-from ssl_core.files import exists, read_bytes, read_json, write_json
+from ssl_core.evaluators.model import Model, Splits, shares
+from ssl_core.files import exists, found, read_bytes, read_json, remove, write_bytes, write_json
 from ssl_core.task import name_of, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
@@ -44,8 +47,8 @@ class Evaluation:
         told = read_json(study.file).get("evaluation")
         return cls(**{**told, "protocols": tuple(told["protocols"])}) if told else None
 
-    def splits(self) -> features.Splits:
-        return features.Splits(labels=self.labels, held_out=self.held_out)
+    def splits(self) -> Splits:
+        return Splits(labels=self.labels, held_out=self.held_out)
 
     def check(self) -> None:
         """Raises BadInput for a protocol that does not exist or splits that leave nothing."""
@@ -133,8 +136,16 @@ def with_floors(runs: list[Judged]) -> list[Judged]:
 def check(judged: list[Judged], evaluation: Evaluation) -> None:
     """Raises BadInput, before anything runs, for settings or datasets that no encoder can be judged with."""
     evaluation.check()
+    known = features.protocols()
     for data, size in {(one.data, one.size) for one in judged}:
-        features.shares(open_source(data, size), evaluation.splits(), evaluation.probe_seed)
+        source = open_source(data, size)
+        if not source.classes and any(known[name].labels for name in evaluation.protocols):
+            without = " ".join(name for name, module in known.items() if not module.labels)
+            raise BadInput(
+                f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class, or what "
+                f"does without labels: --protocols {without}"
+            )
+        shares(source, evaluation.splits(), evaluation.probe_seed)
 
 
 def labels(judged: list[Judged]) -> dict[Judged, str]:
@@ -163,23 +174,27 @@ def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluatio
 
 def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: Mode, device: str, planned: set[str],
          threads: int) -> list[Job]:  # fmt: skip
-    """A job for the features of each encoder that lacks a result, and one for each result. `planned` names the
-    pretraining jobs that come before them."""
+    """A job for each result that is missing, and one for the features that those on features share. `planned` names
+    the pretraining jobs that come before them."""
     found = []
+    gpus = 1 if device == "cuda" else 0
     for one, label in labels(judged).items():
         dataset = one.source.digest
         missing = [name for name in evaluation.protocols
                    if not ((path := cell_path(study, one, name, evaluation, dataset)) and exists(path))]  # fmt: skip
-        if not missing:
-            continue
-        gpus = 1 if device == "cuda" else 0
         extract = f"features/{label}"
         needs = (one.run,) if one.run in planned else ()
-        found.append(Job(extract, _extract, (str(study.root), one, evaluation, device, threads), needs, gpus=gpus,
-                         fetch=False, holds=_size(one, evaluation)))  # fmt: skip
+        place = (device, threads)
+        on_features = [name for name in missing if features.protocols()[name].on == "features"]
+        if on_features:
+            found.append(Job(extract, _extract, (str(study.root), one, evaluation, *place), needs, gpus=gpus,
+                             fetch=False, holds=_size(one, evaluation)))  # fmt: skip
         for name in missing:
             args = (str(study.root), one, label, evaluation, name, tracking)
-            found.append(Job(f"{name}/{label}", _judge, args, (extract,)))
+            if name in on_features:
+                found.append(Job(f"{name}/{label}", _judge_features, args, (extract,)))
+            else:
+                found.append(Job(f"{name}/{label}", _judge_encoder, (*args, *place), needs, gpus=gpus))
     return found
 
 
@@ -189,31 +204,59 @@ def _size(one: Judged, evaluation: Evaluation) -> int:
 
 
 @cache
-def _size_of(encoder: str, data: str, size: int, splits: features.Splits, seed: int) -> int:
+def _size_of(encoder: str, data: str, size: int, splits: Splits, seed: int) -> int:
     return features.size_of(encoders.build(encoder, size, 0), encoder, open_source(data, size), splits, seed)
 
 
-def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, threads: int, *_) -> features.Subject:
-    encoder = one.load(Study(root))
+def _model(
+    root: str, one: Judged, evaluation: Evaluation, device: str, threads: int, keep: Path | None = None
+) -> Model:
     place = torch.device(device)
-    splits, seed = evaluation.splits(), evaluation.probe_seed
-    return features.extract(encoder, one.source, one.normalisation, splits, seed, place, threads)
+    return Model(
+        one.load(Study(root)), one.source, one.normalisation, evaluation.splits(), evaluation.probe_seed, place,
+        threads, keep,
+    )  # fmt: skip
 
 
-def _judge(
+def _extract(root: str, one: Judged, evaluation: Evaluation, device: str, threads: int, *_) -> features.Subject:
+    return features.extract(_model(root, one, evaluation, device, threads))
+
+
+def _judge_features(
     root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, subject: features.Subject
 ) -> dict:
-    """Runs one protocol and writes its cell, last: its presence means that it is done."""
-    study = Study(root)
-    source = one.source
-    path = cell_path(study, one, protocol, evaluation, source.digest)
     module = features.protocols()[protocol]
     result = module.run(subject, module.Config(), evaluation.probe_seed)
+    return _write(root, one, label, evaluation, protocol, tracking, result, len(subject.labels["test"]))
+
+
+def _judge_encoder(
+    root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, device: str,
+    threads: int, *_,
+) -> dict:  # fmt: skip
+    module, source = features.protocols()[protocol], one.source
+    path = cell_path(Study(root), one, protocol, evaluation, source.digest)
+    keep = path.with_suffix("")
+    model = _model(root, one, evaluation, device, threads, keep)
+    result = module.run(model, module.Config(), evaluation.probe_seed)
+    cell = _write(root, one, label, evaluation, protocol, tracking, result, len(model.parts["test"][1]))
+    for file in found(keep, "**/step-*"):  # checkpoints of what is done
+        remove(file)
+    return cell
+
+
+def _write(
+    root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, result: features.Result,
+    test_images: int,
+) -> dict:  # fmt: skip
+    """Tracks what one protocol found and writes its picture and its cell, last: its presence means that it is done."""
+    study, source = Study(root), one.source
+    path = cell_path(study, one, protocol, evaluation, source.digest)
     cell = {
-        **asdict(one), "protocol": protocol, "version": module.version,
+        **asdict(one), "protocol": protocol, "version": features.protocols()[protocol].version,
         "dataset": source.name, "digest": one.digest(study), "probe_seed": evaluation.probe_seed,
-        "numbers": result.numbers, "chosen": result.chosen,
-        "test_images": len(subject.labels["test"]), "correct": packed(result.correct),
+        "numbers": result.numbers, "chosen": result.chosen, "test_images": test_images,
+        "correct": packed(result.correct),
     }  # fmt: skip
     tracker = Tracker(
         tracking, study.root, id=f"{path.stem}-{cell['digest'][:12]}-{study.token}", study=study.root.name,
@@ -221,9 +264,25 @@ def _judge(
         config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
     )  # fmt: skip
     tracker.result({f"{protocol}/{key}": value for key, value in result.numbers.items()})
+    if result.sheet is not None:
+        write_bytes(path.with_suffix(".png"), _png(result.sheet))
+        tracker.picture(f"{protocol}/sheet", path.with_suffix(".png"), step=1)
     tracker.finish()
     write_json(path, cell)
     return cell
+
+
+def _png(picture: np.ndarray) -> bytes:
+    """[h, w, 3] uint8 as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def headline(protocol: str, numbers: dict[str, float]) -> str:
+    """A protocol's headline as it is told: an accuracy in percent, any other number in three digits."""
+    name = features.protocols()[protocol].headline
+    return f"{name} {numbers[name]:.1%}" if name == "top1" else f"{name} {numbers[name]:.3g}"
 
 
 def packed(correct: np.ndarray | None) -> str | None:

@@ -13,6 +13,7 @@ from jobs.options import parse
 from jobs.report import write_report
 from jobs.results import Row, as_csv, gather
 from jobs.tracking import Mode, Tracker, resolve, say_sync
+from ssl_core.evaluators import features
 from ssl_core.files import exists, read_json, read_text, write_text
 
 
@@ -51,18 +52,20 @@ def show(study: Study, tracking: Mode) -> None:
 
 
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
-    """The comparison for the terminal, in percent; 95 % intervals behind ±."""
+    """The comparison for the terminal, accuracies in percent; 95 % intervals behind ±."""
     view = Table(title="top-1 on test images, frozen encoder, %; 95 % intervals", box=box.SIMPLE_HEAD,
                  padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
     view.add_column("task", no_wrap=True)
-    for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
+    known = features.protocols()
+    heads = [name if known[name].headline == "top1" else f"{name}\n{known[name].headline}" for name in protocols]
+    for name in (heads[0], "gain", *heads[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", no_wrap=True)
     kind = None
     for row in rows:
         if kind not in (None, row.kind):
             view.add_section()
         kind = row.kind
-        first, *others = (accuracy(row.top1(protocol)) for protocol in protocols)
+        first, *others = (number(row.headline(protocol)) for protocol in protocols)
         gain = row.gains.get(protocols[0])
         cost = ("", "", "")
         if d := row.described:
@@ -75,8 +78,12 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
     return view
 
 
-def accuracy(value: tuple[float, float, float] | None) -> str:
-    return f"{100 * value[0]:.1f} ±{50 * (value[2] - value[1]):.1f}" if value else "-"
+def number(value: tuple[float, float | None, float | None] | None) -> str:
+    """A headline: an accuracy in percent with its interval, any other number in three digits."""
+    if value is None:
+        return "-"
+    middle, low, high = value
+    return f"{middle:.3g}" if low is None or high is None else f"{100 * middle:.1f} ±{50 * (high - low):.1f}"
 
 
 def difference(value: tuple[float, float, float]) -> str:
@@ -86,11 +93,12 @@ def difference(value: tuple[float, float, float]) -> str:
 def conclusions(rows: list[Row], protocol: str) -> list[str]:
     """What the numbers allow to say, in sentences."""
     said = ["gain: over the same encoder at random initialisation, under the same normalisation"]
-    tasks = [row for row in rows if row.kind == "task" and row.top1(protocol)]
+    tasks = [row for row in rows if row.kind == "task" and row.headline(protocol)]
     if tasks:
         best = tasks[-1]
-        said.append(f"Best task by {protocol}: {best.name}, {accuracy(best.top1(protocol))} %.")
-    for row in tasks:
+        unit = " %" if protocol in best.gains else ""
+        said.append(f"Best task by {protocol}: {best.name}, {number(best.headline(protocol))}{unit}.")
+    for row in tasks if tasks and protocol in tasks[0].gains else ():
         if row.verdict(protocol) != "better than random":
             said.append(f"{row.name} is {row.verdict(protocol)} at this budget.")
     return said
@@ -99,11 +107,12 @@ def conclusions(rows: list[Row], protocol: str) -> list[str]:
 def _track(study: Study, rows: list[Row], protocols: tuple[str, ...], tracking: Mode) -> None:
     tracker = Tracker(tracking, study.root, id=f"compare-{study.token}", study=study.root.name, job_type="compare",
                       name=f"compare/{study.root.name}", config=read_json(study.file))  # fmt: skip
-    columns = ["task", "encoder", *(f"{p} {part}" for p in protocols for part in ("top1", "low", "high"))]
+    heads = {p: features.protocols()[p].headline for p in protocols}
+    columns = ["task", "encoder", *(f"{p} {part}" for p in protocols for part in (heads[p], "low", "high"))]
     lines = []
     for row in rows:
-        values = [v for p in protocols for v in (row.top1(p) or (None, None, None))]
+        values = [v for p in protocols for v in (row.headline(p) or (None, None, None))]
         lines.append([row.name, row.judged.encoder, *values])
-        tracker.summary({f"{row.name}/{p}": row.cells[p]["numbers"]["top1"] for p in protocols if p in row.cells})
+        tracker.summary({f"{row.name}/{p}": row.cells[p]["numbers"][heads[p]] for p in protocols if p in row.cells})
     tracker.table("comparison", columns, lines)
     tracker.finish()

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from jobs.results import Row
+from ssl_core.evaluators.features import protocols
 
 KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64"}
 STYLE = {
@@ -23,19 +24,26 @@ def colours(names: list[str]) -> dict[str, str]:
 
 
 def ranking(rows: list[Row], protocol: str) -> Figure:
-    """Test accuracy of every encoder with its 95 % interval; floors grey, the ceiling green."""
-    shown = [row for row in rows if row.top1(protocol)]
+    """The headline of every encoder, an accuracy with its 95 % interval; floors grey, the ceiling green."""
+    shown = [(row, value) for row in rows if (value := row.headline(protocol))]
+    name = protocols()[protocol].headline
+    scale = 100 if name == "top1" else 1
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 0.45 * len(shown) + 0.9))
-        values = [row.top1(protocol) for row in shown]
-        error = [[100 * (v - low) for v, low, _ in values], [100 * (high - v) for v, _, high in values]]
-        bars = axes.barh([row.name for row in shown], [100 * v[0] for v in values], xerr=error, height=0.65,
-                         color=[KINDS[row.kind] for row in shown], error_kw={"elinewidth": 1.2})  # fmt: skip
-        axes.bar_label(bars, [f"{100 * v[0]:.1f}" for v in values], padding=8)
+        ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
+        error = [[scale * (v - low) for v, low, _ in ends], [scale * (high - v) for v, _, high in ends]]
+        bars = axes.barh([row.name for row, _ in shown], [scale * v for v, _, _ in ends], xerr=error, height=0.65,
+                         color=[KINDS[row.kind] for row, _ in shown], error_kw={"elinewidth": 1.2})  # fmt: skip
+        axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"{protocol} top-1, % of test images")
-        axes.set_xlim(0, max(100 * v[2] for v in values) * 1.12)
+        axes.set_xlabel(f"{protocol} top-1, % of test images" if name == "top1" else f"{protocol}: {name}")
+        axes.set_xlim(0, max(scale * high for _, _, high in ends) * 1.12)
     return figure
+
+
+def has_stages(rows: list[Row], protocol: str) -> bool:
+    """Whether the protocol judges each stage by itself."""
+    return any("top1/stage2" in row.cells.get(protocol, {}).get("numbers", {}) for row in rows)
 
 
 def stages(rows: list[Row], protocol: str) -> Figure:

@@ -12,6 +12,7 @@ from jobs.cells import Evaluation
 from jobs.layout import Study
 from jobs.results import Row
 from jobs.rows import of_training
+from ssl_core.evaluators.features import protocols
 from ssl_core.files import exists, read_bytes, read_json, write_text
 
 
@@ -29,7 +30,8 @@ def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
         evaluation=evaluation,
         protocols=evaluation.protocols,
         ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
-        stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols},
+        stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols if plots.has_stages(rows, p)},
+        heads={p: "top-1" if (name := protocols()[p].headline) == "top1" else name for p in evaluation.protocols},
         training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},
         samples={row.judged.run: _picture(study, row) for row in runs if exists(_samples(study, row))},
         configs={row.judged.run: json.dumps(_config(study, row), indent=1) for row in runs},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of_run, unpacked, with_floors
 from jobs.layout import Study
 from ssl_core.errors import BadInput
+from ssl_core.evaluators.features import protocols
 from ssl_core.evaluators.intervals import paired, wilson
 from ssl_core.files import exists, read_json
 
@@ -30,10 +31,14 @@ class Row:
             return "floor"
         return "ceiling" if self.judged.task == CEILING else "task"
 
-    def top1(self, protocol: str) -> tuple[float, float, float] | None:
-        """(accuracy, low, high), or None if this protocol has not been run."""
+    def headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
+        """(the protocol's headline, low, high), or None if it has not been run; low and high are None for what is not
+        an accuracy."""
         cell = self.cells.get(protocol)
-        return (cell["numbers"]["top1"], *wilson(unpacked(cell))) if cell else None
+        if not cell:
+            return None
+        low, high = wilson(unpacked(cell)) if cell["correct"] else (None, None)
+        return cell["numbers"][protocols()[protocol].headline], low, high
 
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""
@@ -44,7 +49,7 @@ class Row:
 
 
 def gather(study: Study) -> tuple[list[Row], Evaluation]:
-    """The rows of a study: floors, then tasks by their linear accuracy, then the ceiling.
+    """The rows of a study: floors, then tasks by the first protocol's headline, worst first, then the ceiling.
 
     Raises BadInput if it was never evaluated.
     """
@@ -61,18 +66,20 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
     for one, cells in found.items():
         floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)
         pairs = {name: (cell, found.get(floor, {}).get(name)) for name, cell in cells.items() if one.run}
-        gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items() if base}
+        gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items()
+                 if base and cell["correct"]}  # fmt: skip
         alone = sum(other.task == one.task for other in found) == 1
         name = one.task if one.run and alone else names[one]
         rows.append(Row(one, name, cells, described.get(one.run), gains))
     first = evaluation.protocols[0]
     order = {"floor": 0, "task": 1, "ceiling": 2}
-    rows.sort(key=lambda row: (order[row.kind], (row.top1(first) or (0.0,))[0]))
+    sign = 1 if protocols()[first].higher else -1
+    rows.sort(key=lambda row: (order[row.kind], sign * (row.headline(first) or (0.0,))[0]))
     return rows, evaluation
 
 
 def as_csv(rows: list[Row]) -> str:
-    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of top1 and of the gain."""
+    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of accuracies and of the gain."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -81,7 +88,7 @@ def as_csv(rows: list[Row]) -> str:
             task = row.judged.task if row.judged.run else row.name
             head = [task, row.judged.encoder, row.judged.run or "", cell["dataset"], protocol]
             for metric, value in sorted(cell["numbers"].items()):
-                interval = wilson(unpacked(cell)) if metric == "top1" else ("", "")
+                interval = wilson(unpacked(cell)) if metric == "top1" and cell["correct"] else ("", "")
                 table.writerow([*head, metric, value, *interval, 1])
             if protocol in row.gains:
                 table.writerow([*head, "top1/gain-over-random-init", *row.gains[protocol], 1])

@@ -149,5 +149,5 @@ def _line(outcome: Outcome, study: Study) -> str:
         skipped = f", {len(value['skipped'])} files skipped" if value["skipped"] else ""
         return f"[green]trained[/]  {name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
     if isinstance(value, dict) and "numbers" in value:
-        return f"[green]judged[/]   {name}: top1 {value['numbers']['top1']:.1%}"
+        return f"[green]judged[/]   {name}: {cells.headline(value['protocol'], value['numbers'])}"
     return ""

@@ -1,5 +1,11 @@
 """Ways to judge a frozen encoder, one file each, found by lying here.
 
-A protocol's module has `version` (part of its results' names: raise it when numbers would change), a `Config`
-dataclass and `run(subject, config, seed) -> Result`.
+A protocol's module has
+- `version`: part of its results' names; raise it when numbers would change
+- `Config`: a frozen dataclass, the literature's hyper-parameters as its defaults
+- `run(subject, config, seed) -> Result`
+- `on`: what `subject` is. "features": a `Subject`, features that all such protocols share; "encoder": a `Model`, the
+  encoder itself with its images
+- `labels`: whether it needs labelled images
+- `headline`: the name among the result's numbers that stands in tables, and `higher`: whether a higher one is better
 """

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from ssl_core.evaluators.features import Result, Subject
 
 version = 1
+on = "features"
+labels = True
+headline, higher = "top1", True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """What every evaluator promises, and what the features that they judge promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,13 @@ from structured import CLASSES, FORMAT, arrays, gradients
 import ssl_core.encoders as encoders
 from ssl_core.data.source import Arrays, Source
 from ssl_core.errors import BadInput
-from ssl_core.evaluators.features import Splits, Subject, extract, normalise, protocols, size_of
+from ssl_core.evaluators.features import Subject, extract, protocols, size_of
 from ssl_core.evaluators.intervals import paired, wilson
+from ssl_core.evaluators.model import Model, Splits, normalise
 
 CPU = torch.device("cpu")
 SIZES = {"fit": 400, "held": 150, "test": 1000}
-each_protocol = pytest.mark.parametrize("protocol", protocols())
+each_protocol = pytest.mark.parametrize("protocol", ["knn", "linear"])
 
 
 def subject(apart: float, seed: int = 0, classes: int = 4, width: int = 16) -> Subject:
@@ -38,7 +41,9 @@ def same(one, other) -> bool:
 
 def test_all_protocols_are_found():
     assert {"knn", "linear"} <= set(protocols())
-    assert all(isinstance(module.version, int) for module in protocols().values())
+    for module in protocols().values():
+        assert isinstance(module.version, int) and isinstance(module.higher, bool) and isinstance(module.labels, bool)
+        assert module.on in ("features", "encoder") and isinstance(module.headline, str)
 
 
 @each_protocol
@@ -99,7 +104,7 @@ def source(classes: int = 3, train: int = 300, test: int = 90, size: int = 16) -
 def features(encoder: str = "raw-pixels", given: Source | None = None, **splits) -> Subject:
     given = given or source()
     built = encoders.build(encoder, given.size, 0)
-    return extract(built, given, "dataset", Splits(**splits), 0, CPU, 0)
+    return extract(Model(built, given, "dataset", Splits(**splits), 0, CPU, 0))
 
 
 @pytest.mark.parametrize("encoder", ["raw-pixels", "convnet", "resnet18"])
@@ -154,7 +159,7 @@ def test_normalises_all_images_alike():
 def test_batch_norm_is_recalibrated_on_whole_images():
     built = [encoders.build("convnet", 16, 0) for _ in range(2)]
     before = built[0].stages[0][1].running_mean.clone()
-    found = [extract(encoder, source(), "dataset", Splits(), 0, CPU, 0) for encoder in built]
+    found = [extract(Model(encoder, source(), "dataset", Splits(), 0, CPU, 0)) for encoder in built]
     assert not torch.equal(built[0].stages[0][1].running_mean, before)
     assert encoders.digest(built[0]) == encoders.digest(built[1])
     assert not built[0].training
@@ -165,12 +170,24 @@ def test_batch_norm_is_recalibrated_on_whole_images():
     assert torch.allclose(built[0].stages[0][1].running_mean, mean, atol=1e-4)
 
 
-@pytest.mark.parametrize(("lacking", "said"), [("classes", "made up has no labels"), ("test", "0 test images")])
-def test_refuses_to_judge_without_labels(lacking, said):
+def test_refuses_to_judge_without_test_images():
     given = source()
-    empty = {"classes": (), "test": Arrays(given.test.images[:0], given.test.labels[:0])}
-    with pytest.raises(BadInput, match=said):
-        features(given=Source(**{**vars(given), lacking: empty[lacking]}))
+    with pytest.raises(BadInput, match="0 test images"):
+        features(given=replace(given, test=Arrays(given.test.images[:0], given.test.labels[:0])))
+
+
+def unlabelled(given: Source) -> Source:
+    """As a flat folder is: no classes and no test part."""
+    train, test = Arrays(given.train.images, np.full(len(given.train), -1)), Arrays(given.test.images[:0], np.empty(0))
+    return replace(given, classes=(), train=train, test=test)
+
+
+def test_without_labels_training_images_are_looked_at():
+    """Half of them stand for test images; no image is in two splits."""
+    found = features(given=unlabelled(source()), labels=200)
+    assert {name: len(value) for name, value in found.labels.items()} == {"fit": 83, "held": 17, "test": 100}
+    assert found.classes == 0 and all((value == -1).all() for value in found.labels.values())
+    assert len({row.tobytes() for rows in found.stages[0].values() for row in rows}) == 200
 
 
 # Intervals
@@ -211,7 +228,7 @@ def test_pairing_narrows_the_interval():
 def test_the_size_of_features_is_known_before_they_are_there(name):
     """What the queue reckons with when it shares out the object store."""
     encoder = encoders.build(name, 16, 0)
-    there = extract(encoder, source(), "dataset", Splits(), 0, CPU, 0)
+    there = extract(Model(encoder, source(), "dataset", Splits(), 0, CPU, 0))
     assert size_of(encoder, name, source(), Splits(), 0) == sum(
         x.nbytes for stage in there.stages for x in stage.values()
     )
