@@ -1,6 +1,6 @@
-"""`tilespin compare STUDY`: which task learned the best representation, in the terminal, a report and W&B."""
+"""`tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -11,41 +11,61 @@ from rich.table import Table
 from jobs.layout import Study
 from jobs.options import parse
 from jobs.report import write_report
-from jobs.results import Row, as_csv, gather
+from jobs.results import Pair, Row, as_csv, by_dataset, gather, measured, pairs
 from jobs.tracking import Mode, Tracker, resolve, say_sync
+from jobs.verdicts import conclusions, difference, number
+from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
 from ssl_core.files import exists, read_json, read_text, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Compare the encoders of a study: table, results.csv, report.html, and a summary run in W&B."""
+    """Compare the encoders of a study, or of several: table, results.csv, report.html, and a summary run in W&B."""
 
-    study: Annotated[str, tyro.conf.Positional]
-    """the study's folder, such as runs/demo"""
+    studies: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """folders of studies, such as runs/demo"""
+    name: str = "comparison"
+    """of the folder beside the first study that gets the report, if there are several"""
     tracking: Mode = "auto"
     """Weights & Biases; auto: online if you are logged in, else offline"""
 
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "compare", arguments)
-    study = Study.existing(options.study)
-    with study.held():
-        show(study, resolve(options.tracking))
+    if not options.studies or len(set(options.studies)) < len(options.studies):
+        raise BadInput("compare: expected folders of studies, each once, such as runs/demo")
+    studies, tracking = [Study.existing(folder) for folder in options.studies], resolve(options.tracking)
+    if len(studies) == 1:
+        with studies[0].held():
+            show(studies[0], tracking)
+        return
+    together = Study.at(str(studies[0].root.parent), options.name)
+    if together.root in [study.root for study in studies] or exists(together.root / "pretrain"):
+        raise BadInput(f"--name {options.name}: {together.root} is a study, the comparison needs a folder of its own")
+    rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in gather(study)[0]]
+    with together.held():
+        together.describe(compared=[str(study.root) for study in studies])
+        _show(together, rows, tracking)
 
 
 def show(study: Study, tracking: Mode) -> None:
     """Prints the table. Where numbers are new, writes report.html, the summary run in W&B, and last results.csv,
     which says that the others are up to date."""
-    rows, evaluation = gather(study)
+    _show(study, gather(study)[0], tracking)
+
+
+def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
     console = Console()
-    console.print(table(rows, evaluation.protocols))
-    for line in conclusions(rows, evaluation.protocols[0]):
-        console.print(line, highlight=False, markup=False)
+    for part in by_dataset(rows):
+        protocols = measured(part)
+        console.print(table(part, protocols))
+        for line in conclusions(part, protocols[0]):
+            console.print(line, highlight=False, markup=False)
     numbers = as_csv(rows)
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers):
-        write_report(study, rows, evaluation)
-        _track(study, rows, evaluation.protocols, tracking)
+        write_report(study, by_dataset(rows))
+        _track(study, rows, tracking)
         write_text(study.results, numbers)
     print(f"report: {study.report}\nnumbers: {study.results}")
     say_sync(study)
@@ -53,8 +73,10 @@ def show(study: Study, tracking: Mode) -> None:
 
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
     """The comparison for the terminal, accuracies in percent; 95 % intervals behind ±."""
-    view = Table(title="top-1 on test images, frozen encoder, %; 95 % intervals", box=box.SIMPLE_HEAD,
-                 padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
+    seeds = max(len(row.judged) for row in rows)
+    title = f"{rows[0].dataset}: test images, frozen encoder, accuracies in %; 95 % intervals"
+    view = Table(title=title + (f", {seeds} seeds" if seeds > 1 else ""), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+                 pad_edge=False)  # fmt: skip
     view.add_column("task", no_wrap=True)
     known = features.protocols()
     heads = [name if known[name].headline == "top1" else f"{name}\n{known[name].headline}" for name in protocols]
@@ -65,54 +87,37 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
         if kind not in (None, row.kind):
             view.add_section()
         kind = row.kind
-        first, *others = (number(row.headline(protocol)) for protocol in protocols)
-        gain = row.gains.get(protocols[0])
+        first, *others = (number(row, protocol) for protocol in protocols)
+        gain, images = row.gains.get(protocols[0]), row.cost("images")
         cost = ("", "", "")
-        if d := row.described:
-            cost = (
-                f"{d['images'] / 1000:,.0f}k" if d["images"] >= 10_000 else f"{d['images']:,}",
-                f"{d['macs'] / 1e12:.2f}",
-                f"{d['seconds']:.0f}",
-            )
-        view.add_row(row.name, first, difference(gain) if gain else "", *others, *cost)
+        if images is not None:
+            cost = (f"{images / 1000:,.0f}k" if images >= 10_000 else f"{images:,.0f}",
+                    f"{(row.cost('macs') or 0) / 1e12:.2f}", f"{row.cost('seconds'):.0f}")  # fmt: skip
+        view.add_row(row.name, first, difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
     return view
 
 
-def number(value: tuple[float, float | None, float | None] | None) -> str:
-    """A headline: an accuracy in percent with its interval, any other number in three digits."""
-    if value is None:
-        return "-"
-    middle, low, high = value
-    return f"{middle:.3g}" if low is None or high is None else f"{100 * middle:.1f} ±{50 * (high - low):.1f}"
-
-
-def difference(value: tuple[float, float, float]) -> str:
-    return f"{100 * value[0]:+.1f} ±{50 * (value[2] - value[1]):.1f}"
-
-
-def conclusions(rows: list[Row], protocol: str) -> list[str]:
-    """What the numbers allow to say, in sentences."""
-    said = ["gain: over the same encoder at random initialisation, under the same normalisation"]
-    tasks = [row for row in rows if row.kind == "task" and row.headline(protocol)]
-    if tasks:
-        best = tasks[-1]
-        unit = " %" if protocol in best.gains else ""
-        said.append(f"Best task by {protocol}: {best.name}, {number(best.headline(protocol))}{unit}.")
-    for row in tasks if tasks and protocol in tasks[0].gains else ():
-        if row.verdict(protocol) != "better than random":
-            said.append(f"{row.name} is {row.verdict(protocol)} at this budget.")
-    return said
-
-
-def _track(study: Study, rows: list[Row], protocols: tuple[str, ...], tracking: Mode) -> None:
+def _track(study: Study, rows: list[Row], tracking: Mode) -> None:
+    """A run with the table, every pair of tasks, and for each encoder and measure a summary value to sort by."""
     tracker = Tracker(tracking, study.root, id=f"compare-{study.token}", study=study.root.name, job_type="compare",
                       name=f"compare/{study.root.name}", config=read_json(study.file))  # fmt: skip
+    protocols = measured(rows)
     heads = {p: features.protocols()[p].headline for p in protocols}
-    columns = ["task", "encoder", *(f"{p} {part}" for p in protocols for part in (heads[p], "low", "high"))]
-    lines = []
+    columns = ["task", "encoder", "dataset", "seeds", "images", "TMACs", "seconds",
+               *(f"{p} {part}" for p in protocols for part in (heads[p], "low", "high"))]  # fmt: skip
+    lines, found = [], [pair for part in by_dataset(rows) for p in protocols for pair in _lines(pairs(part, p), p)]
     for row in rows:
         values = [v for p in protocols for v in (row.headline(p) or (None, None, None))]
-        lines.append([row.name, row.judged.encoder, *values])
-        tracker.summary({f"{row.name}/{p}": row.cells[p]["numbers"][heads[p]] for p in protocols if p in row.cells})
+        macs = row.cost("macs")
+        lines.append([row.name, row.one.encoder, row.dataset, len(row.judged), row.cost("images"), macs and macs / 1e12,
+                      row.cost("seconds"), *values])  # fmt: skip
+        tracker.summary({f"{row.name}/{p}": row.number(p, heads[p]) for p in protocols if p in row.cells})
     tracker.table("comparison", columns, lines)
+    if found:
+        tracker.table("pairs", ["protocol", "better", "worse", "difference", "low", "high", "p (Holm)", "told"], found)
     tracker.finish()
+
+
+def _lines(found: list[Pair], protocol: str) -> list[list]:
+    return [[protocol, pair.better.name, pair.worse.name, pair.difference.mean, *pair.difference.ends, pair.adjusted,
+             pair.told] for pair in found]  # fmt: skip

@@ -1,5 +1,6 @@
 """What a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
 
+import resource
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -107,6 +108,7 @@ class Journal:
             "dataset": self.source.digest, "seed": recipe.seed, "steps": recipe.steps,
             "images": recipe.steps * recipe.task.batch, "macs": macs * recipe.steps * recipe.task.batch,
             "seconds": seconds, "restarts": self.rows.restarts,
+            **_cost(next(model.parameters()).device, seconds, self.workers),
             "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")}, "skipped": skipped,
         }  # fmt: skip
         if exists(self.folder / "samples.png"):
@@ -136,3 +138,12 @@ class Journal:
                 pictures = model.task.picture(inputs, predictions, targets)
                 write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
                 return
+
+
+def _cost(device: torch.device, seconds: float, workers: int) -> dict:
+    """What a run needed of its devices; `peak_bytes` is this worker's: of its GPU, or of the process on a CPU."""
+    if device.type == "cuda":
+        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
+    else:
+        name, peak = "cpu", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"device": name, "workers": workers, "device_hours": seconds * workers / 3600, "peak_bytes": peak}

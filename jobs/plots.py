@@ -3,14 +3,17 @@
 import io
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from jobs.cells import PIXELS
 from jobs.results import Row
 from ssl_core.evaluators.features import protocols
 
+OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64"}
 STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
@@ -43,7 +46,7 @@ def ranking(rows: list[Row], protocol: str) -> Figure:
 
 def has_stages(rows: list[Row], protocol: str) -> bool:
     """Whether the protocol judges each stage by itself."""
-    return any("top1/stage2" in row.cells.get(protocol, {}).get("numbers", {}) for row in rows)
+    return any("top1/stage2" in row.numbers(protocol) for row in rows)
 
 
 def stages(rows: list[Row], protocol: str) -> Figure:
@@ -52,7 +55,7 @@ def stages(rows: list[Row], protocol: str) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.4))
         for row in reversed(rows):
-            numbers = row.cells.get(protocol, {}).get("numbers", {})
+            numbers = row.numbers(protocol)
             curve = {int(k.removeprefix("top1/stage")): v for k, v in numbers.items() if k.startswith("top1/stage")}
             if len(curve) > 1:
                 xs = sorted(curve)
@@ -62,8 +65,120 @@ def stages(rows: list[Row], protocol: str) -> Figure:
                 axes.set_xticks(xs)
         axes.set_xlabel("stage")
         axes.set_ylabel(f"{protocol} top-1, %")
-        axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+        _legend(axes)
     return figure
+
+
+def pretext(rows: list[Row], protocol: str) -> Figure | None:
+    """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
+    fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
+    name = protocols()[protocol].headline
+    runs = [(row, run["pretext"], cell["numbers"][name]) for row in rows if row.kind == "task"
+            for run, cell in zip(row.described, row.cells.get(protocol, ()))]  # fmt: skip
+    found = [(row, pretext["accuracy"], value) for row, pretext, value in runs if "accuracy" in pretext]
+    if len(found) < 3:
+        return None
+    colour = colours([row.name for row in rows])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.4))
+        for row in dict.fromkeys(row.name for row, _, _ in found):
+            points = [(100 * x, 100 * y if name == "top1" else y) for one, x, y in found if one.name == row]
+            axes.scatter(*zip(*points), label=row, color=colour[row], s=28)
+        x, y = np.array([(x, y) for _, x, y in found]).T
+        if x.std() > 0 and y.std() > 0:
+            r = np.corrcoef(x, y)[0, 1]
+            axes.set_title(f"correlation r = {r:+.2f} over {len(x)} runs", fontsize=10, loc="left")
+        axes.set_xlabel("accuracy at the pretext task, %")
+        axes.set_ylabel(_axis(protocol))
+        _legend(axes)
+    return figure
+
+
+def cost(rows: list[Row], protocol: str) -> Figure | None:
+    """The headline over seconds of training: the cheapest good task lies up and to the left."""
+    shown = [(row, value) for row in rows if row.described and (value := row.headline(protocol))]
+    if not shown:
+        return None
+    colour, scale = colours([row.name for row in rows]), _scale(protocol)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.2))
+        for row, (value, low, high) in shown:
+            error = None if low is None or high is None else [[scale * (value - low)], [scale * (high - value)]]
+            axes.errorbar([row.cost("seconds")], [scale * value], yerr=error, fmt="o", color=colour[row.name],
+                          label=row.name, elinewidth=1.2)  # fmt: skip
+        axes.set_xlim(left=0)
+        axes.set_xlabel("seconds of training, one seed")
+        axes.set_ylabel(_axis(protocol))
+        _legend(axes)
+    return figure
+
+
+def invariance(rows: list[Row]) -> Figure | None:
+    """How far a transformed image moves, over how far two images are apart, for each kind of transform."""
+    kinds = [k for row in rows for k in row.numbers("invariance") if "/" not in k and k not in OF_ALL]
+    return _bars(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
+
+
+def semantics(rows: list[Row]) -> Figure | None:
+    """Neighbours of the same class."""
+    kinds = [k for row in rows for k in row.numbers("semantics") if k.startswith("purity")]
+    kinds = sorted(set(kinds), key=lambda kind: int(kind.partition("@")[2]))
+    return _bars(rows, "semantics", kinds, "share of neighbours of the same class")
+
+
+def _bars(rows: list[Row], protocol: str, kinds: list[str], told: str) -> Figure | None:
+    """A group of bars for each kind, a bar for each encoder."""
+    shown = [row for row in rows if protocol in row.cells and row.one.task != PIXELS]
+    if not kinds or not shown:
+        return None
+    colour, width = colours([row.name for row in rows]), 0.8 / len(shown)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.2))
+        for i, row in enumerate(shown):
+            places = [k + (i - (len(shown) - 1) / 2) * width for k in range(len(kinds))]
+            values = [row.number(protocol, kind) or 0 for kind in kinds]
+            shade = KINDS["floor"] if row.kind == "floor" else colour[row.name]
+            axes.bar(places, values, width, label=row.name, color=shade)
+        axes.set_xticks(range(len(kinds)), kinds)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(told)
+        _legend(axes)
+    return figure
+
+
+def lowshot(rows: list[Row]) -> Figure | None:
+    """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
+    colour = colours([row.name for row in rows])
+    found = {row.name: {k.removeprefix("linear/"): v for k, v in row.numbers("lowshot").items()
+                        if k.startswith("linear/") and k.count("/") == 1} for row in rows}  # fmt: skip
+    kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in numbers))
+    if not kinds:
+        return None
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.2))
+        for row in rows:
+            if numbers := found[row.name]:
+                spread = [100 * (row.number("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
+                axes.errorbar(kinds, [100 * numbers.get(kind, float("nan")) for kind in kinds], yerr=spread, marker="o",
+                              ms=4, elinewidth=1, label=row.name, color=colour[row.name],
+                              linestyle={"floor": "--", "ceiling": "-."}.get(row.kind, "-"))  # fmt: skip
+        axes.set_xlabel("labels that the probe may use")
+        axes.set_ylabel("top-1, %")
+        _legend(axes)
+    return figure
+
+
+def _scale(protocol: str) -> int:
+    return 100 if protocols()[protocol].headline == "top1" else 1
+
+
+def _axis(protocol: str) -> str:
+    name = protocols()[protocol].headline
+    return f"{protocol} top-1, %" if name == "top1" else f"{protocol}: {name}"
+
+
+def _legend(axes) -> None:
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
@@ -77,7 +192,7 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
                           color=colour[name])  # fmt: skip
         axes.set_xlabel("images seen")
         axes.set_ylabel(f"pretext {metric}")
-        axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+        _legend(axes)
     return figure
 
 

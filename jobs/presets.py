@@ -29,6 +29,8 @@ class StudyConfig:
     """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
     seed: int = 0
     """decides initialisation, order and every draw"""
+    seeds: int = 1
+    """trainings of each task, with seeds from --seed on: intervals then speak of the training too"""
     evaluation: Evaluation = Evaluation()
 
 

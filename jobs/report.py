@@ -10,51 +10,72 @@ from markupsafe import Markup
 import jobs.plots as plots
 from jobs.cells import Evaluation
 from jobs.layout import Study
-from jobs.results import Row
+from jobs.results import Row, measured, pairs
 from jobs.rows import of_training
+from jobs.verdicts import conclusions, difference, number
 from ssl_core.evaluators.features import protocols
 from ssl_core.files import exists, read_bytes, read_json, write_text
 
 
-def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
-    """Writes the report of `rows` beside results.csv."""
+def write_report(study: Study, parts: list[list[Row]]) -> None:
+    """Writes the report beside results.csv; `parts` are the rows of each dataset, ranked."""
     environment = Environment(loader=PackageLoader("jobs", "."), autoescape=select_autoescape(["html", "jinja"]))
-    runs = [row for row in rows if row.described]
-    curves = {row.name: _journal(study, row) for row in runs}
+    rows = [row for part in parts for row in part]
+    runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
+    curves = {row.name: of_training(_run(row) / "metrics.jsonl") for row in runs}
     metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
     page = environment.get_template("report.html.jinja").render(
         study=read_json(study.file),
         name=study.root.name,
-        rows=rows,
+        parts=[_part(part) for part in parts],
         runs=runs,
-        evaluation=evaluation,
-        protocols=evaluation.protocols,
-        ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
-        stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols if plots.has_stages(rows, p)},
-        heads={p: "top-1" if (name := protocols()[p].headline) == "top1" else name for p in evaluation.protocols},
+        number=number,
+        difference=difference,
+        evaluations={one.root.name: Evaluation.told(one) for one in studies.values()},
         training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},
-        samples={row.judged.run: _picture(study, row) for row in runs if exists(_samples(study, row))},
-        configs={row.judged.run: json.dumps(_config(study, row), indent=1) for row in runs},
+        samples={row.name: _picture(_run(row) / "samples.png") for row in runs if exists(_run(row) / "samples.png")},
+        configs={row.name: json.dumps(read_json(_run(row) / "config.json"), indent=1) for row in runs},
     )
     write_text(study.report, page)
+
+
+def _part(rows: list[Row]) -> dict:
+    """What the page shows of one dataset."""
+    names = measured(rows)
+    known = protocols()
+    accuracies = [p for p in names if known[p].headline == "top1"]
+    figures = {
+        "pretext": plots.pretext(rows, names[0]), "invariance": plots.invariance(rows),
+        "semantics": plots.semantics(rows), "lowshot": plots.lowshot(rows), "cost": plots.cost(rows, names[0]),
+    }  # fmt: skip
+    return {
+        "dataset": rows[0].dataset, "rows": rows, "protocols": names, "said": conclusions(rows, names[0]),
+        "heads": {p: "top-1" if known[p].headline == "top1" else known[p].headline for p in names},
+        "ranking": {p: _figure(plots.ranking(rows, p)) for p in accuracies or names[:1]},
+        "stages": {p: _figure(plots.stages(rows, p)) for p in names if plots.has_stages(rows, p)},
+        "pairs": {p: found for p in accuracies if (found := pairs(rows, p))},
+        "figures": {name: _figure(figure) for name, figure in figures.items() if figure},
+        "sheets": {row.name: _picture(sheet) for row in rows if (sheet := _sheet(row))},
+        "seeds": max(len(row.judged) for row in rows),
+    }  # fmt: skip
 
 
 def _figure(figure) -> Markup:
     return Markup(plots.svg(figure))
 
 
-def _journal(study: Study, row: Row) -> list[dict]:
-    return of_training(study.run(row.judged.run) / "metrics.jsonl")
+def _run(row: Row) -> Path:
+    """The folder of its first seed's run."""
+    return row.study.run(row.one.run or "")
 
 
-def _samples(study: Study, row: Row) -> Path:
-    return study.run(row.judged.run) / "samples.png"
+def _sheet(row: Row) -> Path | None:
+    """The pictures of the first seed's nearest neighbours."""
+    for cell in row.cells.get("retrieval", ())[:1]:
+        if exists(path := cell["path"].with_suffix(".png")):
+            return path
+    return None
 
 
-def _picture(study: Study, row: Row) -> str:
-    data = read_bytes(_samples(study, row))
-    return "data:image/png;base64," + base64.b64encode(data).decode()
-
-
-def _config(study: Study, row: Row) -> dict:
-    return read_json(study.run(row.judged.run) / "config.json")
+def _picture(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(read_bytes(path)).decode()

@@ -1,51 +1,110 @@
-"""The numbers of a study, gathered from its cells: what the table, results.csv and the report show."""
+"""The numbers of studies, gathered from their cells: what the table, results.csv and the report show."""
 
 import csv
 import io
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
 
 from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of_run, unpacked, with_floors
 from jobs.layout import Study
+from jobs.recipe import short_hash
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.features import protocols
-from ssl_core.evaluators.intervals import paired, wilson
+from ssl_core.evaluators.intervals import Interval, crossed, holm, paired, student, wilson
 from ssl_core.files import exists, read_json
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
+NOISE = 0.05  # an adjusted p value from which a difference is within noise
+ORDER = {"floor": 0, "task": 1, "ceiling": 2}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One encoder: its cells by protocol, and for a run what it cost and how it compares with its floor."""
+    """One recipe with all its training seeds: its cells by protocol, what it cost, how it compares with its floor."""
 
-    judged: Judged
-    name: str  # for people: the task, with its hash where a study has several runs of it, or the floor
-    cells: dict[str, dict]
-    described: dict | None  # encoder.json of a run
-    gains: dict[str, tuple[float, float, float]]  # protocol: (difference from the floor, low, high), paired
+    study: Study
+    judged: tuple[Judged, ...]  # by seed
+    name: str  # for people: the task, with its hash where a study has several recipes of it, or the floor
+    cells: dict[str, tuple[dict, ...]]  # by protocol, for every seed, in the order of `judged`
+    described: tuple[dict, ...]  # encoder.json of runs
+    gains: dict[str, Interval]  # by protocol: the difference from the floor, paired by seed and test image
+
+    @property
+    def one(self) -> Judged:
+        return self.judged[0]
 
     @property
     def kind(self) -> str:
-        if self.judged.task in (PIXELS, RANDOM):
+        if self.one.task in (PIXELS, RANDOM):
             return "floor"
-        return "ceiling" if self.judged.task == CEILING else "task"
+        return "ceiling" if self.one.task == CEILING else "task"
+
+    @property
+    def dataset(self) -> str:
+        """Its name, or its folder or URL."""
+        return next((cell["dataset"] for cells in self.cells.values() for cell in cells), self.one.data)
+
+    def cost(self, what: str) -> float | None:
+        """Of one seed, on average; None for a floor, or a run of an earlier version that did not count it."""
+        counted = [one[what] for one in self.described if one.get(what) is not None]
+        return sum(counted) / len(counted) if counted else None
+
+    def number(self, protocol: str, metric: str) -> float | None:
+        """The mean over seeds, or None for what was not measured."""
+        found = [cell["numbers"][metric] for cell in self.cells.get(protocol, ()) if metric in cell["numbers"]]
+        return sum(found) / len(found) if found else None
+
+    def numbers(self, protocol: str) -> dict[str, float]:
+        """All that a protocol measured, means over seeds."""
+        names = {name for cell in self.cells.get(protocol, ()) for name in cell["numbers"]}
+        return {name: value for name in sorted(names) if (value := self.number(protocol, name)) is not None}
+
+    def correct(self, protocol: str) -> np.ndarray | None:
+        """[seeds, n_test] bool, or None if the protocol is not right or wrong on an image."""
+        cells = self.cells.get(protocol, ())
+        return np.stack([unpacked(cell) for cell in cells]) if cells and cells[0]["correct"] else None
 
     def headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
-        """(the protocol's headline, low, high), or None if it has not been run; low and high are None for what is not
-        an accuracy."""
-        cell = self.cells.get(protocol)
-        if not cell:
+        """(the protocol's headline, low, high), or None if it has not been run.
+
+        An accuracy: Wilson's interval for one seed, else seeds and images are drawn (`crossed`). Any other number:
+        Student's over seeds, and (None, None) for one.
+        """
+        name, correct = protocols()[protocol].headline, self.correct(protocol)
+        value = self.number(protocol, name)
+        if value is None:
             return None
-        low, high = wilson(unpacked(cell)) if cell["correct"] else (None, None)
-        return cell["numbers"][protocols()[protocol].headline], low, high
+        if correct is not None:
+            low, high = wilson(correct[0]) if len(correct) == 1 else crossed(correct).ends
+            return value, low, high
+        found = [cell["numbers"][name] for cell in self.cells[protocol]]
+        return (value, *student(np.array(found))) if len(found) > 1 else (value, None, None)
 
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""
-        if protocol not in self.gains:
+        gain = self.gains.get(protocol)
+        if gain is None:
             return ""
-        _, low, high = self.gains[protocol]
-        return "better than random" if low > 0 else "worse than random" if high < 0 else "within noise of random"
+        return ("better than random" if gain.low > 0 else "worse than random" if gain.high < 0 else
+                "within noise of random")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tasks under one protocol, the better one first: the difference, paired by seed and test image."""
+
+    better: Row
+    worse: Row
+    difference: Interval
+    adjusted: float  # its p value, for all pairs of the table (Holm)
+
+    @property
+    def told(self) -> str:
+        return "better" if self.adjusted < NOISE else "within noise"
 
 
 def gather(study: Study) -> tuple[list[Row], Evaluation]:
@@ -57,39 +116,108 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
     if evaluation is None:
         raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
     described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
-    found: dict[Judged, dict[str, dict]] = {}
-    for one in with_floors([of_run(d) for d in described.values()]):
-        dataset = one.source.digest
-        paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
-        found[one] = {name: read_json(path) for name, path in paths.items() if path and exists(path)}
-    rows, names = [], labels(list(found))
-    for one, cells in found.items():
-        floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)
-        pairs = {name: (cell, found.get(floor, {}).get(name)) for name, cell in cells.items() if one.run}
-        gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items()
-                 if base and cell["correct"]}  # fmt: skip
-        alone = sum(other.task == one.task for other in found) == 1
-        name = one.task if one.run and alone else names[one]
-        rows.append(Row(one, name, cells, described.get(one.run), gains))
-    first = evaluation.protocols[0]
-    order = {"floor": 0, "task": 1, "ceiling": 2}
-    sign = 1 if protocols()[first].higher else -1
-    rows.sort(key=lambda row: (order[row.kind], sign * (row.headline(first) or (0.0,))[0]))
-    return rows, evaluation
+    everyone = with_floors([of_run(d) for d in described.values()])
+    found = {one: _cells(study, one, evaluation) for one in everyone}
+    groups: dict[str, list[Judged]] = defaultdict(list)
+    for one in everyone:
+        groups[_recipe(study, one)].append(one)
+    plain, rows = labels(everyone), []
+    for group in groups.values():
+        group.sort(key=lambda one: one.seed)
+        one = group[0]
+        cells = _of_all(group, found)
+        floors = [replace(one, task=RANDOM, run=None) for one in group]
+        base = _of_all(floors, found) if one.run and all(floor in found for floor in floors) else {}
+        of_task = [other for other in groups.values() if other[0].task == one.task]
+        name = plain[one] if len(group) == 1 else one.run or one.plain_label
+        rows.append(Row(
+            study, tuple(group), one.task if one.run and len(of_task) == 1 else name, cells,
+            tuple(described[one.run] for one in group if one.run), _gains(cells, base),
+        ))  # fmt: skip
+    return ranked(rows, evaluation.protocols[0]), evaluation
+
+
+def ranked(rows: list[Row], protocol: str) -> list[Row]:
+    """Floors, then tasks from worst to best, then the ceiling."""
+    sign = 1 if protocols()[protocol].higher else -1
+    return sorted(rows, key=lambda row: (ORDER[row.kind], sign * (row.headline(protocol) or (0.0,))[0]))
+
+
+def by_dataset(rows: list[Row]) -> list[list[Row]]:
+    """What can be compared with each other, ranked; a list for each dataset."""
+    names = list(dict.fromkeys(row.dataset for row in rows))
+    parts = [[row for row in rows if row.dataset == name] for name in names]
+    return [ranked(part, measured(part)[0]) for part in parts if measured(part)]
+
+
+def measured(rows: list[Row]) -> tuple[str, ...]:
+    """The protocols that any of the rows was judged by, in their order."""
+    return tuple(dict.fromkeys(name for row in rows for name in row.cells))
+
+
+def _recipe(study: Study, one: Judged) -> str:
+    """What runs have in common that differ by their seed only."""
+    if one.run:
+        config = read_json(study.run(one.run) / "config.json")
+        return short_hash({**config, "seed": None, "data": None})
+    return short_hash([one.task, one.encoder, one.data, one.size, one.normalisation])
+
+
+def _cells(study: Study, one: Judged, evaluation: Evaluation) -> dict[str, dict]:
+    dataset = one.source.digest
+    paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
+    return {name: {**read_json(path), "path": path} for name, path in paths.items() if path and exists(path)}
+
+
+def _of_all(group: list[Judged], found: dict[Judged, dict[str, dict]]) -> dict[str, tuple[dict, ...]]:
+    """By protocol, the cells of all of a group; a protocol that failed for one of them is left out."""
+    names = [name for name in found[group[0]] if all(name in found[one] for one in group)]
+    return {name: tuple(found[one][name] for one in group) for name in names}
+
+
+def _gains(cells: dict[str, tuple[dict, ...]], base: dict[str, tuple[dict, ...]]) -> dict[str, Interval]:
+    both = [name for name, of in cells.items() if name in base and of[0]["correct"]]
+    return {name: paired(*(np.stack([unpacked(cell) for cell in of[name]]) for of in (cells, base))) for name in both}
+
+
+def pairs(rows: list[Row], protocol: str) -> list[Pair]:
+    """Every two tasks that were judged on the same test images, with as many seeds; none if it measures no accuracy."""
+    tasks = [(row, correct) for row in rows if row.kind == "task" and (correct := row.correct(protocol)) is not None]
+    found = []
+    for (one, mine), (other, theirs) in combinations(tasks, 2):
+        if (one.dataset, mine.shape) == (other.dataset, theirs.shape):
+            if mine.mean() < theirs.mean():
+                one, other, mine, theirs = other, one, theirs, mine
+            found.append((one, other, paired(mine, theirs)))
+    adjusted = holm([difference.p for _, _, difference in found])
+    return [Pair(*one, p) for one, p in zip(found, adjusted)]
 
 
 def as_csv(rows: list[Row]) -> str:
-    """results.csv: one row a number. Accuracies are fractions; intervals are 95 %, of accuracies and of the gain."""
+    """results.csv: one row a number, a mean over seeds. Accuracies are fractions; intervals are 95 %, of accuracies, of
+    the gain over the floor and of the difference from each task that is worse."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
+    over: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for protocol in {name: None for row in rows for name in row.cells}:
+        for pair in pairs(rows, protocol):
+            over[pair.better.name, protocol].append(pair)
     for row in rows:
-        for protocol, cell in row.cells.items():
-            task = row.judged.task if row.judged.run else row.name
-            head = [task, row.judged.encoder, row.judged.run or "", cell["dataset"], protocol]
-            for metric, value in sorted(cell["numbers"].items()):
-                interval = wilson(unpacked(cell)) if metric == "top1" and cell["correct"] else ("", "")
-                table.writerow([*head, metric, value, *interval, 1])
-            if protocol in row.gains:
-                table.writerow([*head, "top1/gain-over-random-init", *row.gains[protocol], 1])
+        runs = " ".join(one.run for one in row.judged if one.run)
+        for protocol in row.cells:
+            head = [row.one.task if runs else row.name, row.one.encoder, runs, row.dataset, protocol]
+
+            def write(metric: str, *values, head=head, row=row) -> None:
+                table.writerow([*head, metric, *values, len(row.judged)])
+
+            name, shown = protocols()[protocol].headline, row.headline(protocol)
+            for metric, value in row.numbers(protocol).items():
+                low_high = shown[1:] if shown and metric == name and shown[1] is not None else ("", "")
+                write(metric, value, *low_high)
+            if gain := row.gains.get(protocol):
+                write(f"{name}/gain-over-random-init", gain.mean, gain.low, gain.high)
+            for pair in over[row.name, protocol]:
+                write(f"{name}/over/{pair.worse.name}", pair.difference.mean, pair.difference.low, pair.difference.high)
+                write(f"{name}/over/{pair.worse.name}/p", pair.adjusted, "", "")
     return out.getvalue()

@@ -34,10 +34,12 @@ def options_type():
 
 
 def recipes(config: StudyConfig) -> list[Recipe]:
-    """One for each task, as long as its budget lasts: equal encoder forward and backward MACs for all."""
+    """One for each task and seed, as long as its budget lasts: equal encoder forward and backward MACs for all."""
     found = []
     if not (math.isfinite(config.budget) and config.budget > 0):
         raise BadInput(f"--budget is {config.budget}, expected GMACs above 0")
+    if config.seeds < 1:
+        raise BadInput(f"--seeds is {config.seeds}, expected at least 1")
     source = open_source(config.data, config.size)
     for task in config.tasks:
         recipe = Recipe(task=task, data=config.data, size=config.size, encoder=config.encoder, seed=config.seed)
@@ -45,7 +47,7 @@ def recipes(config: StudyConfig) -> list[Recipe]:
         steps = round(config.budget * 1e9 / (encoder_macs(model, source.size) * task.batch))
         if steps < 1:
             raise BadInput(f"--budget {config.budget:g} GMACs is less than one step of {name_of(task)}")
-        found.append(replace(recipe, steps=steps))
+        found += [replace(recipe, steps=steps, seed=config.seed + i) for i in range(config.seeds)]
     return found
 
 

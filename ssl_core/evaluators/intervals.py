@@ -1,8 +1,26 @@
-"""95 % intervals for accuracies and for their differences on the same test images."""
+"""95 % intervals for accuracies and their differences, over test images and training seeds; p values for many pairs."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 Z = 1.959964  # the normal distribution's 97.5 % quantile
+DRAWS = 10_000
+T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's 97.5 % quantile by degrees of freedom
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where it lies with 95 % confidence; `p` is two-sided, that it is 0."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.low, self.high
 
 
 def wilson(correct: np.ndarray) -> tuple[float, float]:
@@ -13,11 +31,43 @@ def wilson(correct: np.ndarray) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def paired(better: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
-    """Two [n] bool on the same images -> (difference of the shares, low, high), normal approximation.
+def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
+    """[seeds, n] -> the mean over training seeds and test images, with a percentile bootstrap that draws seeds and
+    images independently of each other (the pigeonhole bootstrap of Owen 2007, doi:10.1214/07-AOAS122).
 
-    Pairing cancels what makes an image easy for both. It speaks of test images, not of training seeds.
+    For a difference, hand the difference of two encoders for the same seed and image: pairing cancels what makes an
+    image easy, or a seed lucky, for both. With one seed it speaks of test images only. The same values always give
+    the same interval.
     """
-    difference = better.astype(np.float64) - base.astype(np.float64)
-    mean, half = difference.mean(), Z * difference.std(ddof=1) / len(difference) ** 0.5
-    return float(mean), float(mean - half), float(mean + half)
+    seeds, n = values.shape
+    # images with the same values for all seeds are one kind: drawing how many come of each kind is drawing images
+    kinds, counts = np.unique(values, axis=1, return_counts=True)
+    rng = np.random.default_rng(0)
+    images = rng.multinomial(n, counts / n, size=draws) / n  # [draws, kinds]
+    chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    means = ((images @ kinds.T.astype(np.float64)) * chosen).sum(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    # one more than was drawn, as if the data themselves were a draw: never 0 (Davison and Hinkley 1997, section 4.2)
+    p = 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (1 + draws)
+    return Interval(float(values.mean()), float(low), float(high), min(1.0, float(p)))
+
+
+def student(values: np.ndarray) -> tuple[float, float]:
+    """[seeds], at least two -> (low, high) for their mean, by Student's t."""
+    n = len(values)
+    half = (T[n - 2] if n - 2 < len(T) else Z) * values.std(ddof=1) / n**0.5
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def paired(better: np.ndarray, base: np.ndarray) -> Interval:
+    """Two [seeds, n] bool for the same seeds and images -> the difference of their shares of True."""
+    return crossed(better.astype(np.int8) - base.astype(np.int8))
+
+
+def holm(ps: list[float]) -> list[float]:
+    """p values of several tests -> adjusted so that the chance of any false finding stays below a level (Holm 1979)."""
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, (len(ps) - rank) * ps[i])
+        adjusted[i] = min(1.0, largest)
+    return adjusted

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, environment
+from PIL import Image
 
 from jobs.cells import unpacked
 
@@ -73,7 +74,7 @@ def test_table_and_report(study):
     assert "wandb sync" in said and "report.html" in said
     assert not re.search(r"\braylet\b|Started a local Ray|wandb: (?!sync)", said), said
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 6 and page.count("data:image/png;base64,") == len(TASKS)
+    assert page.count("<svg") == 7 and page.count("data:image/png;base64,") == len(TASKS)
     assert not re.search(r"""(?:src|href)=["']?https?:""", page), "the report must work offline"
 
 
@@ -82,7 +83,7 @@ def test_second_run_recomputes_nothing(study, tilespin, shapes):
     before = stamps(folder)
     again = tilespin(*arguments(shapes, folder.parent))
     assert stamps(folder) == before
-    table = said[said.index("top-1 on test images") :].split("report:")[0]
+    table = said[said.index(": test images, frozen encoder") :].split("report:")[0]
     assert table in again.stdout
     assert "trained" not in again.stderr and "judged" not in again.stderr
 
@@ -146,3 +147,43 @@ def test_stale_report_is_made_again(study, tilespin, tmp_path):
     tilespin("compare", folder, "--tracking", "off")
     assert (folder / "results.csv").read_text() == (study[0] / "results.csv").read_text()
     assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):
+    """The study and a copy of it: their rows side by side, in a folder of its own, and neither is changed."""
+    folder, _ = study
+    for name in ("one", "other"):
+        shutil.copytree(folder, tmp_path / name)
+    before = stamps(tmp_path / "one")
+    said = tilespin("compare", tmp_path / "one", tmp_path / "other", "--tracking", "off").stdout
+    assert stamps(tmp_path / "one") == before and (tmp_path / "comparison" / "report.html").exists()
+    alone, both = results(folder), results(tmp_path / "comparison")
+    floors = {f"{name}/{floor}" for name in ("one", "other") for floor in FLOORS}
+    assert {row["task"] for row in both} == TASKS | floors and len(both) > 2 * len(alone)
+    values = {(row["task"], row["protocol"]): row["value"] for row in alone if row["metric"] == "top1"}
+    for row in both:
+        if row["metric"] == "top1":
+            assert row["value"] == values[row["task"].rpartition("/")[2], row["protocol"]]
+    for task in TASKS - {"supervised"}:
+        (same,) = (row for row in both if row["metric"] in (f"top1/over/one/{task}", f"top1/over/other/{task}")
+                   and row["task"] == task and row["protocol"] == "linear")  # fmt: skip
+        assert float(same["value"]) == float(same["low"]) == 0
+    assert "one/rotnet" in said and "other/rotnet" in said
+    said = tilespin("compare", tmp_path / "one", tmp_path / "other", "--name", "one", code=2).stderr
+    assert "is a study" in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_opens_without_a_network(study, tmp_path, width):
+    """In a browser that may reach nothing, with nothing to complain of, and with pictures in it."""
+    picture = tmp_path / "page.png"
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+               "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+               "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", f"--window-size={width},4000",
+               f"--user-data-dir={tmp_path / 'user'}", f"--screenshot={picture}", (study[0] / "report.html").as_uri(),
+               ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ":CONSOLE" not in done.stderr, done.stderr
+    image = Image.open(picture)
+    assert image.width == width and len(set(image.convert("L").resize((20, 200)).tobytes())) > 20

@@ -11,7 +11,6 @@ import ssl_core.encoders as encoders
 from ssl_core.data.source import Arrays, Source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.features import Subject, extract, protocols, size_of
-from ssl_core.evaluators.intervals import paired, wilson
 from ssl_core.evaluators.model import Model, Splits, normalise
 
 CPU = torch.device("cpu")
@@ -191,37 +190,6 @@ def test_without_labels_training_images_are_looked_at():
 
 
 # Intervals
-
-
-@pytest.mark.parametrize(
-    ("right", "of", "low", "high"),
-    [
-        (8, 10, 0.4902, 0.9433),  # published tables of Wilson's interval
-        (50, 100, 0.4038, 0.5962),
-        (0, 10, 0.0, 0.2775),
-        (10, 10, 0.7225, 1.0),
-        (1, 1, 0.2065, 1.0),
-    ],
-)
-def test_wilson(right, of, low, high):
-    assert wilson(np.arange(of) < right) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_paired():
-    # ten of a hundred images differ, all in favour of one: s.e. = sqrt(0.1 * 0.9 / 99)
-    better, base = np.arange(100) < 60, np.arange(100) < 50
-    assert paired(better, base) == pytest.approx((0.1, 0.0409, 0.1591), abs=1e-4)
-    assert paired(base, better) == pytest.approx((-0.1, -0.1591, -0.0409), abs=1e-4)
-    assert paired(base, base) == (0, 0, 0)
-
-
-def test_pairing_narrows_the_interval():
-    random = np.random.default_rng(0)
-    easy = random.random(1000) < 0.7
-    better, base = easy | (random.random(1000) < 0.1), easy
-    _, low, high = paired(better, base)
-    _, far_low, far_high = paired(better, random.permutation(base))
-    assert high - low < 0.6 * (far_high - far_low)
 
 
 @pytest.mark.parametrize("name", ["raw-pixels", "convnet"])

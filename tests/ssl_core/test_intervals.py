@@ -1,0 +1,84 @@
+"""Intervals: against published tables, closed forms, and a bootstrap written out."""
+
+import numpy as np
+import pytest
+
+from ssl_core.evaluators.intervals import crossed, holm, paired, student, wilson
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),  # published tables of Wilson's interval
+        (50, 100, 0.4038, 0.5962),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (1, 1, 0.2065, 1.0),
+    ],
+)
+def test_wilson(right, of, low, high):
+    assert wilson(np.arange(of) < right) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_one_seed_is_the_normal_approximation():
+    """A hundred of a thousand images differ, all in favour of one: s.e. = sqrt(0.1 * 0.9 / 1000)."""
+    better, base = np.arange(1000)[None] < 600, np.arange(1000)[None] < 500
+    there, back, same = paired(better, base), paired(base, better), paired(base, base)
+    half = 1.96 * (0.1 * 0.9 / 1000) ** 0.5
+    assert (there.mean, there.low, there.high) == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=1e-3)
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=1e-3)
+    assert there.p < 0.001 and (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_crossed_is_the_bootstrap_written_out():
+    """Seeds that differ much, images that differ little: drawn one by one here."""
+    rng = np.random.default_rng(1)
+    values = (rng.random((4, 200)) < np.array([0.2, 0.35, 0.5, 0.65])[:, None]).astype(float)
+    means = [values[np.ix_(rng.integers(0, 4, 4), rng.integers(0, 200, 200))].mean() for _ in range(4000)]
+    found = crossed(values)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.01)
+    images_only = crossed(values.mean(0, keepdims=True))
+    assert found.high - found.low > 2 * (images_only.high - images_only.low), "seeds count"
+
+
+def test_crossed_holds_the_truth_about_as_often_as_it_says():
+    """Seeds and images have effects of their own; with five seeds a bootstrap is known to be somewhat too narrow."""
+    rng, held = np.random.default_rng(2), 0
+    for _ in range(200):
+        values = 0.3 + 0.02 * rng.normal(size=(5, 1)) + 0.2 * rng.normal(size=(1, 300)) + rng.normal(size=(5, 300))
+        found = crossed(values, draws=500)
+        held += found.low <= 0.3 <= found.high
+    assert 0.87 <= held / 200 <= 1
+
+
+def test_p_is_uniform_without_a_difference():
+    rng = np.random.default_rng(3)
+    ps = [crossed(rng.normal(size=(1, 200)), draws=1000).p for _ in range(300)]
+    assert np.mean(np.array(ps) < 0.05) == pytest.approx(0.05, abs=0.04)
+    assert np.mean(np.array(ps) < 0.5) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_same_values_give_the_same_interval():
+    values = np.random.default_rng(4).random((3, 50))
+    assert crossed(values) == crossed(values.copy())
+
+
+def test_pairing_narrows_the_interval():
+    random = np.random.default_rng(0)
+    easy = random.random((1, 1000)) < 0.7
+    better, base = easy | (random.random((1, 1000)) < 0.1), easy
+    near, far = paired(better, base), paired(better, random.permuted(base, axis=1))
+    assert near.high - near.low < 0.6 * (far.high - far.low)
+
+
+def test_student():
+    """By hand: mean 2, standard error 1 / sqrt(3)."""
+    assert student(np.array([1.0, 2.0, 3.0])) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    assert student(np.array([5.0, 5.0])) == (5, 5)
+
+
+def test_holm():
+    """By hand: 4 x 0.005, 3 x 0.01, then 2 x 0.03, and never less than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1] and holm([]) == []
