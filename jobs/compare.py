@@ -39,7 +39,11 @@ def show(study: Study, tracking: Mode) -> None:
     which says that the others are up to date."""
     rows, evaluation = gather(study)
     console = Console()
-    console.print(table(rows, evaluation.protocols))
+    accuracies, others = by_kind(evaluation.protocols)
+    if accuracies:
+        console.print(table(rows, accuracies))
+    if others:
+        console.print(diagnostics(rows, others))
     for line in conclusions(rows, evaluation.protocols[0]):
         console.print(line, highlight=False, markup=False)
     numbers = as_csv(rows)
@@ -51,14 +55,19 @@ def show(study: Study, tracking: Mode) -> None:
     say_sync(study)
 
 
+def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """-> (protocols whose headline is an accuracy, the others)."""
+    known = features.protocols()
+    accuracies = tuple(name for name in protocols if known[name].headline == "top1")
+    return accuracies, tuple(name for name in protocols if name not in accuracies)
+
+
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
-    """The comparison for the terminal, accuracies in percent; 95 % intervals behind ±."""
+    """The comparison for the terminal, in percent; 95 % intervals behind ±."""
     view = Table(title="top-1 on test images, frozen encoder, %; 95 % intervals", box=box.SIMPLE_HEAD,
                  padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
     view.add_column("task", no_wrap=True)
-    known = features.protocols()
-    heads = [name if known[name].headline == "top1" else f"{name}\n{known[name].headline}" for name in protocols]
-    for name in (heads[0], "gain", *heads[1:], "images", "TMACs", "s"):
+    for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", no_wrap=True)
     kind = None
     for row in rows:
@@ -75,6 +84,18 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
                 f"{d['seconds']:.0f}",
             )
         view.add_row(row.name, first, difference(gain) if gain else "", *others, *cost)
+    return view
+
+
+def diagnostics(rows: list[Row], protocols: tuple[str, ...]) -> Table:
+    """The headlines of protocols that are no accuracies, with an arrow to where better is."""
+    view = Table(title="diagnostics of the frozen encoder", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    view.add_column("task", no_wrap=True)
+    for name in protocols:
+        module = features.protocols()[name]
+        view.add_column(f"{name}\n{module.headline} {'↑' if module.higher else '↓'}", justify="right")
+    for row in rows:
+        view.add_row(row.name, *(number(row.headline(protocol)) for protocol in protocols))
     return view
 
 
@@ -113,6 +134,6 @@ def _track(study: Study, rows: list[Row], protocols: tuple[str, ...], tracking: 
     for row in rows:
         values = [v for p in protocols for v in (row.headline(p) or (None, None, None))]
         lines.append([row.name, row.judged.encoder, *values])
-        tracker.summary({f"{row.name}/{p}": row.cells[p]["numbers"][heads[p]] for p in protocols if p in row.cells})
+        tracker.summary({f"{row.name}/{p}": row.cells[p]["numbers"][heads[p]] for p in protocols if row.headline(p)})
     tracker.table("comparison", columns, lines)
     tracker.finish()

@@ -29,7 +29,7 @@ def write_report(study: Study, rows: list[Row], evaluation: Evaluation) -> None:
         runs=runs,
         evaluation=evaluation,
         protocols=evaluation.protocols,
-        ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(p in r.cells for r in rows)},
+        ranking={p: _figure(plots.ranking(rows, p)) for p in evaluation.protocols if any(r.headline(p) for r in rows)},
         stages={p: _figure(plots.stages(rows, p)) for p in evaluation.protocols if plots.has_stages(rows, p)},
         heads={p: "top-1" if (name := protocols()[p].headline) == "top1" else name for p in evaluation.protocols},
         training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},

@@ -32,13 +32,13 @@ class Row:
         return "ceiling" if self.judged.task == CEILING else "task"
 
     def headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
-        """(the protocol's headline, low, high), or None if it has not been run; low and high are None for what is not
-        an accuracy."""
-        cell = self.cells.get(protocol)
-        if not cell:
+        """(the protocol's headline, low, high), or None if it has not been run, or has none without labels; low and
+        high are None for what is not an accuracy."""
+        cell, name = self.cells.get(protocol), protocols()[protocol].headline
+        if not cell or name not in cell["numbers"]:
             return None
         low, high = wilson(unpacked(cell)) if cell["correct"] else (None, None)
-        return cell["numbers"][protocols()[protocol].headline], low, high
+        return cell["numbers"][name], low, high
 
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""
