@@ -8,7 +8,7 @@ import torch
 from ssl_core.evaluators.features import Result, Subject
 from ssl_core.evaluators.neighbours import nearest
 
-version = 1
+version = 2  # norms divide similarities, no longer features
 on = "features"
 labels = True
 headline, higher = "top1", True

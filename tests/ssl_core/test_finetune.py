@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from structured import FORMAT
+from structured import FORMAT, stripes
 
 import ssl_core.checkpoint as checkpoint
 import ssl_core.encoders as encoders
@@ -16,16 +16,6 @@ from ssl_core.evaluators.model import Model, Splits
 
 CPU = torch.device("cpu")
 CONFIG = finetune.Config(learning_rates=(0.1,), epochs=4, batch=32)
-
-
-def stripes(count: int, seed: int) -> Arrays:
-    """Stripes that run down (class 0) or across (class 1) in random colours: no single pixel tells."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(count) % 2
-    wave = 127 + 100 * np.sin(np.arange(16) * 1.5 + random.uniform(0, 6, (count, 1)))
-    down = np.broadcast_to(wave[:, None, :, None], (count, 16, 16, 3))
-    images = np.where(labels[:, None, None, None] == 1, down.transpose(0, 2, 1, 3), down)
-    return Arrays((images * random.uniform(0.4, 1, (count, 1, 1, 3))).astype(np.uint8), labels)
 
 
 def model(keep=None, **changes) -> Model:
