@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -22,7 +23,7 @@ from ssl_core.data.source import Source, open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
 from ssl_core.evaluators.model import Model, Splits, shares
-from ssl_core.files import exists, found, read_bytes, read_json, remove, write_bytes, write_json
+from ssl_core.files import exists, found, is_local, read_bytes, read_json, remove, write_bytes, write_json
 from ssl_core.task import name_of, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
@@ -32,7 +33,7 @@ RANDOM, PIXELS = "random-init", "raw-pixels"
 class Evaluation:
     """How encoders are judged."""
 
-    protocols: tuple[str, ...] = ("linear", "knn")
+    protocols: tuple[str, ...] = ("linear", "knn", "invariance", "semantics", "collapse", "retrieval")
     """which protocols to run"""
     labels: int = 12_000
     """labelled training images that a probe may use, held-out ones included; 0 for all"""
@@ -239,9 +240,12 @@ def _judge_encoder(
     keep = path.with_suffix("")
     model = _model(root, one, evaluation, device, threads, keep)
     result = module.run(model, module.Config(), evaluation.probe_seed)
-    cell = _write(root, one, label, evaluation, protocol, tracking, result, len(model.parts["test"][1]))
+    images = len(model.parts["test"][1]) if result.correct is None else len(result.correct)
+    cell = _write(root, one, label, evaluation, protocol, tracking, result, images)
     for file in found(keep, "**/step-*"):  # checkpoints of what is done
         remove(file)
+    if is_local(keep):  # the empty folders; a store has none
+        shutil.rmtree(keep, ignore_errors=True)
     return cell
 
 
@@ -280,8 +284,11 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def headline(protocol: str, numbers: dict[str, float]) -> str:
-    """A protocol's headline as it is told: an accuracy in percent, any other number in three digits."""
+    """A protocol's headline as it is told: an accuracy in percent, any other number in three digits; nothing if it
+    needs labels and there were none."""
     name = features.protocols()[protocol].headline
+    if name not in numbers:
+        return "done"
     return f"{name} {numbers[name]:.1%}" if name == "top1" else f"{name} {numbers[name]:.3g}"
 
 

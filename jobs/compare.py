@@ -58,9 +58,12 @@ def show(study: Study, tracking: Mode) -> None:
 def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
     console = Console()
     for part in by_dataset(rows):
-        protocols = measured(part)
-        console.print(table(part, protocols))
-        for line in conclusions(part, protocols[0]):
+        accuracies, others = by_kind(measured(part))
+        if accuracies:
+            console.print(table(part, accuracies))
+        if others:
+            console.print(diagnostics(part, others))
+        for line in conclusions(part, (*accuracies, *others)[0]):
             console.print(line, highlight=False, markup=False)
     numbers = as_csv(rows)
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers):
@@ -71,16 +74,20 @@ def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
     say_sync(study)
 
 
+def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """-> (protocols whose headline is an accuracy, the others)."""
+    accuracies = tuple(name for name in protocols if features.protocols()[name].headline == "top1")
+    return accuracies, tuple(name for name in protocols if name not in accuracies)
+
+
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
-    """The comparison for the terminal, accuracies in percent; 95 % intervals behind ±."""
+    """The comparison for the terminal, in percent; 95 % intervals behind ±."""
     seeds = max(len(row.judged) for row in rows)
-    title = f"{rows[0].dataset}: test images, frozen encoder, accuracies in %; 95 % intervals"
+    title = f"{rows[0].dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
     view = Table(title=title + (f", {seeds} seeds" if seeds > 1 else ""), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
                  pad_edge=False)  # fmt: skip
     view.add_column("task", no_wrap=True)
-    known = features.protocols()
-    heads = [name if known[name].headline == "top1" else f"{name}\n{known[name].headline}" for name in protocols]
-    for name in (heads[0], "gain", *heads[1:], "images", "TMACs", "s"):
+    for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", no_wrap=True)
     kind = None
     for row in rows:
@@ -94,6 +101,18 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
             cost = (f"{images / 1000:,.0f}k" if images >= 10_000 else f"{images:,.0f}",
                     f"{(row.cost('macs') or 0) / 1e12:.2f}", f"{row.cost('seconds'):.0f}")  # fmt: skip
         view.add_row(row.name, first, difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
+    return view
+
+
+def diagnostics(rows: list[Row], protocols: tuple[str, ...]) -> Table:
+    """The headlines of protocols that are no accuracies, with an arrow to where better is."""
+    view = Table(title="diagnostics of the frozen encoder", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    view.add_column("task", no_wrap=True)
+    for name in protocols:
+        module = features.protocols()[name]
+        view.add_column(f"{name}\n{module.headline} {'↑' if module.higher else '↓'}", justify="right")
+    for row in rows:
+        view.add_row(row.name, *(number(row, protocol) for protocol in protocols))
     return view
 
 
@@ -111,7 +130,7 @@ def _track(study: Study, rows: list[Row], tracking: Mode) -> None:
         macs = row.cost("macs")
         lines.append([row.name, row.one.encoder, row.dataset, len(row.judged), row.cost("images"), macs and macs / 1e12,
                       row.cost("seconds"), *values])  # fmt: skip
-        tracker.summary({f"{row.name}/{p}": row.number(p, heads[p]) for p in protocols if p in row.cells})
+        tracker.summary({f"{row.name}/{p}": row.number(p, heads[p]) for p in protocols if row.headline(p)})
     tracker.table("comparison", columns, lines)
     if found:
         tracker.table("pairs", ["protocol", "better", "worse", "difference", "low", "high", "p (Holm)", "told"], found)

@@ -44,6 +44,7 @@ def _part(rows: list[Row]) -> dict:
     names = measured(rows)
     known = protocols()
     accuracies = [p for p in names if known[p].headline == "top1"]
+    ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
     figures = {
         "pretext": plots.pretext(rows, names[0]), "invariance": plots.invariance(rows),
         "semantics": plots.semantics(rows), "lowshot": plots.lowshot(rows), "cost": plots.cost(rows, names[0]),
@@ -51,7 +52,7 @@ def _part(rows: list[Row]) -> dict:
     return {
         "dataset": rows[0].dataset, "rows": rows, "protocols": names, "said": conclusions(rows, names[0]),
         "heads": {p: "top-1" if known[p].headline == "top1" else known[p].headline for p in names},
-        "ranking": {p: _figure(plots.ranking(rows, p)) for p in accuracies or names[:1]},
+        "ranking": {p: _figure(plots.ranking(rows, p)) for p in ranked},
         "stages": {p: _figure(plots.stages(rows, p)) for p in names if plots.has_stages(rows, p)},
         "pairs": {p: found for p in accuracies if (found := pairs(rows, p))},
         "figures": {name: _figure(figure) for name, figure in figures.items() if figure},

@@ -154,7 +154,36 @@ def _opened(shard: Shard) -> io.FileIO:
     return io.FileIO(shard.path)
 
 
+@dataclass(frozen=True)
+class Subset:
+    """Some images of a split that are decoded when they are needed, as a split of their own."""
+
+    whole: Encoded
+    ids: np.ndarray  # [n] int64, rows of `whole`
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.whole.labels[self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def open(self, i: int) -> BinaryIO:
+        return self.whole.open(int(self.ids[i]))
+
+    def size(self, i: int) -> int:
+        return self.whole.size(int(self.ids[i]))
+
+    def name(self, i: int) -> str:
+        return self.whole.name(int(self.ids[i]))
+
+
 Split = Arrays | Encoded
+
+
+def subset(split: Split, ids: np.ndarray) -> Split:
+    """The images `ids` ([n] int64) of a split, as a split."""
+    return Arrays(split.images[ids], split.labels[ids]) if isinstance(split, Arrays) else Subset(split, ids)
 
 
 @dataclass(frozen=True)

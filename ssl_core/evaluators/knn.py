@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from ssl_core.evaluators.features import Result, Subject
+from ssl_core.evaluators.neighbours import nearest
 
-version = 1
+version = 2  # norms divide similarities, no longer features
 on = "features"
 labels = True
 headline, higher = "top1", True
@@ -46,15 +46,12 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
 
 
 def _vote(stage: dict[str, np.ndarray], subject: Subject, split: str, config: Config) -> dict[int, np.ndarray]:
-    bank = F.normalize(torch.from_numpy(stage["fit"]), dim=1)
     voters = torch.from_numpy(subject.labels["fit"])
     truth = torch.from_numpy(subject.labels[split])
     right: dict[int, list[torch.Tensor]] = {k: [] for k in config.neighbours}
-    queries = F.normalize(torch.from_numpy(stage[split]), dim=1)
-    for rows, labels in zip(queries.split(1000), truth.split(1000)):
-        near = (rows @ bank.T).topk(min(max(config.neighbours), len(bank)), dim=1)
-        weights, classes = (near.values / config.temperature).exp(), voters[near.indices]
+    for which, cosines, rows in nearest(stage[split], stage["fit"], max(config.neighbours)):
+        weights, classes = (cosines / config.temperature).exp(), voters[rows]
         for k in config.neighbours:
             votes = torch.zeros(len(rows), subject.classes).scatter_add_(1, classes[:, :k], weights[:, :k])
-            right[k].append(votes.argmax(1) == labels)
+            right[k].append(votes.argmax(1) == truth[which])
     return {k: torch.cat(parts).numpy() for k, parts in right.items()}

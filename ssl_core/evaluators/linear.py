@@ -52,12 +52,13 @@ def _probe(stage: dict[str, np.ndarray], subject: Subject, config: Config, seed:
     total, step = per_epoch * config.epochs, 0
     for _ in range(config.epochs):
         for rows in torch.randperm(len(x), generator=order).split(config.batch):
-            logits = torch.addmm(bias, x[rows], weight).view(len(rows), *shape)
+            batch = x[rows]
+            logits = torch.addmm(bias, batch, weight).view(len(rows), *shape)
             error = (logits.softmax(2) - F.one_hot(y[rows], subject.classes)[:, None]) / len(rows)
             error = error.flatten(1)
             decay = 0.5 * (1 + np.cos(np.pi * step / total))
             lr = (rates * decay).repeat_interleave(subject.classes)
-            for parameter, velocity, gradient in zip((weight, bias), speed, (x[rows].T @ error, error.sum(0))):
+            for parameter, velocity, gradient in zip((weight, bias), speed, (batch.T @ error, error.sum(0))):
                 velocity.mul_(0.9).add_(gradient)
                 parameter -= lr * velocity
             step += 1

@@ -91,11 +91,13 @@ class Model:
         return len(self.source.classes)
 
     def images(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of "fit", "held" or "test", whole and in order, the first `most` of them: batches of
-        ([b, size, size, 3] uint8 on the device, [b] int64 labels there, -1 where there are none). What cannot be
-        decoded is left out."""
+        """The images of "fit", "held" or "test", whole and in order, or `most` of them, evenly spaced, since test
+        images may lie class by class: batches of ([b, size, size, 3] uint8 on the device, [b] int64 labels there, -1
+        where there are none). What cannot be decoded is left out."""
         part, ids = self.parts[split]
-        return self._batches(part, ids[:most])
+        if most is not None and most < len(ids):
+            ids = ids[np.arange(most) * len(ids) // most]
+        return self._batches(part, ids)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """[b, s, s, 3] uint8 -> each stage's map [b, width, h, w] float32, shallow to deep, under the encoder's

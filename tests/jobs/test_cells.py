@@ -4,6 +4,7 @@ import pytest
 
 from cluster.queue import Job, Outcome, check
 from jobs.cells import Evaluation, Judged, jobs, labels, with_floors
+from jobs.cells import check as can_be_judged
 from jobs.layout import Study
 from jobs.work import _line
 from ssl_core.errors import BadInput
@@ -26,8 +27,30 @@ def test_floors_of_two_seeds_do_not_share_a_job(shapes, tmp_path):
     judged = with_floors([run("rotnet", 0, str(shapes)), run("rotnet", 1, str(shapes))])
     assert len(set(labels(judged).values())) == len(judged)
     found = jobs(Study(tmp_path), judged, Evaluation(), "off", "cpu", {"rotnet-0", "rotnet-1"}, 0)
-    assert len({job.name for job in found}) == len(found) == 3 * len(judged)
+    assert len({job.name for job in found}) == len(found) == (1 + len(Evaluation().protocols)) * len(judged)
     check([Job("rotnet-0", print), Job("rotnet-1", print), *found])
+
+
+def test_what_looks_at_the_encoder_waits_for_no_features(shapes, tmp_path):
+    """It loads the encoder itself, where there is a GPU on one; features are extracted only for those that use them."""
+    judged = [run("rotnet", 0, str(shapes))]
+    told = "off", "cuda", {"rotnet-0"}, 0
+    found = jobs(Study(tmp_path), judged, Evaluation(protocols=("knn", "collapse")), *told)
+    needs = {job.name: (job.needs, job.gpus) for job in found}
+    assert needs == {
+        "features/rotnet-0": (("rotnet-0",), 1),
+        "knn/rotnet-0": (("features/rotnet-0",), 0),
+        "collapse/rotnet-0": (("rotnet-0",), 1),
+    }
+    alone = jobs(Study(tmp_path), judged, Evaluation(protocols=("collapse",)), *told)
+    assert [job.name for job in alone] == ["collapse/rotnet-0"]
+
+
+def test_without_labels_one_line_says_what_can_be_measured(photos):
+    judged = with_floors([run("rotnet", 0, str(photos))])
+    with pytest.raises(BadInput, match=r"has no labels: .*, or what does without .*: --protocols collapse invariance"):
+        can_be_judged(judged, Evaluation())
+    can_be_judged(judged, Evaluation(protocols=("collapse", "invariance", "retrieval")))
 
 
 def test_queue_refuses_jobs_of_one_name():

@@ -60,7 +60,7 @@ def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypa
         ("pack /mnt/photos small", "DST small: a relative path"),
         ("pretrain rotnet --storage /r --workers many", "--workers many: expected"),
         ("pretrain rotnet --storage /r --name a/b", "expected a plain folder name"),
-        ("study demo --storage /r --protocols linaer", "there is knn, linear"),
+        ("study demo --storage /r --protocols linaer", "there is collapse, "),
         ("pack /a /b --side 1", "--side is 1"),
         ("submit study demo", "no verb 'submit' to submit"),
         ("studdy demo", "did you mean study?"),

@@ -16,10 +16,12 @@ from jobs.cells import unpacked
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
+PROTOCOLS = ("linear", "knn", "retrieval")  # an accuracy of features, another, and a picture of the encoder's
 
 
 def arguments(shapes: Path, storage: Path) -> list:
-    return ["study", "demo", "--data", shapes, "--size", 32, "--budget", 10, "--threads", 1, "--storage", storage]
+    options = ["--size", 32, "--budget", 10, "--threads", 1, "--protocols", *PROTOCOLS]
+    return ["study", "demo", "--data", shapes, *options, "--storage", storage]
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +53,21 @@ def test_everything_was_judged(study):
     assert set(top1) == {(task, protocol) for task in TASKS | FLOORS for protocol in ("linear", "knn")}
     for row in top1.values():
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
-    for cell in cells(folder).values():
+    for cell in (cell for cell in cells(folder).values() if cell["protocol"] != "retrieval"):
         assert unpacked(cell).mean() == pytest.approx(cell["numbers"]["top1"], abs=1e-9)
         per_image = not cell["run"] and cell["normalisation"] == "image"
         row = top1[cell["task"] + "-per-image" * per_image, cell["protocol"]]
         assert float(row["value"]) == cell["numbers"]["top1"]
+
+
+def test_pictures_lie_beside_their_cells(study):
+    """A row for each of 8 test images: itself and its 8 neighbours."""
+    folder, _ = study
+    sheets = {path.with_suffix(".json") for path in folder.glob("evaluate/*/*.png")}
+    assert sheets == {path for path, cell in cells(folder).items() if cell["protocol"] == "retrieval"}
+    for path in sheets:
+        assert Image.open(path.with_suffix(".png")).size == (9 * 70 + 14, 8 * 70)
+        assert 0 < cells(folder)[path]["numbers"]["precision@8"] <= 1
 
 
 def test_budgets_are_equal(study):
@@ -69,7 +81,8 @@ def test_budgets_are_equal(study):
 def test_table_and_report(study):
     folder, said = study
     for name in TASKS | FLOORS:
-        assert name in said
+        assert said.count(f"\n {name} ") == 2, "in the accuracies and the diagnostics"
+    assert "precision@8 ↑" in said
     assert said.count("images are held out as test data") == 1
     assert "wandb sync" in said and "report.html" in said
     assert not re.search(r"\braylet\b|Started a local Ray|wandb: (?!sync)", said), said
@@ -113,7 +126,7 @@ def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
     assert {c["task"] for c in cells(folder).values()} == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
     weights.write_bytes(good)
     tilespin("evaluate", folder, "--tracking", "off", "--threads", 1)
-    assert len(cells(folder)) == 2 * len(TASKS | FLOORS)
+    assert len(cells(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
 
 
 def test_wandb_has_one_run_for_each_job(study):

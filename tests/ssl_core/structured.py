@@ -27,6 +27,16 @@ def arrays(count: int, size: int = 32, classes: int = CLASSES, seed: int = 0) ->
     return Arrays(gradients(count, size, seed).numpy(), np.arange(count, dtype=np.int64) % classes)
 
 
+def stripes(count: int, seed: int) -> Arrays:
+    """Stripes that run down (class 0) or across (class 1) in random colours: no single pixel tells."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    wave = 127 + 100 * np.sin(np.arange(16) * 1.5 + random.uniform(0, 6, (count, 1)))
+    down = np.broadcast_to(wave[:, None, :, None], (count, 16, 16, 3))
+    images = np.where(labels[:, None, None, None] == 1, down.transpose(0, 2, 1, 3), down)
+    return Arrays((images * random.uniform(0.4, 1, (count, 1, 1, 3))).astype(np.uint8), labels)
+
+
 def batch_of(count: int, size: int = 32, epoch: int = 0) -> Batch:
     """A batch of such images, labelled in turn."""
     ids = torch.arange(count)

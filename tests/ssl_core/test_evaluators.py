@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 from structured import CLASSES, FORMAT, arrays, gradients
 
 import ssl_core.encoders as encoders
 from ssl_core.data.source import Arrays, Source
 from ssl_core.errors import BadInput
+from ssl_core.evaluators import knn, linear
 from ssl_core.evaluators.features import Subject, extract, protocols, size_of
 from ssl_core.evaluators.model import Model, Splits, normalise
 
@@ -89,6 +91,37 @@ def test_held_out_data_chooses(protocol):
     swapped = {"fit": second["fit"], "held": first["held"], "test": second["test"]}
     result = judge(protocol, Subject([first, swapped, second], what.labels, what.classes))
     assert result.chosen["stage"] == 3
+
+
+def test_knn_is_scikit_learns():
+    """Its classifier with our weights, given the neighbours' cosine distances, on the same images."""
+    what = subject(apart=1.5)
+    stage, config = what.stages[1], knn.Config(neighbours=(20,))
+    model = KNeighborsClassifier(20, weights=lambda d: np.exp((1 - d) / config.temperature), metric="cosine")
+    expected = model.fit(stage["fit"], what.labels["fit"]).predict(stage["test"]) == what.labels["test"]
+    found = knn.run(Subject([stage], what.labels, what.classes), config, 0)
+    assert (found.correct == expected).mean() > 0.998, "ties apart"
+
+
+def test_linear_is_torchs_own_sgd():
+    """The same batches through nn.Linear, autograd, torch's SGD and its cosine schedule, one learning rate alone."""
+    what = subject(apart=1.5)
+    stage, config = what.stages[1], linear.Config(epochs=8)
+    found = linear.run(Subject([stage], what.labels, what.classes), config, 3)
+    rate = found.chosen["learning_rate"]
+    layer = torch.nn.Linear(16, 4)
+    torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    steps = torch.optim.SGD(layer.parameters(), lr=rate, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(steps, config.epochs * 2)
+    x, y, order = torch.from_numpy(stage["fit"]), torch.from_numpy(what.labels["fit"]), torch.Generator().manual_seed(3)
+    for _ in range(config.epochs):
+        for rows in torch.randperm(len(x), generator=order).split(config.batch):
+            steps.zero_grad()
+            torch.nn.functional.cross_entropy(layer(x[rows]), y[rows]).backward()
+            steps.step()
+            schedule.step()
+    right = layer(torch.from_numpy(stage["test"])).argmax(1).numpy() == what.labels["test"]
+    assert (found.correct == right).mean() > 0.998
 
 
 # Features

@@ -1,0 +1,83 @@
+"""Fine-tuning: what it learns, what chooses, and that an interrupted one ends with the same weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from structured import FORMAT, stripes
+
+import ssl_core.checkpoint as checkpoint
+import ssl_core.encoders as encoders
+import ssl_core.evaluators.finetuning as finetuning
+from ssl_core.data.source import Arrays, Source, open_source
+from ssl_core.evaluators import finetune
+from ssl_core.evaluators.model import Model, Splits
+
+CPU = torch.device("cpu")
+CONFIG = finetune.Config(learning_rates=(0.1,), epochs=4, batch=32)
+
+
+def model(keep=None, **changes) -> Model:
+    source = Source(
+        "made up", "digest", 16, stripes(240, 0), stripes(60, 1), ("down", "across"), FORMAT.mean, FORMAT.std
+    )
+    source = replace(source, **changes)
+    return Model(encoders.build("convnet", source.size, 0), source, "dataset", Splits(), 0, CPU, 1, keep)
+
+
+def test_learns_and_leaves_the_encoder_as_it_was():
+    one = model()
+    before = encoders.digest(one.encoder)
+    result = finetune.run(one, CONFIG, 0)
+    assert result.numbers["top1"] > 0.95 and result.correct.mean() == pytest.approx(result.numbers["top1"])
+    assert encoders.digest(one.encoder) == before and not one.encoder.training
+    again = finetune.run(model(), CONFIG, 0)
+    assert np.array_equal(again.correct, result.correct) and again.chosen == result.chosen
+
+
+def test_an_interrupted_one_ends_with_the_same_weights(tmp_path, monkeypatch):
+    """A checkpoint after every step; the second half in a process that knows only the folder."""
+    monkeypatch.setattr(finetuning, "SAVE", 0.0)
+    what = dict(steps=6, batch=16, optim=finetuning.Optim(lr=0.05, warmup=0.0), least=0.2, seed=3)
+    ids = model().parts["fit"][1]
+    whole = finetuning.tune(model(), ids, **what)
+
+    class Killed(Exception):
+        pass
+
+    def killed(folder, state, keep):
+        path = save(folder, state, keep)
+        if state["step"] == 3:
+            raise Killed
+        return path
+
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(Killed):
+        finetuning.tune(model(), ids, **what, keep=tmp_path)
+    monkeypatch.setattr(checkpoint, "save", save)
+    continued = finetuning.tune(model(), ids, **what, keep=tmp_path)
+    assert encoders.digest(continued) == encoders.digest(whole)
+    monkeypatch.setattr(finetuning, "train", None)  # a finished one is not trained again
+    assert encoders.digest(finetuning.tune(model(), ids, **what, keep=tmp_path)) == encoders.digest(whole)
+
+
+def test_held_out_images_choose_and_a_rate_that_diverges_does_not():
+    result = finetune.run(model(), replace(CONFIG, learning_rates=(1e30, 1e-6, 0.1)), 0)
+    assert result.chosen["learning_rate"] == 0.1 and result.numbers["top1"] > 0.95
+
+
+def test_test_labels_choose_nothing():
+    given = stripes(60, 1)
+    result = finetune.run(model(), CONFIG, 0)
+    other = finetune.run(model(test=Arrays(given.images, 1 - given.labels)), CONFIG, 0)
+    assert other.chosen == result.chosen and np.array_equal(other.correct, ~result.correct)
+
+
+def test_tunes_on_files_and_under_the_per_image_normalisation(shapes):
+    """Only the images it is given are read, through the loaders of pretraining."""
+    source = open_source(str(shapes), 32)
+    one = Model(encoders.build("convnet", 32, 0), source, "image", Splits(labels=60), 0, CPU, 1)
+    result = finetune.run(one, replace(CONFIG, epochs=1), 0)
+    assert result.correct.shape == (len(source.test),) and 0 <= result.chosen["held_out"] <= 1
