@@ -55,7 +55,7 @@ class Machine:
 
     def controllers(self) -> list[int]:
         """The processes in which Ray Train's controllers of trainings run."""
-        return [pid for pid, said in self.processes() if "TrainController" in said]
+        return [pid for pid, said in self.processes() if "TrainController.run" in said]
 
     def cut(self) -> None:
         """As if its power failed."""

@@ -1,5 +1,6 @@
 """A graph of jobs run side by side, each until it ended once: on Ray, whatever dies meanwhile, or in this process."""
 
+import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -290,5 +291,6 @@ def _work(told: tuple, call: Callable, args: tuple, fetch: bool, *needed) -> tup
         if fault:
             import ray
 
+            gc.collect()  # what failed lies in cycles, and holds actors, such as Ray Train's controller with its memory
             fault = replace(fault, node=fault.node or ray.get_runtime_context().get_node_id())
     return ((value if fetch else None), fault), value

@@ -23,7 +23,7 @@ def machines():
 
 
 def arguments(shapes: Path, storage: Path, workers: str) -> list:
-    return ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--encoder", "convnet-plain", "--batch", 15,
+    return ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--encoder", "convnet-plain", "--batch", 120,
             "--steps", STEPS, "--lr", 0.02, "--checkpoint-every", 10, "--threads", 1, "--tracking", "off",
             "--workers", workers, "--storage", storage, "--name", "one", "--wait", "3m"]  # fmt: skip
 
