@@ -8,7 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import jobs.webreport as webreport
 from jobs.layout import Study
+from jobs.notices import warn
 from jobs.options import parse
 from jobs.report import write_report
 from jobs.results import Pair, Row, as_csv, by_dataset, gather, measured, pairs
@@ -134,7 +136,13 @@ def _track(study: Study, rows: list[Row], tracking: Mode) -> None:
     tracker.table("comparison", columns, lines)
     if found:
         tracker.table("pairs", ["protocol", "better", "worse", "difference", "low", "high", "p (Holm)", "told"], found)
+    place = tracker.place()
     tracker.finish()
+    if place:
+        try:
+            print(f"W&B report: {webreport.save(study, rows, *place)}")
+        except Exception as error:  # whatever its client or server has against it: the comparison is there
+            warn(study.root, f"no report in W&B: {error}")
 
 
 def _lines(found: list[Pair], protocol: str) -> list[list]:

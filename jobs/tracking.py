@@ -168,6 +168,10 @@ class Tracker:
                     artifact.add_reference(str(weights), name=weights.name, checksum=False)
                 self.run.log_artifact(artifact)
 
+    def place(self) -> tuple[str, str] | None:
+        """(entity, project) of a run that is online."""
+        return None if self.run is None or self.run.offline else (self.run.entity, self.run.project)
+
     def keep(self) -> None:
         """Uploads what was tracked offline to the study's store, if it is in one, without waiting for it.
 

@@ -1,4 +1,4 @@
-"""The comparison as a report in W&B, built of its own panels, so that a team can look at the runs behind the numbers."""
+"""The comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
 
 from jobs.layout import Study
 from jobs.results import Row, by_dataset, measured

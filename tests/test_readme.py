@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run, its options exist, its files are there."""
+"""README and guide tell the truth: their commands run, their options exist, their files are there."""
 
 import re
 import shlex
@@ -10,7 +10,8 @@ from command import ROOT
 from jobs.cli import VERBS
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+BLOCKS = [block for name in ("README.md", "docs/guide.md")
+          for block in re.findall(r"```\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)]  # fmt: skip
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
 SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"]}
@@ -21,7 +22,7 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     a cluster, ID what was submitted to it: the study that is there already."""
     places = {"FOLDER": str(shapes), "PACKED": str(tmp_path / "packed"), "http://HEAD:8265": cluster.address}
     assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
-    for command in sorted(COMMANDS, key=lambda c: list(VERBS).index(shlex.split(c)[1])):
+    for command in sorted(dict.fromkeys(COMMANDS), key=lambda c: list(VERBS).index(shlex.split(c)[1])):
         words = shlex.split(command)[1:]
         words = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in words]
         for verb in {"study", "pretrain"}.intersection(words):

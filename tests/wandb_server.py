@@ -53,6 +53,7 @@ class Server:
     def __init__(self):
         self.runs: dict[str, Run] = defaultdict(Run)
         self.artifacts: dict[str, bytes] = {}  # their files
+        self.views: dict[str, dict] = {}  # reports
         self.unknown: list[str] = []  # questions that were not understood
         self.down, self.outage, self.back = False, 2.0, 0.0
         self.refused = 0  # questions
@@ -106,7 +107,20 @@ class Server:
                 for file in asked["artifactFiles"]
             ]  # fmt: skip
             return {"createArtifactFiles": {"files": {"edges": nodes}}}
+        if operation == "upsertView":
+            view = self.views.setdefault(asked["id"] or f"Vmlldzo{len(self.views)}", {})
+            view.update({key: value for key, value in asked.items() if value is not None and key != "id"})
+            return {
+                "upsertView": {"view": self._view(asked["id"] or f"Vmlldzo{len(self.views) - 1}"), "inserted": True}
+            }
+        if operation == "SpecificReport":
+            return {"view": self._view(asked["reportId"])}
         return _FIXED.get(operation)
+
+    def _view(self, id: str) -> dict:
+        view = self.views[id]
+        project = {"id": "p", "name": view["projectName"], "entityName": view["entityName"]}
+        return {**view, "id": id, "project": project, "createdAt": "2026-01-01T00:00:00", "updatedAt": None}
 
     def _place(self, run: str, name: str) -> str:
         return f"{self.url}/upload/{run}/{name}"
@@ -150,6 +164,9 @@ _FIXED = {
     "ServerFeaturesQuery": {"serverInfo": {"features": []}},
     "RunStoppedStatus": {"project": {"run": {"stopped": False}}},
     "OrganizationCoreWeaveOrganizationID": {"entity": None},
+    "GetProjects": {"models": {"pageInfo": {"endCursor": None, "hasNextPage": False}, "edges": [{"node": {
+        "id": "p", "name": "tilespin", "entityName": "me", "createdAt": "", "isBenchmark": False, "user": None}}]}},
+    "ProjectInternalId": {"project": {"id": "p", "internalId": "1"}},
     "ArtifactType": {"project": {"artifact": None}},
     "CommitArtifact": {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}},
 }  # fmt: skip

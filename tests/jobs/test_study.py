@@ -87,7 +87,7 @@ def test_table_and_report(study):
     assert "wandb sync" in said and "report.html" in said
     assert not re.search(r"\braylet\b|Started a local Ray|wandb: (?!sync)", said), said
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 7 and page.count("data:image/png;base64,") == len(TASKS)
+    assert page.count("<svg") == 7 and page.count("data:image/png;base64,") == len(TASKS) + len(TASKS | FLOORS)
     assert not re.search(r"""(?:src|href)=["']?https?:""", page), "the report must work offline"
 
 
@@ -200,3 +200,19 @@ def test_the_report_opens_without_a_network(study, tmp_path, width):
     assert ":CONSOLE" not in done.stderr, done.stderr
     image = Image.open(picture)
     assert image.width == width and len(set(image.convert("L").resize((20, 200)).tobytes())) > 20
+
+
+def test_online_the_comparison_is_a_report_in_wandb(study, tmp_path):
+    from wandb_server import Server
+
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    (folder / "results.csv").unlink()
+    with Server() as server:
+        command = [sys.executable, "-m", "jobs.cli", "compare", str(folder), "--tracking", "online"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment() | server.environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0 and f"W&B report: {server.url}" in done.stdout, done.stdout + done.stderr
+        (run,) = (run for run in server.runs.values() if run.about.get("jobType") == "compare")
+    assert json.loads((folder / "study.json").read_text())["wandb_report"] in done.stdout
+    assert 0 < run.summary["rotnet/linear"] < 1 and run.summary["pairs"]["nrows"] >= 3

@@ -3,20 +3,32 @@
 import json
 
 import pytest
+from comparison import three
 from wandb_server import Server
 
 from jobs.layout import Study
 from jobs.webreport import save
-from test_results import rows  # noqa: F401  a fixture
 
 
-def test_try(rows, tmp_path, monkeypatch):
-    study = Study(tmp_path / "demo")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client's own
+def test_it_is_made_once_and_then_renewed(tmp_path, monkeypatch):
+    study, rows = Study(tmp_path / "demo"), three()
     study.describe()
     with Server() as server:
-        for k, v in server.environment().items():
-            monkeypatch.setenv(k, v)
-        try:
-            print(save(study, rows, "me", "tilespin"))
-        finally:
-            print(server.unknown)
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        url = save(study, rows, "me", "tilespin")
+        (first,) = (json.loads(view["spec"]) for view in server.views.values())
+        assert save(study, rows[:3], "me", "tilespin") == url
+        (view,) = server.views.values()
+    assert view["displayName"] == "Tilespin: demo" and (view["entityName"], view["projectName"]) == ("me", "tilespin")
+    assert url.startswith(server.url) and url.endswith("Vmlldzo0")
+    said, renewed = json.dumps(first), view["spec"]
+    assert (
+        "Within noise of it" in said
+        and "Within noise of it" not in renewed
+        and "Best task by linear: rotnet" in renewed
+    )
+    for kind in ("pretrain", "evaluate", "compare"):
+        assert kind in said
+    assert said.count('"value": "demo"') == 3 and "linear/top1" in said and "train/loss" in said

@@ -1,5 +1,6 @@
 """A task is one file: it is found, trained and offered by the command line with nothing else to edit."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,48 +16,7 @@ from ssl_core.task import name_of, tasks
 from ssl_core.train import Plan, train
 
 ROOT = Path(__file__).parents[2]
-FLIP = '''"""Flip: say whether an image was mirrored."""
-
-from dataclasses import dataclass
-
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-from kernels.rotate import rotate
-from kernels.sampling import below
-from ssl_core.task import Task, TaskConfig, pixels
-
-
-class Flip(Task):
-    @dataclass(frozen=True, kw_only=True)
-    class Config(TaskConfig):
-        """Say whether an image was mirrored."""
-
-        batch: int = 4
-        eagerness: float = 0.5
-        """an option of this task's own"""
-
-    def __init__(self, config, encoder, data):
-        super().__init__(config, encoder, data)
-        self.size = data.size
-        self.head = nn.Linear(encoder.widths[-1], 2)
-
-    def make(self, batch, draw, format):
-        flips = below(draw.words("flip", 1)[:, 0], 2)
-        still = torch.zeros_like(flips)
-        corner = still[:, None].expand(-1, 2)
-        return rotate(batch.images, still, flips, corner, size=self.size, **format.options()), flips
-
-    def forward(self, encoder, inputs):
-        return self.head(encoder(inputs)[-1].mean((2, 3)))
-
-    def loss(self, predictions, targets):
-        return F.cross_entropy(predictions.float(), targets, reduction="none")
-
-    def picture(self, inputs, predictions, targets):
-        return [(image, "mirrored" if t else "as it was") for image, t in zip(pixels(inputs), targets.tolist())]
-'''
+FLIP = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(), re.DOTALL)[1]  # as people are told
 
 
 @pytest.fixture
