@@ -29,11 +29,21 @@ def assert_same_training(one: dict, other: dict, task: str) -> None:
     assert apart.norm() < 1e-3 * moved.norm()
 
 
-@pytest.mark.parametrize("task", ["rotnet", "supervised"])
-def test_two_workers_train_as_one_does(task, tmp_path):
-    processes.spawn(worker, args=(2, task, str(tmp_path)), nprocs=2)
+SHARED = ("rotnet", "supervised", "npid", "pirl", "simclr")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory) -> list[dict]:
+    """What each of two workers has after training each of SHARED together with the other."""
+    folder = tmp_path_factory.mktemp("together")
+    processes.spawn(worker, args=(2, SHARED, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("task", SHARED)
+def test_two_workers_train_as_one_does(task, two_workers):
     alone = run(task)
-    shared = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    shared = [outcomes[task] for outcomes in two_workers]
     for outcome in shared:
         assert_same_training(alone, outcome, task)
     assert shared[0]["losses"] == shared[1]["losses"]
@@ -47,6 +57,19 @@ def test_two_workers_train_as_one_does(task, tmp_path):
 @pytest.mark.parametrize("parts", [3, 100])
 def test_a_batch_in_parts_trains_as_a_whole_one_does(task, parts):
     assert_same_training(run(task), run(task, accumulate=parts), task)
+
+
+@pytest.mark.parametrize("task", ["npid", "pirl"])
+def test_each_worker_has_the_whole_memory(task, two_workers):
+    """Of every image that any worker met: the same bits on both, and what one worker alone has."""
+    seen, rows = (f"task.memory.{name}" for name in ("seen", "rows"))
+    outcomes = (*(worker[task] for worker in two_workers), run(task))
+    one, other, alone = (outcome["weights"] for outcome in outcomes)
+    met = torch.cat(outcomes[2]["ids"]).tolist()
+    expected = {i for i in met if i % 5}  # every fifth counts for nothing
+    assert set(one[seen].nonzero().flatten().tolist()) == expected
+    assert torch.equal(one[seen], alone[seen]) and torch.allclose(one[rows], alone[rows], atol=1e-4)
+    assert torch.equal(one[rows], other[rows]) and torch.equal(one[seen], other[seen])
 
 
 def test_images_of_weight_zero_count_for_nothing():
@@ -64,7 +87,7 @@ def test_images_of_weight_zero_count_for_nothing():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
-@pytest.mark.parametrize("task", ["rotnet", "context"])
+@pytest.mark.parametrize("task", ["rotnet", "context", "pirl"])
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3
     split = arrays(20)  # an epoch ends before and after the stop

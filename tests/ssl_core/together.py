@@ -35,9 +35,9 @@ def run(task: str, accumulate: int = 1, rank: int = 0, world: int = 1) -> dict:
     return {"losses": losses, "ids": [batch.ids for batch in mine], "weights": model.state_dict()}
 
 
-def worker(rank: int, world: int, task: str, folder: str) -> None:
-    """One of `world` processes; its outcome becomes folder/RANK.pt."""
+def worker(rank: int, world: int, tasks: tuple[str, ...], folder: str) -> None:
+    """One of `world` processes, which train each of `tasks`; the outcomes, by task, become folder/RANK.pt."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.save(run(task, rank=rank, world=world), Path(folder) / f"{rank}.pt")
+    torch.save({task: run(task, rank=rank, world=world) for task in tasks}, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

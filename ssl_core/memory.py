@@ -1,0 +1,111 @@
+"""A memory bank: one feature of each training image, to be compared with (Wu et al. 2018, arXiv:1805.01978)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kernels.sampling import below
+from ssl_core.errors import BadInput
+from ssl_core.gather import gathered
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """Options of a memory bank and of the loss that compares with it."""
+
+    negatives: int = 1024
+    """other images that each is compared with; all others at most"""
+    temperature: float = 0.07
+    """that cosines are divided by"""
+    ema: float = 0.5
+    """share of an image's row in the memory that stays when the image is seen again"""
+
+    def check(self) -> None:
+        """Raises BadInput for values that cannot work."""
+        if self.negatives < 1:
+            raise BadInput(f"--negatives is {self.negatives}, expected at least 1")
+        if not 0 < self.temperature < float("inf"):
+            raise BadInput(f"--temperature is {self.temperature}, expected above 0")
+        if not 0 <= self.ema < 1:
+            raise BadInput(f"--ema is {self.ema}, expected 0 or more and less than 1")
+
+
+class Memory(nn.Module):
+    """[images, width] float32 rows of length 1, and whether each image was seen: buffers, so parts of every checkpoint.
+
+    A row is random until its image is seen, and then becomes its features; until then the features themselves are what
+    they are compared with. (To be pulled to a random row instead, for the whole first epoch, is soon forgotten in the
+    800 epochs of the papers; in a few it is all that is learned.)
+
+    Every worker has all of it and makes the same updates, so that it is right for any number of workers, also when
+    training goes on with another number. That takes 4 * width bytes an image: 0.66 GB for ImageNet at width 128.
+    DDP must not send it around, see `own_buffers`.
+    """
+
+    rows: Tensor
+    seen: Tensor
+
+    def __init__(self, images: int, width: int, options: MemoryOptions):
+        """Random rows, by torch's generator, as a task's weights are. Raises BadInput for fewer than two images."""
+        super().__init__()
+        options.check()
+        if images < 2:
+            raise BadInput(f"a memory compares an image with others: expected at least 2 training images, got {images}")
+        self.options, self.negatives = options, min(options.negatives, images - 1)
+        self.register_buffer("rows", F.normalize(torch.randn(images, width), dim=1))
+        self.register_buffer("seen", torch.zeros(images, dtype=torch.bool))
+
+    def others(self, words: Tensor, ids: Tensor) -> Tensor:
+        """[b, k] words, [b] ids -> [b, k] int64 ids, uniform over all images but the one itself."""
+        drawn = below(words, len(self.rows) - 1)
+        return drawn + (drawn >= ids[:, None])
+
+    def cosines(self, features: Tensor, ids: Tensor, others: Tensor) -> Tensor:
+        """[b, views, width] of length 1, the image itself first, [b], [b, k] -> [b, views, 1 + k] float32: with the
+        image's own row, which comes first, and with those of the others."""
+        with torch.autocast(features.device.type, enabled=False):  # divided by .07, bfloat16 is off by a tenth
+            features = features.float()
+            own = torch.where(self.seen[ids][:, None], self.rows[ids], features[:, 0].detach())
+            rows = self.rows.index_select(0, others.flatten()).unflatten(0, others.shape)
+            near = (rows @ features.transpose(1, 2)).transpose(1, 2)  # on a CPU faster than the other way round
+            return torch.cat([features @ own[:, :, None], near], dim=2)
+
+    def nce(self, cosines: Tensor) -> Tensor:
+        """[b, views, 1 + k], the positive first -> [b, views] losses.
+
+        -log h(positive) - sum over the negatives of log(1 - h(negative)): equation 5 of PIRL (Misra and van der Maaten
+        2020, arXiv:1912.01991), where h is the share of exp(cosine / temperature) in its sum over the positive and all
+        negatives. (Taken to the letter, equation 4 has each negative count twice and the positive not at all.)
+        """
+        shares = F.log_softmax(cosines / self.options.temperature, dim=-1)
+        mistaken = shares[..., 1:].exp().clamp(max=1 - 1e-6)  # at 1 the loss is infinite
+        return -shares[..., 0] - torch.log1p(-mistaken).sum(-1)
+
+    @torch.no_grad()
+    def update(self, ids: Tensor, features: Tensor, weights: Tensor, batch: int) -> None:
+        """Moves the rows of images `ids` [b] towards their `features` [b, width] of length 1, whichever worker of a
+        global batch of `batch` images has them.
+
+        An image of weight 0 moves nothing. One that is there twice, as one epoch ends and the next begins, counts as
+        it was last.
+        """
+        ids, features, weights = (gathered(t, batch) for t in (ids, features.float(), weights))
+        same = (ids[:, None] == ids) & (weights > 0)
+        last = (same * torch.arange(1, len(ids) + 1, device=ids.device)).amax(1)  # from 1; 0: no such
+        old, known = self.rows[ids], self.seen[ids]
+        ema = self.options.ema * known[:, None]
+        new = F.normalize(ema * old + (1 - ema) * features[last - 1], dim=1)
+        self.rows[ids] = torch.where(last[:, None] > 0, new, old)  # each writer of a row writes the same
+        self.seen[ids] = known | (last > 0)
+
+
+def own_buffers(module: nn.Module) -> list[str]:
+    """The names of those buffers in `module` that every worker keeps up to date by itself."""
+    return [
+        f"{path}.{name}"
+        for path, memory in module.named_modules()
+        if isinstance(memory, Memory)
+        for name, _ in memory.named_buffers()
+    ]
