@@ -15,7 +15,7 @@ from ssl_core.gather import gathered
 class MemoryOptions:
     """Options of a memory bank and of the loss that compares with it."""
 
-    negatives: int = 1024
+    negatives: int = 512
     """other images that each is compared with; all others at most"""
     temperature: float = 0.07
     """that cosines are divided by"""

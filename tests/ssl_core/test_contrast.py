@@ -6,11 +6,13 @@ from copy import deepcopy
 
 import pytest
 import torch
+import torch.distributed as dist
 from structured import FORMAT, batch_of, pretext
 from torch.nn import functional as F
 
 from kernels.sampling import Draw
 from ssl_core.errors import BadInput
+from ssl_core.gather import gathered
 from ssl_core.memory import Memory, MemoryOptions, own_buffers
 from ssl_core.optim import Optim
 from ssl_core.task import Format
@@ -73,7 +75,7 @@ def test_npid_is_pirl_without_a_transform():
 
 @pytest.mark.parametrize("task", ["pirl", "npid"])
 def test_negatives_are_all_others_and_never_the_image_itself(task):
-    """64 images and 1,024 negatives asked for: 63 draws, with replacement, over 63 others."""
+    """64 images and 512 negatives asked for: 63 draws, with replacement, over 63 others."""
     model, batch = pretext(task), batch_of(64)
     met: Counter = Counter()
     for epoch in range(20):
@@ -134,6 +136,14 @@ def test_the_seed_decides_the_first_memory():
     first, again, other = (pretext("npid", seed=seed).task.memory.rows for seed in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.allclose(first.norm(dim=1), torch.ones(64))
+
+
+def test_a_share_larger_than_the_batch_allows_is_refused(monkeypatch):
+    """It would be waited for by workers that send less."""
+    for name, value in (("is_initialized", True), ("get_world_size", 3)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    with pytest.raises(ValueError, match="4 rows: expected at most 3"):
+        gathered(torch.zeros(4, 2), batch=8)
 
 
 def test_ddp_leaves_memories_alone():
