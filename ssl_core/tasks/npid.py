@@ -36,12 +36,13 @@ class NPID(Task):
         words = draw.words("npid", CROP + COLOUR + self.memory.negatives)
         view, chosen = words.split([CROP + COLOUR, self.memory.negatives], dim=1)
         image = self.config.views.view(batch.images, view, self.side, format)
-        return (image, batch.ids, self.memory.others(chosen, batch.ids)), (batch.ids, batch.weights)
+        others = self.memory.others(chosen, batch.ids)
+        return (image, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
     def forward(self, encoder, inputs):
-        image, ids, others = inputs
+        image, *compared = inputs
         features = F.normalize(self.head(encoder(image)[-1].mean((2, 3))).float(), dim=1)
-        return features, self.memory.cosines(features[:, None], ids, others)
+        return features, self.memory.cosines(features[:, None], *compared, self.config.batch)
 
     def loss(self, predictions, targets):
         return self.memory.nce(predictions[1])[:, 0]
@@ -56,5 +57,6 @@ class NPID(Task):
     def picture(self, inputs, predictions, targets):
         cosines = predictions[1][:, 0]
         ranks = (cosines > cosines[:, :1]).sum(1) + 1
-        said = [f"own row {c:.2f}, rank {r} of {cosines.shape[1]}" for c, r in zip(cosines[:, 0], ranks)]
+        counts = cosines.isfinite().sum(1)
+        said = [f"own row {c:.2f}, rank {r} of {n}" for c, r, n in zip(cosines[:, 0], ranks, counts)]
         return list(zip(pixels(inputs[0]), said))

@@ -24,7 +24,8 @@ class PIRL(Task):
 
     An image's row in a memory is compared with its features f, and with those of its transformed version g:
     loss = lambda NCE(row, g) + (1 - lambda) NCE(row, f), each against the rows of other images (equation 6). Only f
-    moves the row. A puzzle's tiles are embedded one by one and their embeddings, in the puzzle's order, together.
+    moves the row, and stands in for it the first ten times that the image is seen; --fresh 0 is the paper's way. A
+    puzzle's tiles are embedded one by one and their embeddings, in the puzzle's order, together.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class PIRL(Task):
         """tiles along a side; 0: 2 below 96 px, 3 from there"""
         projection: int = 128
         """width of the features in the memory"""
-        memory: MemoryOptions = MemoryOptions()
+        memory: MemoryOptions = MemoryOptions(fresh=10)
         views: Views = Views()
         optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
 
@@ -75,7 +76,7 @@ class PIRL(Task):
         other = self._transform(batch.images, *words[1:5])
         other = self.config.views.colour(other, words[5].reshape(-1, COLOUR), format)
         others = self.memory.others(words[6], batch.ids)
-        return (image, other, batch.ids, others), (batch.ids, batch.weights)
+        return (image, other, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
     def _transform(self, images, crop, turn, order, jitter):
         """-> [b * tiles, side, side, 3] uint8, tiles of an image in the order that they are puzzled in."""
@@ -99,13 +100,13 @@ class PIRL(Task):
         return bytes_of(tiles)
 
     def forward(self, encoder, inputs):
-        image, other, ids, others = inputs
+        image, other, *compared = inputs
         plain = self.head(encoder(image)[-1].mean((2, 3)))
         seen = encoder(other)[-1].mean((2, 3))
         if self.tiles > 1:
-            seen = self.embed(seen).view(len(ids), -1)
+            seen = self.embed(seen).view(len(plain), -1)
         features = F.normalize(torch.stack([plain, self.transformed(seen)], dim=1).float(), dim=2)
-        return features[:, 0], self.memory.cosines(features, ids, others)
+        return features[:, 0], self.memory.cosines(features, *compared, self.config.batch)
 
     def loss(self, predictions, targets):
         plain, transformed = self.memory.nce(predictions[1]).unbind(1)
@@ -125,10 +126,10 @@ class PIRL(Task):
         if self.tiles > 1:
             tiles = F.pad(other, (0, 0, 0, 2, 0, 2), value=255).unflatten(0, (-1, self.grid, self.grid))
             other = tiles.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
-        ranks = (cosines[:, 1] > cosines[:, 1, :1]).sum(1) + 1
+        ranks, counts = (cosines[:, 1] > cosines[:, 1, :1]).sum(1) + 1, cosines[:, 1].isfinite().sum(1)
         return [
-            (beside(*pair), f"own row {plain:.2f} | {moved:.2f}, rank {rank} of {cosines.shape[2]}")
-            for *pair, plain, moved, rank in zip(image, other, *cosines[:, :, 0].T, ranks)
+            (beside(*pair), f"own row {plain:.2f} | {moved:.2f}, rank {rank} of {count}")
+            for *pair, plain, moved, rank, count in zip(image, other, *cosines[:, :, 0].T, ranks, counts)
         ]
 
 

@@ -17,6 +17,7 @@ from jobs.layout import Study
 from jobs.recipe import Recipe
 from jobs.training import prepare, run
 from jobs.where import Where
+from ssl_core.memory import MemoryOptions
 from ssl_core.tasks.pirl import PIRL
 
 
@@ -88,10 +89,10 @@ class LeavesAt(Pulse):
 
 
 def test_a_memory_outlasts_being_told_to_leave(shapes, tmp_path):
-    """PIRL with its memory, stopped within the second epoch, ends with the weights of a run left alone."""
+    """PIRL, stopped twice after the epoch that fills its memory, ends with the weights of a run left alone."""
     digests = {}
     for name, stops in (("alone", ()), ("stopped", (9, 13))):
-        task = PIRL.Config(batch=40, transform="both")
+        task = PIRL.Config(batch=40, transform="both", memory=MemoryOptions(fresh=1))
         study = Study.at(str(tmp_path), name)
         study.describe()
         training = prepare(Recipe(task=task, data=str(shapes), size=32, steps=16), study, Where(tracking="off"))

@@ -29,23 +29,33 @@ def make(model, batch, seed: int = 0):
 def memory(*rows: tuple[float, ...], **options) -> Memory:
     made = Memory(len(rows), len(rows[0]), MemoryOptions(**options))
     made.rows.copy_(torch.tensor(rows))
-    made.seen.fill_(True)
+    made.visits.fill_(1)
     return made
 
 
-def plain_nce(feature, row: int, others: list[int], rows, temperature: float) -> float:
+def plain_nce(feature, own, others, temperature: float = 0.07) -> float:
     """The loss of one feature, in Python's floats: no softmax, no logarithm of one."""
-    own, *rest = (math.exp(float(feature @ rows[i]) / temperature) for i in (row, *others))
-    total = own + sum(rest)
-    return -math.log(own / total) - sum(math.log(1 - e / total) for e in rest)
+    near, *far = (math.exp(float(feature @ row) / temperature) for row in (own, *others))
+    total = near + sum(far)
+    return -math.log(near / total) - sum(math.log(1 - e / total) for e in far)
+
+
+def compared(task, plain, others) -> list[tuple]:
+    """For images 0, 1, ...: the row of each, and what it is told apart from. One that was seen has its row, and others
+    that were seen theirs; for one that was not, the features `plain` of the batch are all there is."""
+    rows, seen = task.memory.rows.double(), task.memory.visits >= task.memory.options.fresh
+    found = []
+    for i, drawn in enumerate(others.tolist()):
+        beside = [row for j, row in enumerate(plain) if j != i]
+        found.append((rows[i], [rows[j] for j in drawn if seen[j]]) if seen[i] else (plain[i], beside))
+    return found
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_pirl_is_the_papers_loss(transform):
-    """Images 0, 2 and 4 have been seen, and so have a row to be compared with; the others' features stand in for it."""
     model = pretext("pirl", transform=transform, weight=0.3)
-    task, seen = model.task, torch.tensor([True, False, True, False, True])
-    task.memory.seen[:5] = seen
+    task = model.task
+    task.memory.visits[::2] = 10
     inputs, targets = make(model, batch_of(5))
     losses = task.loss(model(inputs), targets)
     pooled = [model.encoder(view)[-1].mean((2, 3)) for view in inputs[:2]]
@@ -53,24 +63,20 @@ def test_pirl_is_the_papers_loss(transform):
         moved = task.transformed(pooled[1])
     else:  # four tiles of each image, one after the other in the puzzle's order
         moved = task.transformed(torch.stack([task.embed(pooled[1][4 * i : 4 * i + 4]).flatten() for i in range(5)]))
-    plain, moved = (F.normalize(f, dim=1).detach() for f in (task.head(pooled[0]), moved))
-    rows = task.memory.rows.clone()
-    for i in range(5):
-        rows[i] = rows[i] if seen[i] else plain[i]
-        table = torch.where(torch.arange(64)[:, None] == i, rows, task.memory.rows).double()
-        parts = [plain_nce(f[i].double(), i, inputs[3][i].tolist(), table, 0.07) for f in (plain, moved)]
-        assert losses[i].item() == pytest.approx(0.7 * parts[0] + 0.3 * parts[1], rel=1e-4)
+    plain, moved = (F.normalize(f, dim=1).detach().double() for f in (task.head(pooled[0]), moved))
+    for i, (own, others) in enumerate(compared(task, plain, inputs[3])):
+        assert 4 <= len(others) < 63
+        expected = 0.7 * plain_nce(plain[i], own, others) + 0.3 * plain_nce(moved[i], own, others)
+        assert losses[i].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_npid_is_pirl_without_a_transform():
     model = pretext("npid")
-    model.task.memory.seen.fill_(True)
     inputs, targets = make(model, batch_of(5))
     predictions = model(inputs)
-    losses, features = model.task.loss(predictions, targets), predictions[0].detach().double()
-    for i in range(5):
-        expected = plain_nce(features[i], i, inputs[2][i].tolist(), model.task.memory.rows.double(), 0.07)
-        assert losses[i].item() == pytest.approx(expected, rel=1e-4)
+    losses, plain = model.task.loss(predictions, targets), predictions[0].detach().double()
+    for i, (own, others) in enumerate(compared(model.task, plain, inputs[2])):
+        assert losses[i].item() == pytest.approx(plain_nce(plain[i], own, others), rel=1e-4)
 
 
 @pytest.mark.parametrize("task", ["pirl", "npid"])
@@ -79,7 +85,7 @@ def test_negatives_are_all_others_and_never_the_image_itself(task):
     model, batch = pretext(task), batch_of(64)
     met: Counter = Counter()
     for epoch in range(20):
-        others = make(model, batch._replace(epochs=torch.full((64,), epoch)))[0][-1]
+        others = make(model, batch._replace(epochs=torch.full((64,), epoch)))[0][-2]
         assert others.shape == (64, 63) and others.min() >= 0 and others.max() < 64
         assert not (others == batch.ids[:, None]).any()
         met.update(zip(batch.ids.repeat_interleave(63).tolist(), others.flatten().tolist()))
@@ -92,7 +98,7 @@ def test_negatives_are_all_others_and_never_the_image_itself(task):
 def test_a_batch_is_judged_by_the_memory_from_before_it(task, parts):
     model, batch = pretext(task, "convnet-plain"), batch_of(8)
     batch = batch._replace(ids=torch.tensor([0, 1, 2, 3, 4, 5, 0, 1]))  # an epoch ends within the batch
-    model.task.memory.seen.fill_(True)
+    model.task.memory.visits.fill_(10)
     before = deepcopy(model)
     predictions = before(make(before, batch)[0])
     expected = before.task.loss(predictions, make(before, batch)[1]).mean().item()
@@ -120,16 +126,17 @@ def test_an_image_that_is_twice_in_a_batch_counts_as_it_was_last():
     assert torch.allclose(bank.rows[:1], expected) and torch.equal(bank.rows[1], torch.tensor([0.0, 1]))
 
 
-def test_the_first_time_an_image_is_seen_its_features_become_its_row():
-    bank = memory((1, 0), (0, 1), ema=0.5)
-    bank.seen[0] = False
-    features = torch.tensor([[0.6, 0.8], [0.6, 0.8]], requires_grad=True)
-    before = bank.cosines(features[:, None], torch.tensor([0, 1]), torch.tensor([[1], [0]]))
-    assert before[:, 0].flatten().tolist() == pytest.approx([1, 0.8, 0.8, 0.6])
-    (gradient,) = torch.autograd.grad(before[0, 0, 0], features)
-    assert gradient[0].tolist() == pytest.approx([0.6, 0.8])  # as of a row that stands still
-    bank.update(torch.tensor([0]), features[:1].detach(), torch.ones(1), batch=1)
-    assert bank.rows[0].tolist() == pytest.approx([0.6, 0.8]) and bank.seen.all()
+def test_an_image_seen_for_the_first_time_is_compared_within_its_batch():
+    bank = memory((1, 0), (0, 1), (-1, 0), (0, -1), ema=0.5, fresh=1)
+    bank.visits[:2] = 0
+    features = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]], requires_grad=True)
+    ids, others, weights = torch.tensor([0, 2, 1]), torch.tensor([[2], [3], [3]]), torch.tensor([1.0, 1, 0])
+    cosines = bank.cosines(features[:, None], ids, others, weights, batch=3)[:, 0]
+    no = -math.inf  # the first has nothing drawn, and not the third, which is broken; the second has a row
+    assert cosines[0].tolist() == pytest.approx([1, no, no, 0.6, no])
+    assert cosines[1].tolist() == pytest.approx([-1, 0, no, no, no])
+    bank.update(ids, features.detach(), weights, batch=3)
+    assert bank.rows[0].tolist() == pytest.approx([0.6, 0.8]) and bank.visits.tolist() == [1, 0, 2, 1]
 
 
 def test_the_seed_decides_the_first_memory():
@@ -149,7 +156,7 @@ def test_a_share_larger_than_the_batch_allows_is_refused(monkeypatch):
 def test_ddp_leaves_memories_alone():
     model = pretext("multi", tasks=("npid", "pirl"))
     assert own_buffers(model) == [
-        f"task.parts.{name}.memory.{buffer}" for name in ("npid", "pirl") for buffer in ("rows", "seen")
+        f"task.parts.{name}.memory.{buffer}" for name in ("npid", "pirl") for buffer in ("rows", "visits")
     ]
     assert set(own_buffers(model)) < set(model.state_dict())
 
@@ -246,6 +253,7 @@ def test_pirl_transforms_what_it_says(transform):
         ("pirl", {"memory": MemoryOptions(negatives=0)}),
         ("npid", {"memory": MemoryOptions(temperature=0.0)}),
         ("npid", {"memory": MemoryOptions(ema=1.0)}),
+        ("npid", {"memory": MemoryOptions(fresh=-1)}),
         ("npid", {"views": Views(area=0.0)}),
         ("npid", {"views": Views(jitter=2.0)}),
         ("simclr", {"views": Views(crop=1.5)}),
