@@ -127,11 +127,26 @@ def test_weights_that_are_not_finite_cannot_be_saved():
         step.state()
 
 
-def test_counts_the_macs_of_all_views_forward_and_backward():
-    # rotnet shows four views of 24 px (three quarters of 32); each stage halves the map
-    convolutions = [(12, 3, 32), (12, 32, 32), (6, 32, 64), (6, 64, 64), (3, 64, 128), (3, 128, 128)]
-    forward = sum(side**2 * 9 * before * after for side, before, after in convolutions)
-    assert encoder_macs(pretext("rotnet"), 32) == 3 * 4 * forward == 65_193_984
+def forward(size: int) -> int:
+    """Multiply-accumulates of convnet for an image of side `size`: each stage of two convolutions halves the map."""
+    sides = [size := -(-size // 2) for _ in range(3)]
+    widths = zip((3, 32, 64), (32, 64, 128))
+    return sum(side**2 * 9 * (before + after) * after for side, (before, after) in zip(sides, widths))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "once"),
+    [
+        ("rotnet", {}, 21_731_328),  # worked by hand: 4 * forward(24), three quarters of 32 px
+        ("npid", {}, forward(24)),
+        ("simclr", {}, 2 * forward(24)),
+        ("pirl", {}, 2 * forward(24)),
+        ("pirl", {"transform": "jigsaw"}, forward(24) + 4 * forward(14)),
+        ("multi", {"tasks": ("rotnet", "jigsaw")}, 4 * forward(24) + 4 * forward(14)),
+    ],
+)
+def test_counts_the_macs_of_all_views_forward_and_backward(task, options, once):
+    assert encoder_macs(pretext(task, **options), 32) == 3 * once
 
 
 def test_counting_macs_changes_nothing():
