@@ -89,7 +89,7 @@ def pretext(task: str, options: dict, encoder: str, batch: int, size: int) -> Pr
     """The module as a run would build it."""
     built, kind = encoders.build(encoder, size, seed=0), tasks()[task]
     info = encoders.describe(built, encoder, size)
-    return Pretext(built, kind(kind.Config(batch=batch, **options), info, DataInfo(size)))
+    return Pretext(built, kind(kind.Config(batch=batch, **options), info, DataInfo(size, images=batch)))
 
 
 def same_batch(model: Pretext, batch: Batch, format: Format) -> None:

@@ -1,6 +1,6 @@
 """Complete studies by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tyro
@@ -8,7 +8,10 @@ import tyro
 from jobs.cells import Evaluation
 from ssl_core.tasks.context import Context
 from ssl_core.tasks.jigsaw import Jigsaw
+from ssl_core.tasks.npid import NPID
+from ssl_core.tasks.pirl import PIRL
 from ssl_core.tasks.rotnet import RotNet
+from ssl_core.tasks.simclr import SimCLR
 from ssl_core.tasks.supervised import Supervised
 
 
@@ -43,4 +46,14 @@ DEMO = StudyConfig(
     budget=2800,
 )
 
-PRESETS = {config.preset: config for config in (DEMO,)}
+# the same with the contrastive tasks: whether a task that asks for invariance does better than one that predicts
+FULL = replace(
+    DEMO,
+    preset="full",
+    tasks=(
+        RotNet.Config(), Jigsaw.Config(), Context.Config(), PIRL.Config(), NPID.Config(), SimCLR.Config(),
+        Supervised.Config(),
+    ),
+)  # fmt: skip
+
+PRESETS = {config.preset: config for config in (DEMO, FULL)}

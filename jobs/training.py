@@ -68,7 +68,8 @@ def build(recipe: Recipe, source: Source) -> tuple[Pretext, Format]:
     info = encoders.describe(encoder, recipe.encoder, source.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        task = tasks()[name_of(recipe.task)](recipe.task, info, DataInfo(source.size, len(source.classes)))
+        data = DataInfo(source.size, len(source.classes), len(source.train))
+        task = tasks()[name_of(recipe.task)](recipe.task, info, data)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     return Pretext(encoder, task), Format(source.mean, source.std, dtype)
 

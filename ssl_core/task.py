@@ -48,10 +48,12 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a task may know of its data: the images' side in pixels, and the number of classes (0: no labels)."""
+    """What a task may know of its data: the images' side in pixels, the number of classes (0: no labels), and how many
+    training images there are, which only tasks that remember each of them need (0: not said)."""
 
     size: int
     classes: int = 0
+    images: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,8 @@ class Task(nn.Module):
         return {}
 
     def after_step(self, predictions, targets) -> None:
-        """Called after the optimiser's step, once for each part of an accumulated batch; for tasks with a memory."""
+        """Called after the optimiser's step, once for each part of an accumulated batch, by all workers equally often;
+        for tasks with a memory."""
 
     def picture(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
         """What the task sees and says, for people: ([h, w, 3] uint8 on the CPU, caption) for each image."""

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ssl_core.optim as optim
 from kernels.sampling import Draw
 from ssl_core.errors import BadInput, Diverged
+from ssl_core.memory import own_buffers
 from ssl_core.task import Batch, Format, Pretext
 
 
@@ -60,13 +61,15 @@ def train(
         optimizer.load_state_dict(start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
-    wrapped: nn.Module = DistributedDataParallel(model) if world > 1 else model
+    wrapped = _wrapped(model) if world > 1 else model
     stepper = torch.compile(wrapped) if plan.compile else wrapped
+    count = 0
     for number, batch in enumerate(batches, start=first):
         set_lr(number)
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
         optimizer.zero_grad(set_to_none=True)
-        parts = _parts(batch, plan.accumulate)
+        count = count or _agreed(max(1, min(plan.accumulate, len(batch.ids))), device)
+        parts = _parts(batch, count)
         weight = _summed(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
         outcomes = []
@@ -111,8 +114,22 @@ def _summed(value: Tensor) -> Tensor:
     return value
 
 
+def _wrapped(model: nn.Module) -> nn.Module:
+    """`model` in DDP, which would send all buffers from the first worker at each step, and with them whole memories."""
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, own_buffers(model))
+    return DistributedDataParallel(model)
+
+
+def _agreed(parts: int, device: torch.device) -> int:
+    """The fewest `parts` of any worker: each part may have the workers exchange something, so all take as many."""
+    if workers()[1] == 1:
+        return parts
+    fewest = torch.tensor(parts, device=device)
+    dist.all_reduce(fewest, dist.ReduceOp.MIN)
+    return int(fewest)
+
+
 def _parts(batch: Batch, count: int) -> list[Batch]:
-    count = max(1, min(count, len(batch.ids)))
     return [Batch(*fields) for fields in zip(*(t.tensor_split(count) for t in batch))]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from jobs.pretrain import main
 from ssl_core.task import tasks
 
 
@@ -45,10 +46,11 @@ def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
 
 
 @pytest.mark.parametrize("task", tasks())
-def test_bf16_from_the_first_batch_to_the_pictures(tilespin, shapes, tmp_path, task):
-    """The precision that a GPU trains with: batches are made in it, and the encoder is left in fp32."""
+def test_bf16_from_the_first_batch_to_the_pictures(shapes, tmp_path, task):
+    """The precision that a GPU trains with: batches are made in it, and the encoder is left in fp32. In this process,
+    since for every task to start one takes a while."""
     arguments = ["--data", shapes, "--size", 32, "--steps", 2, "--precision", "bf16", "--storage", tmp_path]
-    tilespin("pretrain", task, *arguments, "--tracking", "off")
+    main([task, *map(str, arguments), "--tracking", "off"])
     (folder,) = (path.parent for path in tmp_path.glob("*/pretrain/*/encoder.json"))
     assert (folder / "samples.png").stat().st_size > 1000
     weights = load((folder / "encoder.safetensors").read_bytes())

@@ -11,6 +11,15 @@ import pytest
 from command import ROOT, environment
 from wandb_server import Server, sync
 
+from cluster.pulse import Pulse, beating
+from cluster.retry import Preempted
+from jobs.layout import Study
+from jobs.recipe import Recipe
+from jobs.training import prepare, run
+from jobs.where import Where
+from ssl_core.memory import MemoryOptions
+from ssl_core.tasks.pirl import PIRL
+
 
 def command(shapes: Path, storage: Path, *more) -> list[str]:
     arguments = ["pretrain", "jigsaw", "--data", shapes, "--size", 32, "--batch", 20, "--steps", 120, "--tracking",
@@ -67,6 +76,35 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
     assert (
         server.artifacts["encoder.safetensors"] == next(storage.glob("*/pretrain/*/encoder.safetensors")).read_bytes()
     )
+
+
+class LeavesAt(Pulse):
+    """Told to leave once `last` steps are done."""
+
+    last = 0
+
+    def beat(self, step: int) -> None:
+        super().beat(step)
+        self.leaving = step == self.last
+
+
+def test_a_memory_outlasts_being_told_to_leave(shapes, tmp_path):
+    """PIRL, stopped twice after the epoch that fills its memory, ends with the weights of a run left alone."""
+    digests = {}
+    for name, stops in (("alone", ()), ("stopped", (9, 13))):
+        task = PIRL.Config(batch=40, transform="both", memory=MemoryOptions(fresh=1))
+        study = Study.at(str(tmp_path), name)
+        study.describe()
+        training = prepare(Recipe(task=task, data=str(shapes), size=32, steps=16), study, Where(tracking="off"))
+        for stop in stops:
+            pulse = LeavesAt()
+            pulse.last = stop
+            with beating(pulse), pytest.raises(Preempted, match=f"saved at step {stop}"):
+                run(training, "cpu")
+        described = run(training, "cpu")
+        digests[name] = described["digest"]
+        assert described["restarts"] == len(stops)
+    assert digests["stopped"] == digests["alone"]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from ssl_core.data.source import Arrays
 from ssl_core.task import Batch, DataInfo, Format, Pretext, tasks
 
 CLASSES = 10
+IMAGES = 64  # that a task is told there are
 FORMAT = Format((125.0, 120.0, 115.0), (63.0, 62.0, 66.0))
 
 
@@ -50,4 +51,4 @@ def pretext(task: str, encoder: str = "convnet", size: int = 32, seed: int = 0, 
     kind = tasks()[task]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Pretext(built, kind(kind.Config(**options), info, DataInfo(size, CLASSES)))
+        return Pretext(built, kind(kind.Config(**options), info, DataInfo(size, CLASSES, IMAGES)))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from structured import CLASSES, FORMAT, batch_of, gradients, pretext
+from structured import CLASSES, FORMAT, IMAGES, batch_of, gradients, pretext
 from torch import nn
 
 from kernels.sampling import Draw
@@ -19,7 +19,7 @@ INFO = EncoderInfo("convnet", (32, 64, 128), (2, 4, 8))
 
 
 def build(task: str, size: int = 32, classes: int = CLASSES, info: EncoderInfo = INFO, **options):
-    return tasks()[task](tasks()[task].Config(**options), info, DataInfo(size, classes))
+    return tasks()[task](tasks()[task].Config(**options), info, DataInfo(size, classes, IMAGES))
 
 
 def make(task, batch: Batch, seed: int = 0):
@@ -92,7 +92,7 @@ def test_learns_one_batch_by_heart(task):
     model, batch = pretext(task), batch_of(8)
     plan = Plan(steps=30, seed=0, optim=model.task.config.optim)
     losses = [float(step.metrics["loss"]) for step in train(model, [batch] * 30, FORMAT, plan)]
-    assert losses[-1] < 0.4 * losses[0], losses
+    assert losses[-1] < 0.4 * max(losses[:2]), losses  # a memory is empty before the first step
 
 
 @each_task

@@ -29,11 +29,21 @@ def assert_same_training(one: dict, other: dict, task: str) -> None:
     assert apart.norm() < 1e-3 * moved.norm()
 
 
-@pytest.mark.parametrize("task", ["rotnet", "supervised"])
-def test_two_workers_train_as_one_does(task, tmp_path):
-    processes.spawn(worker, args=(2, task, str(tmp_path)), nprocs=2)
+SHARED = ("rotnet", "supervised", "npid", "simclr", "pirl")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory) -> list[dict]:
+    """What each of two workers has after training each of SHARED together with the other."""
+    folder = tmp_path_factory.mktemp("together")
+    processes.spawn(worker, args=(2, SHARED, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("task", SHARED)
+def test_two_workers_train_as_one_does(task, two_workers):
     alone = run(task)
-    shared = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    shared = [outcomes[task] for outcomes in two_workers]
     for outcome in shared:
         assert_same_training(alone, outcome, task)
     assert shared[0]["losses"] == shared[1]["losses"]
@@ -47,6 +57,26 @@ def test_two_workers_train_as_one_does(task, tmp_path):
 @pytest.mark.parametrize("parts", [3, 100])
 def test_a_batch_in_parts_trains_as_a_whole_one_does(task, parts):
     assert_same_training(run(task), run(task, accumulate=parts), task)
+
+
+@pytest.mark.parametrize("task", ["npid", "pirl"])
+def test_each_worker_has_the_whole_memory(task, two_workers):
+    """Of every image that any worker met: the same bits on both, and what one worker alone has."""
+    visits, rows = (f"task.memory.{name}" for name in ("visits", "rows"))
+    outcomes = (*(worker[task] for worker in two_workers), run(task))
+    one, other, alone = (outcome["weights"] for outcome in outcomes)
+    met = torch.cat(outcomes[2]["ids"]).tolist()
+    expected = {i for i in met if i % 5}  # every fifth counts for nothing
+    assert set(one[visits].nonzero().flatten().tolist()) == expected and one[visits].max() == 1
+    assert torch.equal(one[visits], alone[visits]) and torch.allclose(one[rows], alone[rows], atol=1e-4)
+    assert torch.equal(one[rows], other[rows]) and torch.equal(one[visits], other[visits])
+
+
+def test_workers_of_uneven_shares_take_as_many_parts(two_workers):
+    """Four images in four parts and three in three, with a memory that exchanges features after each, would hang."""
+    one, other = (worker["in parts"] for worker in two_workers)
+    assert one["losses"] == other["losses"] and len(one["losses"]) == STEPS
+    assert torch.equal(flat(one["weights"]), flat(other["weights"]))
 
 
 def test_images_of_weight_zero_count_for_nothing():
@@ -64,7 +94,7 @@ def test_images_of_weight_zero_count_for_nothing():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
-@pytest.mark.parametrize("task", ["rotnet", "context"])
+@pytest.mark.parametrize("task", ["rotnet", "context", "npid"])
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3
     split = arrays(20)  # an epoch ends before and after the stop
@@ -97,11 +127,26 @@ def test_weights_that_are_not_finite_cannot_be_saved():
         step.state()
 
 
-def test_counts_the_macs_of_all_views_forward_and_backward():
-    # rotnet shows four views of 24 px (three quarters of 32); each stage halves the map
-    convolutions = [(12, 3, 32), (12, 32, 32), (6, 32, 64), (6, 64, 64), (3, 64, 128), (3, 128, 128)]
-    forward = sum(side**2 * 9 * before * after for side, before, after in convolutions)
-    assert encoder_macs(pretext("rotnet"), 32) == 3 * 4 * forward == 65_193_984
+def forward(size: int) -> int:
+    """Multiply-accumulates of convnet for an image of side `size`: each stage of two convolutions halves the map."""
+    sides = [size := -(-size // 2) for _ in range(3)]
+    widths = zip((3, 32, 64), (32, 64, 128))
+    return sum(side**2 * 9 * (before + after) * after for side, (before, after) in zip(sides, widths))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "once"),
+    [
+        ("rotnet", {}, 21_731_328),  # worked by hand: 4 * forward(24), three quarters of 32 px
+        ("npid", {}, forward(24)),
+        ("simclr", {}, 2 * forward(24)),
+        ("pirl", {}, 2 * forward(24)),
+        ("pirl", {"transform": "jigsaw"}, forward(24) + 4 * forward(14)),
+        ("multi", {"tasks": ("rotnet", "jigsaw")}, 4 * forward(24) + 4 * forward(14)),
+    ],
+)
+def test_counts_the_macs_of_all_views_forward_and_backward(task, options, once):
+    assert encoder_macs(pretext(task, **options), 32) == 3 * once
 
 
 def test_counting_macs_changes_nothing():

@@ -35,9 +35,11 @@ def run(task: str, accumulate: int = 1, rank: int = 0, world: int = 1) -> dict:
     return {"losses": losses, "ids": [batch.ids for batch in mine], "weights": model.state_dict()}
 
 
-def worker(rank: int, world: int, task: str, folder: str) -> None:
-    """One of `world` processes; its outcome becomes folder/RANK.pt."""
+def worker(rank: int, world: int, tasks: tuple[str, ...], folder: str) -> None:
+    """One of `world` processes, which train each of `tasks`, the last one also in parts; leaves folder/RANK.pt."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    torch.save(run(task, rank=rank, world=world), Path(folder) / f"{rank}.pt")
+    outcomes = {task: run(task, rank=rank, world=world) for task in tasks}
+    outcomes["in parts"] = run(tasks[-1], accumulate=4, rank=rank, world=world)  # one worker has three images only
+    torch.save(outcomes, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

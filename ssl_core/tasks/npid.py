@@ -1,0 +1,62 @@
+"""NPID: tell an image from all others (Wu et al. 2018, arXiv:1805.01978), as PIRL with lambda 0."""
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn import functional as F
+
+from ssl_core.memory import Memory, MemoryOptions
+from ssl_core.optim import Optim
+from ssl_core.task import Task, TaskConfig, pixels
+from ssl_core.views import COLOUR, CROP, Views
+
+
+class NPID(Task):
+    """The reference that shows what PIRL's transform adds (Misra and van der Maaten 2020, figure 6): one view of each
+    image, compared with the memory's row of that image and of others, by PIRL's loss."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskConfig):
+        """Tell each image from all others."""
+
+        batch: int = 128
+        projection: int = 128
+        """width of the features in the memory"""
+        memory: MemoryOptions = MemoryOptions()
+        views: Views = Views()
+        optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
+
+    def __init__(self, config, encoder, data):
+        super().__init__(config, encoder, data)
+        self.side = config.views.side(data.size)
+        self.memory = Memory(data.images, config.projection, config.memory)
+        self.head = nn.Linear(encoder.widths[-1], config.projection)
+
+    def make(self, batch, draw, format):
+        words = draw.words("npid", CROP + COLOUR + self.memory.negatives)
+        view, chosen = words.split([CROP + COLOUR, self.memory.negatives], dim=1)
+        image = self.config.views.view(batch.images, view, self.side, format)
+        others = self.memory.others(chosen, batch.ids)
+        return (image, batch.ids, others, batch.weights), (batch.ids, batch.weights)
+
+    def forward(self, encoder, inputs):
+        image, *compared = inputs
+        features = F.normalize(self.head(encoder(image)[-1].mean((2, 3))).float(), dim=1)
+        return features, self.memory.cosines(features[:, None], *compared, self.config.batch)
+
+    def loss(self, predictions, targets):
+        return self.memory.nce(predictions[1])[:, 0]
+
+    def metrics(self, predictions, targets):
+        return {"accuracy": (predictions[1][:, 0].argmax(1) == 0).float()}
+
+    def after_step(self, predictions, targets):
+        ids, weights = targets
+        self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
+
+    def picture(self, inputs, predictions, targets):
+        cosines = predictions[1][:, 0]
+        ranks = (cosines > cosines[:, :1]).sum(1) + 1
+        counts = cosines.isfinite().sum(1)
+        said = [f"own row {c:.2f}, rank {r} of {n}" for c, r, n in zip(cosines[:, 0], ranks, counts)]
+        return list(zip(pixels(inputs[0]), said))

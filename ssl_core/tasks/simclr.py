@@ -1,0 +1,82 @@
+"""SimCLR: find an image's other view among all views of a batch (Chen et al. 2020, arXiv:2002.05709)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ssl_core.errors import BadInput
+from ssl_core.gather import gathered
+from ssl_core.optim import Optim
+from ssl_core.task import Task, TaskConfig, pixels
+from ssl_core.views import COLOUR, CROP, Views
+
+
+class SimCLR(Task):
+    """The reference that needs neither an invented label nor a memory. Its negatives are the views of the other images
+    of the global batch, whichever worker has them; with --accumulate, those of its part alone.
+
+    An image that could not be decoded is no negative, and an image is none of its own, when an epoch ends and the next
+    begins within a batch.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskConfig):
+        """Find each image's other view among those of a batch."""
+
+        batch: int = 128
+        temperature: float = 0.5
+        """that cosines are divided by; the paper's best on CIFAR-10 (appendix B.9)"""
+        hidden: int = 512
+        """width of the projection head's hidden layer"""
+        projection: int = 128
+        """width of the features that are compared"""
+        views: Views = Views()
+        optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
+
+    def __init__(self, config, encoder, data):
+        super().__init__(config, encoder, data)
+        if not 0 < config.temperature < float("inf"):
+            raise BadInput(f"simclr: --temperature is {config.temperature}, expected above 0")
+        if config.batch < 2:
+            raise BadInput(f"simclr: --batch is {config.batch}, expected at least 2: an image needs others beside it")
+        self.side = config.views.side(data.size)
+        self.head = nn.Sequential(
+            nn.Linear(encoder.widths[-1], config.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(config.hidden, config.projection),
+        )
+
+    def make(self, batch, draw, format):
+        words = draw.words("simclr", 2 * (CROP + COLOUR)).view(-1, CROP + COLOUR)
+        images = batch.images.repeat_interleave(2, dim=0)
+        return self.config.views.view(images, words, self.side, format), (batch.ids, batch.weights)
+
+    def forward(self, encoder, inputs):
+        features = self.head(encoder(inputs)[-1].mean((2, 3)))
+        return F.normalize(features.float(), dim=1).unflatten(0, (-1, 2))
+
+    def _logits(self, predictions, targets):
+        """[b, 2, 1 + 2 * global batch]: each view with its image's other one, then with all views; -inf is no
+        negative."""
+        ids, weights = targets
+        every, all_ids, valid = (gathered(t, self.config.batch) for t in (predictions, ids, weights))
+        positives = (predictions[:, 0] * predictions[:, 1]).sum(1)[:, None, None].expand(-1, 2, 1)
+        drop = (ids[:, None] == all_ids) | (valid == 0)
+        negatives = torch.einsum("bvd,kwd->bvkw", predictions, every)
+        negatives = negatives.masked_fill(drop[:, None, :, None], -torch.inf).flatten(2)
+        return torch.cat([positives, negatives], dim=2) / self.config.temperature
+
+    def loss(self, predictions, targets):
+        """NT-Xent: the cross-entropy of finding the other view, the mean of both directions."""
+        return -F.log_softmax(self._logits(predictions, targets), dim=2)[:, :, 0].mean(1)
+
+    @torch.no_grad()
+    def metrics(self, predictions, targets):
+        return {"accuracy": (self._logits(predictions, targets).argmax(2) == 0).float().mean(1)}
+
+    def picture(self, inputs, predictions, targets):
+        pairs = torch.cat(list(pixels(inputs).unflatten(0, (-1, 2)).unbind(1)), dim=2)
+        cosines = (predictions[:, 0] * predictions[:, 1]).sum(1).tolist()
+        return [(pair, f"two views, cosine {cosine:.2f}") for pair, cosine in zip(pairs, cosines)]
