@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from jobs.results import Row
 
-KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64"}
+KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought": "#c77d18"}
 STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "figure.constrained_layout.use": True,
@@ -23,7 +23,7 @@ def colours(names: list[str]) -> dict[str, str]:
 
 
 def ranking(rows: list[Row], protocol: str) -> Figure:
-    """Test accuracy of every encoder with its 95 % interval; floors grey, the ceiling green."""
+    """Test accuracy of every encoder with its 95 % interval; floors grey, the ceiling green, others' amber."""
     shown = [row for row in rows if row.top1(protocol)]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 0.45 * len(shown) + 0.9))

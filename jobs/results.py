@@ -4,7 +4,8 @@ import csv
 import io
 from dataclasses import dataclass
 
-from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of_run, unpacked, with_floors
+from jobs.brought import everything
+from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, unpacked, with_floors
 from jobs.layout import Study
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.intervals import paired, wilson
@@ -16,7 +17,7 @@ COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "
 
 @dataclass(frozen=True)
 class Row:
-    """One encoder: its cells by protocol, and for a run what it cost and how it compares with its floor."""
+    """One encoder: its cells by protocol, how it compares with its floor, and for a run what it cost."""
 
     judged: Judged
     name: str  # for people: the task, with its hash where a study has several runs of it, or the floor
@@ -28,6 +29,8 @@ class Row:
     def kind(self) -> str:
         if self.judged.task in (PIXELS, RANDOM):
             return "floor"
+        if self.judged.brought:
+            return "brought"
         return "ceiling" if self.judged.task == CEILING else "task"
 
     def top1(self, protocol: str) -> tuple[float, float, float] | None:
@@ -44,7 +47,7 @@ class Row:
 
 
 def gather(study: Study) -> tuple[list[Row], Evaluation]:
-    """The rows of a study: floors, then tasks by their linear accuracy, then the ceiling.
+    """The rows of a study: floors, then tasks by their linear accuracy, the ceiling, and encoders from elsewhere.
 
     Raises BadInput if it was never evaluated.
     """
@@ -53,20 +56,21 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
         raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
     described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
     found: dict[Judged, dict[str, dict]] = {}
-    for one in with_floors([of_run(d) for d in described.values()]):
+    for one in with_floors(everything(study)):
         dataset = one.source.digest
         paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
         found[one] = {name: read_json(path) for name, path in paths.items() if path and exists(path)}
     rows, names = [], labels(list(found))
     for one, cells in found.items():
-        floor = Judged(RANDOM, one.encoder, None, one.data, one.size, one.seed, one.normalisation)
-        pairs = {name: (cell, found.get(floor, {}).get(name)) for name, cell in cells.items() if one.run}
+        trained = bool(one.run or one.brought)
+        floor = found.get(one.floor(one.normalisation), {})
+        pairs = {name: (cell, floor.get(name)) for name, cell in cells.items() if trained}
         gains = {name: paired(unpacked(cell), unpacked(base)) for name, (cell, base) in pairs.items() if base}
         alone = sum(other.task == one.task for other in found) == 1
-        name = one.task if one.run and alone else names[one]
+        name = one.task if trained and alone else names[one]
         rows.append(Row(one, name, cells, described.get(one.run), gains))
     first = evaluation.protocols[0]
-    order = {"floor": 0, "task": 1, "ceiling": 2}
+    order = {"floor": 0, "task": 1, "ceiling": 2, "brought": 3}
     rows.sort(key=lambda row: (order[row.kind], (row.top1(first) or (0.0,))[0]))
     return rows, evaluation
 
