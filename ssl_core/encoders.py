@@ -133,6 +133,11 @@ def stem(name: str, built: int, size: int) -> int | None:
     return built if name not in OWN and (built < SMALL) != (size < SMALL) else None
 
 
+def has_small_stem(name: str, built: int) -> bool:
+    """Whether `build` gives the encoder `name` a stem for small images, in place of its own."""
+    return stem(name, built, SMALL) is not None
+
+
 def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
     layers = dict(encoder.named_children())
     stem = layers.get("conv1")
