@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from jobs.options import parse
@@ -36,8 +35,7 @@ def main(arguments: list[str]) -> None:
     size = options.size or (one.built if one.origin else 224)
     if size < 8:
         raise BadInput(f"--size is {size}, expected at least 8")
-    with torch.no_grad():
-        data, use = exported(one, size, options.format)
+    data, use = exported(one, size, options.format)
     try:
         write_bytes(place, data)
     except OSError as error:

@@ -38,6 +38,7 @@ class FromPixels(nn.Module):
         return tuple(self.encoder((x - mean) / std))
 
 
+@torch.no_grad()
 def exported(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
     """-> (a file in `format` that holds the encoder, for images of side `size` where that counts, and how to use it).
 

@@ -42,8 +42,7 @@ def expected(one: Pretrained) -> list[torch.Tensor]:
 def test_torchscript_begins_at_pixels(normalisation):
     """The same maps from uint8 and from float32, for any number of images."""
     encoder = one("convnet", normalisation)
-    with torch.no_grad():
-        data, said = exported(encoder, 48, "torchscript")
+    data, said = exported(encoder, 48, "torchscript")
     loaded, pixels = torch.jit.load(io.BytesIO(data)), PIXELS.permute(0, 3, 1, 2)
     for given in (pixels, pixels.float()):
         for found, wanted in zip(loaded(given), expected(encoder), strict=True):
@@ -54,8 +53,7 @@ def test_torchscript_begins_at_pixels(normalisation):
 @pytest.mark.parametrize(("name", "normalisation"), [("test_resnet", "dataset"), ("convnet", "image")])
 def test_onnx_begins_at_pixels(name, normalisation):
     encoder = one(name, normalisation, 64 if name != "convnet" else 48)
-    with torch.no_grad():
-        data, said = exported(encoder, 48, "onnx")
+    data, said = exported(encoder, 48, "onnx")
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].type == "tensor(uint8)" and said.startswith("input `pixels`: uint8")
     found = session.run(None, {"pixels": PIXELS.permute(0, 3, 1, 2).numpy()})
@@ -96,8 +94,7 @@ def test_what_timm_has_not_is_refused(name, built, said):
 
 def test_safetensors_say_what_they_are(tmp_path):
     encoder = one("convnet", "image")
-    with torch.no_grad():
-        (tmp_path / "w.safetensors").write_bytes(exported(encoder, 48, "safetensors")[0])
+    (tmp_path / "w.safetensors").write_bytes(exported(encoder, 48, "safetensors")[0])
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert file.metadata() == {"encoder": "convnet", "size": "48", "normalisation": "image",
                                    "mean": "120.0 110.0 100.0", "std": "60.0 50.0 40.0"}  # fmt: skip
@@ -112,7 +109,7 @@ def test_a_file_that_gives_other_numbers_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.jit, "save", lambda module, out: save(other, out))
     with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
         exported(encoder, 48, "torchscript")
-    with pytest.raises(ExportFailed, match="the maps of stage 1 are off by inf"):
+    with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
         jobs.export.main(["timm:test_resnet=random", "--format", "torchscript", "--to", str(tmp_path / "x.pt")])
     assert not (tmp_path / "x.pt").exists()
 
