@@ -8,6 +8,7 @@ import sys
 VERBS = {
     "study": ("jobs.study", "pretrain every task of a preset at equal budget, judge all, compare: the main job"),
     "pretrain": ("jobs.pretrain", "train an encoder on one pretext task"),
+    "sweep": ("jobs.sweep", "find each task's learning rate: many short pretrainings, the worse stopped early"),
     "evaluate": ("jobs.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
     "compare": ("jobs.compare", "table, results.csv and report.html of a study"),
     "export": ("jobs.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),

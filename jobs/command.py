@@ -39,6 +39,7 @@ STUDY = Place("STUDY", lambda options: options.study)
 PLACES = {
     "study": (STORAGE, Place("--data", lambda options: options.study.data, data=True)),
     "pretrain": (STORAGE, Place("--data", lambda options: options.recipe.data, data=True)),
+    "sweep": (STORAGE, Place("--data", lambda options: options.grid.data, data=True)),
     "evaluate": (STUDY, Place("--data", lambda options: options.data, data=True)),
     "compare": (STUDY,),
     "pack": (Place("SRC", lambda options: options.src, data=True), Place("DST", lambda options: options.dst)),
@@ -169,5 +170,7 @@ def _named(verb: str, options: Any) -> tuple[str, str | None]:
         return options.study.rstrip("/").rsplit("/", 1)[-1], options.study
     if not hasattr(options, "where"):
         return verb, None
+    if verb == "sweep":
+        return options.where.name, f"{options.where.storage.rstrip('/')}/{options.where.name}"
     name = options.where.name or (options.study.preset if verb == "study" else Path(options.recipe.data).name)
     return name, f"{options.where.storage.rstrip('/')}/{name}"
