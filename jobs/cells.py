@@ -1,10 +1,13 @@
 """Cells: the result of one (encoder, protocol, dataset, seed), its jobs and its file, whose presence means done."""
 
 import base64
+import hashlib
 import io
+import json
 import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -68,44 +71,73 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judged:
-    """An encoder to be judged: a finished or planned run's, or a floor."""
+    """An encoder to be judged: a finished or planned run's, one brought from elsewhere, or a floor."""
 
-    task: str  # the run's task, random-init or raw-pixels
+    task: str  # the run's task, the label of an encoder from elsewhere, random-init or raw-pixels
     encoder: str
     run: str | None
     data: str
     size: int
     seed: int
     normalisation: str
+    brought: str | None = None  # its folder's name, if it is from elsewhere
+    stem: int | None = None  # the images' side that it is made for, if that gives it another stem than `size` would
 
     @property
     def source(self) -> Source:
         return open_source(self.data, self.size)
 
     @property
+    def built(self) -> int:
+        """The images' side that decides the encoder's stem."""
+        return self.stem or self.size
+
+    @property
     def plain_label(self) -> str:
-        return self.run or (self.task if self.normalisation == "dataset" else f"{self.task}-per-image")
+        return self.run or self.brought or (self.task if self.normalisation == "dataset" else f"{self.task}-per-image")
 
     def load(self, study: Study) -> torch.nn.Module:
-        encoder = encoders.build(self.encoder, self.size, self.seed)
-        if self.run:
-            weights = safetensors_load(read_bytes(study.run(self.run) / "encoder.safetensors"))
-            encoder.load_state_dict(weights)
-            if encoders.digest(encoder) != self.digest(study):
-                raise BadInput(f"{study.run(self.run)}: encoder.safetensors is not the one that encoder.json describes")
+        encoder = encoders.build(self.encoder, self.built, self.seed)
+        if folder := self.folder(study):
+            encoder.load_state_dict(safetensors_load(read_bytes(folder / "encoder.safetensors")))
+            described = read_json(folder / "encoder.json")
+            if encoders.digest(encoder) != described["digest"]:
+                raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
+            given, wanted = (self.source.mean, self.source.std), (tuple(described["mean"]), tuple(described["std"]))
+            if self.brought and self.normalisation == "dataset" and wanted != given:
+                return encoders.Restandardised(encoder, given, wanted)
         return encoder
 
+    def folder(self, study: Study) -> Path | None:
+        """Where its weights lie; None for a floor."""
+        return study.run(self.run) if self.run else study.brought(self.brought) if self.brought else None
+
     def digest(self, study: Study) -> str | None:
-        """Of the weights; None while the run is not finished."""
-        if not self.run:
-            return _floor_digest(self.encoder, self.size, self.seed)
-        path = study.run(self.run) / "encoder.json"
-        return read_json(path)["digest"] if exists(path) else None
+        """Of the weights, and of the statistics of an encoder that brings its own; None while the run is not
+        finished."""
+        if not (folder := self.folder(study)):
+            return _floor_digest(self.encoder, self.built, self.seed)
+        if not exists(folder / "encoder.json"):
+            return None
+        described = read_json(folder / "encoder.json")
+        if self.brought:
+            return seen_through(described["digest"], described["mean"], described["std"])
+        return described["digest"]
+
+    def floor(self, normalisation: str) -> "Judged":
+        """The same encoder at random initialisation."""
+        return replace(self, task=RANDOM, run=None, brought=None, normalisation=normalisation)
 
 
 @cache
 def _floor_digest(encoder: str, size: int, seed: int) -> str:
     return encoders.digest(encoders.build(encoder, size, seed))
+
+
+def seen_through(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
+    """sha256 of weights with the statistics that their pixels are standardised by: the same weights under others are
+    another encoder."""
+    return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
 
 
 def of_run(described: dict) -> Judged:
@@ -130,8 +162,8 @@ def with_floors(runs: list[Judged]) -> list[Judged]:
     for normalisation in ("dataset", "image"):
         for run in runs:
             if normalisation in ("dataset", run.normalisation):
-                floors[Judged(RANDOM, run.encoder, None, run.data, run.size, run.seed, normalisation)] = None
-    return [*floors, *runs]
+                floors[run.floor(normalisation)] = None
+    return [*floors, *(run for run in runs if run not in floors)]
 
 
 def check(judged: list[Judged], evaluation: Evaluation) -> None:
@@ -201,12 +233,12 @@ def jobs(study: Study, judged: list[Judged], evaluation: Evaluation, tracking: M
 
 def _size(one: Judged, evaluation: Evaluation) -> int:
     """Bytes of an encoder's features."""
-    return _size_of(one.encoder, one.data, one.size, evaluation.splits(), evaluation.probe_seed)
+    return _size_of(one.encoder, one.built, one.data, one.size, evaluation.splits(), evaluation.probe_seed)
 
 
 @cache
-def _size_of(encoder: str, data: str, size: int, splits: Splits, seed: int) -> int:
-    return features.size_of(encoders.build(encoder, size, 0), encoder, open_source(data, size), splits, seed)
+def _size_of(encoder: str, built: int, data: str, size: int, splits: Splits, seed: int) -> int:
+    return features.size_of(encoders.build(encoder, built, 0), encoder, open_source(data, size), splits, seed)
 
 
 def _model(

@@ -8,8 +8,10 @@ import sys
 VERBS = {
     "study": ("jobs.study", "pretrain every task of a preset at equal budget, judge all, compare: the main job"),
     "pretrain": ("jobs.pretrain", "train an encoder on one pretext task"),
+    "sweep": ("jobs.sweep", "find each task's learning rate: many short pretrainings, the worse stopped early"),
     "evaluate": ("jobs.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
     "compare": ("jobs.compare", "table, results.csv and report.html of a study"),
+    "export": ("jobs.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
     "pack": ("jobs.pack", "make a dataset small once, in tar shards that load fast"),
     "submit": ("jobs.submit", "run one of the others on a Ray cluster"),
     "jobs": ("jobs.submitted", "what was submitted to a cluster: list, logs, stop"),
@@ -55,7 +57,8 @@ def main() -> None:
 def _code(error: Exception) -> int | None:
     """The exit code of an error that needs no traceback. Nothing is imported that is not already there."""
     kinds = {("ssl_core.errors", "BadInput"): 2, ("ssl_core.errors", "DiskFull"): 1, ("ssl_core.errors", "Diverged"): 1,
-             ("ssl_core.errors", "StoreFailed"): 1, ("cluster.session", "ClusterError"): 1,
+             ("ssl_core.errors", "StoreFailed"): 1, ("ssl_core.export", "ExportFailed"): 1,
+             ("cluster.session", "ClusterError"): 1,
              ("jobs.layout", "JobsFailed"): 1, ("jobs.layout", "Left"): 143}  # fmt: skip
     for (module, name), code in kinds.items():
         loaded = sys.modules.get(module)

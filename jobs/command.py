@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from jobs.options import parse
 from ssl_core.data.store import is_url
 from ssl_core.discover import modules
 from ssl_core.errors import BadInput
+from ssl_core.pretrained import RANDOM
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Place:
     """An option that says where something lies."""
 
     option: str  # what messages call it
-    told: Callable[[Any], str]  # its value in the verb's options
+    told: Callable[[Any], str | None]  # its value in the verb's options; None: it was not given
     data: bool = False  # whether it may be a dataset's name as well
 
 
@@ -37,7 +39,8 @@ STUDY = Place("STUDY", lambda options: options.study)
 PLACES = {
     "study": (STORAGE, Place("--data", lambda options: options.study.data, data=True)),
     "pretrain": (STORAGE, Place("--data", lambda options: options.recipe.data, data=True)),
-    "evaluate": (STUDY,),
+    "sweep": (STORAGE, Place("--data", lambda options: options.grid.data, data=True)),
+    "evaluate": (STUDY, Place("--data", lambda options: options.data, data=True)),
     "compare": (STUDY,),
     "pack": (Place("SRC", lambda options: options.src, data=True), Place("DST", lambda options: options.dst)),
     "doctor": (),
@@ -78,12 +81,27 @@ def prepared(words: list[str], here: bool) -> Command:
     read = _reader(verb)
     options = read(arguments)
     _check(options)
-    for place in PLACES[verb]:
-        arguments = _replaced(read, arguments, place, _meant(place, place.told(options), here))
+    for place in (*PLACES[verb], *_encoders(options)):
+        if told := place.told(options):
+            arguments = _replaced(read, arguments, place, _meant(place, told, here))
     if getattr(getattr(options, "where", None), "workers", None) == "0" and not _given("--workers", arguments):
         arguments = [*arguments, "--workers", "1"]  # 0 would train on the head's machine, beside what runs the cluster
     options = read(arguments)
     return Command(verb, tuple(arguments), *_named(verb, options))
+
+
+def _encoders(options: Any) -> list[Place]:
+    """One for each file or folder that an --encoder of `evaluate` names."""
+
+    def path(options: Any, i: int) -> str | None:
+        library, _, rest = options.encoder[i].partition(":")
+        if library not in ("timm", "torchvision"):
+            return options.encoder[i]
+        file = rest.partition("=")[2]
+        return None if file in ("", RANDOM) else file
+
+    count = len(options.encoder) if isinstance(getattr(options, "encoder", None), tuple) else 0
+    return [Place("--encoder", partial(path, i=i)) for i in range(count)]
 
 
 def _reader(verb: str) -> Callable[[list[str]], Any]:
@@ -134,7 +152,7 @@ def _replaced(read: Callable, arguments: list[str], place: Place, new: str) -> l
     if told == new:
         return arguments
     for i, word in enumerate(arguments):
-        if word == told or (word.startswith("--") and word.endswith(f"={told}")):
+        if word == told or word.endswith(f"={told}"):
             tried = [*arguments[:i], word[: len(word) - len(told)] + new, *arguments[i + 1 :]]
             with suppress(SystemExit), redirect_stderr(StringIO()):  # not that word: another option has the same value
                 if place.told(read(tried)) == new:
@@ -152,5 +170,7 @@ def _named(verb: str, options: Any) -> tuple[str, str | None]:
         return options.study.rstrip("/").rsplit("/", 1)[-1], options.study
     if not hasattr(options, "where"):
         return verb, None
+    if verb == "sweep":
+        return options.where.name, f"{options.where.storage.rstrip('/')}/{options.where.name}"
     name = options.where.name or (options.study.preset if verb == "study" else Path(options.recipe.data).name)
     return name, f"{options.where.storage.rstrip('/')}/{name}"

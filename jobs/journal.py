@@ -121,6 +121,11 @@ class Journal:
         self.completed = True
         return described
 
+    def stopped(self, step: int | None) -> None:
+        """Ends the W&B run of a training that whoever follows it has seen enough of."""
+        self.tracker.summary({"stopped_early": True, "stopped_at": step})
+        self.tracker.finish()
+
     def close(self) -> None:
         """Ends the W&B run; as failed unless it is complete."""
         self.tracker.finish(failed=not self.completed)

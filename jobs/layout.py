@@ -65,6 +65,10 @@ class Study:
     def run(self, name: str) -> Path:
         return self.root / "pretrain" / name
 
+    def brought(self, name: str) -> Path:
+        """The folder of an encoder that was not trained here."""
+        return self.root / "encoders" / name
+
     def runs(self) -> list[Path]:
         """The folders of finished pretraining runs."""
         return [path.parent for path in found(self.root, "pretrain/*/encoder.json")]

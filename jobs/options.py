@@ -14,7 +14,8 @@ def parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> 
     return tyro.cli(config, prog=f"tilespin {verb}", args=arguments, config=STYLE, description=config.__doc__, **extra)
 
 
-def one_of(choices: dict[str, Any]) -> Any:
-    """A type for a config's field: a sub-command for each name in `choices`, with that default value."""
+def one_of(choices: dict[str, Any], descriptions: dict[str, str] | None = None) -> Any:
+    """A type for a config's field: a sub-command for each name in `choices`, with that default value. Without a
+    description it is the first line of what the value's type says of itself."""
     first_lines = {name: (value.__doc__ or "").strip().splitlines()[0] for name, value in choices.items()}
-    return tyro.extras.subcommand_type_from_defaults(choices, first_lines, prefix_names=False)
+    return tyro.extras.subcommand_type_from_defaults(choices, first_lines | (descriptions or {}), prefix_names=False)

@@ -14,7 +14,7 @@ from jobs.results import Row
 from ssl_core.evaluators.features import protocols
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
-KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64"}
+KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought": "#c77d18"}
 STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "figure.constrained_layout.use": True,
@@ -27,7 +27,7 @@ def colours(names: list[str]) -> dict[str, str]:
 
 
 def ranking(rows: list[Row], protocol: str) -> Figure:
-    """The headline of every encoder, an accuracy with its 95 % interval; floors grey, the ceiling green."""
+    """The headline of every encoder with its 95 % interval; floors grey, the ceiling green, others' amber."""
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
     name = protocols()[protocol].headline
     scale = 100 if name == "top1" else 1

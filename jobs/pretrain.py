@@ -1,10 +1,11 @@
 """`tilespin pretrain TASK`: trains an encoder on one pretext task, from wherever the last attempt stopped."""
 
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.layout import Study
+from jobs.literature import PUBLISHED
 from jobs.options import one_of, parse
 from jobs.recipe import Recipe
 from jobs.tracking import say_sync
@@ -17,25 +18,39 @@ from ssl_core.task import tasks
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train an encoder on one pretext task. The same command again continues a run that was stopped."""
+    """Train an encoder on one pretext task, or as it was done in the literature. The same command again continues a
+    run that was stopped."""
 
     recipe: Recipe
     where: Where = Where()
 
 
 def options_type() -> Any:
-    """Options with a sub-command for every task there is."""
-    choice = one_of({name: task.Config() for name, task in tasks().items()})
-    described = [(f.name, choice if f.name == "task" else f.type, f) for f in fields(Recipe)]
-    recipe = make_dataclass("Recipe", described, bases=(Recipe,), frozen=True, kw_only=True)
-    made = make_dataclass("Options", [("recipe", recipe)], bases=(Options,), frozen=True, kw_only=True)
+    """Options with a sub-command for every task there is, and for every pretraining of the literature."""
+    recipes = {name: Recipe(task=task.Config()) for name, task in tasks().items()}
+    recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
+    described = {name: tasks()[name].Config.__doc__ for name in tasks()}
+    described |= {name: published.description for name, published in PUBLISHED.items()}
+    choice = one_of({name: _typed(recipe) for name, recipe in recipes.items()}, described)
+    made = make_dataclass("Options", [("recipe", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made
+
+
+def _typed(recipe: Recipe) -> Recipe:
+    """The same, with the options of its task as a part of its type, for the command line to show."""
+    task = ("task", type(recipe.task), field(default=recipe.task))
+    usual = {"usual": recipe}
+    made = make_dataclass("Recipe", [task], bases=(Recipe,), namespace=usual, frozen=True, kw_only=True)
+    made.__doc__ = Recipe.__doc__
+    return made(**{f.name: getattr(recipe, f.name) for f in fields(Recipe)})
 
 
 def main(arguments: list[str]) -> None:
     options = parse(options_type(), "pretrain", arguments)
     recipe = Recipe(**{f.name: getattr(options.recipe, f.name) for f in fields(Recipe)})
+    if recipe.steps is not None and recipe.epochs == options.recipe.usual.epochs:
+        recipe = replace(recipe, epochs=None)  # a length of the literature's, which --steps replaces
     where = options.where.checked()
     study = Study.at(where.storage, where.name or Path(recipe.data).resolve().name)
     training = prepare(recipe, study, where)

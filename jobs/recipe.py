@@ -12,6 +12,8 @@ from ssl_core.errors import BadInput
 from ssl_core.task import name_of
 
 VERSION = 2  # raise when the same recipe would give other weights
+# options of Optim that came later: where they say nothing new they are left out, so that older runs keep their names
+LATER = {"decay_at": (), "decay": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class Recipe:
     size: int | None = None
     """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"
-    """convnet (small, for CPUs), convnet-plain (without batch norm), or any convolutional encoder of timm's"""
+    """convnet (small, for CPUs), convnet-plain (without batch norm), nin (RotNet's on CIFAR-10), or any convolutional
+    encoder of timm's, or of torchvision's as torchvision:NAME"""
     steps: int | None = None
     """optimiser steps; default 1000 if --epochs is not given either"""
     epochs: float | None = None
@@ -63,6 +66,7 @@ class Recipe:
         options = asdict(self)
         options.pop("data")
         task = {"name": name_of(self.task), **options.pop("task")}
+        task["optim"] = {name: value for name, value in task["optim"].items() if LATER.get(name, ...) != value}
         return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
 
     def run_name(self, source: Source) -> str:

@@ -3,12 +3,13 @@
 import csv
 import io
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, of_run, unpacked, with_floors
+from jobs.brought import everything
+from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, unpacked, with_floors
 from jobs.layout import Study
 from jobs.recipe import short_hash
 from ssl_core.errors import BadInput
@@ -19,12 +20,13 @@ from ssl_core.files import exists, read_json
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
 NOISE = 0.05  # an adjusted p value from which a difference is within noise
-ORDER = {"floor": 0, "task": 1, "ceiling": 2}
+ORDER = {"floor": 0, "task": 1, "ceiling": 2, "brought": 3}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe with all its training seeds: its cells by protocol, what it cost, how it compares with its floor."""
+    """One recipe with all its training seeds, or an encoder from elsewhere: its cells by protocol, what it cost, how it
+    compares with its floor."""
 
     study: Study
     judged: tuple[Judged, ...]  # by seed
@@ -41,6 +43,8 @@ class Row:
     def kind(self) -> str:
         if self.one.task in (PIXELS, RANDOM):
             return "floor"
+        if self.one.brought:
+            return "brought"
         return "ceiling" if self.one.task == CEILING else "task"
 
     @property
@@ -108,7 +112,8 @@ class Pair:
 
 
 def gather(study: Study) -> tuple[list[Row], Evaluation]:
-    """The rows of a study: floors, then tasks by the first protocol's headline, worst first, then the ceiling.
+    """The rows of a study: floors, then tasks by the first protocol's headline, worst first, the ceiling, and encoders
+    from elsewhere.
 
     Raises BadInput if it was never evaluated.
     """
@@ -116,7 +121,7 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
     if evaluation is None:
         raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
     described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
-    everyone = with_floors([of_run(d) for d in described.values()])
+    everyone = with_floors(everything(study))
     found = {one: _cells(study, one, evaluation) for one in everyone}
     groups: dict[str, list[Judged]] = defaultdict(list)
     for one in everyone:
@@ -126,19 +131,17 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
         group.sort(key=lambda one: one.seed)
         one = group[0]
         cells = _of_all(group, found)
-        floors = [replace(one, task=RANDOM, run=None) for one in group]
-        base = _of_all(floors, found) if one.run and all(floor in found for floor in floors) else {}
-        of_task = [other for other in groups.values() if other[0].task == one.task]
-        name = plain[one] if len(group) == 1 else one.run or one.plain_label
-        rows.append(Row(
-            study, tuple(group), one.task if one.run and len(of_task) == 1 else name, cells,
-            tuple(described[one.run] for one in group if one.run), _gains(cells, base),
-        ))  # fmt: skip
+        trained, floors = bool(one.run or one.brought), [each.floor(each.normalisation) for each in group]
+        base = _of_all(floors, found) if trained and all(floor in found for floor in floors) else {}
+        alone = sum(other[0].task == one.task for other in groups.values()) == 1
+        name = one.task if trained and alone else plain[one] if len(group) == 1 else one.plain_label
+        costs = tuple(described[each.run] for each in group if each.run)
+        rows.append(Row(study, tuple(group), name, cells, costs, _gains(cells, base)))
     return ranked(rows, evaluation.protocols[0]), evaluation
 
 
 def ranked(rows: list[Row], protocol: str) -> list[Row]:
-    """Floors, then tasks from worst to best, then the ceiling."""
+    """Floors, tasks from worst to best, the ceiling, encoders from elsewhere."""
     sign = 1 if protocols()[protocol].higher else -1
     return sorted(rows, key=lambda row: (ORDER[row.kind], sign * (row.headline(protocol) or (0.0,))[0]))
 
@@ -160,7 +163,7 @@ def _recipe(study: Study, one: Judged) -> str:
     if one.run:
         config = read_json(study.run(one.run) / "config.json")
         return short_hash({**config, "seed": None, "data": None})
-    return short_hash([one.task, one.encoder, one.data, one.size, one.normalisation])
+    return short_hash([one.task, one.encoder, one.data, one.size, one.normalisation, one.brought, one.stem])
 
 
 def _cells(study: Study, one: Judged, evaluation: Evaluation) -> dict[str, dict]:

@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +82,22 @@ def run(training: Training, device: str) -> dict:
     BadInput, Diverged, OutOfMemory or DiskFull, which trying again would not help; StoreFailed; and Preempted, when
     it was told to leave and has saved.
     """
+    rows = followed(training, device)
+    while True:
+        try:
+            next(rows)
+        except StopIteration as end:
+            return end.value
+
+
+def followed(training: Training, device: str) -> Generator[dict, None, dict]:
+    """The same, row by row of metrics.jsonl as they are written. Closed early, it ends there; called again, it goes on
+    from its last checkpoint."""
     if exists(training.folder / "encoder.json"):
         return read_json(training.folder / "encoder.json")
     try:
         with Behind(lambda said: warn(training.root, said)) as behind:
-            return _trained(training, device, behind)
+            return (yield from _trained(training, device, behind))
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(_advice(training, error)) from error
     except OSError as error:
@@ -94,7 +106,7 @@ def run(training: Training, device: str) -> dict:
         raise
 
 
-def _trained(training: Training, device: str, behind: Behind) -> dict:
+def _trained(training: Training, device: str, behind: Behind) -> Generator[dict, None, dict]:
     folder, recipe, pulse = training.folder, training.recipe, current()
     rank, world = workers()
     place = torch.device(device)
@@ -132,6 +144,7 @@ def _trained(training: Training, device: str, behind: Behind) -> dict:
                     _check_finite(means, step.number, folder)
                     if journal:
                         journal.log(step.number, means, batches.share())
+                        yield journal.row
                 # rank 0 alone saves, so it alone leaves; Ray then ends the others, who wait for it
                 if journal and (clock.due(step.number) or pulse.leaving) and step.number < recipe.steps:
                     journal.checkpoint({**step.state(), "window": window.state()})
@@ -142,6 +155,10 @@ def _trained(training: Training, device: str, behind: Behind) -> dict:
         if journal is None:
             return {}
         return journal.complete(model, format, loader, macs, sorted(skipped))
+    except GeneratorExit:
+        if journal:
+            journal.stopped(pulse.step)
+        raise
     finally:
         if journal:
             journal.close()

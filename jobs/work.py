@@ -77,7 +77,7 @@ def do(plan: Plan) -> None:
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
     elsewhere = plan.where.group.most > 0
-    with _room(plan), Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch, \
+    with room(plan), Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch, \
             on_sigterm() as told:  # fmt: skip
         for event in (run_on_ray if elsewhere else run_here)(jobs, told):
             if isinstance(event, Again):
@@ -94,7 +94,7 @@ def do(plan: Plan) -> None:
 
 
 @contextmanager
-def _room(plan: Plan) -> Iterator[None]:
+def room(plan: Plan) -> Iterator[None]:
     """Ray, if workers are asked for. Raises ClusterError if the cluster stays too small for them, or BadInput if its
     machines do not share the study's folder."""
     where = plan.where

@@ -1,4 +1,4 @@
-"""Encoders: timm's by name, one small conv net that a CPU trains in a minute, and raw pixels as a floor.
+"""Encoders: timm's and torchvision's by name, small ones of our own, and raw pixels as a floor.
 
 An encoder maps [b, 3, h, w] to the list of its stages' maps [b, width, h / stride, w / stride], shallow to deep.
 """
@@ -40,6 +40,34 @@ class ConvNet(nn.Module):
         return maps
 
 
+class NIN(nn.Module):
+    """The network in network of RotNet's CIFAR-10 experiments (Gidaris et al. 2018, section 4.1; Lin et al. 2014): four
+    blocks of three convolutions, each with batch norm and ReLU; the first two blocks end in a pooling that halves."""
+
+    BLOCKS = ((192, 160, 96, 5), (192, 192, 192, 5), (192, 192, 192, 3), (192, 192, 192, 3))  # widths, first kernel
+
+    def __init__(self):
+        super().__init__()
+        pools = (nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.Identity(), nn.Identity())
+        self.blocks = nn.ModuleList()
+        previous = 3
+        for (*widths, first), pool in zip(self.BLOCKS, pools):
+            layers: list[nn.Module] = []
+            for width, kernel in zip(widths, (first, 1, 1)):
+                convolution = nn.Conv2d(previous, width, kernel, padding=kernel // 2, bias=False)
+                nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                previous = width
+            self.blocks.append(nn.Sequential(*layers, pool))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return maps
+
+
 class RawPixels(nn.Module):
     """No encoder: the image at 8x8 cells, laid out as a 2x2 map so that the one rule for features fits it too."""
 
@@ -50,20 +78,43 @@ class RawPixels(nn.Module):
 OWN = {
     "convnet": ConvNet,
     "convnet-plain": lambda: ConvNet(norm=False),
+    "nin": NIN,
     "raw-pixels": RawPixels,
 }
+TORCHVISION = "torchvision:"  # before the name of one of its models
+
+
+class Restandardised(nn.Module):
+    """An encoder of pixels that were standardised by `wanted`, for pixels standardised by `given`: each is the mean and
+    the standard deviation of every channel, in units of 0..255."""
+
+    def __init__(self, encoder: nn.Module, given: tuple, wanted: tuple):
+        super().__init__()
+        (m0, s0), (m1, s1) = (torch.tensor(pair, dtype=torch.float64).view(2, 1, 3, 1, 1) for pair in (given, wanted))
+        self.encoder = encoder
+        self.register_buffer("scale", (s0 / s1).float())
+        self.register_buffer("shift", ((m0 - m1) / s1).float())
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.encoder(x * self.scale + self.shift)
 
 
 def build(name: str, size: int, seed: int) -> nn.Module:
     """The encoder `name` for square images of side `size`, initialised at random from `seed`.
 
     timm ResNets get a CIFAR stem below 64 px (3x3, stride 1, no max-pool: He et al. 2016, section 4.2).
-    Raises BadInput for a name that timm does not know or an encoder that needs larger images.
+    Raises BadInput for a name that nobody knows or an encoder that needs larger images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in OWN:
             return OWN[name]()
+        if name.startswith(TORCHVISION):
+            if size < SMALL:
+                raise BadInput(f"encoder {name!r} needs images of at least {SMALL} px, these are {size} px")
+            from ssl_core.torchvision_stages import staged
+
+            return staged(name.removeprefix(TORCHVISION))
         import timm  # takes two seconds, which most commands need not wait for
 
         try:
@@ -74,6 +125,17 @@ def build(name: str, size: int, seed: int) -> nn.Module:
         if size < SMALL:
             _small_stem(name, encoder, size)
         return encoder
+
+
+def stem(name: str, built: int, size: int) -> int | None:
+    """What has to be told to `build` when the encoder `name`, made for images of side `built`, gets those of side
+    `size`: `built`, if it had another stem otherwise, else None."""
+    return built if name not in OWN and (built < SMALL) != (size < SMALL) else None
+
+
+def has_small_stem(name: str, built: int) -> bool:
+    """Whether `build` gives the encoder `name` a stem for small images, in place of its own."""
+    return stem(name, built, SMALL) is not None
 
 
 def _small_stem(name: str, encoder: nn.Module, size: int) -> None:

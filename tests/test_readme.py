@@ -18,9 +18,14 @@ SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", 
 
 
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
-    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one, HEAD
-    a cluster, ID what was submitted to it: the study that is there already."""
-    places = {"FOLDER": str(shapes), "PACKED": str(tmp_path / "packed"), "http://HEAD:8265": cluster.address}
+    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one,
+    EXPORTED a new file, HEAD a cluster, ID what was submitted to it: the study that is there already."""
+    places = {
+        "FOLDER": str(shapes),
+        "PACKED": str(tmp_path / "packed"),
+        "EXPORTED": str(tmp_path / "exported"),
+        "http://HEAD:8265": cluster.address,
+    }
     assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
     for command in sorted(dict.fromkeys(COMMANDS), key=lambda c: list(VERBS).index(shlex.split(c)[1])):
         words = shlex.split(command)[1:]

@@ -40,7 +40,7 @@ def test_every_verb_explains_its_options(here, verb):
     code, said, _ = here(verb, "--help")
     assert code == 0
     assert f"usage: tilespin {verb}" in said
-    assert verb in ("pack", "submit", "jobs", "doctor") or "--tracking" in said
+    assert verb in ("export", "pack", "submit", "jobs", "doctor") or "--tracking" in said
 
 
 def test_task_help_lists_defaults_and_meanings(here):

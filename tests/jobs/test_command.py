@@ -40,10 +40,14 @@ def test_elsewhere_what_is_absolute_stays(words, line):
         ("pretrain rotnet --name runs --workers 2", "pretrain rotnet --name runs --workers 2 --storage {}/runs"),
         ("pretrain rotnet --device cpu --storage cpu", "pretrain rotnet --device cpu --storage {}/cpu --workers 1"),
         ("evaluate --workers 1 runs/demo --tracking off", "evaluate --workers 1 {}/runs/demo --tracking off"),
+        ("evaluate new --data photos --encoder timm:resnet18=a.pth --encoder old/run --encoder timm:x=random "
+         "--workers 1",
+         "evaluate {}/new --data {}/photos --encoder timm:resnet18={}/a.pth --encoder {}/old/run "
+         "--encoder timm:x=random --workers 1"),
         ("pack photos small", "pack {}/photos {}/small"),
         ("pack cifar10 cifar10", "pack cifar10 {}/cifar10"),
     ],
-)
+)  # fmt: skip
 def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypatch):
     place = tmp_path / "deeper" if "../" in words else tmp_path
     place.mkdir(exist_ok=True)
@@ -57,6 +61,7 @@ def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypa
         ("study demo", "--storage runs: a relative path"),
         ("study demo --storage /mnt/runs --data photos", "--data photos: a relative path"),
         ("evaluate runs/demo", "STUDY runs/demo: a relative path"),
+        ("evaluate /r --encoder timm:resnet18=a.pth", "--encoder a.pth: a relative path"),
         ("pack /mnt/photos small", "DST small: a relative path"),
         ("pretrain rotnet --storage /r --workers many", "--workers many: expected"),
         ("pretrain rotnet --storage /r --name a/b", "expected a plain folder name"),

@@ -8,8 +8,10 @@ import torch
 import torch.multiprocessing as processes
 from structured import FORMAT, arrays, batch_of, pretext
 from together import BATCH, STEPS, run, worker
+from torch import nn
 
 import ssl_core.checkpoint as checkpoint
+import ssl_core.optim as optim
 from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order
 from ssl_core.errors import BadInput, Diverged
@@ -93,7 +95,7 @@ def test_images_of_weight_zero_count_for_nothing():
     assert torch.allclose(results[0][2], results[1][2], atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "lars"])
 @pytest.mark.parametrize("task", ["rotnet", "context", "npid"])
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3
@@ -179,3 +181,32 @@ def test_every_worker_needs_an_image():
     check_slices(4, 4)
     with pytest.raises(BadInput, match="3 images cannot be shared by 4 workers"):
         check_slices(3, 4)
+
+
+def test_learning_rates_fall_in_steps():
+    """Warm up over the first tenth, then 0.4 until step 10 of 20, a quarter until step 15, a sixteenth to the end."""
+    plan = Plan(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.1, decay_at=(0.5, 0.75), decay=0.25))
+    rates = [float(step.metrics["lr"]) for step in train(pretext("rotnet"), [batch_of(2)] * 20, FORMAT, plan)]
+    assert rates == pytest.approx([0.2, 0.3] + 8 * [0.4] + 5 * [0.1] + 5 * [0.025])
+
+
+@pytest.mark.parametrize("decay_at", [(0.5, 0.4), (0.5, 0.5), (0.0,), (1.0,), (float("nan"),)])
+def test_steps_that_are_none_are_refused(decay_at):
+    with pytest.raises(BadInput, match="--decay-at"):
+        Optim(decay_at=decay_at).check()
+
+
+def test_momentum_is_without_nesterovs_correction():
+    """Two steps down f(w) = w: both keep v = g + 0.9 v; plain momentum moves by v, Nesterov's by g + 0.9 v."""
+    moved = {}
+    for name in ("momentum", "sgd"):
+        module = nn.Linear(1, 1, bias=False)
+        module.weight.data.fill_(0.0)
+        config = Optim(optimizer=name, lr=1.0, weight_decay=0.0, warmup=0.0, decay_at=(0.9,))
+        optimizer, set_lr = optim.build(config, module, 10)
+        for step in range(2):
+            set_lr(step)
+            module.weight.grad = torch.ones(1, 1)
+            optimizer.step()
+        moved[name] = -module.weight.item()
+    assert moved == pytest.approx({"momentum": 1 + 1.9, "sgd": 1.9 + 2.71})

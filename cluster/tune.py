@@ -1,0 +1,159 @@
+"""Ray Tune: trials side by side, those that fall behind stopped early (ASHA: Li et al. 2020, arXiv:1810.05934)."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.retry import cause_of, kind_of
+
+# Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
+SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1",
+            "TUNE_WARN_THRESHOLD_S": "60", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1000"}  # fmt: skip
+RETRIES = 3  # after a process or a machine died; the trial itself continues from its last checkpoint
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`rows(*args)` works and gives rows with "step", rising up to `steps`, and "loss", smaller is better."""
+
+    name: str
+    group: str  # losses are compared within it only
+    rows: Callable[..., Iterator[dict]]
+    args: tuple
+    steps: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a trial ended: complete, stopped early, or with an error."""
+
+    name: str
+    step: int  # the last one that it told of
+    loss: float | None
+    error: str | None = None
+
+
+def tune(trials: list[Trial], *, grace: float, reduction: float, gpus: float, ended: Callable[[Ended], object]) -> None:
+    """Runs all `trials` in the open session, a core and `gpus` each, as many at once as there is room for.
+
+    Asynchronous successive halving in each group by itself: at the fraction `grace` of its steps, at `reduction` times
+    as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as far. `ended` is told
+    in this process, once for each trial. A trial that a dead process cut off begins again.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray.tune
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `ended` says it in one line
+    known = {trial.name: trial for trial in trials}
+    with tempfile.TemporaryDirectory(prefix="tilespin-tune-") as scratch:
+        ray.tune.Tuner(
+            ray.tune.with_resources(
+                ray.tune.with_parameters(_trainable(), trials=known), {"cpu": 1, "gpu": gpus} if gpus else {"cpu": 1}
+            ),
+            param_space={"trial": ray.tune.grid_search(list(known))},
+            tune_config=ray.tune.TuneConfig(
+                metric="loss", mode="min", scheduler=_scheduler(known, grace, reduction), reuse_actors=False
+            ),
+            run_config=ray.tune.RunConfig(
+                name="sweep", storage_path=scratch, verbose=0, callbacks=[_callback(ended)],
+                failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()  # fmt: skip
+
+
+def _trainable() -> type:
+    from ray.tune import Trainable
+
+    class Training(Trainable):
+        """One trial, in a process of its own."""
+
+        def setup(self, config: dict, trials: dict[str, Trial]) -> None:
+            self.trial = trials[config["trial"]]
+            self.rows = self.trial.rows(*self.trial.args)
+            self.last: dict[str, Any] = {"step": 0, "loss": float("inf")}
+
+        def step(self) -> dict:
+            try:
+                row = next(self.rows, None)
+            except Exception as error:
+                if kind_of(error) != "final":
+                    raise
+                return {**self.last, "error": cause_of(error), "done": True}
+            if row is None:
+                return {**self.last, "done": True}
+            self.last = {"step": row["step"], "loss": row["loss"]}
+            return self.last
+
+        def cleanup(self) -> None:
+            close = getattr(self.rows, "close", None)  # which ends what the trial keeps open
+            if close:
+                close()
+
+    return Training
+
+
+def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    class EachGroupByItself(FIFOScheduler):
+        """Tune has one scheduler for all trials, but the losses of two tasks say nothing of each other."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.of: dict[str, ASHAScheduler] = {}
+
+        def group(self, trial):
+            one = known[trial.config["trial"]]
+            if one.group not in self.of:
+                # the last rung lies beyond the end: a trial that came so far is complete, and nobody stops it
+                self.of[one.group] = ASHAScheduler(
+                    time_attr="step", metric="loss", mode="min", max_t=one.steps + 1,
+                    grace_period=max(1, round(grace * one.steps)), reduction_factor=reduction,
+                )  # fmt: skip
+            return self.of[one.group]
+
+        def on_trial_add(self, tune_controller, trial) -> None:
+            self.group(trial).on_trial_add(tune_controller, trial)
+
+        def on_trial_result(self, tune_controller, trial, result) -> str:
+            return self.group(trial).on_trial_result(tune_controller, trial, result)
+
+        def on_trial_complete(self, tune_controller, trial, result) -> None:
+            self.group(trial).on_trial_complete(tune_controller, trial, result)
+
+        def on_trial_error(self, tune_controller, trial) -> None:
+            self.group(trial).on_trial_error(tune_controller, trial)
+
+        def on_trial_remove(self, tune_controller, trial) -> None:
+            self.group(trial).on_trial_remove(tune_controller, trial)
+
+    return EachGroupByItself()
+
+
+def _callback(ended: Callable[[Ended], object]):
+    from ray.tune import Callback
+
+    class Tell(Callback):
+        """Tells of the end of each trial."""
+
+        def __init__(self) -> None:
+            self.ended = ended
+
+        def __reduce__(self):
+            return Callback, ()  # Tune keeps a copy of all it was given, for a restart of its own that never comes
+
+        def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+            result = trial.last_result
+            self.ended(Ended(trial.config["trial"], result["step"], result["loss"], result.get("error")))
+
+        def on_trial_error(self, iteration, trials, trial, **info) -> None:
+            result = trial.last_result or {}
+            why = str(trial.get_pickled_error() or "its process died").strip().splitlines()
+            self.ended(Ended(trial.config["trial"], result.get("step", 0), result.get("loss"), why[-1]))
+
+    return Tell()

@@ -1,0 +1,43 @@
+"""`tilespin export ENCODER`: an encoder for other programs, checked before its file is there."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from jobs.options import parse
+from ssl_core.errors import BadInput
+from ssl_core.export import exported
+from ssl_core.files import at, write_bytes
+from ssl_core.pretrained import pretrained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Write an encoder for other programs. It is read back and compared on random pixels before the file is there.
+    Batch norm has the statistics that training left, of its crops or tiles; evaluations estimate them anew."""
+
+    encoder: Annotated[str, tyro.conf.Positional]
+    """a run's folder, such as runs/demo/pretrain/rotnet-0123456789ab, or what `tilespin evaluate --encoder` takes"""
+    format: Literal["safetensors", "timm", "torchscript", "onnx"]
+    """safetensors: weights; timm: a state dict that timm's model of the name loads; torchscript and onnx: the whole
+    computation from uint8 pixels on, standardised inside"""
+    to: str
+    """the file, or a URL"""
+    size: int | None = None
+    """side of the images in pixels, which onnx fixes; default: what the encoder was trained at, 224 for others' """
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(Options, "export", arguments)
+    place = at(options.to, "--to")
+    one = pretrained(options.encoder)
+    size = options.size or (one.built if one.origin else 224)
+    if size < 8:
+        raise BadInput(f"--size is {size}, expected at least 8")
+    data, use = exported(one, size, options.format)
+    try:
+        write_bytes(place, data)
+    except OSError as error:
+        raise BadInput(f"--to {options.to} cannot be written: {error}") from error
+    print(f"{place}: {len(data) / 2**20:.1f} MiB, read back and compared\n{use}")

@@ -1,0 +1,246 @@
+"""`tilespin sweep`: the learning rate of each task, from one sweep of equal size, with early stopping."""
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from statistics import mean
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import cluster.tune as tune
+from jobs.cells import Evaluation, cell_path, of_run
+from jobs.layout import JobsFailed, Study
+from jobs.options import parse
+from jobs.presets import StudyConfig
+from jobs.rows import of_training
+from jobs.study import recipes
+from jobs.tracking import say_sync
+from jobs.training import Training, followed, prepare
+from jobs.where import Group, Where
+from jobs.work import Plan, console, room
+from ssl_core.errors import BadInput
+from ssl_core.files import exists, read_json, write_json
+from ssl_core.task import name_of, tasks
+
+ROWS = 50  # of metrics.jsonl in each trial: where one can be stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What is tried: every combination, each for the same budget."""
+
+    tasks: tuple[str, ...] = ()
+    """which tasks; default: all there are"""
+    encoders: tuple[str, ...] = ("convnet",)
+    factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    """learning rates, as multiples of each task's own"""
+    lrs: tuple[float, ...] = ()
+    """learning rates themselves, for every task, instead of --factors"""
+    seeds: tuple[int, ...] = (0,)
+    data: str = "cifar10"
+    """as in tilespin pretrain"""
+    size: int | None = None
+    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    budget: float = 280.0
+    """GMACs (10^9 multiply-accumulates) of encoder forward and backward for each trial"""
+
+    def recipes(self):
+        """The recipe of each trial. Raises BadInput."""
+        known = tasks()
+        for name in self.tasks:
+            if name not in known:
+                raise BadInput(f"--tasks {name}: there is {', '.join(known)}")
+        for option in ("encoders", "seeds", "lrs" if self.lrs else "factors"):
+            values = getattr(self, option)
+            if not values or len(set(values)) < len(values):
+                raise BadInput(f"--{option} {' '.join(map(str, values))}: expected at least one, each once")
+        found = []
+        for encoder in self.encoders:
+            config = StudyConfig(
+                preset="sweep", tasks=tuple(known[name].Config() for name in self.tasks or known), data=self.data,
+                size=self.size, encoder=encoder, budget=self.budget,
+            )  # fmt: skip
+            for one in recipes(config):
+                optim = one.task.optim
+                for lr in self.lrs or (float(f"{factor * optim.lr:.6g}") for factor in self.factors):
+                    task = replace(one.task, optim=replace(optim, lr=lr))
+                    found += [replace(one, task=task, seed=seed) for seed in self.seeds]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Asynchronous successive halving on the pretext loss, among trials of the same task and encoder."""
+
+    grace: float = 0.2
+    """fraction of its steps that each trial gets; 1 stops none"""
+    reduction: float = 3.0
+    """at --grace, and whenever it is this many times as far, a trial goes on only among the best 1 / --reduction"""
+
+    def check(self) -> None:
+        """Raises BadInput."""
+        if not 0 < self.grace <= 1:
+            raise BadInput(f"--grace is {self.grace}, expected a fraction above 0 and at most 1")
+        if not 1 < self.reduction <= 100:
+            raise BadInput(f"--reduction is {self.reduction}, expected more than 1 and at most 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Find each task's learning rate: train every combination for the same budget through Ray Tune, stop early what
+    falls behind, and name the best. Each trial is a run of the study, which tilespin evaluate judges. Again: only what
+    is missing."""
+
+    grid: Grid = Grid()
+    stopping: Stopping = Stopping()
+    where: Where = Where(name="sweep", workers="1")
+
+
+@dataclass
+class Row:
+    """One trial, as sweep.json has it."""
+
+    task: str
+    encoder: str
+    lr: float
+    seed: int
+    run: str
+    steps: int
+    state: str = "waiting"  # complete, stopped, failed or waiting
+    step: int = 0
+    loss: float | None = None
+    held_out: float | None = None  # linear accuracy on held-out training images, once it is judged
+    error: str | None = field(default=None)
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(Options, "sweep", arguments)
+    options.stopping.check()
+    where = options.where.checked()
+    if where.group != Group(1, 1):
+        raise BadInput(f"--workers {where.workers}: each training of a sweep has one worker: leave it at 1")
+    study = Study.at(where.storage, where.name or "sweep")
+    trainings = [prepare(recipe, study, where) for recipe in options.grid.recipes()]
+    trainings = [replace(one, log_every=max(1, one.recipe.steps // ROWS)) for one in trainings]
+    with study.held():
+        study.describe(sweep={**asdict(options.grid), **asdict(options.stopping)})
+        rows = {one.name: row(study, one) for one in trainings}
+        if any(one.state == "waiting" for one in rows.values()):
+            _train(study, where, options.stopping, trainings, rows)
+        rows = {one.name: row(study, one, rows[one.name].error) for one in trainings}
+        chosen = best(list(rows.values()))
+        write_json(study.root / "sweep.json", {"trials": [asdict(one) for one in rows.values()], "best": chosen})
+    Console().print(table(list(rows.values())))
+    for task, of in chosen.items():
+        for encoder, one in of.items():
+            print(f"{task}, {encoder}: best learning rate {one['lr']:g} by {one['by']}")
+    print(f"numbers: {study.root / 'sweep.json'}")
+    if any(one.state == "complete" and one.held_out is None for one in rows.values()):
+        print(f"to choose by held-out accuracy: tilespin evaluate {study.root}, and then this again")
+    say_sync(study)
+    failed = [one for one in rows.values() if one.state in ("failed", "waiting")]
+    if failed:
+        raise JobsFailed(f"{len(failed)} of {len(rows)} trials failed: {failed[0].error}; the same command tries again")
+
+
+def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Training], rows: dict[str, Row]) -> None:
+    """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with."""
+    device = where.place()
+    trials = [
+        tune.Trial(one.name, f"{name_of(one.recipe.task)} {one.recipe.encoder}", told, (one, device), one.recipe.steps)
+        for one in trainings
+    ]  # fmt: skip
+    fresh = {name for name, one in rows.items() if one.state == "waiting"}
+
+    def ended(end: tune.Ended) -> None:
+        one = rows[end.name]
+        one.error = end.error
+        if not end.error and end.step < one.steps:
+            write_json(study.run(end.name) / "stopped.json", {"step": end.step, "loss": end.loss})
+        if end.name in fresh:
+            state = "[red]failed[/] " if end.error else "complete" if end.step == one.steps else "stopped "
+            loss = "" if end.loss is None else f", loss {end.loss:.4g}"
+            console.print(f"{state} {one.task} {one.encoder} lr {one.lr:g} seed {one.seed}: step {end.step}{loss}",
+                          highlight=False)  # fmt: skip
+
+    with room(Plan(study, where, trainings, [])):
+        tune.tune(trials, grace=stopping.grace, reduction=stopping.reduction, gpus=float(device == "cuda"), ended=ended)
+
+
+def told(one: Training, device: str) -> Generator[dict, None, None]:
+    """The rows of a run: those of earlier attempts, then new ones; the last when its encoder is there."""
+    steps, last = one.recipe.steps, 0
+    for old in of_training(one.folder / "metrics.jsonl"):
+        if last < old["step"] < steps:
+            last = old["step"]
+            yield old
+    if exists(one.folder / "stopped.json") and not exists(one.folder / "encoder.json"):
+        return
+    with closing(followed(one, device)) as rows:
+        for new in rows:
+            if last < new["step"] < steps:
+                yield new
+    yield {"step": steps, "loss": read_json(one.folder / "encoder.json")["pretext"]["loss"]}
+
+
+def row(study: Study, one: Training, error: str | None = None) -> Row:
+    """How a trial stands, read from what its run has left."""
+    recipe = one.recipe
+    found = Row(name_of(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
+    if exists(one.folder / "encoder.json"):
+        described = read_json(one.folder / "encoder.json")
+        found.state, found.step, found.loss = "complete", described["steps"], described["pretext"]["loss"]
+        found.held_out = _held_out(study, described)
+    elif exists(one.folder / "stopped.json"):
+        found.state = "stopped"
+        found.step, found.loss = (read_json(one.folder / "stopped.json")[key] for key in ("step", "loss"))
+    elif error:
+        found.state, found.error = "failed", error
+    return found
+
+
+def _held_out(study: Study, described: dict) -> float | None:
+    """Test images choose nothing, so the test accuracy is not looked at."""
+    evaluation, one = Evaluation.told(study), of_run(described)
+    if evaluation is None or "linear" not in evaluation.protocols:
+        return None
+    path = cell_path(study, one, "linear", evaluation, one.source.digest)
+    return read_json(path)["chosen"]["held_out"] if path and exists(path) else None
+
+
+def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
+    """task: encoder: {lr, by, value}. Among learning rates that are complete with every seed, by the mean over seeds
+    of the held-out linear accuracy if all of them were judged, else of the pretext loss."""
+    found: dict[str, dict[str, dict]] = {}
+    for task, encoder in dict.fromkeys((one.task, one.encoder) for one in rows):
+        by_lr: dict[float, list[Row]] = {}
+        for one in rows:
+            if (one.task, one.encoder) == (task, encoder):
+                by_lr.setdefault(one.lr, []).append(one)
+        complete = {lr: of for lr, of in by_lr.items() if all(one.state == "complete" for one in of)}
+        if not complete:
+            continue
+        if all(one.held_out is not None for of in complete.values() for one in of):
+            by, values = "held-out linear accuracy", {lr: mean(o.held_out for o in of) for lr, of in complete.items()}
+            lr = max(values, key=lambda lr: values[lr])
+        else:
+            by, values = "pretext loss", {lr: mean(o.loss for o in of) for lr, of in complete.items()}
+            lr = min(values, key=lambda lr: values[lr])
+        found.setdefault(task, {})[encoder] = {"lr": lr, "by": by, "value": values[lr]}
+    return found
+
+
+def table(rows: list[Row]) -> Table:
+    """All trials, for the terminal."""
+    view = Table(title="sweep", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("task", "encoder", "lr", "seed", "steps", "loss", "held-out linear", "state"):
+        view.add_column(name, justify="left" if name in ("task", "encoder", "state") else "right", no_wrap=True)
+    for one in rows:
+        view.add_row(
+            one.task, one.encoder, f"{one.lr:g}", str(one.seed), f"{one.step} of {one.steps}",
+            "" if one.loss is None else f"{one.loss:.4g}",
+            "" if one.held_out is None else f"{100 * one.held_out:.1f} %", one.state,
+        )  # fmt: skip
+    return view

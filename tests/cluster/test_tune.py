@@ -1,0 +1,74 @@
+"""ASHA on Ray Tune: which trials end early, and that groups and attempts do not mix."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.session import session
+from cluster.tune import Ended, Trial, tune
+
+
+def falling(loss: float, steps: int) -> Iterator[dict]:
+    """A loss that stays what it is, told at every step."""
+    for step in range(1, steps + 1):
+        yield {"step": step, "loss": loss}
+
+
+def final(loss: float, steps: int) -> Iterator[dict]:
+    """Ends in an error that trying again would not help."""
+
+    class Hopeless(ValueError):
+        fault = "final"
+
+    yield {"step": 1, "loss": loss}
+    raise Hopeless("the loss is nan: try a lower --lr")
+
+
+def cut_off(marker: str, steps: int) -> Iterator[dict]:
+    """Its process dies the first time, and then goes on behind what it had."""
+    first = not Path(marker).exists()
+    for step in range(1, steps + 1):
+        if first and step == 3:
+            Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield {"step": step, "loss": 0.0}
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory) -> dict[str, list[Ended]]:
+    """One sweep on one core, so that trials come one after the other, in this order."""
+    marker = str(tmp_path_factory.mktemp("sweep") / "died")
+    trials = [
+        Trial("good", "a", falling, (1.0, 9), 9),
+        Trial("bad", "a", falling, (2.0, 9), 9),
+        Trial("better", "a", falling, (0.5, 9), 9),
+        Trial("other", "b", falling, (100.0, 9), 9),
+        Trial("hopeless", "b", final, (0.1, 9), 9),
+        Trial("killed", "c", cut_off, (marker, 9), 9),
+    ]
+    told: dict[str, list[Ended]] = {}
+    with session(1):
+        tune(trials, grace=1 / 3, reduction=3, gpus=0, ended=lambda end: told.setdefault(end.name, []).append(end))
+    return told
+
+
+def test_who_falls_behind_ends_at_the_first_rung(ends):
+    assert {name: [end.step for end in of] for name, of in ends.items()} == {
+        "good": [9], "bad": [3], "better": [9], "other": [9], "hopeless": [1], "killed": [9]
+    }  # fmt: skip
+
+
+def test_losses_of_other_groups_do_not_count(ends):
+    assert ends["other"] == [Ended("other", 9, 100.0)]
+
+
+def test_an_error_that_is_final_is_told_once(ends):
+    (end,) = ends["hopeless"]
+    assert end.error == "the loss is nan: try a lower --lr" and end.loss == 0.1
+
+
+def test_a_killed_process_begins_again(ends):
+    assert [end.error for end in ends["killed"]] == [None]

@@ -1,0 +1,71 @@
+"""Pretrainings of the literature: each parses, costs what it says, and trains."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jobs.pretrain
+from jobs.literature import PUBLISHED
+from jobs.options import parse
+from jobs.recipe import Recipe
+from jobs.training import build
+from ssl_core.data.source import Arrays, Source
+from ssl_core.errors import BadInput
+from ssl_core.tasks.rotnet import RotNet
+from ssl_core.train import encoder_macs
+
+SMALL = {224: 64, 255: 96, 128: 64}  # px: an ImageNet size, and one at which two steps take no time
+
+
+def images(count: int, size: int) -> Source:
+    """As many images as one wants, without their pixels."""
+    none = Arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64))
+    labels = np.zeros(count, np.int64)
+    return Source("it", "it", size, Arrays(np.broadcast_to(np.uint8(0), (count, 8, 8, 3)), labels), none)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_costs_what_it_says(name):
+    """The encoder's multiply-accumulates at full size over all epochs, to the three digits that are told."""
+    published = PUBLISHED[name]
+    source = images(published.images, published.recipe.size or 32)
+    recipe = published.recipe.resolved(source, "cpu")
+    model, _ = build(recipe, source)
+    macs = encoder_macs(model, source.size) * recipe.steps * recipe.task.batch
+    assert macs == pytest.approx(published.macs, rel=5e-3)
+    assert f"{published.macs:.2g}" in published.description and published.reaches in published.description
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parses_and_trains_two_steps(name, shapes, tmp_path):
+    """By its name alone it is what it says; small, it trains, and --steps replaces its epochs."""
+    recipe = parse(jobs.pretrain.options_type(), "pretrain", [name]).recipe
+    assert {key: getattr(recipe, key) for key in vars(PUBLISHED[name].recipe)} == vars(PUBLISHED[name].recipe)
+    size = SMALL.get(recipe.size, 32)
+    arguments = [name, "--data", shapes, "--size", size, "--steps", 2, "--batch", 2, "--tracking", "off",
+                 "--storage", tmp_path, "--name", "it", "--threads", 1]  # fmt: skip
+    jobs.pretrain.main([str(word) for word in arguments])
+    (path,) = tmp_path.glob("it/pretrain/*/encoder.json")
+    described = json.loads(path.read_text())
+    assert (described["steps"], described["encoder"], described["size"]) == (2, recipe.encoder, size)
+    assert np.isfinite(described["pretext"]["loss"])
+
+
+def test_two_lengths_are_refused(shapes):
+    with pytest.raises(BadInput, match="choose one"):
+        jobs.pretrain.main(
+            ["rotnet-cifar10-nin", "--data", str(shapes), "--steps", "2", "--epochs", "3", "--tracking", "off"]
+        )
+
+
+def test_later_options_leave_the_names_of_older_runs_alone():
+    """This is what such a run was called before learning rates could fall in steps."""
+    recipe = Recipe(task=RotNet.Config(), steps=5, size=32, precision="fp32")
+    source = Source("x", "x", 32, *[images(1, 32).train] * 2)
+    assert recipe.run_name(source) == "rotnet-4215e4e7e457"
+    assert recipe.identity(source)["task"]["optim"].keys() == {
+        "optimizer", "lr", "weight_decay", "momentum", "warmup", "clip"
+    }  # fmt: skip
+    stepped = PUBLISHED["rotnet-cifar10-nin"].recipe
+    assert stepped.identity(source)["task"]["optim"]["decay_at"] == (0.3, 0.6, 0.8)

@@ -1,0 +1,121 @@
+"""What is written gives the encoder's own numbers, in the program that it is written for."""
+
+import io
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+
+import jobs.export
+import ssl_core.export
+from ssl_core.encoders import build
+from ssl_core.errors import BadInput
+from ssl_core.evaluators.features import normalise
+from ssl_core.export import ExportFailed, exported
+from ssl_core.pretrained import Pretrained
+from ssl_core.task import Format
+
+STATISTICS = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
+PIXELS = torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+
+
+def one(name: str, normalisation: str = "dataset", built: int = 48) -> Pretrained:
+    """An encoder whose batch norm has seen something, so that its statistics count."""
+    encoder = build(name, built, 0).train()
+    torch.manual_seed(0)
+    encoder(torch.randn(8, 3, 64, 64))
+    return Pretrained("it", encoder.eval(), name, built, *STATISTICS, normalisation=normalisation)
+
+
+def expected(one: Pretrained) -> list[torch.Tensor]:
+    """Through the kernels that features are made with."""
+    with torch.no_grad():
+        return one.encoder(normalise(PIXELS, one.normalisation, Format(*STATISTICS, channels_last=False)))
+
+
+@pytest.mark.parametrize("normalisation", ["dataset", "image"])
+def test_torchscript_begins_at_pixels(normalisation):
+    """The same maps from uint8 and from float32, for any number of images."""
+    encoder = one("convnet", normalisation)
+    data, said = exported(encoder, 48, "torchscript")
+    loaded, pixels = torch.jit.load(io.BytesIO(data)), PIXELS.permute(0, 3, 1, 2)
+    for given in (pixels, pixels.float()):
+        for found, wanted in zip(loaded(given), expected(encoder), strict=True):
+            assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert "uint8 or float32 [b, 3, 48, 48] of 0..255" in said and "[128, 6, 6]" in said
+
+
+@pytest.mark.parametrize(("name", "normalisation"), [("test_resnet", "dataset"), ("convnet", "image")])
+def test_onnx_begins_at_pixels(name, normalisation):
+    encoder = one(name, normalisation, 64 if name != "convnet" else 48)
+    data, said = exported(encoder, 48, "onnx")
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == "tensor(uint8)" and said.startswith("input `pixels`: uint8")
+    found = session.run(None, {"pixels": PIXELS.permute(0, 3, 1, 2).numpy()})
+    for a, b in zip(found, expected(encoder), strict=True):
+        assert np.allclose(a, b.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_onnx_without_its_packages_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BadInput, match=r"pip install -e '.\[export\]'"):
+        exported(one("convnet"), 48, "onnx")
+
+
+def test_timm_loads_its_own(tmp_path):
+    """A whole model where that has no more weights; else the model of features, as timm names it."""
+    encoder = one("resnet18", built=64)
+    with torch.no_grad():
+        data, said = exported(encoder, 64, "timm")
+        assert said.endswith("timm.create_model('resnet18', num_classes=0)")
+        model = timm.create_model("resnet18", num_classes=0).eval()
+        model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
+        images = torch.randn(2, 3, 64, 64)
+        assert torch.equal(model(images), encoder.encoder(images)[-1].mean((2, 3)))
+        data, said = exported(one("test_convnext", built=64), 64, "timm")
+        assert said.endswith("timm.create_model('test_convnext', features_only=True)")
+        model = timm.create_model("test_convnext", features_only=True)
+        model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "built", "said"),
+    [("convnet", 48, "convnet is none of timm's"), ("resnet18", 32, "was made for 32 px, with a stem")],
+)
+def test_what_timm_has_not_is_refused(name, built, said):
+    with pytest.raises(BadInput, match=said):
+        exported(one(name, built=built), 48, "timm")
+
+
+def test_safetensors_say_what_they_are(tmp_path):
+    encoder = one("convnet", "image")
+    (tmp_path / "w.safetensors").write_bytes(exported(encoder, 48, "safetensors")[0])
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        assert file.metadata() == {"encoder": "convnet", "size": "48", "normalisation": "image",
+                                   "mean": "120.0 110.0 100.0", "std": "60.0 50.0 40.0"}  # fmt: skip
+        for name, tensor in encoder.encoder.state_dict().items():
+            assert torch.equal(file.get_tensor(name), tensor)
+
+
+def test_a_file_that_gives_other_numbers_is_none(monkeypatch, tmp_path):
+    """Here because torch is made to save an encoder with the statistics of no dataset."""
+    encoder, save, black = one("convnet"), torch.jit.save, torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
+    other = torch.jit.trace(ssl_core.export.FromPixels(replace(encoder, mean=(0.0,) * 3), encoder.encoder), black)
+    monkeypatch.setattr(torch.jit, "save", lambda module, out: save(other, out))
+    with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
+        exported(encoder, 48, "torchscript")
+    with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
+        jobs.export.main(["timm:test_resnet=random", "--format", "torchscript", "--to", str(tmp_path / "x.pt")])
+    assert not (tmp_path / "x.pt").exists()
+
+
+def test_the_verb_writes_the_file(tmp_path, capsys):
+    jobs.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / "deep" / "x.pth")])
+    state = torch.load(tmp_path / "deep" / "x.pth", weights_only=True)
+    assert torch.equal(state["conv1.0.weight"], build("test_resnet", 64, 0)["conv1"][0].weight)
+    assert "read back and compared" in capsys.readouterr().out
