@@ -113,8 +113,11 @@ def diagnostics(rows: list[Row], protocols: tuple[str, ...]) -> Table:
     for name in protocols:
         module = features.protocols()[name]
         view.add_column(f"{name}\n{module.headline} {'↑' if module.higher else '↓'}", justify="right")
+    view.add_column("linear\n- knn ↓", justify="right")
     for row in rows:
-        view.add_row(row.name, *(number(row, protocol) for protocol in protocols))
+        gap = row.gap
+        view.add_row(row.name, *(number(row, protocol) for protocol in protocols),
+                     difference(gap.mean, *gap.ends) if gap else "")  # fmt: skip
     return view
 
 

@@ -88,6 +88,12 @@ class Row:
         found = [cell["numbers"][name] for cell in self.cells[protocol]]
         return (value, *student(np.array(found))) if len(found) > 1 else (value, None, None)
 
+    @property
+    def gap(self) -> Interval | None:
+        """Linear minus kNN accuracy, paired: information that is there although related images do not lie close."""
+        linear, knn = self.correct("linear"), self.correct("knn")
+        return None if linear is None or knn is None else paired(linear, knn)
+
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""
         gain = self.gains.get(protocol)
@@ -220,6 +226,8 @@ def as_csv(rows: list[Row]) -> str:
                 write(metric, value, *low_high)
             if gain := row.gains.get(protocol):
                 write(f"{name}/gain-over-random-init", gain.mean, gain.low, gain.high)
+            if protocol == "linear" and (gap := row.gap):
+                write(f"{name}/over-knn", gap.mean, gap.low, gap.high)
             for pair in over[row.name, protocol]:
                 write(f"{name}/over/{pair.worse.name}", pair.difference.mean, pair.difference.low, pair.difference.high)
                 write(f"{name}/over/{pair.worse.name}/p", pair.adjusted, "", "")

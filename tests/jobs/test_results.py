@@ -63,6 +63,7 @@ def test_the_table_has_a_row_for_each_number(rows):
     found = list(csv.DictReader(io.StringIO(as_csv(rows))))
     by = {(line["task"], line["metric"]): line for line in found}
     assert all(line["seeds"] == "3" and line["dataset"] == "shapes" for line in found)
+    assert not any(metric == "top1/over-knn" for _, metric in by), "there is no kNN"
     gain = rows[2].gains["linear"]
     assert float(by["rotnet", "top1/gain-over-random-init"]["low"]) == gain.low
     assert float(by["rotnet", "top1/over/jigsaw/p"]["value"]) < 0.05
@@ -76,3 +77,12 @@ def test_other_test_images_are_not_compared(rows):
     elsewhere = Row(**{**vars(rows[1]), "cells": {"linear": cells(rows[1].correct("linear"), dataset="else")}})
     found = pairs([rows[2], shorter, elsewhere], "linear")
     assert found == [] and len(by_dataset([rows[2], elsewhere])) == 2
+
+
+def test_linear_over_knn_is_paired():
+    """A third of the images that a linear probe gets right, its neighbours get wrong."""
+    right = np.arange(N)[None] < 300
+    one = row("rotnet", right)
+    both = Row(**{**vars(one), "cells": {**one.cells, "knn": cells(np.arange(N)[None] < 200, "knn")}})
+    assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
+    assert ",linear,top1/over-knn,0.25," in as_csv([both])
