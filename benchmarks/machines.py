@@ -20,8 +20,8 @@ FEW = {"OMP_NUM_THREADS": "1", "RAY_enable_worker_prestart": "0"}  # threads and
 # How soon a silent machine counts as dead: Ray's defaults are five times 13 s
 SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "4000",
         "RAY_health_check_failure_threshold": "3"}  # fmt: skip
-# Ray calls a process what it works at: the name of a run, or a worker of Ray Train
-WORKS = re.compile(r"ray::(\w+-[0-9a-f]{12}|(features|linear|knn)/|.*RayTrainWorker)")
+# Ray calls a process what it works at: the name of a run, of its features or a judgement, or a worker of Ray Train
+WORKS = re.compile(r"ray::(\w+-[0-9a-f]{12}|\w+/|.*RayTrainWorker)")
 
 
 @dataclass
