@@ -13,7 +13,10 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
-SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"]}
+SHORT = {
+    "study": ["--budget", "4", "--labels", "600", "--protocols", "linear", "semantics"],
+    "pretrain": ["--steps", "2"],
+}
 
 
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
