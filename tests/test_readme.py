@@ -14,7 +14,10 @@ BLOCKS = [block for name in ("README.md", "docs/guide.md")
           for block in re.findall(r"```\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)]  # fmt: skip
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
-SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"]}
+SHORT = {
+    "study": ["--budget", "4", "--labels", "600", "--protocols", "linear", "semantics"],
+    "pretrain": ["--steps", "2"],
+}
 
 
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
