@@ -39,10 +39,10 @@ class MemoryOptions:
 class Memory(nn.Module):
     """[images, width] float32 rows of length 1, and how often each image was seen: buffers, parts of every checkpoint.
 
-    Rows begin at random, and each is as its image was last seen, an epoch ago. In hundreds of epochs that costs little;
-    in a few, an encoder that learns to match such rows learns nothing. So an image may at first be compared within its
-    batch, `fresh` times: with its own features instead of its row, and with those of the batch's other images instead
-    of theirs.
+    Rows begin at random, and an image's own is an epoch old when it is needed, twice as old as the others' on average:
+    an encoder that moves fast moves away from it. Hundreds of epochs make up for that, a few do not. So an image may at
+    first be compared within its batch, `fresh` times: with its own features instead of its row, and with those of the
+    batch's other images instead of theirs.
 
     Every worker has all of it and makes the same updates, so that it is right for any number of workers, also when
     training goes on with another number. That takes 4 * width bytes an image: 0.66 GB for ImageNet at width 128.
