@@ -13,7 +13,8 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
-SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"]}
+SHORT = {"study": ["--budget", "4", "--labels", "600"], "pretrain": ["--steps", "2"],
+         "sweep": ["--budget", "4", "--size", "32", "--tasks", "rotnet", "--factors", "1"]}  # fmt: skip
 
 
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
@@ -29,7 +30,7 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     for command in sorted(COMMANDS, key=lambda c: list(VERBS).index(shlex.split(c)[1])):
         words = shlex.split(command)[1:]
         words = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in words]
-        for verb in {"study", "pretrain"}.intersection(words):
+        for verb in set(SHORT).intersection(words):
             words += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
         if "study" in words:
             words += ["--data", str(shapes), "--size", "32"]
@@ -45,7 +46,7 @@ def test_make_targets_exist():
 
 def test_options_exist(tilespin):
     """Every --option in the README is one of some verb's."""
-    verbs = (["pretrain", "rotnet"], ["study", "demo"], ["pack"], ["submit"])
+    verbs = (["pretrain", "rotnet"], ["study", "demo"], ["sweep"], ["evaluate"], ["export"], ["pack"], ["submit"])
     said = "".join(tilespin(*verb, "--help").stdout for verb in verbs)
     named = set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}
     assert named and all(option in said for option in named), [o for o in named if o not in said]
