@@ -148,11 +148,12 @@ def main(arguments: list[str]) -> None:
 def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Training], rows: dict[str, Row]) -> None:
     """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with."""
     device = where.place()
-    trials = [
-        tune.Trial(one.name, f"{name_of(one.recipe.task)} {one.recipe.encoder}", told, (one, device), one.recipe.steps)
-        for one in trainings
-    ]  # fmt: skip
     fresh = {name for name, one in rows.items() if one.state == "waiting"}
+    groups = {_group(one) for one in trainings if one.name in fresh}
+    trials = [
+        tune.Trial(one.name, _group(one), told, (one, device), one.recipe.steps)
+        for one in trainings if _group(one) in groups
+    ]  # fmt: skip
 
     def ended(end: tune.Ended) -> None:
         one = rows[end.name]
@@ -167,6 +168,11 @@ def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Train
 
     with room(Plan(study, where, trainings, [])):
         tune.tune(trials, grace=stopping.grace, reduction=stopping.reduction, gpus=float(device == "cuda"), ended=ended)
+
+
+def _group(one: Training) -> str:
+    """Losses of other tasks and encoders say nothing of this one."""
+    return f"{name_of(one.recipe.task)} {one.recipe.encoder}"
 
 
 def told(one: Training, device: str) -> Generator[dict, None, None]:

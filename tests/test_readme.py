@@ -17,6 +17,7 @@ COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.v
 SHORT = {
     "study": ["--budget", "4", "--labels", "600", "--protocols", "linear", "semantics"],
     "pretrain": ["--steps", "2"],
+    "sweep": ["--budget", "4", "--size", "32", "--tasks", "rotnet", "--factors", "1"],
 }
 
 
@@ -33,8 +34,10 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     for command in sorted(dict.fromkeys(COMMANDS), key=lambda c: list(VERBS).index(shlex.split(c)[1])):
         words = shlex.split(command)[1:]
         words = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in words]
-        for verb in {"study", "pretrain"}.intersection(words):
+        for verb in set(SHORT).intersection(words):
             words += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
+        if "--workers" not in words and "submit" not in words and {"study", "pretrain"}.intersection(words):
+            words += ["--workers", "0"]  # Ray takes seconds to start, and other tests do it
         if "study" in words:
             words += ["--data", str(shapes), "--size", "32"]
         said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=500).stdout
@@ -49,7 +52,7 @@ def test_make_targets_exist():
 
 def test_options_exist(tilespin):
     """Every --option in the README is one of some verb's."""
-    verbs = (["pretrain", "rotnet"], ["study", "demo"], ["pack"], ["submit"])
+    verbs = (["pretrain", "rotnet"], ["study", "demo"], ["sweep"], ["evaluate"], ["export"], ["pack"], ["submit"])
     said = "".join(tilespin(*verb, "--help").stdout for verb in verbs)
     named = set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}
     assert named and all(option in said for option in named), [o for o in named if o not in said]

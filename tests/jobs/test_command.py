@@ -25,6 +25,7 @@ def of(*words: str, here: bool = False) -> str:
         ("compare s3://bucket/runs/demo", "compare s3://bucket/runs/demo"),
         ("pack cifar10 /mnt/small", "pack cifar10 /mnt/small"),
         ("doctor", "doctor"),
+        ("sweep --storage /r --factors 1 3", "sweep --storage /r --factors 1 3"),
     ],
 )  # fmt: skip
 def test_elsewhere_what_is_absolute_stays(words, line):
@@ -44,6 +45,7 @@ def test_elsewhere_what_is_absolute_stays(words, line):
          "--workers 1",
          "evaluate {}/new --data {}/photos --encoder timm:resnet18={}/a.pth --encoder {}/old/run "
          "--encoder timm:x=random --workers 1"),
+        ("sweep --data photos", "sweep --data {}/photos --storage {}/runs"),
         ("pack photos small", "pack {}/photos {}/small"),
         ("pack cifar10 cifar10", "pack cifar10 {}/cifar10"),
     ],

@@ -1,0 +1,126 @@
+"""A sweep: its trials are the study's runs, the worse are stopped, and nothing is done twice."""
+
+import json
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+import jobs.journal
+import jobs.sweep
+from jobs.layout import Study
+from jobs.sweep import Grid, Row, best, told
+from jobs.training import prepare
+from jobs.where import Where
+from ssl_core.errors import BadInput
+
+
+def arguments(shapes, storage) -> list[str]:
+    words = ["--data", shapes, "--size", 32, "--tasks", "rotnet", "--factors", 1, 0.001, "--budget", 32, "--grace", 0.5,
+             "--storage", storage, "--tracking", "off", "--threads", 1]  # fmt: skip
+    return [str(word) for word in words]
+
+
+@pytest.fixture(scope="module")
+def swept(shapes, tmp_path_factory) -> Study:
+    """Two learning rates, one after the other: on one core Tune keeps their order."""
+    storage, cores = tmp_path_factory.mktemp("runs"), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        jobs.sweep.main(arguments(shapes, storage))
+    finally:
+        os.sched_setaffinity(0, cores)
+    return Study(storage / "sweep")
+
+
+def test_the_worse_is_stopped_and_the_better_is_named(swept):
+    said = json.loads((swept.root / "sweep.json").read_text())
+    good, bad = said["trials"]
+    assert (good["state"], good["lr"], good["step"]) == ("complete", 0.2, good["steps"])
+    assert (bad["state"], bad["lr"], bad["step"]) == ("stopped", 0.0002, bad["steps"] // 2)
+    assert said["best"] == {"rotnet": {"convnet": {"lr": 0.2, "by": "pretext loss", "value": good["loss"]}}}
+    assert (swept.run(good["run"]) / "encoder.json").exists() and len(swept.runs()) == 1
+    assert json.loads((swept.run(bad["run"]) / "stopped.json").read_text())["step"] == bad["step"]
+
+
+def test_again_nothing_is_trained(swept, shapes, monkeypatch, capsys):
+    """Ray is not even started."""
+    monkeypatch.setattr(jobs.sweep, "room", None)
+    before = {path: path.stat().st_mtime_ns for path in swept.root.glob("pretrain/*/*")}
+    jobs.sweep.main(arguments(shapes, swept.root.parent))
+    assert {path: path.stat().st_mtime_ns for path in swept.root.glob("pretrain/*/*")} == before
+    assert "rotnet, convnet: best learning rate 0.2 by pretext loss" in capsys.readouterr().out
+
+
+def test_earlier_losses_are_told_again(swept, shapes):
+    """Of a complete trial all, the last by its encoder; of a stopped one those before the stop."""
+    grid = Grid(tasks=("rotnet",), factors=(1.0, 0.001), data=str(shapes), size=32, budget=32)
+    where = Where(workers="1", tracking="off")
+    good, bad = (list(told(prepare(recipe, swept, where), "cpu")) for recipe in grid.recipes())
+    steps = len(good)
+    assert [row["step"] for row in good] == list(range(1, steps + 1))
+    assert [row["step"] for row in bad] == list(range(1, steps // 2 + 1))
+
+
+def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
+    """Not that it failed; and there is no encoder, but a checkpoint would continue it."""
+    said: list = []
+    tracker = SimpleNamespace(
+        log=lambda values, step: None, summary=said.append, keep=lambda: None,
+        finish=lambda failed=False: said.append(failed),
+    )  # fmt: skip
+    monkeypatch.setattr(jobs.journal, "Tracker", lambda *_, **__: tracker)
+    grid, study = Grid(tasks=("rotnet",), factors=(1.0,), data=str(shapes), size=32, budget=32), Study(tmp_path / "it")
+    study.describe()
+    one = prepare(grid.recipes()[0], study, Where(workers="1", tracking="off", threads=1))
+    rows = told(replace(one, log_every=1), "cpu")
+    assert [next(rows)["step"], next(rows)["step"]] == [1, 2]
+    rows.close()
+    assert said[:2] == [{"stopped_early": True, "stopped_at": 2}, False]
+    assert not study.runs() and (one.folder / "metrics.jsonl").exists()
+
+
+def test_every_combination_has_the_same_budget(shapes):
+    grid = Grid(tasks=("rotnet", "context"), encoders=("convnet", "nin"), lrs=(0.1, 0.2), seeds=(0, 1),
+                data=str(shapes), size=32, budget=100)  # fmt: skip
+    found = grid.recipes()
+    assert len({json.dumps(one.identity(type("It", (), {"digest": "x"})), sort_keys=True) for one in found}) == 16
+    assert len(found) == 16 and {one.task.optim.lr for one in found} == {0.1, 0.2}
+    lengths = {(type(one.task), one.encoder): one.steps for one in found}
+    assert len(set(lengths.values())) == 4  # a step of each costs something else
+
+
+ROW = Row("rotnet", "convnet", 0.1, 0, "run", 10, "complete", 10, 1.0)
+
+
+def test_the_best_is_chosen_by_what_held_out_images_say():
+    rows = [ROW, replace(ROW, lr=0.3, loss=0.5), replace(ROW, lr=0.9, loss=0.1, state="stopped")]
+    assert best(rows)["rotnet"]["convnet"] == {"lr": 0.3, "by": "pretext loss", "value": 0.5}
+    judged = [replace(rows[0], held_out=0.6), replace(rows[1], held_out=0.4), rows[2]]
+    assert best(judged)["rotnet"]["convnet"] == {"lr": 0.1, "by": "held-out linear accuracy", "value": 0.6}
+    half = [judged[0], rows[1]]
+    assert best(half)["rotnet"]["convnet"]["by"] == "pretext loss"
+
+
+def test_a_learning_rate_counts_with_all_its_seeds():
+    rows = [ROW, replace(ROW, seed=1, loss=2.0), replace(ROW, lr=0.3, loss=0.1),
+            replace(ROW, lr=0.3, seed=1, state="failed", loss=None)]  # fmt: skip
+    assert best(rows)["rotnet"]["convnet"] == {"lr": 0.1, "by": "pretext loss", "value": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "rotnett"], "--tasks rotnett: there is"),
+        (["--seeds", "1", "1"], "--seeds 1 1: expected at least one, each once"),
+        (["--workers", "2"], "each training of a sweep has one worker"),
+        (["--grace", "0"], "--grace is 0"),
+        (["--reduction", "1"], "--reduction is 1"),
+        (["--lrs", "-1"], "--lr is -1"),
+    ],
+)
+def test_refused_before_anything_is_made(words, said, shapes, tmp_path):
+    with pytest.raises(BadInput, match=said):
+        jobs.sweep.main([*arguments(shapes, tmp_path), *words])
+    assert not (tmp_path / "sweep").exists()
