@@ -24,7 +24,7 @@ class NPID(Task):
         """width of the features in the memory"""
         memory: MemoryOptions = MemoryOptions()
         views: Views = Views()
-        optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
+        optim: Optim = Optim(optimizer="adamw", lr=3e-4, weight_decay=0.05)  # at 3e-3 it leaves its memory behind
 
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
