@@ -121,7 +121,7 @@ def invariance(rows: list[Row]) -> Figure | None:
 
 def semantics(rows: list[Row]) -> Figure | None:
     """Neighbours of the same class."""
-    kinds = [k for row in rows for k in row.numbers("semantics") if k.startswith("purity")]
+    kinds = [k for row in rows for k in row.numbers("semantics") if k.startswith("purity@") and "/" not in k]
     kinds = sorted(set(kinds), key=lambda kind: int(kind.partition("@")[2]))
     return _bars(rows, "semantics", kinds, "share of neighbours of the same class")
 

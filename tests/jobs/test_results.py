@@ -86,3 +86,25 @@ def test_linear_over_knn_is_paired():
     both = Row(**{**vars(one), "cells": {**one.cells, "knn": cells(np.arange(N)[None] < 200, "knn")}})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
     assert ",linear,top1/over-knn,0.25," in as_csv([both])
+
+
+def test_every_measure_is_drawn_that_was_taken():
+    """Bars of the invariance and the neighbours of a task, and its curve over few labels; none of what is not there."""
+    from jobs import plots
+
+    one = three()[2]
+    numbers = {
+        "invariance": {"rotation": 0.5, "crop": 0.25, "rotation/stage1": 0.1, "alignment": 1.0, "probe/rotation": 0.3},
+        "semantics": {"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
+        "lowshot": {"linear/1%": 0.2, "linear/1%/std": 0.01, "linear/k5": 0.15, "linear/k5/std": 0.02},
+    }
+    measured = {name: ({**one.cells["linear"][0], "numbers": of, "correct": None},) for name, of in numbers.items()}
+    full = Row(**{**vars(one), "judged": one.judged[:1], "cells": {**one.cells, **measured}})
+
+    def ticks(figure) -> list[str]:
+        return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+    assert ticks(plots.invariance([full])) == ["crop", "rotation"]
+    assert ticks(plots.semantics([full])) == ["purity@1", "purity@20"]
+    assert ticks(plots.lowshot([full])) == ["1%", "k5"]
+    assert plots.invariance([one]) is plots.semantics([one]) is plots.lowshot([one]) is None
