@@ -15,7 +15,7 @@ from jobs.options import parse
 from jobs.report import write_report
 from jobs.results import Pair, Row, as_csv, by_dataset, gather, measured, pairs
 from jobs.tracking import Mode, Tracker, resolve, say_sync
-from jobs.verdicts import conclusions, difference, number
+from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
 from ssl_core.files import exists, read_json, read_text, write_text
@@ -74,12 +74,6 @@ def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
         write_text(study.results, numbers)
     print(f"report: {study.report}\nnumbers: {study.results}")
     say_sync(study)
-
-
-def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """-> (protocols whose headline is an accuracy, the others)."""
-    accuracies = tuple(name for name in protocols if features.protocols()[name].headline == "top1")
-    return accuracies, tuple(name for name in protocols if name not in accuracies)
 
 
 def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:

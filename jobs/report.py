@@ -12,7 +12,7 @@ from jobs.cells import Evaluation
 from jobs.layout import Study
 from jobs.results import Row, measured, pairs
 from jobs.rows import of_training
-from jobs.verdicts import conclusions, difference, number
+from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.evaluators.features import protocols
 from ssl_core.files import exists, read_bytes, read_json, write_text
 
@@ -43,15 +43,16 @@ def _part(rows: list[Row]) -> dict:
     """What the page shows of one dataset."""
     names = measured(rows)
     known = protocols()
-    accuracies = [p for p in names if known[p].headline == "top1"]
+    accuracies, others = by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
     figures = {
         "pretext": plots.pretext(rows, names[0]), "invariance": plots.invariance(rows),
         "semantics": plots.semantics(rows), "lowshot": plots.lowshot(rows), "cost": plots.cost(rows, names[0]),
     }  # fmt: skip
     return {
-        "dataset": rows[0].dataset, "rows": rows, "protocols": names, "said": conclusions(rows, names[0]),
-        "heads": {p: "top-1" if known[p].headline == "top1" else known[p].headline for p in names},
+        "dataset": rows[0].dataset, "rows": rows, "accuracies": accuracies, "others": others,
+        "said": conclusions(rows, names[0]),
+        "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
         "ranking": {p: _figure(plots.ranking(rows, p)) for p in ranked},
         "stages": {p: _figure(plots.stages(rows, p)) for p in names if plots.has_stages(rows, p)},
         "pairs": {p: found for p in accuracies if (found := pairs(rows, p))},

@@ -4,6 +4,12 @@ from jobs.results import Row, pairs
 from ssl_core.evaluators import features
 
 
+def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """-> (protocols whose headline is an accuracy, the others)."""
+    accuracies = tuple(name for name in protocols if features.protocols()[name].headline == "top1")
+    return accuracies, tuple(name for name in protocols if name not in accuracies)
+
+
 def number(row: Row, protocol: str) -> str:
     """A headline: an accuracy in percent, any other number in three digits, with its interval where it has one."""
     found = row.headline(protocol)
