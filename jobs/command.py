@@ -41,7 +41,7 @@ PLACES = {
     "pretrain": (STORAGE, Place("--data", lambda options: options.recipe.data, data=True)),
     "sweep": (STORAGE, Place("--data", lambda options: options.grid.data, data=True)),
     "evaluate": (STUDY, Place("--data", lambda options: options.data, data=True)),
-    "compare": (STUDY,),
+    "compare": (),  # its studies, see below
     "pack": (Place("SRC", lambda options: options.src, data=True), Place("DST", lambda options: options.dst)),
     "doctor": (),
 }
@@ -81,7 +81,7 @@ def prepared(words: list[str], here: bool) -> Command:
     read = _reader(verb)
     options = read(arguments)
     _check(options)
-    for place in (*PLACES[verb], *_encoders(options)):
+    for place in (*PLACES[verb], *_several(options)):
         if told := place.told(options):
             arguments = _replaced(read, arguments, place, _meant(place, told, here))
     if getattr(getattr(options, "where", None), "workers", None) == "0" and not _given("--workers", arguments):
@@ -90,8 +90,11 @@ def prepared(words: list[str], here: bool) -> Command:
     return Command(verb, tuple(arguments), *_named(verb, options))
 
 
-def _encoders(options: Any) -> list[Place]:
-    """One for each file or folder that an --encoder of `evaluate` names."""
+def _several(options: Any) -> list[Place]:
+    """One for each file or folder that an --encoder of `evaluate` names, and for each study of `compare`."""
+
+    def study(options: Any, i: int) -> str:
+        return options.studies[i]
 
     def path(options: Any, i: int) -> str | None:
         library, _, rest = options.encoder[i].partition(":")
@@ -101,7 +104,8 @@ def _encoders(options: Any) -> list[Place]:
         return None if file in ("", RANDOM) else file
 
     count = len(options.encoder) if isinstance(getattr(options, "encoder", None), tuple) else 0
-    return [Place("--encoder", partial(path, i=i)) for i in range(count)]
+    found = [Place("--encoder", partial(path, i=i)) for i in range(count)]
+    return found + [Place("STUDY", partial(study, i=i)) for i in range(len(getattr(options, "studies", ())))]
 
 
 def _reader(verb: str) -> Callable[[list[str]], Any]:
@@ -119,6 +123,8 @@ def _check(options: Any) -> None:
     evaluation = getattr(options, "evaluation", None) or getattr(getattr(options, "study", None), "evaluation", None)
     if evaluation:
         evaluation.check()
+    if hasattr(options, "studies"):
+        options.check()
     if hasattr(options, "packing"):
         options.packing.checked()
 
@@ -166,7 +172,11 @@ def _given(option: str, arguments: list[str]) -> bool:
 
 def _named(verb: str, options: Any) -> tuple[str, str | None]:
     """-> (a name for the job, the study that it works on)."""
-    if verb in ("evaluate", "compare"):
+    if verb == "compare":
+        first = options.studies[0].rstrip("/")
+        study = first if len(options.studies) == 1 else f"{first.rpartition('/')[0] or '.'}/{options.name}"
+        return study.rsplit("/", 1)[-1], study
+    if verb == "evaluate":
         return options.study.rstrip("/").rsplit("/", 1)[-1], options.study
     if not hasattr(options, "where"):
         return verb, None

@@ -32,11 +32,15 @@ class Options:
     tracking: Mode = "auto"
     """Weights & Biases; auto: online if you are logged in, else offline"""
 
+    def check(self) -> None:
+        """Raises BadInput for no study, or the same one twice."""
+        if not self.studies or len(set(self.studies)) < len(self.studies):
+            raise BadInput("compare: expected folders of studies, each once, such as runs/demo")
+
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "compare", arguments)
-    if not options.studies or len(set(options.studies)) < len(options.studies):
-        raise BadInput("compare: expected folders of studies, each once, such as runs/demo")
+    options.check()
     studies, tracking = [Study.existing(folder) for folder in options.studies], resolve(options.tracking)
     if len(studies) == 1:
         with studies[0].held():

@@ -17,6 +17,7 @@ from cluster.session import use_token
 use_token()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items) -> None:
     """In several processes, tests go to the same one that share what takes long to make: those of a file, and those
     that use the cluster."""

@@ -86,7 +86,7 @@ def test_what_checkpoints_cost_is_found_in_known_moments():
 
 
 def test_checkpoints_run(shapes, tmp_path):
-    words = ("--data", shapes, "--size", 16, "--batch", 2, "--every", 4, "--pairs", 6, "--into", tmp_path)
+    words = ("--data", shapes, "--size", 16, "--batch", 2, "--every", 12, "--pairs", 6, "--into", tmp_path)
     done = run("benchmarks.checkpoints", *words)
     assert done.returncode == 0, done.stderr
     result = json.loads(next(tmp_path.glob("*-checkpoints-convnet-*.json")).read_text())
@@ -101,7 +101,7 @@ def test_scaling_runs(shapes, tmp_path):
     """Ray and torchrun in turns, and one and two workers under torchrun; both draw and say what they found."""
     words = ("--data", shapes, "--batch", 8, "--steps", 2, "--warm", 1, "--pairs", 6, "--rounds", 6, "--workers", 1, 2,
              "--launcher", "torchrun", "--into", tmp_path)  # fmt: skip
-    done = run("benchmarks.scaling", *words)
+    done = run("benchmarks.scaling", *words, seconds=400)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*-scaling-*.json")
     result = json.loads(path.read_text())

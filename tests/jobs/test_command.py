@@ -23,6 +23,7 @@ def of(*words: str, here: bool = False) -> str:
          "pretrain rotnet --storage /r --data fashion-mnist --workers 1"),
         ("evaluate /mnt/runs/demo --protocols knn", "evaluate /mnt/runs/demo --protocols knn --workers 1"),
         ("compare s3://bucket/runs/demo", "compare s3://bucket/runs/demo"),
+        ("compare /r/one /r/two --name both", "compare /r/one /r/two --name both"),
         ("pack cifar10 /mnt/small", "pack cifar10 /mnt/small"),
         ("doctor", "doctor"),
         ("sweep --storage /r --factors 1 3", "sweep --storage /r --factors 1 3"),
@@ -45,6 +46,7 @@ def test_elsewhere_what_is_absolute_stays(words, line):
          "--workers 1",
          "evaluate {}/new --data {}/photos --encoder timm:resnet18={}/a.pth --encoder {}/old/run "
          "--encoder timm:x=random --workers 1"),
+        ("compare runs/one runs/two", "compare {}/runs/one {}/runs/two"),
         ("sweep --data photos", "sweep --data {}/photos --storage {}/runs"),
         ("pack photos small", "pack {}/photos {}/small"),
         ("pack cifar10 cifar10", "pack cifar10 {}/cifar10"),
@@ -89,3 +91,21 @@ def test_words_reach_the_verb_as_they_were_typed():
     assert command.study == "/r/`id` *" and command.compares
     words = ["pretrain", "rotnet", "--storage", "s3://b/r/", "--data", "/x/photos"]
     assert prepared(words, here=False).study == "s3://b/r/photos"
+
+
+@pytest.mark.parametrize(
+    ("words", "study"),
+    [
+        ("compare /r/one", "/r/one"),
+        ("compare /r/one /s/two", "/r/comparison"),
+        ("compare s3://b/r/one s3://b/r/two --name both", "s3://b/r/both"),
+    ],
+)
+def test_where_a_comparison_will_be(words, study):
+    command = prepared(words.split(), here=False)
+    assert (command.study, command.name, command.compares) == (study, study.rsplit("/", 1)[-1], True)
+
+
+def test_a_comparison_of_nothing_is_refused():
+    with pytest.raises(BadInput, match="expected folders of studies"):
+        of("compare")

@@ -15,7 +15,7 @@ import jobs.export
 import ssl_core.export
 from ssl_core.encoders import build
 from ssl_core.errors import BadInput
-from ssl_core.evaluators.features import normalise
+from ssl_core.evaluators.model import normalise
 from ssl_core.export import ExportFailed, exported
 from ssl_core.pretrained import Pretrained
 from ssl_core.task import Format
