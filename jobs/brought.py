@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders as encoders
-from jobs.cells import RANDOM, Judged, of_run, seen_through
+from jobs.judged import RANDOM, Judged, of_run, seen_through
 from jobs.layout import Study
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput

@@ -1,35 +1,27 @@
 """Cells: the result of one (encoder, protocol, dataset, seed), its jobs and its file, whose presence means done."""
 
 import base64
-import hashlib
 import io
-import json
 import shutil
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load as safetensors_load
 
 import ssl_core.encoders as encoders
 from cluster.queue import Job
+from jobs.judged import Judged, labels
 from jobs.layout import Study
 from jobs.recipe import short_hash
 from jobs.tracking import Mode, Tracker
-from jobs.training import Training
-from ssl_core.data.source import Source, open_source
+from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
 from ssl_core.evaluators.model import Model, Splits, shares
-from ssl_core.files import exists, found, is_local, read_bytes, read_json, remove, write_bytes, write_json
-from ssl_core.task import name_of, tasks
-
-RANDOM, PIXELS = "random-init", "raw-pixels"
+from ssl_core.files import exists, found, is_local, read_json, remove, write_bytes, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,103 +61,6 @@ class Evaluation:
             raise BadInput(f"--labels is {self.labels}, expected 0 (all) or more")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """An encoder to be judged: a finished or planned run's, one brought from elsewhere, or a floor."""
-
-    task: str  # the run's task, the label of an encoder from elsewhere, random-init or raw-pixels
-    encoder: str
-    run: str | None
-    data: str
-    size: int
-    seed: int
-    normalisation: str
-    brought: str | None = None  # its folder's name, if it is from elsewhere
-    stem: int | None = None  # the images' side that it is made for, if that gives it another stem than `size` would
-
-    @property
-    def source(self) -> Source:
-        return open_source(self.data, self.size)
-
-    @property
-    def built(self) -> int:
-        """The images' side that decides the encoder's stem."""
-        return self.stem or self.size
-
-    @property
-    def plain_label(self) -> str:
-        return self.run or self.brought or (self.task if self.normalisation == "dataset" else f"{self.task}-per-image")
-
-    def load(self, study: Study) -> torch.nn.Module:
-        encoder = encoders.build(self.encoder, self.built, self.seed)
-        if folder := self.folder(study):
-            encoder.load_state_dict(safetensors_load(read_bytes(folder / "encoder.safetensors")))
-            described = read_json(folder / "encoder.json")
-            if encoders.digest(encoder) != described["digest"]:
-                raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
-            given, wanted = (self.source.mean, self.source.std), (tuple(described["mean"]), tuple(described["std"]))
-            if self.brought and self.normalisation == "dataset" and wanted != given:
-                return encoders.Restandardised(encoder, given, wanted)
-        return encoder
-
-    def folder(self, study: Study) -> Path | None:
-        """Where its weights lie; None for a floor."""
-        return study.run(self.run) if self.run else study.brought(self.brought) if self.brought else None
-
-    def digest(self, study: Study) -> str | None:
-        """Of the weights, and of the statistics of an encoder that brings its own; None while the run is not
-        finished."""
-        if not (folder := self.folder(study)):
-            return _floor_digest(self.encoder, self.built, self.seed)
-        if not exists(folder / "encoder.json"):
-            return None
-        described = read_json(folder / "encoder.json")
-        if self.brought:
-            return seen_through(described["digest"], described["mean"], described["std"])
-        return described["digest"]
-
-    def floor(self, normalisation: str) -> "Judged":
-        """The same encoder at random initialisation."""
-        return replace(self, task=RANDOM, run=None, brought=None, normalisation=normalisation)
-
-
-@cache
-def _floor_digest(encoder: str, size: int, seed: int) -> str:
-    return encoders.digest(encoders.build(encoder, size, seed))
-
-
-def seen_through(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
-    """sha256 of weights with the statistics that their pixels are standardised by: the same weights under others are
-    another encoder."""
-    return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
-
-
-def of_run(described: dict) -> Judged:
-    """The encoder that an encoder.json describes."""
-    return Judged(*(described[key] for key in ("task", "encoder", "run", "data", "size", "seed", "normalisation")))
-
-
-def of_training(one: Training) -> Judged:
-    """The encoder that a planned run will leave."""
-    recipe = one.recipe
-    task = name_of(recipe.task)
-    normalisation = tasks()[task].normalisation
-    return Judged(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalisation)
-
-
-def with_floors(runs: list[Judged]) -> list[Judged]:
-    """`runs` after their floors: raw pixels, and each encoder at random initialisation under its runs'
-    normalisation, since that alone changes what a random encoder is worth."""
-    floors: dict[Judged, None] = {}
-    for run in runs:
-        floors[Judged(PIXELS, PIXELS, None, run.data, run.size, 0, "dataset")] = None
-    for normalisation in ("dataset", "image"):
-        for run in runs:
-            if normalisation in ("dataset", run.normalisation):
-                floors[run.floor(normalisation)] = None
-    return [*floors, *(run for run in runs if run not in floors)]
-
-
 def check(judged: list[Judged], evaluation: Evaluation) -> None:
     """Raises BadInput, before anything runs, for settings or datasets that no encoder can be judged with."""
     evaluation.check()
@@ -179,16 +74,6 @@ def check(judged: list[Judged], evaluation: Evaluation) -> None:
                 f"does without labels: --protocols {without}"
             )
         shares(source, evaluation.splits(), evaluation.probe_seed)
-
-
-def labels(judged: list[Judged]) -> dict[Judged, str]:
-    """A name for each: a run's own, or the floor's, with all that sets it apart where a study has several."""
-    plain = Counter(one.plain_label for one in judged)
-
-    def full(one: Judged) -> str:
-        return f"{one.plain_label} ({one.encoder}, {Path(one.data).name}, {one.size} px, seed {one.seed})"
-
-    return {one: one.plain_label if plain[one.plain_label] == 1 else full(one) for one in judged}
 
 
 def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluation, dataset: str) -> Path | None:

@@ -8,8 +8,9 @@ from typing import Annotated
 import tyro
 
 from jobs.brought import add, arrive, everything, place_of, said
-from jobs.cells import Evaluation, check, with_floors
+from jobs.cells import Evaluation, check
 from jobs.compare import show
+from jobs.judged import with_floors
 from jobs.layout import Study
 from jobs.options import parse
 from jobs.where import Where

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from jobs.cells import PIXELS
+from jobs.judged import PIXELS
 from jobs.results import Row
 from ssl_core.evaluators.features import protocols
 

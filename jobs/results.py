@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from jobs.brought import everything
-from jobs.cells import PIXELS, RANDOM, Evaluation, Judged, cell_path, labels, unpacked, with_floors
+from jobs.cells import Evaluation, cell_path, unpacked
+from jobs.judged import PIXELS, RANDOM, Judged, labels, with_floors
 from jobs.layout import Study
 from jobs.recipe import short_hash
 from ssl_core.errors import BadInput

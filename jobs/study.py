@@ -3,8 +3,9 @@
 import math
 from dataclasses import asdict, dataclass, make_dataclass, replace
 
-from jobs.cells import check, of_training, with_floors
+from jobs.cells import check
 from jobs.compare import show
+from jobs.judged import of_training, with_floors
 from jobs.layout import Study
 from jobs.options import one_of, parse
 from jobs.presets import PRESETS, StudyConfig

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 import cluster.tune as tune
-from jobs.cells import Evaluation, cell_path, of_run
+from jobs.cells import Evaluation, cell_path
+from jobs.judged import of_run
 from jobs.layout import JobsFailed, Study
 from jobs.options import parse
 from jobs.presets import StudyConfig

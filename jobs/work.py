@@ -17,6 +17,7 @@ import jobs.training as training
 from cluster.launch import on_workers
 from cluster.queue import Again, Job, Outcome, run_here, run_on_ray
 from cluster.session import ClusterError, on_each, session, wait_for
+from jobs.judged import Judged
 from jobs.layout import JobsFailed, Left, Study
 from jobs.leaving import on_sigterm
 from jobs.progress import Watch
@@ -36,7 +37,7 @@ class Plan:
     study: Study
     where: Where
     trainings: list[training.Training]
-    judged: list[cells.Judged]
+    judged: list[Judged]
     evaluation: cells.Evaluation | None = None
 
     def jobs(self) -> list[Job]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.cells import Judged, packed
+from jobs.cells import packed
+from jobs.judged import Judged
 from jobs.layout import Study
 from jobs.results import Row, _gains
 

@@ -16,7 +16,7 @@ import jobs.evaluate
 import jobs.pretrain
 import ssl_core.encoders as encoders
 from jobs.brought import arrive, everything
-from jobs.cells import PIXELS, RANDOM, Judged, with_floors
+from jobs.judged import PIXELS, RANDOM, Judged, with_floors
 from jobs.layout import Study
 from ssl_core.errors import BadInput
 

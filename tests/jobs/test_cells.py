@@ -3,8 +3,9 @@
 import pytest
 
 from cluster.queue import Job, Outcome, check
-from jobs.cells import Evaluation, Judged, jobs, labels, with_floors
+from jobs.cells import Evaluation, jobs
 from jobs.cells import check as can_be_judged
+from jobs.judged import Judged, labels, with_floors
 from jobs.layout import Study
 from jobs.work import _line
 from ssl_core.errors import BadInput
