@@ -17,15 +17,6 @@ from cluster.session import use_token
 use_token()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
-def pytest_collection_modifyitems(items) -> None:
-    """In several processes, tests go to the same one that share what takes long to make: those of a file, and those
-    that use the cluster."""
-    for item in items:
-        shared = "cluster" if "cluster" in item.fixturenames else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(scope="session")
 def tilespin() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command `tilespin` with arguments in a process of its own."""
