@@ -7,10 +7,8 @@ RUN := OMP_NUM_THREADS=1 $(BIN)
 demo: $(STAMP)
 	$(BIN)/tilespin study demo
 
-# In two processes, since many tests wait for others to start; a file's go to the same one, for what they share takes long
-# to make, and in the files' order, where long ones come first. (--dist loadgroup does not group under pytest 9.2.)
 test: $(STAMP)
-	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN)/python -m pytest
 
 # Half an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)
