@@ -123,7 +123,7 @@ def test_killed_driver_is_retried_and_interrupt_detaches(cluster, elsewhere):
                      "shapes", "--steps", 100000, "--checkpoint-every", 20, "--name", "long")  # fmt: skip
     run = dict(cwd=elsewhere, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     with subprocess.Popen(submit, **run) as waiting:
-        until(lambda: list(elsewhere.glob("runs/long/pretrain/*/checkpoints/*")), waiting)
+        until(lambda: list(elsewhere.glob("runs/long/pretrain/*/checkpoints/step-*.json")), waiting)
         (metrics,) = elsewhere.glob("runs/long/pretrain/*/metrics.jsonl")
         first = metrics.read_text().splitlines()[0]
         os.kill(driver_of("long"), signal.SIGKILL)
