@@ -13,7 +13,7 @@ from jobs.layout import Study
 from jobs.notices import warn
 from jobs.options import parse
 from jobs.report import write_report
-from jobs.results import Pair, Row, as_csv, by_dataset, gather, measured, pairs
+from jobs.results import Part, Row, as_csv, by_dataset, gather, measured
 from jobs.tracking import Mode, Tracker, resolve, say_sync
 from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.errors import BadInput
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     together = Study.at(str(studies[0].root.parent), options.name)
     if together.root in [study.root for study in studies] or exists(together.root / "pretrain"):
         raise BadInput(f"--name {options.name}: {together.root} is a study, the comparison needs a folder of its own")
-    rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in gather(study)[0]]
+    rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in gather(study)]
     with together.held():
         together.describe(compared=[str(study.root) for study in studies])
         _show(together, rows, tracking)
@@ -58,39 +58,38 @@ def main(arguments: list[str]) -> None:
 def show(study: Study, tracking: Mode) -> None:
     """Prints the table. Where numbers are new, writes report.html, the summary run in W&B, and last results.csv,
     which says that the others are up to date."""
-    _show(study, gather(study)[0], tracking)
+    _show(study, gather(study), tracking)
 
 
 def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
-    console = Console()
-    for part in by_dataset(rows):
-        accuracies, others = by_kind(measured(part))
+    console, parts = Console(), by_dataset(rows)
+    for part in parts:
+        accuracies, others = by_kind(part.protocols)
         if accuracies:
             console.print(table(part, accuracies))
         if others:
             console.print(diagnostics(part, others))
-        for line in conclusions(part, (*accuracies, *others)[0]):
+        for line in conclusions(part):
             console.print(line, highlight=False, markup=False)
-    numbers = as_csv(rows)
+    numbers = as_csv(parts)
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers):
-        write_report(study, by_dataset(rows))
-        _track(study, rows, tracking)
+        write_report(study, parts)
+        _track(study, parts, tracking)
         write_text(study.results, numbers)
     print(f"report: {study.report}\nnumbers: {study.results}")
     say_sync(study)
 
 
-def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
+def table(part: Part, protocols: tuple[str, ...]) -> Table:
     """The comparison for the terminal, in percent; 95 % intervals behind ±."""
-    seeds = max(len(row.judged) for row in rows)
-    title = f"{rows[0].dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
-    view = Table(title=title + (f", {seeds} seeds" if seeds > 1 else ""), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-                 pad_edge=False)  # fmt: skip
+    title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
+    title += f", {part.seeds} seeds" if part.seeds > 1 else ""
+    view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
     for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", no_wrap=True)
     kind = None
-    for row in rows:
+    for row in part.rows:
         if kind not in (None, row.kind):
             view.add_section()
         kind = row.kind
@@ -104,7 +103,7 @@ def table(rows: list[Row], protocols: tuple[str, ...]) -> Table:
     return view
 
 
-def diagnostics(rows: list[Row], protocols: tuple[str, ...]) -> Table:
+def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
     """The headlines of protocols that are no accuracies, with an arrow to where better is."""
     view = Table(title="diagnostics of the frozen encoder", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
@@ -112,22 +111,25 @@ def diagnostics(rows: list[Row], protocols: tuple[str, ...]) -> Table:
         module = features.protocols()[name]
         view.add_column(f"{name}\n{module.headline} {'↑' if module.higher else '↓'}", justify="right")
     view.add_column("linear\n- knn ↓", justify="right")
-    for row in rows:
+    for row in part.rows:
         gap = row.gap
         view.add_row(row.name, *(number(row, protocol) for protocol in protocols),
                      difference(gap.mean, *gap.ends) if gap else "")  # fmt: skip
     return view
 
 
-def _track(study: Study, rows: list[Row], tracking: Mode) -> None:
+def _track(study: Study, parts: list[Part], tracking: Mode) -> None:
     """A run with the table, every pair of tasks, and for each encoder and measure a summary value to sort by."""
     tracker = Tracker(tracking, study.root, id=f"compare-{study.token}", study=study.root.name, job_type="compare",
                       name=f"compare/{study.root.name}", config=read_json(study.file))  # fmt: skip
+    rows = [row for part in parts for row in part.rows]
     protocols = measured(rows)
     heads = {p: features.protocols()[p].headline for p in protocols}
     columns = ["task", "encoder", "dataset", "seeds", "images", "TMACs", "seconds",
                *(f"{p} {part}" for p in protocols for part in (heads[p], "low", "high"))]  # fmt: skip
-    lines, found = [], [pair for part in by_dataset(rows) for p in protocols for pair in _lines(pairs(part, p), p)]
+    lines = []
+    found = [[protocol, pair.better.name, pair.worse.name, pair.difference.mean, *pair.difference.ends, pair.adjusted,
+              pair.told] for part in parts for protocol, of in part.pairs.items() for pair in of]  # fmt: skip
     for row in rows:
         values = [v for p in protocols for v in (row.headline(p) or (None, None, None))]
         macs = row.cost("macs")
@@ -141,11 +143,6 @@ def _track(study: Study, rows: list[Row], tracking: Mode) -> None:
     tracker.finish()
     if place:
         try:
-            print(f"W&B report: {webreport.save(study, rows, *place)}")
+            print(f"W&B report: {webreport.save(study, parts, *place)}")
         except Exception as error:  # whatever its client or server has against it: the comparison is there
             warn(study.root, f"no report in W&B: {error}")
-
-
-def _lines(found: list[Pair], protocol: str) -> list[list]:
-    return [[protocol, pair.better.name, pair.worse.name, pair.difference.mean, *pair.difference.ends, pair.adjusted,
-             pair.told] for pair in found]  # fmt: skip

@@ -10,17 +10,17 @@ from markupsafe import Markup
 import jobs.plots as plots
 from jobs.cells import Evaluation
 from jobs.layout import Study
-from jobs.results import Row, measured, pairs
+from jobs.results import Part, Row
 from jobs.rows import of_training
 from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.evaluators.features import protocols
 from ssl_core.files import exists, read_bytes, read_json, write_text
 
 
-def write_report(study: Study, parts: list[list[Row]]) -> None:
-    """Writes the report beside results.csv; `parts` are the rows of each dataset, ranked."""
+def write_report(study: Study, parts: list[Part]) -> None:
+    """Writes the report beside results.csv."""
     environment = Environment(loader=PackageLoader("jobs", "."), autoescape=select_autoescape(["html", "jinja"]))
-    rows = [row for part in parts for row in part]
+    rows = [row for part in parts for row in part.rows]
     runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
     curves = {row.name: of_training(_run(row) / "metrics.jsonl") for row in runs}
     metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
@@ -39,10 +39,9 @@ def write_report(study: Study, parts: list[list[Row]]) -> None:
     write_text(study.report, page)
 
 
-def _part(rows: list[Row]) -> dict:
+def _part(part: Part) -> dict:
     """What the page shows of one dataset."""
-    names = measured(rows)
-    known = protocols()
+    rows, names, known = part.rows, part.protocols, protocols()
     accuracies, others = by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
     figures = {
@@ -50,15 +49,15 @@ def _part(rows: list[Row]) -> dict:
         "semantics": plots.semantics(rows), "lowshot": plots.lowshot(rows), "cost": plots.cost(rows, names[0]),
     }  # fmt: skip
     return {
-        "dataset": rows[0].dataset, "rows": rows, "accuracies": accuracies, "others": others,
-        "said": conclusions(rows, names[0]),
+        "dataset": part.dataset, "rows": rows, "accuracies": accuracies, "others": others,
+        "said": conclusions(part),
         "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
         "ranking": {p: _figure(plots.ranking(rows, p)) for p in ranked},
         "stages": {p: _figure(plots.stages(rows, p)) for p in names if plots.has_stages(rows, p)},
-        "pairs": {p: found for p in accuracies if (found := pairs(rows, p))},
+        "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
         "figures": {name: _figure(figure) for name, figure in figures.items() if figure},
         "sheets": {row.name: _picture(sheet) for row in rows if (sheet := _sheet(row))},
-        "seeds": max(len(row.judged) for row in rows),
+        "seeds": part.seeds,
     }  # fmt: skip
 
 

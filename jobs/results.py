@@ -4,6 +4,7 @@ import csv
 import io
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -73,12 +74,20 @@ class Row:
         cells = self.cells.get(protocol, ())
         return np.stack([unpacked(cell) for cell in cells]) if cells and cells[0]["correct"] else None
 
+    @cached_property
+    def _headlines(self) -> dict[str, tuple[float, float | None, float | None]]:
+        """A bootstrap each, and asked for by every table and figure."""
+        return {name: found for name in self.cells if (found := self._headline(name))}
+
     def headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
         """(the protocol's headline, low, high), or None if it has not been run.
 
         An accuracy: Wilson's interval for one seed, else seeds and images are drawn (`crossed`). Any other number:
         Student's over seeds, and (None, None) for one.
         """
+        return self._headlines.get(protocol)
+
+    def _headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
         name, correct = protocols()[protocol].headline, self.correct(protocol)
         value = self.number(protocol, name)
         if value is None:
@@ -89,7 +98,7 @@ class Row:
         found = [cell["numbers"][name] for cell in self.cells[protocol]]
         return (value, *student(np.array(found))) if len(found) > 1 else (value, None, None)
 
-    @property
+    @cached_property
     def gap(self) -> Interval | None:
         """Linear minus kNN accuracy, paired: information that is there although related images do not lie close."""
         linear, knn = self.correct("linear"), self.correct("knn")
@@ -118,12 +127,8 @@ class Pair:
         return "better" if self.adjusted < NOISE else "within noise"
 
 
-def gather(study: Study) -> tuple[list[Row], Evaluation]:
-    """The rows of a study: floors, then tasks by the first protocol's headline, worst first, the ceiling, and encoders
-    from elsewhere.
-
-    Raises BadInput if it was never evaluated.
-    """
+def gather(study: Study) -> list[Row]:
+    """The rows of a study. Raises BadInput if it was never evaluated."""
     evaluation = Evaluation.told(study)
     if evaluation is None:
         raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
@@ -144,7 +149,7 @@ def gather(study: Study) -> tuple[list[Row], Evaluation]:
         name = one.task if trained and alone else plain[one] if len(group) == 1 else one.plain_label
         costs = tuple(described[each.run] for each in group if each.run)
         rows.append(Row(study, tuple(group), name, cells, costs, _gains(cells, base)))
-    return ranked(rows, evaluation.protocols[0]), evaluation
+    return rows
 
 
 def ranked(rows: list[Row], protocol: str) -> list[Row]:
@@ -153,11 +158,32 @@ def ranked(rows: list[Row], protocol: str) -> list[Row]:
     return sorted(rows, key=lambda row: (ORDER[row.kind], sign * (row.headline(protocol) or (0.0,))[0]))
 
 
-def by_dataset(rows: list[Row]) -> list[list[Row]]:
-    """What can be compared with each other, ranked; a list for each dataset."""
-    names = list(dict.fromkeys(row.dataset for row in rows))
-    parts = [[row for row in rows if row.dataset == name] for name in names]
-    return [ranked(part, measured(part)[0]) for part in parts if measured(part)]
+@dataclass(frozen=True)
+class Part:
+    """The rows of one dataset, which can be compared with each other, ranked by the first of `protocols`."""
+
+    rows: list[Row]
+    protocols: tuple[str, ...]
+    pairs: dict[str, list[Pair]]  # of tasks, by protocol; none for one that measures no accuracy
+
+    @property
+    def dataset(self) -> str:
+        return self.rows[0].dataset
+
+    @property
+    def seeds(self) -> int:
+        return max(len(row.judged) for row in self.rows)
+
+
+def by_dataset(rows: list[Row]) -> list[Part]:
+    """Of what has been judged."""
+    parts = []
+    for name in dict.fromkeys(row.dataset for row in rows):
+        mine = [row for row in rows if row.dataset == name]
+        if names := measured(mine):
+            mine = ranked(mine, names[0])
+            parts.append(Part(mine, names, {p: found for p in names if (found := pairs(mine, p))}))
+    return parts
 
 
 def measured(rows: list[Row]) -> tuple[str, ...]:
@@ -203,17 +229,16 @@ def pairs(rows: list[Row], protocol: str) -> list[Pair]:
     return [Pair(*one, p) for one, p in zip(found, adjusted)]
 
 
-def as_csv(rows: list[Row]) -> str:
+def as_csv(parts: list[Part]) -> str:
     """results.csv: one row a number, a mean over seeds. Accuracies are fractions; intervals are 95 %, of accuracies, of
     the gain over the floor and of the difference from each task that is worse."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
     over: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for protocol in {name: None for row in rows for name in row.cells}:
-        for pair in pairs(rows, protocol):
-            over[pair.better.name, protocol].append(pair)
-    for row in rows:
+    for protocol, pair in ((name, pair) for part in parts for name, of in part.pairs.items() for pair in of):
+        over[pair.better.name, protocol].append(pair)
+    for row in (row for part in parts for row in part.rows):
         runs = " ".join(one.run for one in row.judged if one.run)
         for protocol in row.cells:
             head = [row.one.task if runs else row.name, row.one.encoder, runs, row.dataset, protocol]

@@ -1,6 +1,6 @@
 """What numbers allow to say, for people."""
 
-from jobs.results import Row, pairs
+from jobs.results import Part, Row
 from ssl_core.evaluators import features
 
 
@@ -25,16 +25,18 @@ def difference(mean: float, low: float, high: float) -> str:
     return f"{100 * mean:+.1f} ±{50 * (high - low):.1f}"
 
 
-def conclusions(rows: list[Row], protocol: str) -> list[str]:
-    """What the numbers allow to say, in sentences."""
+def conclusions(part: Part) -> list[str]:
+    """What the numbers allow to say by the first protocol, in sentences."""
     said = ["gain: over the same encoder at random initialisation, under the same normalisation"]
-    tasks = [row for row in rows if row.kind == "task" and row.headline(protocol)]
+    protocol = part.protocols[0]
+    tasks = [row for row in part.rows if row.kind == "task" and row.headline(protocol)]
     if not tasks:
         return said
     best = tasks[-1]
     unit = " %" if protocol in best.gains else ""
     said.append(f"Best task by {protocol}: {best.name}, {number(best, protocol)}{unit}.")
-    equals = [pair.worse for pair in pairs(rows, protocol) if pair.better is best and pair.told == "within noise"]
+    both = [pair for pair in part.pairs.get(protocol, ()) if pair.better is best]
+    equals = [pair.worse for pair in both if pair.told == "within noise"]
     if equals:
         said.append(f"Within noise of it: {', '.join(row.name for row in equals)}.")
         cheapest = min((best, *equals), key=lambda row: row.cost("seconds") or 0)

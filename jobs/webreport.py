@@ -1,13 +1,13 @@
 """The comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
 
 from jobs.layout import Study
-from jobs.results import Row, by_dataset, measured
+from jobs.results import Part
 from jobs.verdicts import conclusions
 from ssl_core.evaluators.features import protocols
 from ssl_core.files import read_json
 
 
-def save(study: Study, rows: list[Row], entity: str, project: str) -> str:
+def save(study: Study, parts: list[Part], entity: str, project: str) -> str:
     """Makes the report of a study, or renews it -> its URL. Raises what the client does."""
     import wandb_workspaces.reports.v2 as wr
     from wandb_workspaces.expr import And, Metric
@@ -17,10 +17,10 @@ def save(study: Study, rows: list[Row], entity: str, project: str) -> str:
         return wr.PanelGrid(runsets=[wr.Runset(entity=entity, project=project, name=kind, filters=of)], panels=panels)
 
     said = []
-    for part in by_dataset(rows):
-        said += [wr.H2(part[0].dataset), wr.UnorderedList(items=conclusions(part, measured(part)[0]))]
-    heads = {name: f"{name}/{protocols()[name].headline}" for name in measured(rows)}
-    bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads.values()]
+    for part in parts:
+        said += [wr.H2(part.dataset), wr.UnorderedList(items=conclusions(part))]
+    heads = dict.fromkeys(f"{name}/{protocols()[name].headline}" for part in parts for name in part.protocols)
+    bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads]
     lines = [wr.LinePlot(title=f"pretext {m}", x="train/images", y=[f"train/{m}"]) for m in ("loss", "accuracy")]
     tables = [wr.WeavePanelSummaryTable(table_name=name) for name in ("comparison", "pairs")]
     report = wr.Report(entity=entity, project=project, title=f"Tilespin: {study.root.name}", blocks=[

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,17 +51,18 @@ def test_pairs_say_what_is_within_noise(rows):
 
 def test_it_is_said(rows):
     (part,) = by_dataset(rows)
-    assert [one.kind for one in part] == ["floor", "task", "task", "task"] and part[1].name == "jigsaw"
-    assert measured(part) == ("linear",)
-    said = "\n".join(conclusions(part, "linear"))
-    best, second = part[3].name, part[2].name
+    assert [one.kind for one in part.rows] == ["floor", "task", "task", "task"] and part.rows[1].name == "jigsaw"
+    assert part.protocols == measured(part.rows) == ("linear",)
+    assert part.pairs == {"linear": pairs(part.rows, "linear")}
+    said = "\n".join(conclusions(part))
+    best, second = part.rows[3].name, part.rows[2].name
     assert f"Best task by linear: {best}" in said and f"Within noise of it: {second}." in said
     assert ("The cheapest of these is context, 5 s against 10 s." in said) == (best == "rotnet")
     assert "jigsaw is within noise of random at this budget." in said
 
 
 def test_the_table_has_a_row_for_each_number(rows):
-    found = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    found = list(csv.DictReader(io.StringIO(as_csv(by_dataset(rows)))))
     by = {(line["task"], line["metric"]): line for line in found}
     assert all(line["seeds"] == "3" and line["dataset"] == "shapes" for line in found)
     assert not any(metric == "top1/over-knn" for _, metric in by), "there is no kNN"
@@ -74,7 +76,7 @@ def test_the_table_has_a_row_for_each_number(rows):
 def test_other_test_images_are_not_compared(rows):
     """Of another dataset, or another number of them."""
     shorter = row("other", rows[1].correct("linear")[:, :100])
-    elsewhere = Row(**{**vars(rows[1]), "cells": {"linear": cells(rows[1].correct("linear"), dataset="else")}})
+    elsewhere = replace(rows[1], cells={"linear": cells(rows[1].correct("linear"), dataset="else")})
     found = pairs([rows[2], shorter, elsewhere], "linear")
     assert found == [] and len(by_dataset([rows[2], elsewhere])) == 2
 
@@ -83,9 +85,9 @@ def test_linear_over_knn_is_paired():
     """A third of the images that a linear probe gets right, its neighbours get wrong."""
     right = np.arange(N)[None] < 300
     one = row("rotnet", right)
-    both = Row(**{**vars(one), "cells": {**one.cells, "knn": cells(np.arange(N)[None] < 200, "knn")}})
+    both = replace(one, cells={**one.cells, "knn": cells(np.arange(N)[None] < 200, "knn")})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
-    assert ",linear,top1/over-knn,0.25," in as_csv([both])
+    assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
 
 
 def test_every_measure_is_drawn_that_was_taken():
@@ -99,7 +101,7 @@ def test_every_measure_is_drawn_that_was_taken():
         "lowshot": {"linear/1%": 0.2, "linear/1%/std": 0.01, "linear/k5": 0.15, "linear/k5/std": 0.02},
     }
     measured = {name: ({**one.cells["linear"][0], "numbers": of, "correct": None},) for name, of in numbers.items()}
-    full = Row(**{**vars(one), "judged": one.judged[:1], "cells": {**one.cells, **measured}})
+    full = replace(one, judged=one.judged[:1], cells={**one.cells, **measured})
 
     def ticks(figure) -> list[str]:
         return [label.get_text() for label in figure.axes[0].get_xticklabels()]

@@ -7,6 +7,7 @@ from comparison import three
 from wandb_server import Server
 
 from jobs.layout import Study
+from jobs.results import by_dataset
 from jobs.webreport import save
 
 
@@ -17,9 +18,9 @@ def test_it_is_made_once_and_then_renewed(tmp_path, monkeypatch):
     with Server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        url = save(study, rows, "me", "tilespin")
+        url = save(study, by_dataset(rows), "me", "tilespin")
         (first,) = (json.loads(view["spec"]) for view in server.views.values())
-        assert save(study, rows[:3], "me", "tilespin") == url
+        assert save(study, by_dataset(rows[:3]), "me", "tilespin") == url
         (view,) = server.views.values()
     assert view["displayName"] == "Tilespin: demo" and (view["entityName"], view["projectName"]) == ("me", "tilespin")
     assert url.startswith(server.url) and url.endswith("Vmlldzo0")
