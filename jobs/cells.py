@@ -206,7 +206,7 @@ def headline(protocol: str, numbers: dict[str, float]) -> str:
     name = features.protocols()[protocol].headline
     if name not in numbers:
         return "done"
-    return f"{name} {numbers[name]:.1%}" if name == "top1" else f"{name} {numbers[name]:.3g}"
+    return f"{name} {numbers[name]:.1%}" if features.tells_accuracy(protocol) else f"{name} {numbers[name]:.3g}"
 
 
 def packed(correct: np.ndarray | None) -> str | None:

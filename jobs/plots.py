@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from jobs.judged import PIXELS
 from jobs.results import Row
-from ssl_core.evaluators.features import protocols
+from ssl_core.evaluators.features import protocols, tells_accuracy
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought": "#c77d18"}
@@ -29,8 +29,7 @@ def colours(names: list[str]) -> dict[str, str]:
 def ranking(rows: list[Row], protocol: str) -> Figure:
     """The headline of every encoder with its 95 % interval; floors grey, the ceiling green, others' amber."""
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
-    name = protocols()[protocol].headline
-    scale = 100 if name == "top1" else 1
+    scale = _scale(protocol)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 0.45 * len(shown) + 0.9))
         ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
@@ -39,7 +38,7 @@ def ranking(rows: list[Row], protocol: str) -> Figure:
                          color=[KINDS[row.kind] for row, _ in shown], error_kw={"elinewidth": 1.2})  # fmt: skip
         axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"{protocol} top-1, % of test images" if name == "top1" else f"{protocol}: {name}")
+        axes.set_xlabel(_axis(protocol) + (" of test images" if tells_accuracy(protocol) else ""))
         axes.set_xlim(0, max(scale * high for _, _, high in ends) * 1.12)
     return figure
 
@@ -82,7 +81,7 @@ def pretext(rows: list[Row], protocol: str) -> Figure | None:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.4))
         for row in dict.fromkeys(row.name for row, _, _ in found):
-            points = [(100 * x, 100 * y if name == "top1" else y) for one, x, y in found if one.name == row]
+            points = [(100 * x, _scale(protocol) * y) for one, x, y in found if one.name == row]
             axes.scatter(*zip(*points), label=row, color=colour[row], s=28)
         x, y = np.array([(x, y) for _, x, y in found]).T
         if x.std() > 0 and y.std() > 0:
@@ -169,12 +168,11 @@ def lowshot(rows: list[Row]) -> Figure | None:
 
 
 def _scale(protocol: str) -> int:
-    return 100 if protocols()[protocol].headline == "top1" else 1
+    return 100 if tells_accuracy(protocol) else 1
 
 
 def _axis(protocol: str) -> str:
-    name = protocols()[protocol].headline
-    return f"{protocol} top-1, %" if name == "top1" else f"{protocol}: {name}"
+    return f"{protocol} top-1, %" if tells_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
 
 
 def _legend(axes) -> None:

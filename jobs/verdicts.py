@@ -6,7 +6,7 @@ from ssl_core.evaluators import features
 
 def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """-> (protocols whose headline is an accuracy, the others)."""
-    accuracies = tuple(name for name in protocols if features.protocols()[name].headline == "top1")
+    accuracies = tuple(name for name in protocols if features.tells_accuracy(name))
     return accuracies, tuple(name for name in protocols if name not in accuracies)
 
 
@@ -16,8 +16,7 @@ def number(row: Row, protocol: str) -> str:
     if found is None:
         return "-"
     value, low, high = found
-    accuracy = features.protocols()[protocol].headline == "top1"
-    scale, form = (100, ".1f") if accuracy else (1, ".3g")
+    scale, form = (100, ".1f") if features.tells_accuracy(protocol) else (1, ".3g")
     return f"{scale * value:{form}}" + (f" ±{scale * (high - low) / 2:{form}}" if low is not None else "")
 
 

@@ -41,6 +41,11 @@ def protocols() -> dict[str, ModuleType]:
     return {name: m for name, m in modules(ssl_core.evaluators).items() if hasattr(m, "run")}
 
 
+def tells_accuracy(protocol: str) -> bool:
+    """Whether its headline is the accuracy on all test images, which is shown in percent."""
+    return protocols()[protocol].headline == "top1"
+
+
 def size_of(encoder: nn.Module, name: str, source: Source, splits: Splits, seed: int) -> int:
     """Bytes of the features that `extract` returns."""
     images = sum(len(ids) for _, ids in shares(source, splits, seed)[1].values())
