@@ -2,13 +2,13 @@
 told again: `encoders/<label>-<digest>/`, and their list in study.json."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders as encoders
 from jobs.judged import RANDOM, Judged, of_run, seen_through
 from jobs.layout import Study
+from jobs.recipe import whole_path
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput
 from ssl_core.files import exists, read_json, write_bytes, write_json
@@ -27,16 +27,16 @@ class Arrival:
         """Writes it into the study, encoder.json last. An encoder at random initialisation needs no file."""
         if self.one.encoder is None or exists(study.brought(self.judged.brought) / "encoder.json"):
             return
-        weights = {name: tensor.contiguous() for name, tensor in self.one.encoder.state_dict().items()}
-        write_bytes(study.brought(self.judged.brought) / "encoder.safetensors", safetensors_bytes(weights))
-        write_json(study.brought(self.judged.brought) / "encoder.json", self.described)
+        folder = study.brought(self.judged.brought)
+        write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(self.one.encoder)))
+        write_json(folder / "encoder.json", self.described)
 
 
 def arrive(told: str, data: str, size: int | None) -> Arrival:
     """The encoder that `told` names, to be judged on `data`. Raises BadInput."""
     one = pretrained(told)
     source = open_source(data, size)
-    data = str(Path(data).expanduser().resolve()) if Path(data).expanduser().is_dir() else data
+    data = whole_path(data)
     stem = encoders.stem(one.architecture, one.built, source.size)
     common = dict(encoder=one.architecture, run=None, data=data, size=source.size, seed=one.seed, stem=stem)
     encoders.describe(encoders.build(one.architecture, stem or source.size, 0), one.architecture, source.size)

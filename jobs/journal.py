@@ -98,8 +98,7 @@ class Journal:
         self.rows.write()
         self.behind.settle()
         self._samples(model, format, loader)
-        weights = {k: v.detach().cpu().contiguous() for k, v in model.encoder.state_dict().items()}
-        write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(weights))
+        write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(encoders.weights(model.encoder)))
         recipe = self.recipe
         described = {
             "encoder": recipe.encoder, "size": self.source.size, "mean": self.source.mean, "std": self.source.std,

@@ -9,14 +9,13 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as safetensors_load
 
 import ssl_core.encoders as encoders
 from jobs.layout import Study
 from jobs.training import Training
 from ssl_core.data.source import Source, open_source
-from ssl_core.errors import BadInput
-from ssl_core.files import exists, read_bytes, read_json
+from ssl_core.files import exists, read_json
+from ssl_core.pretrained import stored
 from ssl_core.task import name_of, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
@@ -50,15 +49,13 @@ class Judged:
         return self.run or self.brought or (self.task if self.normalisation == "dataset" else f"{self.task}-per-image")
 
     def load(self, study: Study) -> torch.nn.Module:
-        encoder = encoders.build(self.encoder, self.built, self.seed)
-        if folder := self.folder(study):
-            encoder.load_state_dict(safetensors_load(read_bytes(folder / "encoder.safetensors")))
-            described = read_json(folder / "encoder.json")
-            if encoders.digest(encoder) != described["digest"]:
-                raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
-            given, wanted = (self.source.mean, self.source.std), (tuple(described["mean"]), tuple(described["std"]))
-            if self.brought and self.normalisation == "dataset" and wanted != given:
-                return encoders.Restandardised(encoder, given, wanted)
+        folder = self.folder(study)
+        if not folder:
+            return encoders.build(self.encoder, self.built, self.seed)
+        encoder, described = stored(folder)
+        given, wanted = (self.source.mean, self.source.std), (tuple(described["mean"]), tuple(described["std"]))
+        if self.brought and self.normalisation == "dataset" and wanted != given:
+            return encoders.Restandardised(encoder, given, wanted)
         return encoder
 
     def folder(self, study: Study) -> Path | None:

@@ -56,9 +56,8 @@ class Recipe:
         if self.seed >= 2**31:
             raise BadInput(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
-        data = str(Path(self.data).expanduser().resolve()) if Path(self.data).expanduser().is_dir() else self.data
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
-        changes = dict(data=data, size=source.size, steps=steps, epochs=None, precision=precision)
+        changes = dict(data=whole_path(self.data), size=source.size, steps=steps, epochs=None, precision=precision)
         return replace(self, **changes)
 
     def identity(self, source: Source) -> dict:
@@ -71,6 +70,12 @@ class Recipe:
 
     def run_name(self, source: Source) -> str:
         return f"{name_of(self.task)}-{short_hash(self.identity(source))}"
+
+
+def whole_path(data: str) -> str:
+    """A folder by its absolute path, so that it is found from wherever somebody continues; anything else as it is."""
+    folder = Path(data).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else data
 
 
 def short_hash(value) -> str:

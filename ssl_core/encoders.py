@@ -184,10 +184,15 @@ def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
     return EncoderInfo(name, tuple(widths), tuple(PROBE // m.shape[2] for m in probed))
 
 
+def weights(encoder: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers on the CPU, each laid out as files want it."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+
+
 def digest(encoder: nn.Module) -> str:
     """sha256 over the sorted (name, dtype, shape, bytes) of the weights and buffers."""
     total = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in sorted(weights(encoder).items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        total.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

@@ -52,7 +52,7 @@ def exported(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
 def _safetensors(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
     told = {"encoder": one.architecture, "size": one.built, "normalisation": one.normalisation,
             "mean": " ".join(map(str, one.mean)), "std": " ".join(map(str, one.std))}  # fmt: skip
-    data = safetensors_bytes(_weights(encoder), {name: str(value) for name, value in told.items()})
+    data = safetensors_bytes(encoders.weights(encoder), {name: str(value) for name, value in told.items()})
     again = encoders.build(one.architecture, one.built, one.seed + 1)
     again.load_state_dict(safetensors_load(data))
     _agree(again.eval()(_pixels(size).float()), encoder(_pixels(size).float()), 0)
@@ -74,7 +74,7 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
         raise BadInput(f"--format timm: this {name} was made for {one.built} px, with a stem that timm's has not: take "
                        "safetensors, torchscript or onnx, or train at 64 px or more")  # fmt: skip
     x = _pixels(max(size, encoders.SMALL)).float()
-    weights, expected = _weights(encoder), encoder(x)
+    weights, expected = encoders.weights(encoder), encoder(x)
     whole = timm.create_model(name, num_classes=0).eval()
     plain = {name.replace(".", "_"): name for name in whole.state_dict()}
     renamed = {plain.get(name.replace(".", "_"), name): tensor for name, tensor in weights.items()}
@@ -136,10 +136,6 @@ FORMATS: dict[str, Callable[[Pretrained, nn.Module, int], tuple[bytes, str]]] = 
     "torchscript": _torchscript,
     "onnx": _onnx,
 }
-
-
-def _weights(encoder: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in encoder.state_dict().items()}
 
 
 def _pixels(size: int, count: int = 2) -> Tensor:

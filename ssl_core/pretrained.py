@@ -103,18 +103,29 @@ def _of_study(told: str) -> Pretrained:
         what = "no encoder.json lies beside it, so its architecture has to be said" if place != folder else (
             "there is no encoder.json in it")  # fmt: skip
         raise BadInput(f"--encoder {told}: {what}: expected {FORMS}")
-    described = read_json(folder / "encoder.json")
-    encoder = encoders.build(described["encoder"], described["size"], described["seed"])
     try:
-        encoder.load_state_dict(safetensors_load(read_bytes(folder / "encoder.safetensors")))
-    except Exception as error:
-        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {str(error).splitlines()[0]}") from error
-    if encoders.digest(encoder) != described["digest"]:
-        raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
+        encoder, described = stored(folder)
+    except OSError as error:
+        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {error}") from error
     return Pretrained(
         described["run"], encoder, described["encoder"], described["size"], tuple(described["mean"]),
         tuple(described["std"]), described["normalisation"], described["seed"], origin=described,
     )  # fmt: skip
+
+
+def stored(folder: Path) -> tuple[nn.Module, dict]:
+    """The encoder of encoder.safetensors in `folder`, and what encoder.json beside it says. Raises BadInput if one of
+    them is not what the other needs."""
+    described = read_json(folder / "encoder.json")
+    encoder = encoders.build(described["encoder"], described["size"], described["seed"])
+    data = read_bytes(folder / "encoder.safetensors")
+    try:
+        encoder.load_state_dict(safetensors_load(data))
+    except Exception as error:
+        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {str(error).splitlines()[0]}") from error
+    if encoders.digest(encoder) != described["digest"]:
+        raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
+    return encoder, described
 
 
 def state_dicts(path: Path) -> list[dict[str, Tensor]]:
