@@ -22,6 +22,22 @@ def bytes_of(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1)
 
 
+def resized_crop(images: Tensor, words: Tensor, side: int, least: float) -> Tensor:
+    """[b, h, w, 3] uint8, [b, CROP] words -> [b, side, side, 3] uint8: a box of `least` to all of each image's area, an
+    aspect ratio of 3/4 to 4/3 and a random place, resized, half of them mirrored (Szegedy et al. 2015,
+    arXiv:1409.4842). A box that is longer than the image is cut off there."""
+    high, wide = images.shape[1:3]
+    # in float64, where a GPU's exp rounds to the pixel that a CPU's does
+    share, aspect = (uniform(words[:, i]).double() for i in (0, 1))
+    length = (high * wide * (least + (1 - least) * share)).sqrt()
+    stretch = (ASPECT * (aspect - 0.5)).exp()
+    height = (length * stretch).round().clamp(1, high).long()
+    width = (length / stretch).round().clamp(1, wide).long()
+    y, x = below(words[:, 2], high - height + 1), below(words[:, 3], wide - width + 1)
+    boxes = torch.stack([y, x, height, width], dim=1)
+    return bytes_of(crop_flip(images, below(words[:, 4], 2), boxes, size=side, **BYTES))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Views:
     """Random resized crops, mirrored or not, with other colours: as in SimCLR (Chen et al. 2020, arXiv:2002.05709)
@@ -44,21 +60,6 @@ class Views:
             raise BadInput(f"--jitter is {self.jitter} and --grey {self.grey}: expected 0 to 1")
         return window(self.crop, size)
 
-    def cut(self, images: Tensor, words: Tensor, side: int, area: float | None = None) -> Tensor:
-        """[b, h, w, 3] uint8, [b, CROP] words -> [b, side, side, 3] uint8: a box of random area, aspect and place of
-        each, resized, half of them mirrored. A box that is longer than the image is cut off there."""
-        least = self.area if area is None else area
-        high, wide = images.shape[1:3]
-        # in float64, where a GPU's exp rounds to the pixel that a CPU's does
-        share, aspect = (uniform(words[:, i]).double() for i in (0, 1))
-        length = (high * wide * (least + (1 - least) * share)).sqrt()
-        stretch = (ASPECT * (aspect - 0.5)).exp()
-        height = (length * stretch).round().clamp(1, high).long()
-        width = (length / stretch).round().clamp(1, wide).long()
-        y, x = below(words[:, 2], high - height + 1), below(words[:, 3], wide - width + 1)
-        boxes = torch.stack([y, x, height, width], dim=1)
-        return bytes_of(crop_flip(images, below(words[:, 4], 2), boxes, size=side, **BYTES))
-
     def colour(self, images: Tensor, words: Tensor, format: Format) -> Tensor:
         """[b, h, w, 3] uint8, [b, COLOUR] words -> [b, 3, h, w] in `format`: four in five jittered, some made grey."""
         chance = uniform(words[:, :6])
@@ -69,4 +70,4 @@ class Views:
 
     def view(self, images: Tensor, words: Tensor, side: int, format: Format) -> Tensor:
         """[b, h, w, 3] uint8, [b, CROP + COLOUR] words -> [b, 3, side, side] in `format`."""
-        return self.colour(self.cut(images, words[:, :CROP], side), words[:, CROP:], format)
+        return self.colour(resized_crop(images, words[:, :CROP], side, self.area), words[:, CROP:], format)

@@ -15,7 +15,7 @@ from ssl_core.evaluators.features import Result
 from ssl_core.evaluators.model import Model
 from ssl_core.evaluators.views import augmented
 
-version = 1
+version = 2  # views are those of pretraining
 on = "encoder"
 labels = False
 headline, higher = "rankme", True
@@ -43,12 +43,10 @@ def run(model: Model, config: Config, seed: int) -> Result:
 
 def _views(model: Model, config: Config, seed: int) -> Tensor:
     """[images, views, width]"""
-    rows, first = [], 0
-    for images, _ in model.images("test", config.clean):
-        ids = torch.arange(first, first + len(images), device=model.device)
+    rows = []
+    for images, ids in model.drawn("test", config.clean):
         draws = (Draw(ids, torch.full_like(ids, view), seed) for view in range(config.views))
         rows.append(torch.stack([model.pooled(augmented(images, draw))[-1].cpu() for draw in draws], 1))
-        first += len(images)
     return torch.cat(rows).double()
 
 

@@ -41,6 +41,13 @@ def protocols() -> dict[str, ModuleType]:
     return {name: m for name, m in modules(ssl_core.evaluators).items() if hasattr(m, "run")}
 
 
+def scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x [n, d] float32 -> the mean and standard deviation [d] to standardise features by; 1 for constant ones, which
+    stay small."""
+    std = x.std(0)
+    return x.mean(0), np.where(std > 1e-6, std, np.float32(1))
+
+
 def tells_accuracy(protocol: str) -> bool:
     """Whether its headline is the accuracy on all test images, which is shown in percent."""
     return protocols()[protocol].headline == "top1"
@@ -65,8 +72,8 @@ def extract(model: Model) -> Subject:
                 stages.append({})
             stages[i][name] = torch.cat(feature).numpy()
     for stage in stages:
-        mean, std = stage["fit"].mean(0), stage["fit"].std(0)
+        mean, std = scale(stage["fit"])
         for name in stage:
             stage[name] -= mean
-            stage[name] /= np.where(std > 1e-6, std, 1)  # constant ones stay small
+            stage[name] /= std
     return Subject(stages, labels, model.classes)

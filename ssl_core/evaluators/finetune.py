@@ -12,7 +12,7 @@ from ssl_core.evaluators.finetuning import right, tune
 from ssl_core.evaluators.model import Model
 from ssl_core.optim import Optim
 
-version = 1
+version = 2  # crops are those of pretraining
 on = "encoder"
 labels = True
 headline, higher = "top1", True

@@ -16,10 +16,10 @@ from ssl_core.data.loader import training_batches
 from ssl_core.data.source import subset
 from ssl_core.errors import Diverged
 from ssl_core.evaluators.model import Model, normalise
-from ssl_core.evaluators.views import resized_crop
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, Pretext, Task, TaskConfig
 from ssl_core.train import Plan, train
+from ssl_core.views import CROP, resized_crop
 
 SAVE = 60.0  # seconds between checkpoints: what a killed job loses
 
@@ -33,7 +33,11 @@ class Classifier(Task):
         self.head = nn.Linear(encoder.widths[-1], data.classes)
 
     def make(self, batch, draw, format):
-        return normalise(resized_crop(batch.images, draw, self.least), self.under, format), batch.labels
+        return normalise(
+            resized_crop(batch.images, draw.words("resized crop", CROP), batch.images.shape[1], self.least),
+            self.under,
+            format,
+        ), batch.labels
 
     def forward(self, encoder, inputs):
         return self.head(encoder(inputs)[-1].mean((2, 3)))

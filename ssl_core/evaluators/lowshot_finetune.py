@@ -15,7 +15,7 @@ from ssl_core.evaluators.model import Model
 from ssl_core.evaluators.shots import Shots, drawn, told
 from ssl_core.optim import Optim
 
-version = 1
+version = 2  # crops are those of pretraining
 on = "encoder"
 labels = True
 headline, higher = "finetune/10%", True

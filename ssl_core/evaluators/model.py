@@ -54,6 +54,11 @@ def shares(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, dict[
     return shuffled, {"fit": ("train", usable[held:]), "held": ("train", usable[:held]), "test": test}
 
 
+def evenly(n: int, most: int) -> np.ndarray:
+    """`most` of the rows 0 to n - 1, evenly spaced, or all of them: [min(n, most)] int64."""
+    return np.arange(min(n, most)) * n // max(1, min(n, most))
+
+
 def normalise(images: Tensor, normalisation: str, format: Format) -> Tensor:
     """[b, s, s, 3] uint8 -> [b, 3, s, s]: "dataset" by fixed statistics, "image" by each image's own."""
     b, size = images.shape[:2]
@@ -95,9 +100,15 @@ class Model:
         images may lie class by class: batches of ([b, size, size, 3] uint8 on the device, [b] int64 labels there, -1
         where there are none). What cannot be decoded is left out."""
         part, ids = self.parts[split]
-        if most is not None and most < len(ids):
-            ids = ids[np.arange(most) * len(ids) // most]
-        return self._batches(part, ids)
+        return self._batches(part, ids if most is None else ids[evenly(len(ids), most)])
+
+    def drawn(self, split: str, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same images with a number for each, as chance is drawn by: batches of ([b, size, size, 3] uint8, [b]
+        int64)."""
+        first = 0
+        for images, _ in self.images(split, most):
+            yield images, torch.arange(first, first + len(images), device=self.device)
+            first += len(images)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """[b, s, s, 3] uint8 -> each stage's map [b, width, h, w] float32, shallow to deep, under the encoder's

@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from kernels.crop_flip import crop_flip
-from ssl_core.evaluators.features import Result
-from ssl_core.evaluators.model import POOL, Model
+from ssl_core.evaluators.features import Result, scale
+from ssl_core.evaluators.model import POOL, Model, evenly
 from ssl_core.evaluators.neighbours import nearest
-from ssl_core.evaluators.views import UINT8, pixels
+from ssl_core.views import BYTES, bytes_of
 
 version = 1
 on = "encoder"
@@ -41,15 +41,14 @@ def run(model: Model, config: Config, seed: int) -> Result:
     agree and red where they do not."""
     x, y, asked = _looked_at(model, "test", config.queries)
     bank, labels, kept = _looked_at(model, "fit", config.bank)
-    mean, std = bank.mean(0), bank.std(0)
-    std = np.where(std > 1e-6, std, 1)
+    mean, std = scale(bank)
     found = list(nearest((x - mean) / std, (bank - mean) / std, config.neighbours))
     near = torch.cat([rows for _, _, rows in found]).numpy()
     k, alike = config.neighbours, labels[near] == y[:, None]
     numbers = {f"similarity@{k}": float(torch.cat([cosines for _, cosines, _ in found]).mean())}
     if model.classes:
         numbers[f"precision@{k}"] = float(alike.mean())
-    shown = np.arange(min(config.shown, len(x))) * len(x) // min(config.shown, len(x))
+    shown = evenly(len(x), config.shown)
     return Result(numbers, sheet=sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None))
 
 
@@ -67,7 +66,7 @@ def _small(images: Tensor) -> Tensor:
         return images
     flips = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     boxes = torch.tensor([0, 0, side, side], device=images.device).expand(len(images), 4)
-    return pixels(crop_flip(images, flips, boxes, size=SIDE, **UINT8))
+    return bytes_of(crop_flip(images, flips, boxes, size=SIDE, **BYTES))
 
 
 def sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | None) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_core.evaluators.features import Result, Subject
+from ssl_core.evaluators.model import evenly
 from ssl_core.evaluators.neighbours import nearest
 
 version = 1
@@ -33,8 +34,7 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
     """`purity@K` (chance: the classes' shares), `silhouette` (-1 to 1) and `between`, the share of the features'
     variance that lies between classes (0 to 1), are of the last stage; `purity@20/stageN` of stage N. Higher is
     better."""
-    n = len(subject.labels["test"])
-    rows = np.arange(min(n, config.images)) * n // min(n, config.images)
+    rows = evenly(len(subject.labels["test"]), config.images)
     truth = torch.from_numpy(subject.labels["test"][rows])
     most = max(config.neighbours)
 

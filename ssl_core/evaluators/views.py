@@ -13,8 +13,8 @@ from kernels.photometric import photometric
 from kernels.rotate import rotate
 from kernels.sampling import Draw, below, uniform
 from kernels.shuffle_tiles import shuffle_tiles
+from ssl_core.views import BYTES, CROP, bytes_of, resized_crop
 
-UINT8 = dict(mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.uint8, channels_last=True)
 ORDERS = torch.tensor(list(permutations(range(4))))  # of the tiles of a 2x2 grid; the first is as they were
 View = Callable[[Tensor, Draw], Tensor]  # [b, s, s, 3] uint8 -> the same, transformed
 
@@ -32,15 +32,10 @@ TRANSFORMS: dict[str, dict[str, View]] = {
 }
 
 
-def pixels(images: Tensor) -> Tensor:
-    """What kernels leave, [b, 3, s, s] in channels_last order, as [b, s, s, 3]."""
-    return images.permute(0, 2, 3, 1)
-
-
 def turned(images: Tensor, turns: Tensor) -> Tensor:
     """Each image by its number of quarter turns, [b] int64: exact, so that nothing but the turn is to be seen."""
     zeros = torch.zeros_like(turns)
-    return pixels(rotate(images, turns, zeros, zeros[:, None].expand(-1, 2), size=images.shape[1], **UINT8))
+    return bytes_of(rotate(images, turns, zeros, zeros[:, None].expand(-1, 2), size=images.shape[1], **BYTES))
 
 
 def shuffled(images: Tensor, orders: Tensor) -> Tensor:
@@ -49,7 +44,9 @@ def shuffled(images: Tensor, orders: Tensor) -> Tensor:
     corners = torch.tensor([[0, 0], [0, tile], [tile, 0], [tile, tile]], device=images.device).expand(b, 4, 2)
     zeros = torch.zeros(b, 3, 2, dtype=torch.int64, device=images.device)
     order = ORDERS.to(images.device)[orders]
-    tiles = pixels(shuffle_tiles(images, order, corners, zeros, zeros[:, 0, 0], tile=tile, standardise=False, **UINT8))
+    tiles = bytes_of(
+        shuffle_tiles(images, order, corners, zeros, zeros[:, 0, 0], tile=tile, standardise=False, **BYTES)
+    )
     whole = images.clone()
     whole[:, : 2 * tile, : 2 * tile] = tiles.view(b, 2, 2, tile, tile, 3).transpose(2, 3).reshape(b, 2 * tile, -1, 3)
     return whole
@@ -61,18 +58,7 @@ def cropped(images: Tensor, draw: Draw, share: float) -> Tensor:
     window = max(1, round(share * size))
     corners = below(draw.words("crop", 2), size - window + 1)
     boxes = torch.cat([corners, torch.full_like(corners, window)], 1)
-    return pixels(crop_flip(images, torch.zeros_like(draw.ids), boxes, size=size, **UINT8))
-
-
-def resized_crop(images: Tensor, draw: Draw, least: float) -> Tensor:
-    """A random window of `least` to all of the image's area and an aspect ratio of 3/4 to 4/3, as far as the image
-    allows, mirrored or not, at the image's size: training's usual view (Szegedy et al. 2015, arXiv:1409.4842)."""
-    size, words = images.shape[1], draw.words("resized crop", 5)
-    area, ratio = least + (1 - least) * uniform(words[:, 0]), ((2 * uniform(words[:, 1]) - 1) * math.log(4 / 3)).exp()
-    sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()], 1)
-    sides = (sides * size).round().long().clamp(1, size)
-    corners = below(words[:, 2:4], size - sides + 1)
-    return pixels(crop_flip(images, below(words[:, 4], 2), torch.cat([corners, sides], 1), size=size, **UINT8))
+    return bytes_of(crop_flip(images, torch.zeros_like(draw.ids), boxes, size=size, **BYTES))
 
 
 def recoloured(images: Tensor, draw: Draw, strength: float) -> Tensor:
@@ -83,7 +69,7 @@ def recoloured(images: Tensor, draw: Draw, strength: float) -> Tensor:
     most = strength * torch.tensor([0.8, 0.8, 0.8, 0.2], device=images.device)
     base = torch.tensor([1.0, 1.0, 1.0, 0.0], device=images.device)
     order, greys = words[:, 4:].argsort(1), torch.zeros_like(draw.ids)
-    return pixels(photometric(images, base + most * shift, order, greys, **UINT8))
+    return bytes_of(photometric(images, base + most * shift, order, greys, **BYTES))
 
 
 def blurred(images: Tensor, share: float) -> Tensor:
@@ -94,9 +80,10 @@ def blurred(images: Tensor, share: float) -> Tensor:
     weights = (weights / weights.sum()).expand(3, 1, 1, -1)
     x = F.pad(images.permute(0, 3, 1, 2).float(), (reach,) * 4, mode="reflect")
     x = F.conv2d(F.conv2d(x, weights, groups=3), weights.transpose(2, 3), groups=3)
-    return pixels(x.round().to(torch.uint8)).contiguous()
+    return bytes_of(x.round().to(torch.uint8)).contiguous()
 
 
 def augmented(images: Tensor, draw: Draw) -> Tensor:
     """A random view as contrastive methods train on: resized crop of 20 % to all of the area, flip, colour."""
-    return recoloured(resized_crop(images, draw, least=0.2), draw, strength=0.5)
+    crop = resized_crop(images, draw.words("resized crop", CROP), images.shape[1], least=0.2)
+    return recoloured(crop, draw, strength=0.5)

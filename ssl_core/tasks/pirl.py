@@ -14,7 +14,7 @@ from ssl_core.errors import BadInput
 from ssl_core.memory import Memory, MemoryOptions
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, pixels
-from ssl_core.views import BYTES, COLOUR, CROP, Views, bytes_of
+from ssl_core.views import BYTES, COLOUR, CROP, Views, bytes_of, resized_crop
 
 PUZZLED = 0.6  # smallest share of an image that is cut into tiles: section 3.3 and VISSL's pirl_jigsaw
 
@@ -80,9 +80,8 @@ class PIRL(Task):
 
     def _transform(self, images, crop, turn, order, jitter):
         """-> [b * tiles, side, side, 3] uint8, tiles of an image in the order that they are puzzled in."""
-        views = self.config.views
         puzzled = self.tiles > 1
-        shown = views.cut(images, crop, *((self.whole, PUZZLED) if puzzled else (self.side,)))
+        shown = resized_crop(images, crop, *((self.whole, PUZZLED) if puzzled else (self.side, self.config.views.area)))
         still = torch.zeros_like(crop[:, :2])
         if self.config.transform != "jigsaw":
             turns = below(turn[:, 0], 4)

@@ -17,7 +17,7 @@ from ssl_core.memory import Memory, MemoryOptions, own_buffers
 from ssl_core.optim import Optim
 from ssl_core.task import Format
 from ssl_core.train import Plan, train
-from ssl_core.views import BYTES, Views
+from ssl_core.views import BYTES, Views, resized_crop
 
 TRANSFORMS = ("rotation", "jigsaw", "both")
 
@@ -205,7 +205,7 @@ def test_a_view_of_everything_in_its_own_colours_is_the_image():
     views, batch = Views(crop=1.0, area=1.0, jitter=0.0, grey=0.0), batch_of(4)
     words = torch.zeros(4, 5, dtype=torch.int64)
     words[:, 1] = 2**31  # half way between the aspects: square
-    assert torch.equal(views.cut(batch.images, words, 32), batch.images)
+    assert torch.equal(resized_crop(batch.images, words, 32, views.area), batch.images)
     shown = views.colour(batch.images, torch.zeros(4, 10, dtype=torch.int64), Format(**BYTES))
     assert torch.equal(shown.permute(0, 2, 3, 1), batch.images)
 
@@ -216,7 +216,7 @@ def test_crops_show_what_they_are_asked_to():
     line = torch.arange(size, dtype=torch.uint8) * 4
     where = torch.stack([line.expand(size, -1).T, line.expand(size, -1), torch.zeros_like(line).expand(size, -1)], 2)
     words = torch.randint(0, 2**32, (count, 5), generator=torch.Generator().manual_seed(0))
-    shown = Views(area=0.2).cut(where.expand(count, -1, -1, -1), words, 64).float() / 4
+    shown = resized_crop(where.expand(count, -1, -1, -1), words, 64, 0.2).float() / 4
     across, down = (shown[:, 32, -1, 1] - shown[:, 32, 0, 1]) / 63 * size, shown[:, -1, 32, 0] - shown[:, 0, 32, 0]
     share = across.abs() * down / 63 * size / size**2
     assert 0.15 < share.min() < 0.25 and 0.85 < share.max() <= 1.01
