@@ -10,7 +10,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(RUN)/python -m pytest
 
-# Half an hour of faults; FAULTS_SEED=2 makes it others
+# About an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)
 	$(RUN)/python -m pytest -m faults -s tests/faults
 
