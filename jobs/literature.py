@@ -47,8 +47,8 @@ PUBLISHED = {
         images=50_000, macs=2.30e16,
         reaches="CIFAR-10 accuracy 85.07 / 89.06 / 86.21 / 61.73 % on blocks 1 to 4 by a classifier of three layers, "
                 "supervised 92.80 %, random 72.50 %",
-        differs="windows of 28 px instead of 32 px from a padded image, no weight decay on biases and norms, and a "
-                "linear probe instead of three layers",
+        differs="windows of 28 px instead of 32 px from a padded image, and no weight decay on biases and norms; "
+                "tilespin evaluate --protocols nonlinear --labels 0 judges it by three layers",
     ),
     "rotnet-imagenet-resnet50": Published(
         recipe=Recipe(

@@ -1,4 +1,4 @@
-"""Training of all weights on labelled images, by the same loop as pretraining: what `finetune` and `lowshot_finetune`
+"""Training on labelled images by the same loop as pretraining: what `finetune`, `lowshot_finetune` and `nonlinear`
 share."""
 
 import time
@@ -50,32 +50,38 @@ def tune(
     model: Model, ids: np.ndarray, *, steps: int, batch: int, optim: Optim, least: float, seed: int,
     keep: Path | None = None,
 ) -> Pretext | None:  # fmt: skip
-    """A copy of `model`'s encoder and a head, all their weights trained for `steps` batches of the training images
-    `ids` -> both, or None if that diverged. `least` is the smallest share of an image's area that a crop shows.
+    """A copy of `model`'s encoder and a head, all their weights trained as `fit` does -> both, or None if that
+    diverged. `least` is the smallest share of an image's area that a crop shows."""
+    plan = Plan(steps=steps, seed=seed, optim=optim)
+    return fit(_fresh(model, optim, batch, least, seed), model, ids, plan, keep)
+
+
+def fit(module: Pretext, model: Model, ids: np.ndarray, plan: Plan, keep: Path | None = None) -> Pretext | None:
+    """Trains `module` in place on batches of `model`'s training images `ids` -> the same, ready to be asked, or None if
+    that diverged.
 
     With a folder `keep` it leaves a checkpoint there each SAVE seconds and at the end, and continues from the newest.
     On a CPU the weights are a function of the seed, interrupted or not.
     """
-    source, tuned = model.source, _fresh(model, optim, batch, least, seed)
-    source = replace(source, train=subset(source.train, ids))
+    source = replace(model.source, train=subset(model.source.train, ids))
     state = checkpoint.newest(keep)[0] if keep else None
-    if state and state["step"] == steps:
-        tuned.load_state_dict(state["model"])
-        return tuned.eval()
-    rest = range(state["step"] if state else 0, steps)
+    if state and state["step"] == plan.steps:
+        module.load_state_dict(state["model"])
+        return module.eval()
+    rest = range(state["step"] if state else 0, plan.steps)
     place = dict(rank=0, world=1, device=model.device, threads=model.threads)
-    _, batches = training_batches(source, batch=batch, steps=rest, seed=seed, **place)
+    _, batches = training_batches(source, batch=module.task.config.batch, steps=rest, seed=plan.seed, **place)
     saved = time.monotonic()
     try:
-        for step in train(tuned, batches, model.format, Plan(steps=steps, seed=seed, optim=optim), state):
-            if step.number == steps or (keep and time.monotonic() - saved >= SAVE):
+        for step in train(module, batches, model.format, plan, state):
+            if step.number == plan.steps or (keep and time.monotonic() - saved >= SAVE):
                 now = step.state()  # which looks whether the weights are finite
                 if keep:
                     checkpoint.save(keep, now, checkpoint.Keep(last=1))
                 saved = time.monotonic()
     except Diverged:
         return None
-    return tuned.eval()
+    return module.eval()
 
 
 def _fresh(model: Model, optim: Optim, batch: int, least: float, seed: int) -> Pretext:
@@ -94,8 +100,8 @@ def _fresh(model: Model, optim: Optim, batch: int, least: float, seed: int) -> P
 
 @torch.no_grad()
 def right(tuned: Pretext, model: Model, split: str) -> np.ndarray:
-    """[n] bool: whether each whole image of the split is classified rightly."""
+    """[n] bool: whether each whole image of the split is classified rightly; [stages, n] where each stage is."""
     found: list[Tensor] = []
     for images, labels in model.images(split):
-        found.append(tuned(normalise(images, model.normalisation, model.format)).argmax(1) == labels)
-    return torch.cat(found).cpu().numpy()
+        found.append(tuned(normalise(images, model.normalisation, model.format)).argmax(-1) == labels)
+    return torch.cat(found, dim=-1).cpu().numpy()

@@ -1,0 +1,96 @@
+"""The non-linear probe: what it reads that a linear one cannot, what chooses, and that an interrupted one continues."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from structured import FORMAT
+from torch.nn import functional as F
+
+import ssl_core.checkpoint as checkpoint
+import ssl_core.encoders as encoders
+from ssl_core.data.source import Arrays, Source
+from ssl_core.evaluators import finetuning, linear, nonlinear
+from ssl_core.evaluators.features import extract
+from ssl_core.evaluators.model import Model, Splits
+
+CONFIG = nonlinear.Config(epochs=12, batch=32)
+
+
+class Halves(torch.nn.Module):
+    """Two stages: the brightness of the upper and the lower half, and nothing at all."""
+
+    def forward(self, x):
+        return [F.adaptive_avg_pool2d(x, (2, 1)), torch.zeros_like(x[:, :1, :2, :2])]
+
+
+def unlike(count: int, seed: int) -> Arrays:
+    """Images of 16 px of which the halves are equally bright (class 0) or not: neither half alone tells."""
+    random = np.random.default_rng(seed)
+    bright = random.integers(0, 2, (count, 2))
+    grey = np.where(bright, 200, 60).repeat(8, axis=1)[:, :, None, None] + random.integers(-20, 20, (count, 16, 16, 3))
+    return Arrays(grey.astype(np.uint8), (bright[:, 0] != bright[:, 1]).astype(np.int64))
+
+
+def model(encoder=None, keep=None, test=None) -> Model:
+    images = unlike(600, 0), test or unlike(200, 1)
+    source = Source("made up", "digest", 16, *images, ("alike", "unlike"), FORMAT.mean, FORMAT.std)
+    return Model(encoder or Halves(), source, "dataset", Splits(), 0, torch.device("cpu"), 1, keep)
+
+
+def test_reads_what_no_linear_probe_can():
+    found = nonlinear.run(model(), CONFIG, 0)
+    assert found.numbers["top1"] == found.numbers["top1/stage1"] > 0.97 and found.chosen["stage"] == 1
+    assert found.correct.mean() == pytest.approx(found.numbers["top1"])
+    assert abs(found.numbers["top1/stage2"] - 0.5) < 0.1  # there is nothing to read
+    assert linear.run(extract(model()), linear.Config(), 0).numbers["top1"] < 0.8
+
+
+def test_a_stage_learns_as_it_would_alone():
+    class First(torch.nn.Module):
+        def forward(self, x):
+            return Halves()(x)[:1]
+
+    both, alone = (nonlinear.run(model(encoder), replace(CONFIG, epochs=2), 0) for encoder in (Halves(), First()))
+    assert both.numbers["top1/stage1"] == alone.numbers["top1/stage1"]
+
+
+def test_the_encoder_stays_as_it_was_and_large_maps_are_averaged():
+    one = model(encoders.build("convnet", 16, 0))
+    before = encoders.digest(one.encoder)
+    found = nonlinear.run(one, replace(CONFIG, epochs=1, cells=4), 0)
+    assert set(found.numbers) == {"top1", "top1/stage1", "top1/stage2", "top1/stage3"}
+    assert encoders.digest(one.encoder) == before and not one.encoder.training
+    assert [x.shape[1] for x in nonlinear.flat(one.maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)), 4)] == [
+        32 * 16, 64 * 16, 128 * 4,
+    ]  # fmt: skip
+
+
+def test_test_labels_choose_nothing():
+    given = unlike(200, 1)
+    found, other = (
+        nonlinear.run(model(test=Arrays(given.images, y)), CONFIG, 0) for y in (given.labels, 1 - given.labels)
+    )
+    assert other.chosen == found.chosen and np.array_equal(other.correct, ~found.correct)
+
+
+def test_an_interrupted_one_ends_with_the_same_judgement(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning, "SAVE", 0.0)
+    whole = nonlinear.run(model(), replace(CONFIG, epochs=2), 0)
+
+    class Killed(Exception):
+        pass
+
+    def killed(folder, state, keep):
+        path = save(folder, state, keep)
+        if state["step"] == 5:
+            raise Killed
+        return path
+
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(Killed):
+        nonlinear.run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0)
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert nonlinear.run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0).numbers == whole.numbers
