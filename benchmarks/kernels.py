@@ -79,9 +79,12 @@ def median(line: dict, name: str) -> float | None:
 
 
 def ratio(line: dict, name: str) -> float | None:
-    """How many times as fast as that peer the kernel is."""
-    theirs = median(line, name)
-    return theirs and theirs / median(line, "tilespin")
+    """How many times as fast as that peer the kernel is: by a GPU's own time if both have one, else by the wall
+    clock, launches included, for both."""
+    if line.get("device_ms", {}).get(name):
+        return median(line, name) / median(line, "tilespin")
+    theirs = line["ms"].get(name)
+    return theirs and theirs["p50"] / line["ms"]["tilespin"]["p50"]
 
 
 def printed(line: dict, names: list[str]) -> str:

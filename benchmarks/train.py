@@ -103,7 +103,7 @@ def same_batch(model: Pretext, batch: Batch, format: Format) -> None:
     assert made[0].stride() == made[1].stride()
 
 
-def measure(model: Pretext, batch: Batch, format: Format, precision: str, steps: int) -> dict[str, dict]:
+def measure(model: Pretext, batch: Batch, format: Format, precision: str, steps: int, compile: bool) -> dict[str, dict]:
     """Training steps of both ways in turn; by way, the statistics of its steps."""
     device, total = batch.images.device, 2 * (WARM + steps)
     made, taken, peaks = [], [], []
@@ -116,7 +116,8 @@ def measure(model: Pretext, batch: Batch, format: Format, precision: str, steps:
         return result
 
     # a small learning rate: noise teaches nothing, and must not blow up the weights
-    plan = Plan(steps=total, seed=0, optim=replace(model.task.config.optim, lr=1e-4), precision=precision)
+    optim = replace(model.task.config.optim, lr=1e-4)
+    plan = Plan(steps=total, seed=0, optim=optim, precision=precision, compile=compile)
     with patch.object(model.task, "make", watched):
         run = train(model, itertools.repeat(batch), format, plan)
         for way, _ in zip(itertools.cycle(WAYS.values()), range(total)):
@@ -150,6 +151,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--steps", type=int, default=20, help="measured steps of each way")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--into", type=Path, default=machine.RESULTS, help="folder of the result")
     return parser.parse_args()
@@ -168,11 +171,12 @@ def main() -> None:
     print(f"{asked.encoder}, {asked.batch} images of {asked.size} px, {precision}: medians of {asked.steps} steps")
     numbers = f"{'step ms':>9} {'p20':>9} {'p80':>9} {'batch ms':>9} {'share':>7} {'images/s':>9}"
     print(f"{'task':<12} {'batch from':<12} {numbers}  peak GB")
-    for name, (task, changes) in TASKS.items():
+    for name in asked.tasks:
+        task, changes = TASKS[name]
         model = pretext(task, changes, asked.encoder, asked.batch, asked.size)
         model = model.to(device, memory_format=torch.channels_last)
         same_batch(model, batch, format)
-        for way, row in measure(model, batch, format, precision, asked.steps).items():
+        for way, row in measure(model, batch, format, precision, asked.steps, asked.compile).items():
             rows.append({"task": name, "batch_from": way, **row})
             times = (
                 f"{row['step_ms']:>9.2f} {row['step_ms_p20']:>9.2f} {row['step_ms_p80']:>9.2f} {row['batch_ms']:>9.3f}"

@@ -55,6 +55,16 @@ def test_a_wrong_peer_is_seen():
     assert benchmark.difference([result[:3]], [result]) == float("inf")
 
 
+def test_like_is_compared_with_like():
+    """A GPU's own time with another's, launches and all with launches and all."""
+    wall = {"tilespin": {"p50": 3.0}, "captured": {"p50": 9.0}, "not captured": {"p50": 6.0}}
+    device = {"tilespin": {"cold": {"p50": 1.0}}, "captured": {"cold": {"p50": 4.0}}, "not captured": {}}
+    line = {"ms": wall, "device_ms": device}
+    assert benchmark.ratio(line, "captured") == 4 and benchmark.ratio(line, "not captured") == 2
+    assert benchmark.ratio(line, "absent") is None
+    assert benchmark.ratio({"ms": line["ms"]}, "captured") == 3
+
+
 def test_it_runs_and_says_what_it_measured(tmp_path):
     arguments = [
         "--shapes",

@@ -1,0 +1,24 @@
+"""What only a GPU can show of training: that compiled steps are those that are not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from structured import FORMAT, batch_of, pretext
+
+from ssl_core.train import Plan, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+STEPS = 6
+
+
+@pytest.mark.parametrize("task", ["rotnet", "pirl"])  # one that keeps nothing of a step, and one with a memory
+def test_a_compiled_step_learns_the_same(task):
+    def losses(compile: bool) -> list[float]:
+        model = pretext(task, batch=32).to("cuda", memory_format=torch.channels_last)
+        optim = replace(model.task.config.optim, lr=1e-4, warmup=0.0)
+        batch = type(batch_of(32))(*(field.cuda() for field in batch_of(32)))
+        steps = train(model, [batch] * STEPS, FORMAT, Plan(steps=STEPS, seed=0, optim=optim, compile=compile))
+        return [float(step.metrics["loss"]) for step in steps]
+
+    assert losses(compile=True) == pytest.approx(losses(compile=False), rel=1e-3)
