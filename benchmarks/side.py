@@ -12,8 +12,9 @@ import torch.distributed as dist
 
 import cluster.queue
 from benchmarks.turns import PATIENCE, Side, train_in_turns
+from cluster.job import Job
 from cluster.launch import on_workers
-from cluster.queue import Job, run_on_ray
+from cluster.queue import run_on_ray
 from cluster.session import session
 
 

@@ -1,14 +1,14 @@
-"""A graph of jobs run side by side, each until it ended once: on Ray, whatever dies meanwhile, or in this process."""
+"""A graph of jobs run side by side on Ray, each until it ended once, whatever dies meanwhile."""
 
 import gc
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from cluster.job import Again, Job, Outcome, attempt, check
 from cluster.pulse import Pulse, beating
-from cluster.retry import Decision, Failed, Fault, cause_of, decide, kind_of
+from cluster.retry import Fault, decide
 
 LOOK = 1.0  # seconds between two looks at running jobs
 SILENT = 60.0  # seconds without a sign of life until a process is taken for frozen, and killed
@@ -16,88 +16,6 @@ BURIAL = 5.0  # on a machine that Ray takes for dead: most often Ray knows more 
 GONE = 120.0  # until an attempt's work is given to another, whatever came of it: it has ended itself by then (ALONE)
 ROOM_SECONDS = 900.0  # that a job waits for a cluster large enough for it, when nothing else runs
 STORE_SHARE = 0.7  # of the cluster's object store that results kept for later jobs may fill
-
-
-@dataclass(frozen=True)
-class Job:
-    """`call(*args, *results of needs)`. It may run more than once, so what it writes must not depend on how often.
-
-    An exception counts as the kind of fault that its class names in an attribute `fault`, see cluster/retry.py.
-    """
-
-    name: str
-    call: Callable
-    args: tuple = ()
-    needs: tuple[str, ...] = ()  # names of jobs that come before it in the list
-    cpus: float = 1
-    gpus: float = 0
-    delegates: bool = False  # True: the room is taken by workers that the call starts, not by its own process
-    fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
-    holds: int = 0  # bytes of that result, about
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended; `error` is its traceback, or None if it succeeded."""
-
-    name: str
-    value: Any = None
-    error: str | None = None
-    because: str | None = None  # the job that failed before this one, which therefore did not run
-    why: str | None = None  # one line
-
-
-@dataclass(frozen=True)
-class Again:
-    """A job's attempt ended in a fault, and it will be tried again."""
-
-    name: str
-    fault: Fault
-    decision: Decision
-    attempt: int  # the one that comes
-
-
-def check(jobs: list[Job]) -> None:
-    """Raises ValueError if two jobs share a name, or one needs a job that does not come before it."""
-    seen: set[str] = set()
-    for job in jobs:
-        if job.name in seen or not seen.issuperset(job.needs):
-            raise ValueError(f"job {job.name!r} is there twice, or before one of {job.needs}")
-        seen.add(job.name)
-
-
-def run_here(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Again]:
-    """One after the other in this process, without Ray, until `told_to_leave`. What fails here is not tried again."""
-    check(jobs)
-    done: dict[str, Outcome] = {}
-    for job in jobs:
-        broken = next((done[need] for need in job.needs if done[need].error), None)
-        if broken:
-            outcome = Outcome(job.name, None, broken.error, broken.because or broken.name)
-        elif told_to_leave():
-            return
-        else:
-            value, fault = attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
-            if fault and fault.kind == "preempted":
-                return
-            outcome = Outcome(job.name, value, fault and fault.text, why=fault and fault.cause)
-        done[job.name] = outcome
-        yield outcome
-        for need in job.needs:  # large results go when their last user has run
-            last = max(i for i, other in enumerate(jobs) if need in other.needs)
-            if jobs[last] is job:
-                done[need] = Outcome(need, None, done[need].error, done[need].because)
-
-
-def attempt(call: Callable, args: tuple, pulse: Pulse | None = None) -> tuple[Any, Fault | None]:
-    """-> (what `call` returns, the fault that it ended in or None)."""
-    try:
-        return call(*args), None
-    except Failed as error:
-        return None, error.fault
-    except Exception as error:
-        step = pulse.step if pulse else None
-        return None, Fault(kind_of(error), cause_of(error), step, traceback.format_exc())
 
 
 def run_on_ray(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Again]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import ssl_core.encoders as encoders
-from cluster.queue import Job
+from cluster.job import Job
 from jobs.judged import Judged, labels
 from jobs.layout import Study
 from jobs.recipe import short_hash

@@ -99,7 +99,8 @@ def _loader() -> str:
 
 
 def _ray() -> str:
-    from cluster.queue import Job, run_on_ray
+    from cluster.job import Job
+    from cluster.queue import run_on_ray
     from cluster.session import session
 
     with session() as resources:

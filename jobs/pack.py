@@ -11,7 +11,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.queue import Job, run_here, run_on_ray
+from cluster.job import Job, run_here
+from cluster.queue import run_on_ray
 from cluster.session import session
 from jobs.layout import JobsFailed, Study
 from jobs.options import parse

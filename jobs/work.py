@@ -14,8 +14,9 @@ from rich.markup import escape
 
 import jobs.cells as cells
 import jobs.training as training
+from cluster.job import Again, Job, Outcome, run_here
 from cluster.launch import on_workers
-from cluster.queue import Again, Job, Outcome, run_here, run_on_ray
+from cluster.queue import run_on_ray
 from cluster.session import ClusterError, on_each, session, wait_for
 from jobs.judged import Judged
 from jobs.layout import JobsFailed, Left, Study

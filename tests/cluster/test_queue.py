@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import below, wait_for
+from cluster.job import Job, run_here
 from cluster.launch import on_workers
 from cluster.pulse import Board, current
-from cluster.queue import Job, run_here, run_on_ray
+from cluster.queue import run_on_ray
 from cluster.session import session
 
 

@@ -14,7 +14,8 @@ from faults.evidence import saved
 import jobs.training as training
 from benchmarks.machines import Machine, Machines
 from benchmarks.processes import wait_for
-from cluster.queue import Again, Job, Outcome, run_on_ray
+from cluster.job import Again, Job, Outcome
+from cluster.queue import run_on_ray
 from cluster.session import session
 from jobs.layout import Study
 from jobs.recipe import Recipe

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.queue import Job, Outcome, check
+from cluster.job import Job, Outcome, check
 from jobs.cells import Evaluation, jobs
 from jobs.cells import check as can_be_judged
 from jobs.judged import Judged, labels, with_floors

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import jobs.training as training
+from cluster.job import Again, Job
 from cluster.pulse import current
-from cluster.queue import Again, Job, run_on_ray
+from cluster.queue import run_on_ray
 from cluster.session import session
 from jobs.layout import Study
 from jobs.recipe import Recipe
