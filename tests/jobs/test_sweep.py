@@ -10,8 +10,9 @@ import pytest
 import jobs.journal
 import jobs.sweep
 from jobs.layout import Study
-from jobs.sweep import Grid, Row, best, told
+from jobs.sweep import Grid, told
 from jobs.training import prepare
+from jobs.trials import Row, best
 from jobs.where import Where
 from ssl_core.errors import BadInput
 
