@@ -1,5 +1,6 @@
 """Trials of a sweep: how each stands, read from what its run has left, and which learning rate is the best."""
 
+import math
 from dataclasses import dataclass, field
 from statistics import mean
 
@@ -10,6 +11,7 @@ from jobs.cells import Evaluation, cell_path
 from jobs.judged import of_run
 from jobs.layout import Study
 from jobs.training import Training
+from ssl_core.evaluators.model import shares
 from ssl_core.files import exists, read_json
 from ssl_core.task import name_of
 
@@ -28,6 +30,7 @@ class Row:
     step: int = 0
     loss: float | None = None
     held_out: float | None = None  # linear accuracy on held-out training images, once it is judged
+    held_out_images: int = 0
     error: str | None = field(default=None)
 
 
@@ -38,7 +41,7 @@ def row(study: Study, one: Training, error: str | None = None) -> Row:
     if exists(one.folder / "encoder.json"):
         described = read_json(one.folder / "encoder.json")
         found.state, found.step, found.loss = "complete", described["steps"], described["pretext"]["loss"]
-        found.held_out = _held_out(study, described)
+        found.held_out, found.held_out_images = _held_out(study, described)
     elif exists(one.folder / "stopped.json"):
         found.state = "stopped"
         found.step, found.loss = (read_json(one.folder / "stopped.json")[key] for key in ("step", "loss"))
@@ -47,18 +50,25 @@ def row(study: Study, one: Training, error: str | None = None) -> Row:
     return found
 
 
-def _held_out(study: Study, described: dict) -> float | None:
-    """Test images choose nothing, so the test accuracy is not looked at."""
+def _held_out(study: Study, described: dict) -> tuple[float | None, int]:
+    """-> (accuracy, of how many images). Test images choose nothing, so the test accuracy is not looked at."""
     evaluation, one = Evaluation.told(study), of_run(described)
     if evaluation is None or "linear" not in evaluation.protocols:
-        return None
+        return None, 0
     path = cell_path(study, one, "linear", evaluation, one.source.digest)
-    return read_json(path)["chosen"]["held_out"] if path and exists(path) else None
+    if not (path and exists(path)):
+        return None, 0
+    held = shares(one.source, evaluation.splits(), evaluation.probe_seed)[1]["held"][1]
+    return read_json(path)["chosen"]["held_out"], len(held)
 
 
 def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
-    """task: encoder: {lr, by, value}. Among learning rates that are complete with every seed, by the mean over seeds
-    of the held-out linear accuracy if all of them were judged, else of the pretext loss."""
+    """task: encoder: {lr, by, loss, held_out}, among learning rates that are complete with every seed.
+
+    The held-out linear accuracy chooses, if all of them were judged, and where it cannot tell, the pretext loss: of
+    the rates within one standard error of the best accuracy the one with the lowest loss (the rule of Breiman et al.
+    1984, section 3.4.3). Both are means over the seeds. Without judgements it is the loss alone.
+    """
     found: dict[str, dict[str, dict]] = {}
     for task, encoder in dict.fromkeys((one.task, one.encoder) for one in rows):
         by_lr: dict[float, list[Row]] = {}
@@ -68,13 +78,17 @@ def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
         complete = {lr: of for lr, of in by_lr.items() if all(one.state == "complete" for one in of)}
         if not complete:
             continue
+        losses = {lr: mean(one.loss for one in of) for lr, of in complete.items()}
+        by, near, held_out = "pretext loss", list(complete), {}
         if all(one.held_out is not None for of in complete.values() for one in of):
-            by, values = "held-out linear accuracy", {lr: mean(o.held_out for o in of) for lr, of in complete.items()}
-            lr = max(values, key=lambda lr: values[lr])
-        else:
-            by, values = "pretext loss", {lr: mean(o.loss for o in of) for lr, of in complete.items()}
-            lr = min(values, key=lambda lr: values[lr])
-        found.setdefault(task, {})[encoder] = {"lr": lr, "by": by, "value": values[lr]}
+            by = "held-out linear accuracy"
+            held_out = {lr: mean(one.held_out for one in of) for lr, of in complete.items()}
+            most, images = max(held_out.values()), min(one.held_out_images for of in complete.values() for one in of)
+            error = math.sqrt(most * (1 - most) / images)
+            near = [lr for lr, accuracy in held_out.items() if accuracy >= most - error]
+        lr = min(near, key=lambda lr: losses[lr])
+        chosen = {"lr": lr, "by": by, "loss": losses[lr], "held_out": held_out.get(lr)}
+        found.setdefault(task, {})[encoder] = chosen
     return found
 
 

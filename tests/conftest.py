@@ -1,5 +1,7 @@
 """What tests share: the command line as a user runs it, and small folders of real image files."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,10 @@ from head import Head, head
 from PIL import Image
 
 from cluster.session import use_token
+
+# pytest-xdist has its workers ignore interrupts, and so would every process that tests start there
+if "PYTEST_XDIST_WORKER" in os.environ:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray reads its settings when it is imported, which some tests do long before others start it with a token
 use_token()

@@ -43,7 +43,7 @@ class Jigsaw(Task):
         """largest shift of each colour channel in pixels; -1: 1 below 96 px, 2 from there"""
         hidden: int = 512
         """width of the head's hidden layer"""
-        optim: Optim = Optim(optimizer="sgd", lr=0.2, weight_decay=5e-4)
+        optim: Optim = Optim(optimizer="sgd", lr=0.6, weight_decay=5e-4)
 
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)

@@ -24,7 +24,7 @@ class RotNet(Task):
         """all: the four turns of every image; one: one random turn of each"""
         crop: float = 0.75
         """side of the random window that is shown, as a fraction of the image's"""
-        optim: Optim = Optim(optimizer="sgd", lr=0.2, weight_decay=2e-4)
+        optim: Optim = Optim(optimizer="sgd", lr=0.06, weight_decay=2e-4)
 
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)

@@ -23,7 +23,7 @@ class Supervised(Task):
         crop: float = 0.75
         """side of the random window that is shown, as a fraction of the image's"""
         batch: int = 128
-        optim: Optim = Optim(optimizer="sgd", lr=0.1, weight_decay=5e-4)
+        optim: Optim = Optim(optimizer="sgd", lr=0.3, weight_decay=5e-4)
 
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)

@@ -45,7 +45,7 @@ def test_every_verb_explains_its_options(here, verb):
 
 def test_task_help_lists_defaults_and_meanings(here):
     _, said, _ = here("pretrain", "jigsaw", "--help")
-    for part in ("--lr FLOAT", "(default: 0.2)", "--permutations INT", "size of the permutation set", "--workers"):
+    for part in ("--lr FLOAT", "(default: 0.6)", "--permutations INT", "size of the permutation set", "--workers"):
         assert part in said
 
 

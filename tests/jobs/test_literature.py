@@ -12,6 +12,7 @@ from jobs.recipe import Recipe
 from jobs.training import build
 from ssl_core.data.source import Arrays, Source
 from ssl_core.errors import BadInput
+from ssl_core.optim import Optim
 from ssl_core.tasks.rotnet import RotNet
 from ssl_core.train import encoder_macs
 
@@ -61,7 +62,7 @@ def test_two_lengths_are_refused(shapes):
 
 def test_later_options_leave_the_names_of_older_runs_alone():
     """This is what such a run was called before learning rates could fall in steps."""
-    recipe = Recipe(task=RotNet.Config(), steps=5, size=32, precision="fp32")
+    recipe = Recipe(task=RotNet.Config(optim=Optim(lr=0.2, weight_decay=2e-4)), steps=5, size=32, precision="fp32")
     source = Source("x", "x", 32, *[images(1, 32).train] * 2)
     assert recipe.run_name(source) == "rotnet-4215e4e7e457"
     assert recipe.identity(source)["task"]["optim"].keys() == {
