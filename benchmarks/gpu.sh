@@ -61,7 +61,10 @@ fi
 step device 60 1 "$PYTHON" -c "import torch; print(torch.cuda.get_device_name())"
 timeout 30 "$PYTHON" -c "import timm" >/dev/null 2>&1 && timm=1 || timm=0
 step gpu-tests 200 1 "$PYTHON" -m pytest tests/kernels -k gpu -p no:cacheprovider
-step kernels 170 45 "$PYTHON" -m benchmarks.kernels --seconds 60 --shapes 32x1024 96x256 224x256 --into "$OUT"
+# torch.compile takes some ten seconds for each kernel, layout and size, so the small sizes go without
+step kernels 170 20 "$PYTHON" -m benchmarks.kernels --seconds 28 --shapes 224x256 --into "$OUT"
+step kernels-small 60 35 "$PYTHON" -m benchmarks.kernels --seconds 12 --shapes 32x1024 96x256 \
+    --peers torchvision_v2 --into "$OUT/small"
 for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
         # without torch's cache of memory, which would hide a read behind a tensor's end
@@ -73,6 +76,8 @@ for tool in memcheck racecheck; do
 done
 if ((timm)); then
     step train 120 10 "$PYTHON" -m benchmarks.train --steps 12 --into "$OUT"
+    step train-small 40 4 "$PYTHON" -m benchmarks.train --encoder nin --size 32 --batch 128 --tasks "four turns" --into "$OUT"
+    step compiled 100 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_training.py -p no:cacheprovider
 else
     note train 0 "skipped: timm is not installed"
 fi

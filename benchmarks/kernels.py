@@ -128,7 +128,8 @@ def main() -> None:
         print(f"without {name}: {reason}")
     rows = [row for row in work.ROWS if row.name in chosen.kernels]
     seconds = chosen.seconds / (len(rows) * len(chosen.shapes) * len(chosen.layouts))
-    lines = []
+    lines: list[dict] = []
+    result = {"machine": machine.describe(), "seconds": chosen.seconds, "missing": missing, "lines": lines}
     for layout in chosen.layouts:
         print(
             f"\nuint8 NHWC to {chosen.dtype} {layout}, {chosen.device}, {chosen.threads} threads; ms and times as fast"
@@ -141,8 +142,8 @@ def main() -> None:
             for row in rows:
                 lines.append(measure(row, w, found, seconds))
                 print(printed(lines[-1], list(found)), flush=True)
-    result = {"machine": machine.describe(), "seconds": chosen.seconds, "missing": missing, "lines": lines}
-    path = machine.keep(f"kernels-{chosen.threads}-threads", result, chosen.into)
+                # after each line, so that a run that is cut short leaves what it has
+                path = machine.keep(f"kernels-{chosen.threads}-threads", result, chosen.into)
     print(f"\n{path}")
     try:
         from benchmarks import roofline
