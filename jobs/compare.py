@@ -1,5 +1,6 @@
 """`tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -87,7 +88,9 @@ def table(part: Part, protocols: tuple[str, ...]) -> Table:
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
     for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
-        view.add_column(name, justify="right", no_wrap=True)
+        view.add_column(
+            name, justify="right", overflow="fold"
+        )  # where room is short, an interval goes below its number
     kind = None
     for row in part.rows:
         if kind not in (None, row.kind):
@@ -109,7 +112,8 @@ def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
     view.add_column("task", no_wrap=True)
     for name in protocols:
         module = features.protocols()[name]
-        view.add_column(f"{name}\n{module.headline} {'↑' if module.higher else '↓'}", justify="right")
+        measure = re.sub(r"(?=[@/])", "\n", module.headline, count=1)
+        view.add_column(f"{name}\n{measure} {'↑' if module.higher else '↓'}", justify="right")
     view.add_column("linear\n- knn ↓", justify="right")
     for row in part.rows:
         gap = row.gap
