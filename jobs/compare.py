@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 import jobs.webreport as webreport
+from jobs.gather import gather
 from jobs.layout import Study
 from jobs.notices import warn
 from jobs.options import parse
 from jobs.report import write_report
-from jobs.results import Part, Row, as_csv, by_dataset, gather, measured
+from jobs.results import Part, Row, as_csv, by_dataset, measured
 from jobs.tracking import Mode, Tracker, resolve, say_sync
 from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.errors import BadInput

@@ -176,6 +176,9 @@ def _axis(protocol: str) -> str:
 
 
 def _legend(axes) -> None:
+    """Beside the axes; a figure with many names is as high as these need."""
+    names = axes.get_legend_handles_labels()[1]
+    axes.figure.set_figheight(max(axes.figure.get_figheight(), 0.2 * len(names) + 0.5))
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 
 

@@ -1,4 +1,4 @@
-"""The numbers of studies, gathered from their cells: what the table, results.csv and the report show."""
+"""Rows of a comparison, which of them can be compared, and how: what the table, results.csv and the report show."""
 
 import csv
 import io
@@ -9,15 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from jobs.brought import everything
-from jobs.cells import Evaluation, cell_path, unpacked
-from jobs.judged import PIXELS, RANDOM, Judged, labels, with_floors
+from jobs.cells import unpacked
+from jobs.judged import PIXELS, RANDOM, Judged
 from jobs.layout import Study
-from jobs.recipe import short_hash
-from ssl_core.errors import BadInput
 from ssl_core.evaluators.features import protocols
 from ssl_core.evaluators.intervals import Interval, crossed, holm, paired, student, wilson
-from ssl_core.files import exists, read_json
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
@@ -32,7 +28,7 @@ class Row:
 
     study: Study
     judged: tuple[Judged, ...]  # by seed
-    name: str  # for people: the task, with its hash where a study has several recipes of it, or the floor
+    name: str  # for people: the task, with what sets it apart where a study has several recipes of it, or the floor
     cells: dict[str, tuple[dict, ...]]  # by protocol, for every seed, in the order of `judged`
     described: tuple[dict, ...]  # encoder.json of runs
     gains: dict[str, Interval]  # by protocol: the difference from the floor, paired by seed and test image
@@ -127,31 +123,6 @@ class Pair:
         return "better" if self.adjusted < NOISE else "within noise"
 
 
-def gather(study: Study) -> list[Row]:
-    """The rows of a study. Raises BadInput if it was never evaluated."""
-    evaluation = Evaluation.told(study)
-    if evaluation is None:
-        raise BadInput(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
-    described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
-    everyone = with_floors(everything(study))
-    found = {one: _cells(study, one, evaluation) for one in everyone}
-    groups: dict[str, list[Judged]] = defaultdict(list)
-    for one in everyone:
-        groups[_recipe(study, one)].append(one)
-    plain, rows = labels(everyone), []
-    for group in groups.values():
-        group.sort(key=lambda one: one.seed)
-        one = group[0]
-        cells = _of_all(group, found)
-        trained, floors = bool(one.run or one.brought), [each.floor(each.normalisation) for each in group]
-        base = _of_all(floors, found) if trained and all(floor in found for floor in floors) else {}
-        alone = sum(other[0].task == one.task for other in groups.values()) == 1
-        name = one.task if trained and alone else plain[one] if len(group) == 1 else one.plain_label
-        costs = tuple(described[each.run] for each in group if each.run)
-        rows.append(Row(study, tuple(group), name, cells, costs, _gains(cells, base)))
-    return rows
-
-
 def ranked(rows: list[Row], protocol: str) -> list[Row]:
     """Floors, tasks from worst to best, the ceiling, encoders from elsewhere."""
     sign = 1 if protocols()[protocol].higher else -1
@@ -189,31 +160,6 @@ def by_dataset(rows: list[Row]) -> list[Part]:
 def measured(rows: list[Row]) -> tuple[str, ...]:
     """The protocols that any of the rows was judged by, in their order."""
     return tuple(dict.fromkeys(name for row in rows for name in row.cells))
-
-
-def _recipe(study: Study, one: Judged) -> str:
-    """What runs have in common that differ by their seed only."""
-    if one.run:
-        config = read_json(study.run(one.run) / "config.json")
-        return short_hash({**config, "seed": None, "data": None})
-    return short_hash([one.task, one.encoder, one.data, one.size, one.normalisation, one.brought, one.stem])
-
-
-def _cells(study: Study, one: Judged, evaluation: Evaluation) -> dict[str, dict]:
-    dataset = one.source.digest
-    paths = {name: cell_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
-    return {name: {**read_json(path), "path": path} for name, path in paths.items() if path and exists(path)}
-
-
-def _of_all(group: list[Judged], found: dict[Judged, dict[str, dict]]) -> dict[str, tuple[dict, ...]]:
-    """By protocol, the cells of all of a group; a protocol that failed for one of them is left out."""
-    names = [name for name in found[group[0]] if all(name in found[one] for one in group)]
-    return {name: tuple(found[one][name] for one in group) for name in names}
-
-
-def _gains(cells: dict[str, tuple[dict, ...]], base: dict[str, tuple[dict, ...]]) -> dict[str, Interval]:
-    both = [name for name, of in cells.items() if name in base and of[0]["correct"]]
-    return {name: paired(*(np.stack([unpacked(cell) for cell in of[name]]) for of in (cells, base))) for name in both}
 
 
 def pairs(rows: list[Row], protocol: str) -> list[Pair]:

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from jobs.cells import packed
+from jobs.gather import _gains
 from jobs.judged import Judged
 from jobs.layout import Study
-from jobs.results import Row, _gains
+from jobs.results import Row
 
 N = 400
 

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from comparison import N, cells, row, three
 
+from jobs.gather import _apart
+from jobs.judged import Judged
+from jobs.layout import Study
 from jobs.results import Row, as_csv, by_dataset, measured, pairs
 from jobs.verdicts import conclusions, number
 from ssl_core.evaluators.intervals import crossed, wilson
+from ssl_core.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,25 @@ def test_a_row_is_the_mean_of_its_seeds(rows):
     assert value == pytest.approx(correct.mean()) and (low, high) == crossed(correct).ends and low < value < high
     assert rotnet.headline("knn") is None and number(rotnet, "knn") == "-"
     assert number(rotnet, "linear").startswith(f"{100 * value:.1f} ±")
+
+
+def test_recipes_of_one_task_are_told_apart_by_what_they_do_not_share(tmp_path):
+    study = Study(tmp_path)
+
+    def run(name: str, seed: int = 0, encoder: str = "convnet", **task) -> Judged:
+        config = {"task": {"name": name.partition("-")[0], "batch": 64, **task}, "encoder": encoder, "seed": seed}
+        write_json(study.run(name) / "config.json", config)
+        return Judged(name.partition("-")[0], encoder, name, "shapes", 32, seed, "dataset")
+
+    two = [run("pirl-1", transform="rotation"), run("pirl-2", seed=1, transform="jigsaw", grid=2)]
+    alone = [run("rotnet-1", optim={"lr": 0.1})]
+    assert _apart(study, two + alone) == {
+        "pirl-1": "pirl (transform rotation)", "pirl-2": "pirl (transform jigsaw, grid 2)",
+    }  # fmt: skip
+    inside = [run(f"rotnet-{lr}", optim={"lr": lr, "warmup": 0.2}) for lr in (0.1, 0.2)]
+    assert list(_apart(study, inside).values()) == ["rotnet (lr 0.1)", "rotnet (lr 0.2)"]
+    long = [run("rotnet-3", encoder="an encoder with a long name"), run("rotnet-4", encoder="another such encoder")]
+    assert _apart(study, long) == {}
 
 
 def test_one_seed_has_wilsons_interval():
@@ -88,6 +111,16 @@ def test_linear_over_knn_is_paired():
     both = replace(one, cells={**one.cells, "knn": cells(np.arange(N)[None] < 200, "knn")})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_names_have_room_in_a_figure():
+    from jobs import plots
+
+    one = three()[2]
+    many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
+    text = plots.svg(plots.cost(many, "linear"))
+    assert all(f"rotnet (lr {i})" in text for i in range(60))
 
 
 def test_every_measure_is_drawn_that_was_taken():

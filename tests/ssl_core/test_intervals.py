@@ -59,6 +59,16 @@ def test_p_is_uniform_without_a_difference():
     assert np.mean(np.array(ps) < 0.5) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_clear_difference_is_found_among_many_pairs():
+    """Of ten thousand draws none crosses zero at 4 standard errors, where a normal distribution has 6e-5, nor at 10."""
+    x = np.random.default_rng(0).normal(size=(1, 4000))
+    x = (x - x.mean()) / x.std()
+    four, ten = (crossed(x + shift / 4000**0.5).p for shift in (4, 10))
+    assert 2e-5 < four < 2 / 10_001 and ten < 1e-15
+    assert holm([ten] + [0.5] * 600)[0] < 0.05 < holm([2 / 10_001] + [0.5] * 600)[0]
+    assert crossed(np.ones((1, 50))).p == pytest.approx(2 / 10_001)  # no spread to judge by
+
+
 def test_the_same_values_give_the_same_interval():
     values = np.random.default_rng(4).random((3, 50))
     assert crossed(values) == crossed(values.copy())
