@@ -114,7 +114,7 @@ def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
     for name in protocols:
         module = features.protocols()[name]
         measure = re.sub(r"(?=[@/])", "\n", module.headline, count=1)
-        view.add_column(f"{name}\n{measure} {'↑' if module.higher else '↓'}", justify="right")
+        view.add_column(f"{name}\n{measure} {'↑' if module.higher else '↓'}", justify="right", overflow="fold")
     view.add_column("linear\n- knn ↓", justify="right")
     for row in part.rows:
         gap = row.gap
