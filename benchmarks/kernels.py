@@ -81,7 +81,8 @@ def median(line: dict, name: str) -> float | None:
 def ratio(line: dict, name: str) -> float | None:
     """How many times as fast as that peer the kernel is: by a GPU's own time if both have one, else by the wall
     clock, launches included, for both."""
-    if line.get("device_ms", {}).get(name):
+    device = line.get("device_ms", {})
+    if device.get(name) and device.get("tilespin"):
         return median(line, name) / median(line, "tilespin")
     theirs = line["ms"].get(name)
     return theirs and theirs["p50"] / line["ms"]["tilespin"]["p50"]
@@ -123,7 +124,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     found, missing = peers.installed()
     if chosen.peers is not None:
-        found = {name: found[name] for name in chosen.peers}
+        found = {name: found[name] for name in chosen.peers if name in found}
     for name, reason in missing.items():
         print(f"without {name}: {reason}")
     rows = [row for row in work.ROWS if row.name in chosen.kernels]

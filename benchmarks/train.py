@@ -188,7 +188,8 @@ def main() -> None:
         # after each task, so that a run that is cut short leaves what it has
         what = {name: value for name, value in vars(asked).items() if name != "into"}
         result = {"machine": machine.describe(), **what, "precision": precision, "steps_of": rows}
-        path = machine.keep(f"train-{asked.encoder}-{asked.size}", result, asked.into)
+        compiled = "-compiled" if asked.compile else ""
+        path = machine.keep(f"train-{asked.encoder}-{asked.size}{compiled}", result, asked.into)
     print(path)
 
 

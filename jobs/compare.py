@@ -88,10 +88,9 @@ def table(part: Part, protocols: tuple[str, ...]) -> Table:
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
+    # where room is short, an interval goes below its number
     for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
-        view.add_column(
-            name, justify="right", overflow="fold"
-        )  # where room is short, an interval goes below its number
+        view.add_column(name, justify="right", overflow="fold")
     kind = None
     for row in part.rows:
         if kind not in (None, row.kind):

@@ -16,6 +16,7 @@ from ssl_core.evaluators.intervals import Interval, paired
 from ssl_core.files import exists, read_json
 
 LONGEST = 40  # characters of a name
+USUAL = "as usual"  # an option that a recipe leaves out where it has its default, see jobs/recipe.py
 
 
 def gather(study: Study) -> list[Row]:
@@ -29,10 +30,11 @@ def gather(study: Study) -> list[Row]:
     groups: dict[str, list[Judged]] = defaultdict(list)
     for one in everyone:
         groups[_recipe(study, one)].append(one)
+    for group in groups.values():
+        group.sort(key=lambda one: one.seed)
     plain, rows = labels(everyone), []
     apart = _apart(study, [group[0] for group in groups.values() if group[0].run])
     for group in groups.values():
-        group.sort(key=lambda one: one.seed)
         one = group[0]
         cells = _of_all(group, found)
         trained, floors = bool(one.run or one.brought), [each.floor(each.normalisation) for each in group]
@@ -55,7 +57,9 @@ def _apart(study: Study, runs: list[Judged]) -> dict[str, str]:
     for task, recipes in options.items():
         keys = dict.fromkeys(key for of in recipes.values() for key in of)
         unlike = [key for key in keys if len({str(of.get(key)) for of in recipes.values()}) > 1]
-        names = {run: f"{task} ({', '.join(f'{k} {of[k]}' for k in unlike if k in of)})" for run, of in recipes.items()}
+        names = {
+            run: f"{task} ({', '.join(f'{key} {of.get(key, USUAL)}' for key in unlike)})" for run, of in recipes.items()
+        }
         if unlike and len(set(names.values())) == len(names) and max(map(len, names.values())) <= LONGEST:
             found |= names
     return found

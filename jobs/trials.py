@@ -66,8 +66,10 @@ def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
     """task: encoder: {lr, by, loss, held_out}, among learning rates that are complete with every seed.
 
     The held-out linear accuracy chooses, if all of them were judged, and where it cannot tell, the pretext loss: of
-    the rates within one standard error of the best accuracy the one with the lowest loss (the rule of Breiman et al.
-    1984, section 3.4.3). Both are means over the seeds. Without judgements it is the loss alone.
+    the rates within one standard error of the best accuracy the one with the lowest loss (after the rule of Breiman et
+    al. 1984, section 3.4.3, which takes the simplest). The error is that of the held-out images, not of the seeds; both
+    numbers are means over seeds. Without judgements it is the loss alone. `supervised` has seen the labels of the
+    images that are held out from the probe.
     """
     found: dict[str, dict[str, dict]] = {}
     for task, encoder in dict.fromkeys((one.task, one.encoder) for one in rows):
@@ -86,7 +88,8 @@ def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
             most, images = max(held_out.values()), min(one.held_out_images for of in complete.values() for one in of)
             error = math.sqrt(most * (1 - most) / images)
             near = [lr for lr, accuracy in held_out.items() if accuracy >= most - error]
-        lr = min(near, key=lambda lr: losses[lr])
+            by += ", then pretext loss" if len(near) > 1 else ""
+        lr = min(near, key=lambda lr: (math.isnan(losses[lr]), losses[lr]))
         chosen = {"lr": lr, "by": by, "loss": losses[lr], "held_out": held_out.get(lr)}
         found.setdefault(task, {})[encoder] = chosen
     return found

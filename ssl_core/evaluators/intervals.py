@@ -1,6 +1,7 @@
 """95 % intervals for accuracies and their differences, over test images and training seeds; p values for many pairs."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,10 +52,10 @@ def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     # one more than was drawn, as if the data themselves were a draw: never 0 (Davison and Hinkley 1997, section 4.2)
     p = 2 * (1 + beyond) / (1 + draws)
-    if (
-        not beyond and (spread := means.std()) > 0
-    ):  # draws are too few to see such a tail, a normal one has as much spread
-        p = min(p, math.erfc(abs(means.mean()) / spread / math.sqrt(2)))
+    spread = float(means.std())
+    # Draws are too few to see a tail, but the mean of many images is normal. The mean of a few seeds is not.
+    if seeds == 1 and not beyond and spread > 0:
+        p = min(p, max(sys.float_info.min, math.erfc(abs(means.mean()) / spread / math.sqrt(2))))
     return Interval(float(values.mean()), float(low), float(high), min(1.0, float(p)))
 
 

@@ -1,6 +1,7 @@
 """Non-linear probe: a classifier of three layers on the whole maps of every stage of a frozen encoder, as RotNet's
 blocks were judged (Gidaris et al. 2018, arXiv:1803.07728, section 4.1 and table 1)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,9 @@ headline, higher = "top1", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Two hidden layers with batch norm, trained by Nesterov's SGD in steps, as the paper's own code does with batches
-    of 128, here of 512; all stages learn at once, each by a classifier of its own."""
+    """Two hidden layers with batch norm, trained by Nesterov's SGD in steps, as the paper's own code does, which takes
+    batches of 128 and has weight decay on biases and norms, too. All stages learn at once, each by a classifier of its
+    own."""
 
     epochs: int = 100
     batch: int = 512
@@ -37,8 +39,8 @@ class Config:
     decay: float = 0.2
     hidden: int = 20
     """units of a hidden layer for each class, at most 2,048 in all"""
-    cells: int = 16
-    """side that larger maps are averaged to"""
+    inputs: int = 32_768
+    """numbers of a flattened map at most: a larger map is averaged to fewer cells"""
 
 
 def run(model: Model, config: Config, seed: int) -> Result:
@@ -47,8 +49,7 @@ def run(model: Model, config: Config, seed: int) -> Result:
     ids = model.parts["fit"][1]
     optim = Optim(lr=config.lr, weight_decay=config.weight_decay, warmup=0.0, decay_at=config.decay_at,
                   decay=config.decay)  # fmt: skip
-    plan = Plan(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim,
-                precision="bf16" if model.device.type == "cuda" else "fp32")  # fmt: skip
+    plan = Plan(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
     probed = fit(_probe(model, config, optim, seed), model, ids, plan, model.keep)
     if probed is None:
         raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
@@ -79,7 +80,7 @@ class Heads(Task):
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalisation: str, own: Config):
         super().__init__(config, encoder, data)
-        self.under, self.most = normalisation, own.cells
+        self.under, self.most = normalisation, own.inputs
         hidden = min(own.hidden * data.classes, 2048)
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -111,14 +112,18 @@ class Heads(Task):
 
 
 def flat(maps: list[Tensor], most: int) -> list[Tensor]:
-    """Each map [b, c, h, w], averaged to `most` x `most` cells if it is larger, as [b, c * cells]."""
-    return [(m if m.shape[2] <= most else F.adaptive_avg_pool2d(m, most)).flatten(1) for m in maps]
+    """Each map [b, c, h, w], averaged to fewer cells if it has more than `most` numbers, as [b, c * cells]."""
+    sides = [max(1, math.isqrt(most // m.shape[1])) for m in maps]
+    return [
+        (m if m.shape[2] * m.shape[3] <= side**2 else F.adaptive_avg_pool2d(m, side)).flatten(1)
+        for m, side in zip(maps, sides)
+    ]
 
 
 def _probe(model: Model, config: Config, optim: Optim, seed: int) -> Pretext:
     """The frozen encoder with new classifiers."""
     images, _ = next(model.images("fit", 2))
-    info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.maps(images), config.cells)), ())
+    info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.maps(images), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)

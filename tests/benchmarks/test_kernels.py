@@ -62,7 +62,8 @@ def test_like_is_compared_with_like():
     line = {"ms": wall, "device_ms": device}
     assert benchmark.ratio(line, "captured") == 4 and benchmark.ratio(line, "not captured") == 2
     assert benchmark.ratio(line, "absent") is None
-    assert benchmark.ratio({"ms": line["ms"]}, "captured") == 3
+    assert benchmark.ratio({"ms": wall}, "captured") == 3
+    assert benchmark.ratio({"ms": wall, "device_ms": {**device, "tilespin": {}}}, "captured") == 3
 
 
 def test_it_runs_and_says_what_it_measured(tmp_path):

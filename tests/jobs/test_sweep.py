@@ -109,6 +109,7 @@ def test_the_best_is_chosen_by_what_held_out_images_say():
     judged[1].held_out_images = 100
     assert chosen(judged) == (0.1, "held-out linear accuracy")
     assert chosen([judged[0], rows[1]]) == (0.3, "pretext loss")  # not all of them were judged
+    assert chosen([replace(ROW, loss=float("nan")), rows[1]])[0] == 0.3
 
 
 def test_where_held_out_images_cannot_tell_the_loss_chooses():
@@ -118,7 +119,7 @@ def test_where_held_out_images_cannot_tell_the_loss_chooses():
         for lr, loss, accuracy in ((0.1, 1.0, 0.6), (0.3, 0.5, 0.552), (0.9, 0.1, 0.55))
     ]
     assert best(judged)["rotnet"]["convnet"] == {
-        "lr": 0.3, "by": "held-out linear accuracy", "loss": 0.5, "held_out": 0.552,
+        "lr": 0.3, "by": "held-out linear accuracy, then pretext loss", "loss": 0.5, "held_out": 0.552,
     }  # fmt: skip
     for one in judged:
         one.held_out_images = 10_000

@@ -12,13 +12,15 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 STEPS = 6
 
 
-@pytest.mark.parametrize("task", ["rotnet", "pirl"])  # one that keeps nothing of a step, and one with a memory
-def test_a_compiled_step_learns_the_same(task):
+# one that keeps nothing of a step, and one with a memory; at learning rates that do not make much of rounding
+@pytest.mark.parametrize(("task", "lr"), [("rotnet", 1e-2), ("pirl", 1e-4)])
+def test_a_compiled_step_learns_the_same(task, lr):
     def losses(compile: bool) -> list[float]:
         model = pretext(task, batch=32).to("cuda", memory_format=torch.channels_last)
-        optim = replace(model.task.config.optim, lr=1e-4, warmup=0.0)
+        optim = replace(model.task.config.optim, lr=lr, warmup=0.0)
         batch = type(batch_of(32))(*(field.cuda() for field in batch_of(32)))
         steps = train(model, [batch] * STEPS, FORMAT, Plan(steps=STEPS, seed=0, optim=optim, compile=compile))
         return [float(step.metrics["loss"]) for step in steps]
 
-    assert losses(compile=True) == pytest.approx(losses(compile=False), rel=1e-3)
+    plain = losses(compile=False)
+    assert plain[-1] < 0.99 * plain[0] and losses(compile=True) == pytest.approx(plain, rel=1e-3)

@@ -66,7 +66,16 @@ def test_a_clear_difference_is_found_among_many_pairs():
     four, ten = (crossed(x + shift / 4000**0.5).p for shift in (4, 10))
     assert 2e-5 < four < 2 / 10_001 and ten < 1e-15
     assert holm([ten] + [0.5] * 600)[0] < 0.05 < holm([2 / 10_001] + [0.5] * 600)[0]
-    assert crossed(np.ones((1, 50))).p == pytest.approx(2 / 10_001)  # no spread to judge by
+    assert crossed(x + 100 / 4000**0.5).p > 0
+    for seeds in (1, 3, 7):  # no spread to judge by
+        assert crossed(np.ones((seeds, 50))).p == pytest.approx(2 / 10_001)
+
+
+def test_a_few_seeds_say_no_more_than_their_draws():
+    """Whatever a normal distribution would say of them: means of three seeds have longer tails."""
+    rng = np.random.default_rng(0)
+    seeds = np.array([[0.02], [0.021], [0.022]])
+    assert crossed(seeds + 0.1 * rng.normal(size=(3, 4000))).p == pytest.approx(2 / 10_001)
 
 
 def test_the_same_values_give_the_same_interval():

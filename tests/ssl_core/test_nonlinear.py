@@ -59,12 +59,11 @@ def test_a_stage_learns_as_it_would_alone():
 def test_the_encoder_stays_as_it_was_and_large_maps_are_averaged():
     one = model(encoders.build("convnet", 16, 0))
     before = encoders.digest(one.encoder)
-    found = nonlinear.run(one, replace(CONFIG, epochs=1, cells=4), 0)
+    found = nonlinear.run(one, replace(CONFIG, epochs=1, inputs=600), 0)
     assert set(found.numbers) == {"top1", "top1/stage1", "top1/stage2", "top1/stage3"}
     assert encoders.digest(one.encoder) == before and not one.encoder.training
-    assert [x.shape[1] for x in nonlinear.flat(one.maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)), 4)] == [
-        32 * 16, 64 * 16, 128 * 4,
-    ]  # fmt: skip
+    maps = one.maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))  # 32 x 8 x 8, 64 x 4 x 4, 128 x 2 x 2
+    assert [x.shape[1] for x in nonlinear.flat(maps, 600)] == [32 * 16, 64 * 9, 128 * 4]
 
 
 def test_test_labels_choose_nothing():
