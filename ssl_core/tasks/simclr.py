@@ -51,32 +51,34 @@ class SimCLR(Task):
     def make(self, batch, draw, format):
         words = draw.words("simclr", 2 * (CROP + COLOUR)).view(-1, CROP + COLOUR)
         images = batch.images.repeat_interleave(2, dim=0)
-        return self.config.views.view(images, words, self.side, format), (batch.ids, batch.weights)
+        return (self.config.views.view(images, words, self.side, format), batch.ids, batch.weights), ()
 
     def forward(self, encoder, inputs):
-        features = self.head(encoder(inputs)[-1].mean((2, 3)))
-        return F.normalize(features.float(), dim=1).unflatten(0, (-1, 2))
+        images, ids, weights = inputs
+        features = self.head(encoder(images)[-1].mean((2, 3)))
+        features = F.normalize(features.float(), dim=1).unflatten(0, (-1, 2))
+        return features, self.logits(features, ids, weights)
 
-    def _logits(self, predictions, targets):
-        """[b, 2, 1 + 2 * global batch]: each view with its image's other one, then with all views; -inf is no
-        negative."""
-        ids, weights = targets
-        every, all_ids, valid = (gathered(t, self.config.batch) for t in (predictions, ids, weights))
-        positives = (predictions[:, 0] * predictions[:, 1]).sum(1)[:, None, None].expand(-1, 2, 1)
-        drop = (ids[:, None] == all_ids) | (valid == 0)
-        negatives = torch.einsum("bvd,kwd->bvkw", predictions, every)
-        negatives = negatives.masked_fill(drop[:, None, :, None], -torch.inf).flatten(2)
-        return torch.cat([positives, negatives], dim=2) / self.config.temperature
+    def logits(self, features, ids, weights):
+        """[b, 2, width] of length 1, [b], [b] -> [b, 2, 1 + 2 * global batch]: each view with its image's other one,
+        then with all views; -inf is no negative. In training all workers must call this together."""
+        with torch.autocast(features.device.type, enabled=False):
+            own = (features, ids, weights)
+            every, all_ids, valid = (gathered(t, self.config.batch) for t in own) if self.training else own
+            positives = (features[:, 0] * features[:, 1]).sum(1)[:, None, None].expand(-1, 2, 1)
+            drop = (ids[:, None] == all_ids) | (valid == 0)
+            negatives = torch.einsum("bvd,kwd->bvkw", features, every)
+            negatives = negatives.masked_fill(drop[:, None, :, None], -torch.inf).flatten(2)
+            return torch.cat([positives, negatives], dim=2) / self.config.temperature
 
     def loss(self, predictions, targets):
         """NT-Xent: the cross-entropy of finding the other view, the mean of both directions."""
-        return -F.log_softmax(self._logits(predictions, targets), dim=2)[:, :, 0].mean(1)
+        return -F.log_softmax(predictions[1], dim=2)[:, :, 0].mean(1)
 
-    @torch.no_grad()
     def metrics(self, predictions, targets):
-        return {"accuracy": (self._logits(predictions, targets).argmax(2) == 0).float().mean(1)}
+        return {"accuracy": (predictions[1].argmax(2) == 0).float().mean(1)}
 
     def picture(self, inputs, predictions, targets):
-        pairs = torch.cat(list(pixels(inputs).unflatten(0, (-1, 2)).unbind(1)), dim=2)
-        cosines = (predictions[:, 0] * predictions[:, 1]).sum(1).tolist()
+        pairs = torch.cat(list(pixels(inputs[0]).unflatten(0, (-1, 2)).unbind(1)), dim=2)
+        cosines = (predictions[0][:, 0] * predictions[0][:, 1]).sum(1).tolist()
         return [(pair, f"two views, cosine {cosine:.2f}") for pair, cosine in zip(pairs, cosines)]

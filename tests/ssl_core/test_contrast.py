@@ -176,18 +176,19 @@ def test_simclr_is_nt_xent():
     model = pretext("simclr", temperature=0.3)
     inputs, targets = make(model, batch_of(6))
     predictions = model(inputs)
-    assert predictions.shape == (6, 2, 128)
+    assert predictions[0].shape == (6, 2, 128)
     losses = model.task.loss(predictions, targets)
-    assert losses.tolist() == pytest.approx(plain_nt_xent(predictions.detach().double(), range(6), 0.3), rel=1e-4)
+    assert losses.tolist() == pytest.approx(plain_nt_xent(predictions[0].detach().double(), range(6), 0.3), rel=1e-4)
 
 
 def test_simclr_has_no_negatives_among_broken_images():
     model, batch = pretext("simclr", "convnet-plain"), batch_of(6)
-    inputs, (ids, weights) = make(model, batch)
+    (images, ids, _), targets = make(model, batch)
     weights = torch.tensor([1.0, 0, 1, 1, 0, 1])
-    predictions, good = model(inputs), weights > 0
-    losses = model.task.loss(predictions, (ids, weights))
-    alone = model.task.loss(predictions[good], (ids[good], weights[good]))
+    predictions, good = model((images, ids, weights)), weights > 0
+    losses = model.task.loss(predictions, targets)
+    few = predictions[0][good]
+    alone = model.task.loss((few, model.task.logits(few, ids[good], weights[good])), targets)
     assert torch.allclose(losses[good], alone) and losses.isfinite().all()
 
 
@@ -196,8 +197,10 @@ def test_simclr_does_not_push_an_image_from_itself():
     model = pretext("simclr")
     features = F.normalize(torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0)), dim=2)
     ones = torch.ones(3)
-    losses = model.task.loss(features, (torch.tensor([5, 7, 5]), ones))
-    pair = model.task.loss(features[:2], (torch.tensor([5, 7]), ones[:2]))
+    losses, pair = (
+        model.task.loss((some, model.task.logits(some, torch.tensor(ids), ones[: len(ids)])), ())
+        for some, ids in ((features, [5, 7, 5]), (features[:2], [5, 7]))
+    )
     assert losses[0].item() == pytest.approx(pair[0].item(), rel=1e-5)
 
 
