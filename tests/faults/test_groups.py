@@ -61,7 +61,7 @@ def test_two_workers_on_two_machines_lose_nothing(machines, shapes, tmp_path):
                      "driver killed"):  # fmt: skip
             wait_for_steps(driver, storage)
             machine = rng.choice(machines.working)
-            (pid, _), newest, began = machine.workers()[0], saved(run_of(storage)), time.monotonic()
+            pid, newest, began = machine.trains()[0], saved(run_of(storage)), time.monotonic()
             if kind.startswith("worker"):
                 os.kill(pid, signal.SIGKILL if kind == "worker killed" else signal.SIGSTOP)
             elif kind == "controller killed":
