@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from killed import killed_at
 from structured import FORMAT, stripes
 
-import ssl_core.checkpoint as checkpoint
 import ssl_core.encoders as encoders
 import ssl_core.evaluators.finetuning as finetuning
 from ssl_core.data.source import Arrays, Source, open_source
@@ -38,25 +38,11 @@ def test_learns_and_leaves_the_encoder_as_it_was():
 
 def test_an_interrupted_one_ends_with_the_same_weights(tmp_path, monkeypatch):
     """A checkpoint after every step; the second half in a process that knows only the folder."""
-    monkeypatch.setattr(finetuning, "SAVE", 0.0)
     what = dict(steps=6, batch=16, optim=finetuning.Optim(lr=0.05, warmup=0.0), least=0.2, seed=3)
     ids = model().parts["fit"][1]
     whole = finetuning.tune(model(), ids, **what)
-
-    class Killed(Exception):
-        pass
-
-    def killed(folder, state, keep):
-        path = save(folder, state, keep)
-        if state["step"] == 3:
-            raise Killed
-        return path
-
-    save = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", killed)
-    with pytest.raises(Killed):
+    with killed_at(3):
         finetuning.tune(model(), ids, **what, keep=tmp_path)
-    monkeypatch.setattr(checkpoint, "save", save)
     continued = finetuning.tune(model(), ids, **what, keep=tmp_path)
     assert encoders.digest(continued) == encoders.digest(whole)
     monkeypatch.setattr(finetuning, "train", None)  # a finished one is not trained again

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from killed import killed_at
 from structured import FORMAT
 from torch.nn import functional as F
 
-import ssl_core.checkpoint as checkpoint
 import ssl_core.encoders as encoders
 from ssl_core.data.source import Arrays, Source
-from ssl_core.evaluators import finetuning, linear, nonlinear
+from ssl_core.evaluators import linear, nonlinear
 from ssl_core.evaluators.features import extract
 from ssl_core.evaluators.model import Model, Splits
 
@@ -74,22 +74,9 @@ def test_test_labels_choose_nothing():
     assert other.chosen == found.chosen and np.array_equal(other.correct, ~found.correct)
 
 
-def test_an_interrupted_one_ends_with_the_same_judgement(tmp_path, monkeypatch):
-    monkeypatch.setattr(finetuning, "SAVE", 0.0)
+def test_an_interrupted_one_ends_with_the_same_judgement(tmp_path):
+    """A checkpoint after every step; the rest by one that knows only the folder."""
     whole = nonlinear.run(model(), replace(CONFIG, epochs=2), 0)
-
-    class Killed(Exception):
-        pass
-
-    def killed(folder, state, keep):
-        path = save(folder, state, keep)
-        if state["step"] == 5:
-            raise Killed
-        return path
-
-    save = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", killed)
-    with pytest.raises(Killed):
+    with killed_at(5):
         nonlinear.run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0)
-    monkeypatch.setattr(checkpoint, "save", save)
     assert nonlinear.run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0).numbers == whole.numbers
