@@ -50,7 +50,7 @@ def run(model: Model, config: Config, seed: int) -> Result:
     optim = Optim(lr=config.lr, weight_decay=config.weight_decay, warmup=0.0, decay_at=config.decay_at,
                   decay=config.decay)  # fmt: skip
     plan = Plan(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
-    probed = fit(_probe(model, config, optim, seed), model, ids, plan, model.keep)
+    probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
     if probed is None:
         raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
     held, test = right(probed, model, "held").mean(1), right(probed, model, "test")
@@ -120,12 +120,12 @@ def flat(maps: list[Tensor], most: int) -> list[Tensor]:
     ]
 
 
-def _probe(model: Model, config: Config, optim: Optim, seed: int) -> Pretext:
+def _probe(model: Model, config: Config, seed: int) -> Pretext:
     """The frozen encoder with new classifiers."""
     images, _ = next(model.images("fit", 2))
     info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.maps(images), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)
-        task = Heads(TaskConfig(batch=config.batch, optim=optim), info, data, model.normalisation, config)
+        task = Heads(TaskConfig(batch=config.batch), info, data, model.normalisation, config)
     return Pretext(Frozen(model.encoder), task).to(model.device)
