@@ -124,7 +124,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     found, missing = peers.installed()
     if chosen.peers is not None:
-        found = {name: found[name] for name in chosen.peers if name in found}
+        found = {name: found[name] for name in chosen.peers if name not in missing}
     for name, reason in missing.items():
         print(f"without {name}: {reason}")
     rows = [row for row in work.ROWS if row.name in chosen.kernels]
