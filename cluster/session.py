@@ -26,6 +26,8 @@ LOOK = 1.0  # seconds between two looks at a cluster that is still growing
 class ClusterError(RuntimeError):
     """The cluster cannot do what was asked, or a job on it failed."""
 
+    exit_code = 1
+
 
 def quietly() -> None:
     """Applies SETTINGS to this process and those that it starts."""

@@ -15,9 +15,15 @@ from ssl_core.files import at, exists, found, read_json, write_json, write_text
 class JobsFailed(RuntimeError):
     """Some jobs failed; the others are done. The command line exits with 1."""
 
+    exit_code = 1
+
 
 class Left(RuntimeError):
-    """This driver was told to leave (SIGTERM), and has. The command line exits with 143."""
+    """This process got a signal that asks it to leave, and has. The command line exits with 128 + its number."""
+
+    def __init__(self, signal: int):
+        super().__init__("told to leave: what ran was saved; the same command continues")
+        self.exit_code = 128 + signal
 
 
 class Study:

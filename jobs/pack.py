@@ -21,6 +21,7 @@ from ssl_core.data.pack import Packing, finish_shard
 from ssl_core.data.pack_index import INDEX, PARTS, PLAN, SKIPPED, WORK, check_same, make_plan, shards_of, write_index
 from ssl_core.data.source import Source, open_source
 from ssl_core.data.store import is_url
+from ssl_core.data.summary import summary
 from ssl_core.errors import BadInput
 from ssl_core.files import read_json, write_json
 
@@ -58,8 +59,7 @@ def main(arguments: list[str]) -> None:
             Job(name, pack_one, (options.src, source.digest, place, name, part, numbers, packing))
             for name, part, numbers in shards_of(source, plan)
         ]
-        for note in source.notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(summary(source), markup=False, highlight=False, soft_wrap=True)
         records = run(jobs, workers, work)
         tell(place, write_index(place, source, plan, records), records)
 

@@ -95,20 +95,21 @@ class Watch:
         if row["waited"] >= NOTABLE:
             speed += f"  {row['waited']:.0%} of the time waiting for data"
         if self.lines:
-            self._say(name, row["step"], steps, speed)
+            self._say(name, row, steps, speed)
             return
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(name, total=steps, speed="")
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
 
-    def _say(self, name: str, step: int, steps: int, speed: str) -> None:
+    def _say(self, name: str, row: dict, steps: int, speed: str) -> None:
         """A line for run `name`, if it is time for one."""
+        step = row["step"]
         last, when = self.said.get(name, (-steps, -math.inf))
         waited = time.monotonic() - when
         due = step - last >= LINE_SHARE * steps or (waited >= LINE_SECONDS and step != last)
         if due and waited >= LINE_LEAST_SECONDS:
             self.said[name] = step, time.monotonic()
-            line = f"{name}: step {step:,} of {steps:,}  {speed}"
+            line = f"{name}: step {step:,} of {steps:,}{_left(row, steps)}  {speed}"
             self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _warn(self) -> None:
@@ -117,6 +118,15 @@ class Watch:
                 said = read_bytes(path)[self.read.get(path, 0) :]
                 self.read[path] = self.read.get(path, 0) + len(said)
                 self.note(escape(said.decode(errors="replace").rstrip()))
+
+
+def _left(row: dict, steps: int) -> str:
+    """About how long a run goes on, by the speed of its last steps; nothing at its end."""
+    seconds = (steps - row["step"]) * row["images"] / row["step"] / max(1e-9, row["images_per_second"])
+    for unit, length, most in (("s", 1, 100), ("min", 60, 6000), ("h", 3600, 1e99)):
+        if 0 < seconds < most:
+            return f", {seconds / length:.2g} {unit} left"
+    return ""
 
 
 def _last_row(path: Path, size: int) -> dict | None:

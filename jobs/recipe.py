@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_core.data.source import Source
+from ssl_core.data.sources import tars
 from ssl_core.errors import BadInput
 from ssl_core.task import name_of
 
@@ -73,9 +74,12 @@ class Recipe:
 
 
 def whole_path(data: str) -> str:
-    """A folder by its absolute path, so that it is found from wherever somebody continues; anything else as it is."""
-    folder = Path(data).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else data
+    """A folder, a tar file or a pattern of several by its absolute path, so that it is found from wherever somebody
+    continues; anything else as it is."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return str(path.resolve())
+    return str(path.absolute()) if tars.opens(data) else data
 
 
 def short_hash(value) -> str:

@@ -24,7 +24,8 @@ from jobs.leaving import on_sigterm
 from jobs.progress import Watch
 from jobs.where import Group, Where
 from ssl_core.data.patience import briefly
-from ssl_core.data.source import open_source
+from ssl_core.data.source import Source, open_source
+from ssl_core.data.summary import summary
 from ssl_core.errors import BadInput, StoreFailed
 from ssl_core.files import exists, is_local
 
@@ -40,6 +41,28 @@ class Plan:
     trainings: list[training.Training]
     judged: list[Judged]
     evaluation: cells.Evaluation | None = None
+
+    def sources(self) -> list[Source]:
+        """The datasets that it trains or evaluates on."""
+        trained = [open_source(one.recipe.data, one.recipe.size) for one in self.trainings]
+        return [*trained, *(one.source for one in self.judged)]
+
+    def workload(self, jobs: list[Job]) -> str:
+        """How much is to be done, in one line."""
+        names = {job.name for job in jobs}
+        recipes = [one.recipe for one in self.trainings if one.name in names]
+        steps = sorted({recipe.steps for recipe in recipes})
+        parts = []
+        if len(recipes) == 1:
+            passes = steps[0] * recipes[0].task.batch / len(self.sources()[0].train)
+            parts.append(f"1 training of {steps[0]:,} steps of {recipes[0].task.batch:,} images, {passes:,.3g} passes")
+        elif recipes:
+            parts.append(
+                f"{len(recipes)} trainings of {' to '.join(f'{n:,}' for n in dict.fromkeys((steps[0], steps[-1])))} steps"
+            )
+        if others := len(jobs) - len(recipes):
+            parts.append(f"{others} jobs of evaluation")
+        return f"to do: {', '.join(parts)}"
 
     def jobs(self) -> list[Job]:
         device, group = self.where.place(), self.where.group
@@ -70,10 +93,8 @@ def do(plan: Plan) -> None:
     jobs = plan.jobs()
     if not jobs:
         return
-    for note in sorted(
-        {note for one in plan.trainings for note in open_source(one.recipe.data, one.recipe.size).notes}
-    ):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), plan.workload(jobs)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}

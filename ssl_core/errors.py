@@ -1,17 +1,30 @@
 """What can go wrong that is no fault of the program. `fault` says what trying again would help, see cluster/retry.py:
-"final", nothing; "system", it may."""
+"final", nothing; "system", it may. `exit_code` is the command line's, which then prints one line and no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def choose(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is not `known`: which one is probably wanted, or else which there are."""
+    known = list(known)
+    by_lower = {one.lower(): one for one in reversed(known)}
+    close = difflib.get_close_matches(name.lower(), by_lower, 1)
+    return f"did you mean {by_lower[close[0]]}?" if close else f"there is {', '.join(known)}"
 
 
 class BadInput(ValueError):
     """A wrong path, option or dataset: the command line prints its one line and exits with 2."""
 
     fault = "final"
+    exit_code = 2
 
 
 class Diverged(RuntimeError):
     """The loss or the weights are no longer finite; the last good checkpoint is kept."""
 
     fault = "final"
+    exit_code = 1
 
 
 class OutOfMemory(RuntimeError):
@@ -23,6 +36,7 @@ class DiskFull(RuntimeError):
     """There is no room to write; what was written before is kept."""
 
     fault = "final"
+    exit_code = 1
 
 
 class Gone(FileNotFoundError):
@@ -33,3 +47,4 @@ class StoreFailed(Exception):
     """A storage that failed for longer than anyone waits: no fault of one image, so training must not go on."""
 
     fault = "system"
+    exit_code = 1

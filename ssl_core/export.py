@@ -19,6 +19,8 @@ CLOSE = 1e-3  # of a map's largest number: how far another runtime may be off
 class ExportFailed(RuntimeError):
     """What was written is not what it should be; no file is left. The command line exits with 1."""
 
+    exit_code = 1
+
 
 class FromPixels(nn.Module):
     """An encoder with what comes before it: [b, 3, h, w] of 0..255, uint8 or float32, to the stages' maps, float32."""

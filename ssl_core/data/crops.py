@@ -101,7 +101,7 @@ class Buffer:
     def add(self, split: Encoded, id: int, least: int) -> str | None:
         """Decodes image `id` as `decode` does; if that fails, it becomes one black pixel -> the reason."""
         try:
-            self.keep(*decode(partial(split.open, id), least, self.room))
+            self.keep(*decode(partial(split.open, id), least, self.room, split.levels))
         except UNREADABLE as error:
             self.room(1, 1)[:] = 0
             self.keep(1, 1)

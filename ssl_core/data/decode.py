@@ -1,4 +1,4 @@
-"""One image file to pixels, whatever its mode: grey, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
+"""One image file to pixels, whatever its mode: gray, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
 import errno
 import io
@@ -12,6 +12,8 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
+
+from ssl_core.data.deep_pixels import BY_MODE, SIXTEEN_BITS, Levels, deep_values, eight_bits, is_deep
 
 # What Pillow raises on broken or hostile files: RuntimeError on AVIF, struct.error on EXIF, and
 # DecompressionBombError to guard memory.
@@ -47,7 +49,9 @@ def shrinking(height: int, width: int, least: int | None) -> int:
     return max(fits, default=1)
 
 
-def decode(open: Open, least: int | None, room: Callable[[int, int], np.ndarray]) -> tuple[int, int]:
+def decode(
+    open: Open, least: int | None, room: Callable[[int, int], np.ndarray], levels: Levels | None = None
+) -> tuple[int, int]:
     """Puts the image, as `read_image` gives it, into room(height, width), a dense uint8 [height, width, 3] ->
     (height, width).
 
@@ -69,7 +73,7 @@ def decode(open: Open, least: int | None, room: Callable[[int, int], np.ndarray]
             pixels = room(height, width)
             pixels[:] = found if factor == 1 else Image.fromarray(found).reduce(factor)
     if pixels is None:
-        image = read_image(open, least)
+        image = read_image(open, least, levels=levels)
         pixels = room(image.height, image.width)
         pixels[:] = np.asarray(image)
     return pixels.shape[0], pixels.shape[1]
@@ -118,37 +122,47 @@ def _upright(data: bytes) -> bool:
         return file.getexif().get(ORIENTATION, 1) == 1
 
 
-def read_image(open: Open, least: int | None = None, waits: tuple[float, ...] = WAITS) -> Image.Image:
+def read_image(
+    open: Open, least: int | None = None, waits: tuple[float, ...] = WAITS, levels: Levels | None = None
+) -> Image.Image:
     """The file as RGB, upright. `least`: a larger image comes at a half, a quarter or an eighth, but with no side
-    below this.
+    below this. `levels`: the values of a deep image that become black and white.
 
     A file is read patiently. Raises one of UNREADABLE if that does not help, or if it is not a whole image.
     """
-    return patiently(lambda: _decoded(open, least), waits)
+    return patiently(lambda: _decoded(open, least, levels), waits)
 
 
-def _decoded(open: Open, least: int | None) -> Image.Image:
+def _decoded(open: Open, least: int | None, levels: Levels | None) -> Image.Image:
     with open() as source, Image.open(source) as file:
         factor = shrinking(file.height, file.width, least)
         if factor > 1 and file.format == "JPEG":  # decoded at that size
             file.draft("RGB", (file.width // factor, file.height // factor))
             factor = 1
-        file.load()
+        shown = _shallow(file, source, levels)
         try:
-            image = ImageOps.exif_transpose(file)
+            image = ImageOps.exif_transpose(shown)
         except UNREADABLE:  # a whole picture with broken metadata: as it lies
-            image = file
+            image = shown
         image = _rgb(image)
         return image.reduce(factor) if factor > 1 else image
 
 
+def _shallow(file: Image.Image, source: BinaryIO, levels: Levels | None) -> Image.Image:
+    """The image, loaded, with eight bits a channel. Colors of 16 bits that use all of them are as Pillow reads them."""
+    gray = is_deep(file)
+    values = deep_values(file, source) if gray or levels not in (None, SIXTEEN_BITS) else None
+    if values is None:
+        file.load()
+        return file
+    shown = eight_bits(values, levels or BY_MODE.get(file.mode, SIXTEEN_BITS))
+    shown.getexif()[ORIENTATION] = file.getexif().get(ORIENTATION, 1)
+    return shown
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
-        image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
     if image.has_transparency_data:
-        # a transparent pixel's colour is arbitrary: what a viewer shows is the image on a background
+        # a transparent pixel's color is arbitrary: what a viewer shows is the image on a background
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return image.convert("RGB")

@@ -61,7 +61,7 @@ def encoded(split: Split, i: int, packing: Packing) -> bytes:
     if isinstance(split, Arrays):
         image = Image.fromarray(split.images[i])
     else:  # a large JPEG is decoded at a fraction of its size, but enough for a sharp result
-        image = read_image(partial(split.open, i), 2 * packing.side)
+        image = read_image(partial(split.open, i), 2 * packing.side, levels=split.levels)
     short = min(image.size)
     if short > packing.side:
         width, height = (round(side * packing.side / short) for side in image.size)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data import cache
+from ssl_core.data.deep_pixels import Levels
 from ssl_core.data.patience import Patience
 from ssl_core.data.source import Named
 from ssl_core.data.store import Object, read
@@ -70,6 +71,7 @@ class RemoteFiles:
 
     things: list[Object]
     labels: np.ndarray  # [n] int64
+    levels: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.things)

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 import numpy as np
 
 import ssl_core.data.sources
+from ssl_core.data.deep_pixels import Levels
 from ssl_core.discover import modules
 from ssl_core.errors import BadInput
 
@@ -50,6 +51,11 @@ class Encoded(Protocol):
         """What messages call image `i`."""
         ...
 
+    @property
+    def levels(self) -> Levels | None:
+        """The values of images of more than eight bits that become black and white; None: not looked at."""
+        ...
+
 
 @dataclass(frozen=True)
 class Files:
@@ -57,6 +63,7 @@ class Files:
 
     paths: list[Path]
     labels: np.ndarray  # [n] int64
+    levels: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -109,6 +116,7 @@ class Packed:
     places: np.ndarray  # [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed
     labels: np.ndarray  # [n] int64
     windowed: bool = False  # whether training meets a few shards at a time, because they have to be fetched
+    levels: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -164,6 +172,10 @@ class Subset:
     @property
     def labels(self) -> np.ndarray:
         return self.whole.labels[self.ids]
+
+    @property
+    def levels(self) -> Levels | None:
+        return self.whole.levels
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -19,7 +19,7 @@ def clock(monkeypatch) -> list[float]:
 
 
 def row(step: int, waited: float = 0.0) -> dict:
-    return {"step": step, "loss": 0.5, "images_per_second": 1234.5, "waited": waited}
+    return {"step": step, "loss": 0.5, "images": 8 * step, "images_per_second": 1234.5, "waited": waited}
 
 
 def lines(clock: list[float], rows: list[tuple[float, int]], steps: int) -> list[str]:
@@ -33,7 +33,7 @@ def lines(clock: list[float], rows: list[tuple[float, int]], steps: int) -> list
 
 def test_a_line_for_each_tenth_but_not_more_often_than_every_few_seconds(clock):
     said = lines(clock, [(t, 10 * t) for t in range(1, 100)], 1000)
-    assert said[0] == "run: step 10 of 1,000  loss 0.500  1,234 images/s"
+    assert said[0] == "run: step 10 of 1,000, 6.4 s left  loss 0.500  1,234 images/s"
     assert [line.split()[2] for line in said] == [str(n) for n in range(10, 1000, 100)]
     assert len(lines(clock, [(t / 10, 10 * t) for t in range(1, 100)], 1000)) == 2
 

@@ -161,7 +161,7 @@ def test_a_folder_in_a_store_is_the_same_as_on_the_disk(kind, folder, request):
         url = url if kind == "s3" else url.url
     source, local = open_source(f"{url}/{folder.name if kind == 'file' else 'insects'}"), open_source(str(folder))
     assert source.digest == local.digest and source.classes == local.classes == CLASSES
-    assert [note.split(":")[1] for note in source.notes] == [note.split(":")[1] for note in local.notes]
+    assert source.notes == local.notes
     for split, same in ((source.train, local.train), (source.test, local.test)):
         assert [split.open(i).read() for i in range(len(split))] == [p.read_bytes() for p in same.paths]
         assert split.labels.tolist() == same.labels.tolist()
@@ -437,7 +437,7 @@ def test_one_file_of_a_folder_that_is_gone_or_of_unknown_size_is_left_out(web):
     source = open_source(f"{web.url}/insects")
     assert len(source.train) + len(source.test) == EACH * len(CLASSES) - 2
     (said,) = (note for note in source.notes if "left out" in note)
-    assert said.startswith("insects: 2 files are left out, such as ")
+    assert said.startswith("2 files are left out, such as ")
     assert "001.png: not found; " in said and said.endswith("003.png: the store does not tell its size")
 
 

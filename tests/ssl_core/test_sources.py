@@ -65,16 +65,14 @@ def test_sub_folders_are_classes_and_some_images_are_held_out(tmp_path):
     together = names_of(source.train, tmp_path) + names_of(source.test, tmp_path)
     assert len(set(together)) == len(together) == 80
     assert 5 <= len(source.test) <= 30
-    assert source.notes == (
-        f"{tmp_path.name}: {len(source.test)} of 80 images are held out as test data, chosen by their paths",
-    )
+    assert source.notes == (f"{len(source.test)} of 80 images are held out as test data, chosen by their paths",)
 
 
 @pytest.mark.parametrize("test", ["test", "val", "Validation"])
 def test_train_and_test_sub_folders_are_taken_as_they_are(tmp_path, test):
     put(tmp_path, "Train/cat/1.png", "Train/dog/deep/2.png", f"{test}/dog/3.png", f"{test}/cat/4.png")
     source = open_source(str(tmp_path))
-    assert source.classes == ("cat", "dog") and source.notes == ()
+    assert source.classes == ("cat", "dog") and source.notes == (f"trained on Train/, tested on {test}/",)
     assert names_of(source.train, tmp_path) == ["Train/cat/1.png", "Train/dog/deep/2.png"]
     assert dict(zip(names_of(source.test, tmp_path), source.test.labels.tolist())) == {
         f"{test}/cat/4.png": 0,

@@ -14,8 +14,9 @@ from packing import pack
 from PIL import Image
 from structured import gradients
 
+from ssl_core.data import tar_shards
 from ssl_core.data.order import Order, order_of
-from ssl_core.data.source import open_source
+from ssl_core.data.source import Shard, open_source
 from ssl_core.data.sources import tars
 from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput
@@ -70,7 +71,7 @@ def test_labels_and_bytes_are_those_of_the_tars(folder):
             found[int(key)] = split.open(i).read()
             assert split.size(i) == len(found[int(key)])
     assert found == {i: picture(i) for i in range(30)}
-    assert source.notes == ("data: 6 of 30 images are held out as test data, chosen by their keys",)
+    assert source.notes == ("6 of 30 images are held out as test data, chosen by their keys",)
     assert np.bincount(source.test.labels).tolist() == [3, 3]
 
 
@@ -94,7 +95,7 @@ def test_the_headers_are_read_once(folder, monkeypatch, cache):
     first = open_source(str(folder))
     assert list(cache.glob("tars-*/places.npy"))
     with monkeypatch.context() as patch:
-        patch.setattr(tars.tarfile, "open", lambda *_: pytest.fail("scanned again"))
+        patch.setattr(tar_shards.tarfile, "open", lambda *_: pytest.fail("scanned again"))
         open_source.cache_clear()
         again = open_source(str(folder))
     assert again.digest == first.digest and np.array_equal(again.train.places, first.train.places)
@@ -117,17 +118,28 @@ def test_the_digest_names_tars_and_sizes(folder, tmp_path):
 @pytest.mark.parametrize(
     ("files", "label"),
     [
-        ({"x.cls": b" 7 "}, 7),
-        ({"x.json": b'{"label": 7}'}, 7),
-        ({"x.json": b'{"cls": 7, "text": "a cat"}'}, 7),
-        ({"x.JSON": b'{"label": 7}'}, 7),
-        ({"x.cls": b"cat"}, None),
+        ({"x.cls": b" 7 "}, "7"),
+        ({"x.cls": b"007\n"}, "007"),
+        ({"x.cls": b"7.0"}, "7"),
+        ({"x.cls": b"cat"}, "cat"),
+        ({"x.cls": b'"cat"'}, "cat"),
+        ({"x.cls": b"golden retriever"}, "golden retriever"),
+        ({"x.cls": "кошка".encode()}, "кошка"),
+        ({"x.cls": b"true"}, "true"),
+        ({"x.cls": b"9" * 30}, "9" * 30),
+        ({"x.json": b'{"label": 7}'}, "7"),
+        ({"x.json": b'{"label": "7"}'}, "7"),
+        ({"x.json": b'{"label": 7.0}'}, "7"),
+        ({"x.json": b'{"label": "cat"}'}, "cat"),
+        ({"x.json": b'{"label": true}'}, "true"),
+        ({"x.json": b'{"class_name": "cat", "width": 5}'}, "cat"),
+        ({"x.json": b'{"cls": 7, "text": "a cat"}'}, "7"),
+        ({"x.JSON": b'{"label": 7}'}, "7"),
         ({"x.cls": b"-3"}, None),
-        ({"x.cls": b"true"}, None),
-        ({"x.cls": b"9" * 30}, None),
+        ({"x.cls": b""}, None),
+        ({"x.json": b'{"label": null}'}, None),
         ({"x.coarse.cls": b"7"}, None),
         ({"x.json": b"7"}, None),
-        ({"x.json": b'{"label": "7"}'}, None),
         ({"x.json": b"7" * 400_000}, None),
         ({"x.json": b"[" * 400_000}, None),
         ({"y.cls": b"7"}, None),
@@ -136,12 +148,13 @@ def test_the_digest_names_tars_and_sizes(folder, tmp_path):
 )
 def test_where_labels_are_found(tmp_path, files, label):
     write(tmp_path / "data" / "a.tar", [("x.png", picture(0)), *files.items()])
-    places, labels, names, _ = (tars._scanned(open_shards(tmp_path / "data"))[key] for key in tars.KEYS)
-    assert labels.tolist() == [-1 if label is None else label] and names.tolist() == [b"x"] and len(places) == 1
+    found = tar_shards.scan(open_shards(tmp_path / "data"))
+    assert [found.values[i] if i >= 0 else None for i in found.labels] == [label]
+    assert found.names.tolist() == [b"x"] and len(found.places) == 1
 
 
 def open_shards(root: Path) -> tuple:
-    return tuple(tars.Shard(path, "") for path in sorted(root.glob("*.tar")))
+    return tuple(Shard(path, "") for path in sorted(root.glob("*.tar")))
 
 
 def test_sparse_class_numbers_become_a_row(tmp_path):
@@ -159,7 +172,7 @@ def test_images_of_which_some_have_no_label_have_none(tmp_path):
     write(tmp_path / "data" / "a.tar", [*labelled(0, 6), ("7.png", picture(7))])
     source = open_source(str(tmp_path / "data"))
     assert source.classes == () and (source.train.labels == -1).all() and len(source.test) == 0
-    assert source.notes == ("data: labels are not used, 1 images have none",)
+    assert source.notes == ("labels are not used, 1 images have none",)
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -206,6 +219,119 @@ def test_a_sparse_file_is_passed_over(tmp_path):
             tar.addfile(member, io.BytesIO(picture(1)))
     source = open_source(str(tmp_path / "data"))
     assert [source.train.name(i) for i in range(len(source.train))] == ["a.tar: a"]
+
+
+# Labels and splits as people write them
+
+
+def named(names: Iterable[str], kind: str = "cls", start: int = 0):
+    """Images with a label each: text in .cls, or a JSON value in .json."""
+    for i, name in enumerate(names, start):
+        yield f"{i:04d}.png", picture(i)
+        yield f"{i:04d}.{kind}", (f'{{"label": {name}}}' if kind == "json" else name).encode()
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "classes"),
+    [
+        (("cat", "dog"), "cls", ("cat", "dog")),
+        (("000", "001"), "cls", ("0", "1")),
+        (("10", "9"), "cls", ("9", "10")),
+        (("n01440764", "n01443537"), "cls", ("n01440764", "n01443537")),
+        (("007", "cat"), "cls", ("007", "cat")),
+        (('"cat"', '"dog"'), "json", ("cat", "dog")),
+        (('"3"', '"12"'), "json", ("3", "12")),
+        (("3.0", "12.0"), "json", ("3", "12")),
+        (("true", "false"), "json", ("false", "true")),
+    ],
+)
+def test_labels_may_be_names_or_numbers_as_text(tmp_path, labels, kind, classes):
+    write(tmp_path / "data" / "a.tar", named(labels * 5, kind))
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == classes and (len(source.train), len(source.test)) == (8, 2)
+    for split in (source.train, source.test):
+        for i in range(len(split)):
+            label = labels[int(split.name(i)[-4:]) % 2].strip('"').removesuffix(".0")
+            assert source.classes[split.labels[i]] in (label, label.lstrip("0") or "0")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "note"),
+    [
+        (("[1, 2]", "[3]"), "json", "10 labels cannot be used, such as '[1, 2]'"),
+        (("2.5", "3.5"), "json", "10 labels cannot be used, such as '2.5'"),
+        (("cat", "cat"), "cls", "labels are not used, all images have the same: cat"),
+        (("-1", "7"), "cls", "labels are not used, 5 images have none"),
+    ],
+)
+def test_labels_that_are_not_used_are_named(tmp_path, labels, kind, note):
+    write(tmp_path / "data" / "a.tar", named(labels * 5, kind))
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == () and note in source.notes
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-000.tar", "val-000.tar"),
+        ("imagenet-train-000000.tar", "imagenet-validation-000000.tar"),
+        ("train/a.tar", "val/a.tar"),
+        ("set/Train/000.tar", "set/Test/000.tar"),
+        ("shard_train_1.tar", "shard_test_1.tar"),
+    ],
+)
+def test_shards_are_split_by_their_names(tmp_path, train, test):
+    write(tmp_path / "data" / train, named(("cat", "dog") * 5))
+    write(tmp_path / "data" / test, named(("dog", "cat") * 2, start=100))
+    source = open_source(str(tmp_path / "data"))
+    assert (len(source.train), len(source.test), source.classes) == (10, 4, ("cat", "dog"))
+    assert source.test.labels.tolist() == [1, 0, 1, 0] and int(source.test.name(0)[-4:]) == 100
+    role = "val" if "val" in test else "test"
+    assert source.notes == (f"trained on 1 train shards, tested on 1 {role} shards, by their names",)
+
+
+def test_splits_that_cannot_be_understood(tmp_path):
+    write(tmp_path / "data" / "test-0.tar", named(("cat", "dog") * 5))
+    with pytest.raises(BadInput, match=r"no shards to train on: found test-0\.tar"):
+        open_source(str(tmp_path / "data"))
+    write(tmp_path / "data" / "train-0.tar", named(("cat", "cow") * 5))
+    open_source.cache_clear()
+    with pytest.raises(BadInput, match="test shards have classes that the training shards lack: dog"):
+        open_source(str(tmp_path / "data"))
+
+
+def test_unlabelled_shards_are_not_mixed_in(tmp_path):
+    for part in ("train", "test", "unlabeled"):
+        write(tmp_path / "data" / f"{part}.tar", named(("cat", "dog") * 3))
+    source = open_source(str(tmp_path / "data"))
+    assert (len(source.train), len(source.test)) == (6, 6) and "not used: 1 unlabelled shards" in source.notes
+
+
+def test_one_file_or_a_pattern_of_several(folder):
+    assert len(open_source(str(folder / "set-1.tar")).train) == 8
+    for pattern in ("set-{0..1}.tar", "set-{0,1}.tar", "set-[01].tar"):
+        source = open_source(str(folder / pattern))
+        assert len(source.train) + len(source.test) == 20, pattern
+    assert tars.expand("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
+    assert tars.expand("{8..10}") == ["8", "9", "10"]
+    for pattern, why in (("set-{0..3}.tar", r"there is no .*set-3\.tar"), ("other-*.tar", "no file fits this pattern")):
+        with pytest.raises(BadInput, match=why):
+            open_source(str(folder / pattern))
+
+
+def test_shards_go_before_a_few_images_beside_them(folder):
+    (folder / "preview.png").write_bytes(picture(0))
+    source = open_source(str(folder))
+    assert len(source.train) + len(source.test) == 30 and "left out: preview.png beside the shards" in source.notes
+
+
+@pytest.mark.parametrize("end", [".tar.gz", ".tgz", ".tar.zst"])
+def test_compressed_shards_are_refused_with_what_to_do(tmp_path, end):
+    (tmp_path / f"a{end}").write_bytes(b"compressed")
+    with pytest.raises(BadInput, match=rf"a{end} is compressed.*decompress it first, into a\.tar"):
+        open_source(str(tmp_path))
+    with pytest.raises(BadInput, match=rf"a{end} is compressed"):
+        open_source(str(tmp_path / f"a{end}"))
 
 
 # Damage
@@ -257,7 +383,7 @@ def test_random_damage_never_stops_the_scan(folder):
         for place in random.integers(0, len(data) // 512, 4) * 512 + random.integers(0, 345, 4):
             data[place] = random.integers(0, 256)
         (folder / "set-0.tar").write_bytes(data)
-        found = tars._scanned(open_shards(folder))
+        found = tar_shards.scanned(open_shards(folder))
         ends = found["places"][:, 1] + found["places"][:, 2]
         assert (found["places"][:, 1:3] >= 0).all() and (ends <= len(data)).all()
         assert len(found["labels"]) == len(found["names"]) == len(found["places"]) >= 20
@@ -323,9 +449,12 @@ def test_other_folders_stay_what_they_are(folder, tmp_path):
     assert open_source(str(tmp_path / "packed")).train.name(0).startswith("shard-000000.tar: train-")
     mixed = tmp_path / "mixed"
     (mixed / "sub").mkdir(parents=True)
-    (mixed / "sub" / "1.png").write_bytes(picture(1))
+    for number in range(4):
+        (mixed / "sub" / f"{number}.png").write_bytes(picture(number))
     write(mixed / "backup.tar", labelled(0, 3))
-    assert open_source(str(mixed)).train.paths == [mixed / "sub" / "1.png"]
+    source = open_source(str(mixed))
+    assert source.train.paths == [mixed / "sub" / f"{number}.png" for number in range(4)]
+    assert source.notes == ("left out: backup.tar beside the images",)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="no images in this folder"):
         open_source(str(tmp_path / "empty"))

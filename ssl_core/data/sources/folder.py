@@ -1,14 +1,17 @@
-"""Any folder of images: class sub-folders or flat and unlabelled, nested, every format that Pillow reads."""
+"""Any folder of images: splits, class sub-folders or flat and unlabelled, nested, every format that Pillow reads; or of
+tar shards, in it or in its sub-folders."""
 
-import os
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.folders import is_image, laid_out
+from ssl_core.data.folders import laid_out
+from ssl_core.data.image_names import some
+from ssl_core.data.listing import Listing, compressed_advice, list_folder
 from ssl_core.data.source import Files, Source
+from ssl_core.data.sources import tars
+from ssl_core.data.tar_shards import scan
+from ssl_core.errors import BadInput
 
 FALLBACK = True  # a folder may be something more particular, such as a packed dataset
 
@@ -18,37 +21,28 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
+    """Shards, unless more images lie beside them than in them. Raises BadInput."""
     root = Path(data).expanduser().resolve()
-    unlisted: list[OSError] = []
-    sizes = {PurePosixPath(path.relative_to(root)): _size(path) for path in images_below(root, unlisted.append)}
-    folders = [child.name for child in root.iterdir() if child.is_dir()]
+    listing = list_folder(root)
+    left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
+    if listing.compressed:
+        left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
+    if listing.tars and _mostly_in_shards(listing):
+        if listing.images:
+            left_out.append(f"left out: {some(sorted(listing.images))} beside the shards")
+        return tars.of_shards(data, root, listing.tars, size, left_out)
+    if listing.compressed and not listing.images:
+        raise BadInput(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
+    if listing.tars:
+        left_out.append(f"left out: {some(sorted(listing.tars))} beside the images")
 
-    def make(names: list[PurePosixPath], labels: np.ndarray) -> Files:
+    def make(names: list[str], labels: np.ndarray) -> Files:
         return Files([root / name for name in names], labels)
 
-    source = laid_out(data, root.name, sizes, folders, make, size)
-    notes = tuple(f"{root.name}: a folder is left out, {error}" for error in unlisted)
-    return replace(source, notes=notes + source.notes)
+    return laid_out(data, root.name, listing.images, make, size, left_out)
 
 
-def images_below(root: Path, unlisted: Callable[[OSError], object] | None = None) -> list[Path]:
-    """Files with an image's extension, at any depth; a loop of links is walked once. Links that lead nowhere are
-    among them, to be missed by name. `unlisted` hears of folders that cannot be listed."""
-    seen, found = set(), []
-    for folder, children, names in os.walk(root, onerror=unlisted, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            children.clear()
-            continue
-        seen.add(real)
-        children.sort()  # of two ways to a folder the first is taken, whatever the order on the disk
-        found += [Path(folder) / name for name in names if is_image(name)]
-    return found
-
-
-def _size(path: Path) -> int:
-    """In bytes; -1 for a link that leads nowhere or a file that is gone since it was listed."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+def _mostly_in_shards(listing: Listing) -> bool:
+    if not listing.images:
+        return True
+    return len(scan(tars.shards(listing.root, sorted(listing.tars))).places) >= len(listing.images)

@@ -68,7 +68,7 @@ def assembled(
         for part, found in listed.items():
             total.update("".join(f"{part} {shard['sha256']}\n" for shard in found).encode())
         size, side = size or index["size"], index["options"]["side"]
-        notes = (f"{name} was packed at {side} px: images of {size} px are enlarged",) if size > side else ()
+        notes = (f"packed at {side} px: images of {size} px are enlarged",) if size > side else ()
         return Source(
             name, total.hexdigest(), size, *splits, tuple(index["classes"]), tuple(index["mean"]),
             tuple(index["std"]), notes,

@@ -1,12 +1,13 @@
 """A URL: a packed dataset or a folder of images in a store that fsspec opens, such as s3://, gs:// or https://."""
 
-from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import numpy as np
 
-from ssl_core.data.folders import is_image, laid_out
+from ssl_core.data.folders import laid_out
+from ssl_core.data.image_names import LeftOut
+from ssl_core.data.listing import saying
 from ssl_core.data.order import WINDOW
 from ssl_core.data.pack_index import INDEX, TABLE
 from ssl_core.data.patience import Patience, briefly
@@ -58,15 +59,15 @@ def _load(url: str, size: int | None) -> Source:
 
 
 def _folder(url: str, name: str, size: int | None) -> Source:
-    left: list[Exception] = []
-    found = {PurePosixPath(path): thing for path, thing in listing(url, is_image, left.append).items()}
-    sizes = {path: thing.size for path, thing in found.items()}
-    folders = sorted({path.parts[0] for path in found if len(path.parts) > 1})
+    gone: list[Exception] = []
+    others = LeftOut()
+    with saying(lambda: f"listing {url}"):
+        found = listing(url, others.wants, gone.append)
 
-    def make(paths: list[PurePosixPath], labels: np.ndarray) -> RemoteFiles:
+    def make(paths: list[str], labels: np.ndarray) -> RemoteFiles:
         return RemoteFiles([found[path] for path in paths], labels)
 
-    source = laid_out(url, name, sizes, folders, make, size)
-    said = "; ".join(sorted(map(str, left))[:NAMED])
-    notes = (f"{name}: {len(left):,} files are left out, such as {said}",) if left else ()
-    return replace(source, notes=notes + source.notes)
+    left_out = others.clauses()
+    if gone:
+        left_out.append(f"{len(gone):,} files are left out, such as {'; '.join(sorted(map(str, gone))[:NAMED])}")
+    return laid_out(url, name, {path: thing.size for path, thing in found.items()}, make, size, left_out)

@@ -1,26 +1,26 @@
-"""A folder of tar files in webdataset's layout: of a key's files, one is the image, `.cls` or `.json` its label."""
+"""Tar files in webdataset's layout that others made: one, a pattern of several, or those that lie in a folder."""
 
-import hashlib
-import json
-import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from glob import glob, has_magic
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data import cache
-from ssl_core.data.decode import UNREADABLE
-from ssl_core.data.folders import SIZE, check_one_reads, held_out, is_image
+from ssl_core.data.folders import SIZE, check_one_reads, held_out, held_out_note
+from ssl_core.data.image_names import some
+from ssl_core.data.listing import COMPRESSED, compressed_advice
+from ssl_core.data.pixel_range import sampled_range
 from ssl_core.data.source import Packed, Shard, Source
-from ssl_core.data.sources import packed
-from ssl_core.data.sources.folder import images_below
+from ssl_core.data.split_names import Role, split_roles
+from ssl_core.data.store import is_url
+from ssl_core.data.tar_shards import NO_LABEL, Scan, digest, scan
 from ssl_core.errors import BadInput
 
-NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
-LABEL_BYTES = 2**20  # a larger .cls or .json is not read
-NO_LABEL = -1
-KEYS = ("places", "labels", "names", "notes")
+BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -36,108 +36,147 @@ class Tars(Packed):
 
 
 def opens(data: str) -> bool:
-    """A folder whose images all lie in tar files."""
-    root = Path(data).expanduser()
-    return root.is_dir() and bool(_tars(root)) and not packed.opens(data) and not images_below(root)
+    """A tar file, compressed or not, or a pattern of several; folders of them are ssl_core/data/sources/folder.py's."""
+    if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
+        return False
+    return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises BadInput if no image is in the tar files or none of them can be decoded."""
-    root = Path(data).expanduser().resolve()
-    paths = _tars(root)
-    states = [path.stat() for path in paths]
-    shards = tuple(Shard(path, f"{state.st_size} {state.st_mtime_ns}") for path, state in zip(paths, states))
-    key = _digest(f"{shard.path}\0{shard.stamp}" for shard in shards)
-    found = cache.arrays(f"tars-{key[:16]}", lambda: _scanned(shards), KEYS)
-    places, labels, names = (np.array(found[key]) for key in KEYS[:3])
-    notes = tuple(json.loads(found["notes"].tobytes()))
-    if not len(places):
+    """Raises BadInput if there is no such file, no image is in them, or none of them can be decoded."""
+    if data.lower().endswith(COMPRESSED):
+        raise BadInput(f"--data {data}: {compressed_advice(Path(data).name)}")
+    paths = [Path(found) for pattern in expand(str(Path(data).expanduser())) for found in _matching(pattern)]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise BadInput(f"--data {data}: there is no {some(map(str, missing))}")
+    if not paths:
+        raise BadInput(f"--data {data}: no file fits this pattern")
+    paths = sorted({path.resolve() for path in paths})
+    root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common(paths)
+    return of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
+
+
+def expand(pattern: str) -> list[str]:
+    """`a-{000..002}.tar` and `{train,val}.tar`, as shells and webdataset write several names, as these names."""
+    pieces = BRACES.split(pattern)
+    choices = [[piece] if i % 2 == 0 else _choices(piece) for i, piece in enumerate(pieces)]
+    return ["".join(words) for words in product(*choices)]
+
+
+def _choices(inside: str) -> list[str]:
+    if found := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
+        first, last = found.groups()
+        width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+        return [str(i).zfill(width) for i in range(int(first), int(last) + 1)]
+    return inside.split(",")
+
+
+def _matching(pattern: str) -> list[str]:
+    return sorted(glob(pattern)) if has_magic(pattern) else [pattern]
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    return next(parent for parent in paths[0].parents if all(path.is_relative_to(parent) for path in paths))
+
+
+def shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
+    """The tar files `names` below `root`, as they are now."""
+    states = [(root / name).stat() for name in names]
+    return tuple(Shard(root / name, f"{state.st_size} {state.st_mtime_ns}") for name, state in zip(names, states))
+
+
+def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, left_out: Sequence[str]) -> Source:
+    """The dataset in tar files `names` below `root`. Files and folders with the names of splits are these.
+
+    Raises BadInput if no image is in them, or none can be decoded, or there is nothing to train on.
+    """
+    names = sorted(names)
+    files = shards(root, names)
+    found = scan(files)
+    notes = list(found.notes)
+    if not len(found.places):
         raise BadInput(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
-    values = np.unique(labels)
-    labelled = NO_LABEL not in values and len(values) > 1
-    if not labelled and len(values) > 1:
-        notes += (f"{root.name}: labels are not used, {(labels == NO_LABEL).sum():,} images have none",)
-    out = np.zeros(len(places), bool)
-    if labelled:
-        labels = np.searchsorted(values, labels)
-        out = held_out([f"{shards[place[0]].name}/{_text(name)}" for place, name in zip(places, names)], labels)
-        notes += (f"{root.name}: {out.sum()} of {len(places)} images are held out as test data, chosen by their keys",)
-    else:
-        labels = np.full(len(places), NO_LABEL)
-    train, test = (
-        Tars(part, shards, places[rows], labels[rows], names=names) for part, rows in (("train", ~out), ("test", out))
-    )
-    check_one_reads(data, train)
-    digest = _digest(f"tar {path.name}\0{state.st_size}" for path, state in zip(paths, states))
-    classes = tuple(map(str, values.tolist())) if labelled else ()
-    return Source(root.name, digest, size or SIZE, train, test, classes, notes=notes)
+    train, test = _splits(data, names, found, notes)
+    labels, classes = _classes(found, train, notes)
+    if classes and not test.any():
+        keys = [f"{names[place[0]]}/{_text(name)}" for place, name in zip(found.places[train], found.names[train])]
+        out = np.zeros(len(train), bool)
+        out[train] = held_out(keys, labels[train])
+        notes.append(held_out_note(int(out.sum()), int(train.sum()), "keys"))
+        train, test = train & ~out, out
+    elif classes and (unknown := np.unique(found.labels[test & (labels == NO_LABEL)])).size:
+        without = [found.values[i] if i >= 0 else "none" for i in unknown]
+        raise BadInput(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
+    elif not classes:
+        test = np.zeros(len(test), bool)
+    parts = [
+        Tars(part, files, found.places[rows], labels[rows], names=found.names)
+        for part, rows in (("train", train), ("test", test))
+    ]
+    check_one_reads(data, parts[0])
+    levels, note = sampled_range(parts[0])
+    if levels:
+        parts = [replace(part, levels=levels) for part in parts]
+        notes.append(note)
+    content = digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
+    return Source(root.name, content, size or SIZE, *parts, classes, notes=(*notes, *left_out))
 
 
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """[n] bool each: the images to train on and to test with; no test images where no name says which they are."""
+    roles = _roles(names)
+    of_shard = np.array([roles.get(name, "other") for name in names])
+    kinds = dict.fromkeys(roles.values())
+    if not kinds:
+        return np.ones(len(found.places), bool), np.zeros(len(found.places), bool)
+    train = "train" if "train" in kinds else "other"
+    test = next((role for role in ("test", "val") if role in kinds), None)
+    if train not in of_shard:
+        if "unlabelled" not in kinds:
+            raise BadInput(
+                f"--data {data}: no shards to train on: found {some(names)}; name those to train on by a pattern"
+            )
+        train = "unlabelled"
+    counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
+    notes.append(f"trained on {counts[train]}" + (f", tested on {counts[test]}" if test else "") + ", by their names")
+    if unused := [count for role, count in counts.items() if role not in (train, test)]:
+        notes.append(f"not used: {', '.join(unused)}")
+    of_image = of_shard[found.places[:, 0]]
+    return of_image == train, of_image == (test or "")
 
 
-def _tars(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.suffix == ".tar" and path.name[0] != "." and path.is_file())
+def _roles(names: Sequence[str]) -> dict[str, Role]:
+    """The role of each tar file whose name, or the name of whose folder, is a split's."""
+    found: dict[str, Role] = {}
+    stems = split_roles({name.rpartition("/")[2][: -len(".tar")] for name in names})
+    folders = split_roles({part for name in names for part in name.split("/")[:-1]})
+    for name in names:
+        *parents, base = name.split("/")
+        role = next((folders[part] for part in reversed(parents) if part in folders), stems.get(base[: -len(".tar")]))
+        if role:
+            found[name] = role
+    return found
 
 
-def _scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
-    """places [n, 4] and labels [n] int64 as in Packed, names [n] bytes, and notes, JSON as uint8."""
-    rows, labels, names, notes = [], [], [], []
-    for number, shard in enumerate(shards):
-        images: dict[str, tuple[int, int]] = {}
-        classes: dict[str, int] = {}
-        try:
-            for member, data in _members(shard.path):
-                folder, slash, base = member.name.rpartition("/")
-                key, _, kind = base.partition(".")
-                key = folder + slash + key
-                if len(key.encode(errors="surrogateescape")) > NAME_BYTES:
-                    continue
-                if is_image(member.name):
-                    images.setdefault(key, (member.offset_data, member.size))
-                elif (label := _label(kind.lower(), data)) is not None:
-                    classes[key] = label
-        except (tarfile.TarError, *UNREADABLE) as error:  # tarfile trusts the sizes that headers tell
-            said = str(error) or type(error).__name__
-            notes.append(f"{shard.name} is damaged, {len(images):,} images of it are used: {said}")
-        rows += [(number, offset, length, len(rows) + i) for i, (offset, length) in enumerate(images.values())]
-        labels += [classes.get(key, NO_LABEL) for key in images]
-        names += [key.encode(errors="surrogateescape") for key in images]
-    return {
-        "places": np.array(rows, np.int64).reshape(-1, 4), "labels": np.array(labels, np.int64),
-        "names": np.array(names, "S"), "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8),
-    }  # fmt: skip
-
-
-def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Each plain file that is whole, and its bytes if it may be a label. Raises tarfile.TarError where the file is
-    damaged, after what lies before that."""
-    end = path.stat().st_size
-    with tarfile.open(path, "r:") as tar:
-        while member := tar.next():
-            tar.members.clear()  # of millions, none is asked for again
-            if not member.isreg() or member.sparse is not None:
-                continue
-            if not 0 <= member.size <= end - member.offset_data:
-                raise tarfile.ReadError(f"{member.name} is cut off")
-            label = member.name.lower().endswith((".cls", ".json")) and member.size <= LABEL_BYTES
-            yield member, tar.extractfile(member).read() if label else b""
-        tar.fileobj.seek(tar.offset)
-        after = tar.fileobj.read(tarfile.BLOCKSIZE)  # tarfile takes whatever it cannot read for the end
-        if after != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"neither a header nor the end mark at byte {tar.offset:,}")
-
-
-def _label(kind: str, data: bytes) -> int | None:
-    """The number in a key's .cls or .json file; None if there is none, or none that a class could have."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    if kind == "json":
-        value = value.get("label", value.get("cls")) if isinstance(value, dict) else None
-    return value if kind in ("cls", "json") and type(value) is int and 0 <= value < 2**31 else None
+def _classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """-> ([n] int64 numbers of classes, NO_LABEL for an image whose label no training image has; the classes, by number
+    where all labels are numbers, else by name). No classes, for all images, unless all training images have one."""
+    nothing = np.full(len(found.labels), NO_LABEL)
+    trained = found.labels[train]
+    if not found.values or (trained == NO_LABEL).all():
+        return nothing, ()
+    if missing := int((trained == NO_LABEL).sum()):
+        notes.append(f"labels are not used, {missing:,} images have none")
+        return nothing, ()
+    numeric = all(value.isdecimal() for value in found.values)
+    plain = [str(int(value)) if numeric else unicodedata.normalize("NFC", value) for value in found.values]
+    names = sorted({plain[i] for i in np.unique(trained)}, key=int if numeric else None)
+    if len(names) < 2:
+        notes.append(f"labels are not used, all images have the same: {names[0]}")
+        return nothing, ()
+    number = {name: i for i, name in enumerate(names)}
+    table = np.array([number.get(name, NO_LABEL) for name in plain] + [NO_LABEL])  # the last for NO_LABEL itself
+    return table[found.labels], tuple(names)
 
 
 def _text(name: bytes) -> str:

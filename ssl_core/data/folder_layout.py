@@ -1,0 +1,199 @@
+"""What the sub-folders of a folder of images are: splits, classes, a wrapper around one of these, or neither."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ssl_core.data.image_names import some
+from ssl_core.data.split_names import split_roles
+from ssl_core.errors import BadInput
+
+Parts = tuple[str, ...]  # of an image's path from the dataset's folder on
+
+
+@dataclass
+class Layout:
+    """Which images are trained on, which test, and of which class; `notes` say how that was understood."""
+
+    train: Sequence[Parts]
+    root: Parts = ()  # the folder whose sub-folders are the classes
+    test: Sequence[Parts] = ()
+    classes: tuple[str, ...] = ()  # none: there are no labels
+    labels: dict[Parts, int] = field(default_factory=dict)  # of all training and test images, if there are classes
+    notes: list[str] = field(default_factory=list)
+
+
+class Folder:
+    """Images below `path`, in their order: those of each sub-folder, and the loose ones that lie in it directly."""
+
+    def __init__(self, path: Parts, images: Sequence[Parts]):
+        self.path, self.images = path, images
+        self.children: dict[str, list[Parts]] = defaultdict(list)
+        self.loose: list[Parts] = []
+        depth = len(path)
+        for image in images:
+            if len(image) > depth + 1:
+                self.children[image[depth]].append(image)
+            else:
+                self.loose.append(image)
+
+    def child(self, name: str) -> "Folder":
+        return Folder((*self.path, name), self.children[name])
+
+    def shown(self, name: str) -> str:
+        return "/".join((*self.path, name)) + "/"
+
+
+def understand(images: Sequence[Parts]) -> Layout:
+    """How `images`, in their order, are laid out.
+
+    Splits are recognized by their usual names and are never classes. Class folders are looked for in the training
+    split, or in the folder itself, or, where nearly all lies in one sub-folder, in that, as in unzipped archives. A few
+    stray images beside them are left out and named; where most images lie beside them, there are no labels.
+    Raises BadInput, saying what was found, where splits and classes cannot be told apart or there is nothing to train
+    on.
+    """
+    notes: list[str] = []
+    layout = _read(Folder((), images), notes) or Layout(images)
+    layout.notes += notes
+    return layout
+
+
+def _read(folder: Folder, notes: list[str]) -> Layout | None:
+    """The layout of a folder with splits or classes; None for any other, whose images have no labels. `notes` gets why
+    labels that it might have are not used."""
+    roles = split_roles(folder.children)
+    splits: dict[str, list[str]] = defaultdict(list)
+    for name, role in roles.items():
+        splits[role].append(name)
+    others = [name for name in folder.children if name not in roles]
+    tests = splits["test"] + splits["val"]
+    inside = sum(len(folder.children[name]) for name in others)
+    if len(splits["train"]) > 1:
+        raise BadInput(f"several training splits: {_found(folder)}; give one of them, or a folder with one")
+    if splits["train"]:
+        # a flat folder `train` among others may as well be a class: trains
+        if others and not tests and not splits["unlabelled"] and not folder.child(splits["train"][0]).children:
+            raise _ambiguous(folder, splits["train"][0])
+        return _with_training_split(folder, splits["train"][0], tests, notes)
+    if tests and not others:
+        if splits["unlabelled"]:
+            return _with_training_split(folder, splits["unlabelled"][0], tests, notes)
+        raise BadInput(f"no images to train on: {_found(folder)}; give the one to train on itself")
+    if tests and len(others) == 1:
+        raise _ambiguous(folder, tests[0])
+    if len(others) > 1 and len(folder.loose) >= inside:
+        notes.append(f"labels are not used: {len(folder.loose):,} images lie beside sub-folders with {inside:,}")
+        return None
+    if len(others) > 1 and (layout := _with_classes(folder, others)):
+        used = _take_test(folder, tests, layout)
+        layout.notes += [f"tested on {folder.shown(used)}"] if used else []
+        layout.notes += _unused(folder, [name for name in roles if name != used])
+        return layout
+    if len(others) == 1 and len(folder.loose) < inside and (layout := _read(folder.child(others[0]), notes)):
+        layout.notes.insert(0, f"read from {folder.shown(others[0])}")
+        layout.notes += _left_out(folder.loose, folder.shown(others[0])) + _unused(folder, list(roles))
+        return layout
+    return None
+
+
+def _with_training_split(folder: Folder, train: str, tests: list[str], notes: list[str]) -> Layout:
+    inner = folder.child(train)
+    layout = _read(inner, notes) or Layout(inner.images, inner.path)
+    used = _take_test(folder, tests, layout) if layout.classes and not layout.test else None
+    layout.notes.insert(0, f"trained on {folder.shown(train)}" + (f", tested on {folder.shown(used)}" if used else ""))
+    layout.notes += _unused(folder, [name for name in folder.children if name not in (train, used)])
+    layout.notes += _left_out(folder.loose, folder.shown(train))
+    return layout
+
+
+def _with_classes(folder: Folder, names: list[str]) -> Layout | None:
+    """The layout of a folder whose sub-folders `names` are classes; None if they are one class in two spellings."""
+    classes = tuple(sorted({_composed(name) for name in names}))
+    if len(classes) < 2:
+        return None
+    number = {name: classes.index(_composed(name)) for name in names}
+    labels = {image: number[name] for name in names for image in folder.children[name]}
+    layout = Layout([image for image in folder.images if image in labels], folder.path, (), classes, labels)
+    layout.notes += _left_out(folder.loose, "the class folders")
+    if len(names) > len(classes):
+        layout.notes.append("class folders whose names differ only in their Unicode form are one class")
+    by_case: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        by_case[name.casefold()].append(name)
+    layout.notes += [f"the classes {' and '.join(same)} differ only in case" for same in by_case.values() if same[1:]]
+    below = {frozenset(folder.child(name).children) for name in names}
+    if len(below) == 1 and len(inner := below.pop()) > 1:
+        layout.notes.append(f"every class folder has {some(sorted(inner))}: if these are the classes, give one of them")
+    return layout
+
+
+def _take_test(folder: Folder, names: list[str], layout: Layout) -> str | None:
+    """Makes the first of the splits `names` that is laid out in classes the test data -> its name. (Competitions ship
+    test images without labels.)
+
+    Raises BadInput if it has classes that the training data lack.
+    """
+    for name in names:
+        inner = folder.child(name)
+        while len(inner.children) == 1 and not inner.loose:
+            (child,) = inner.children
+            if _class_of(child, layout.classes) is not None:
+                break
+            inner = inner.child(child)
+        if not inner.children or len(inner.loose) >= len(inner.images) / 2:
+            continue
+        found = {child: _class_of(child, layout.classes) for child in inner.children}
+        numbers = {child: number for child, number in found.items() if number is not None}
+        if unknown := sorted(set(found) - set(numbers)):
+            where = "/".join((*layout.root, "")) or "training"
+            raise BadInput(
+                f"{folder.shown(name)} has {len(unknown)} classes that {where} lacks, such as {', '.join(unknown[:5])}"
+            )
+        loose = set(inner.loose)
+        layout.test = [image for image in inner.images if image not in loose]
+        layout.labels |= {image: numbers[image[len(inner.path)]] for image in layout.test}
+        layout.notes += [
+            f"{inner.shown(child)} is taken for the class {layout.classes[number]}"
+            for child, number in numbers.items()
+            if _composed(child) != layout.classes[number]
+        ]
+        layout.notes += _left_out(inner.loose, "the class folders")
+        return name
+    return None
+
+
+def _class_of(name: str, classes: tuple[str, ...]) -> int | None:
+    """The number of the class that a folder's name stands for, in whatever Unicode form or, failing that, case."""
+    name = _composed(name)
+    alike = [i for i, other in enumerate(classes) if other.casefold() == name.casefold()]
+    return classes.index(name) if name in classes else alike[0] if len(alike) == 1 else None
+
+
+def _composed(name: str) -> str:
+    """macOS decomposes the names of files, and others do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _ambiguous(folder: Folder, split: str) -> BadInput:
+    return BadInput(
+        f"{folder.shown(split)} has the name of a split, others beside it have not: {_found(folder)}; give the folder "
+        "to train on itself, or rename it if it is a class"
+    )
+
+
+def _found(folder: Folder) -> str:
+    return f"found {some(_counted(folder, folder.children), 6)}"
+
+
+def _unused(folder: Folder, names: list[str]) -> list[str]:
+    return [f"not used: {some(_counted(folder, names))}"] if names else []
+
+
+def _counted(folder: Folder, names: Iterable[str]) -> list[str]:
+    return [f"{folder.shown(name)} ({len(folder.children[name]):,} images)" for name in sorted(names)]
+
+
+def _left_out(images: Sequence[Parts], beside: str) -> list[str]:
+    return [f"left out: {some(['/'.join(image) for image in images])} beside {beside}"] if images else []

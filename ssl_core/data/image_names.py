@@ -1,0 +1,143 @@
+"""Which files are images and which folders are looked into, by their names; and what is said of all others."""
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from posixpath import splitext
+
+from PIL import Image
+
+# Of operating systems, network storages and archives, beside those whose names begin with a dot
+SYSTEM_FOLDERS = {
+    "__macosx",
+    "__pycache__",
+    "@eadir",
+    "@recycle",
+    "@recently-snapshot",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "~snapshot",
+    "$recycle.bin",
+    "recycler",
+    "lost+found",
+    "system volume information",
+    "temporary items",
+    "network trash folder",
+}
+# What Pillow knows by name although it holds no picture, needs another program for it, or is an icon or a font
+NO_PICTURES = {"BUFR", "CUR", "EPS", "FTEX", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MPEG", "PDF", "PALM", "WMF"}
+OPENED_AS_JPEG = {"MPO"}  # has an extension of its own, and no opener
+READABLE_WITH = {
+    ".heic": "pip install pillow-heif",
+    ".heif": "pip install pillow-heif",
+    ".hif": "pip install pillow-heif",
+    ".jxl": "pip install pillow-jxl-plugin",
+}
+PLUGINS = ("pillow_heif", "pillow_jxl")  # of Pillow, used where they are installed
+NAMED = 3  # of the files or folders of one kind that a message names
+# Their first bytes identify them; other formats are recognized by too little to go by where a name says nothing
+BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "QOI", "PSD")
+PREFIX = 16  # bytes that Pillow recognizes a format by
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or belongs to an operating system and not to its user."""
+    return (name[:1] == "." and name not in (".", "..")) or name.lower() in SYSTEM_FOLDERS
+
+
+def is_image(name: str) -> bool:
+    """Whether Pillow reads pictures from files of this name, which may be a path; hidden ones are left alone, and so is
+    all that lies in hidden folders."""
+    return splitext(name)[1].lower() in _suffixes() and not any(map(is_hidden, name.split("/")))
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> set[str]:
+    for plugin in PLUGINS:
+        with suppress(ImportError):
+            getattr(importlib.import_module(plugin), "register_heif_opener", lambda: None)()  # the other does so itself
+    Image.init()
+    known = (set(Image.OPEN) | OPENED_AS_JPEG) - NO_PICTURES
+    return {suffix for suffix, format in Image.EXTENSION.items() if format in known}
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name has no extension, or a number for one, so that only the content tells what the file is."""
+    suffix = splitext(name)[1]
+    return suffix in ("", ".") or suffix[1:].isdigit()
+
+
+def holds_image(path: Path) -> bool:
+    """Whether the first bytes of a regular file are those of an image."""
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            prefix = file.read(PREFIX)
+    except OSError:
+        return False
+    return is_image_data(prefix)
+
+
+def is_image_data(prefix: bytes) -> bool:
+    """Whether these first bytes are those of an image."""
+    _suffixes()
+    openers = (Image.OPEN[name][1] for name in BY_CONTENT if name in Image.OPEN)
+    return any(accept(prefix) is True for accept in openers if accept)
+
+
+class LeftOut:
+    """Counts what is no image while a folder is listed, and says so in one clause."""
+
+    def __init__(self) -> None:
+        self.suffixes: Counter[str] = Counter()
+        self.hidden: set[str] = set()
+
+    def wants(self, name: str) -> bool:
+        """Whether the file `name`, a path below the dataset's folder, is an image; what is not is counted."""
+        if is_image(name):
+            return True
+        self.add(name)
+        return False
+
+    def add(self, name: str) -> None:
+        """Counts a file that is not read."""
+        hidden = next((part for part in name.split("/") if is_hidden(part)), None)
+        if hidden is None:
+            self.suffixes[splitext(name)[1].lower()] += 1
+        elif name.rpartition("/")[2] != hidden:
+            self.hidden.add(hidden)
+
+    def add_folder(self, name: str) -> None:
+        """Notes a hidden folder that is not looked into."""
+        self.hidden.add(name)
+
+    def clauses(self) -> list[str]:
+        """What was left out and why, one string for each reason."""
+        found = []
+        for suffix, way in READABLE_WITH.items():
+            if count := self.suffixes.get(suffix, 0):
+                found.append(f"{count:,} {suffix} {_files(count)} not read (to read them: {way})")
+        others = Counter({suffix: n for suffix, n in self.suffixes.items() if suffix not in READABLE_WITH})
+        if others:
+            count = others.total()
+            kinds = some([suffix or "no extension" for suffix, _ in others.most_common()])
+            found.append(f"{count:,} other {_files(count)} ({kinds}) left out")
+        if self.hidden:
+            found.append(f"not looked into: {some(sorted(self.hidden))}")
+        return found
+
+
+def some(names: Iterable[str], most: int = NAMED) -> str:
+    """The first of `names`, and how many there are beside them."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"

@@ -1,0 +1,110 @@
+"""What lies below a folder of this machine: images, tar shards, and what is neither."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssl_core.data.image_names import LeftOut, holds_image, is_hidden, is_image, says_nothing
+
+QUIET_SECONDS = 2.0  # that listing may take before a line says what is going on
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+
+
+@dataclass
+class Listing:
+    """Names are paths from `root` on, with slashes."""
+
+    root: Path
+    images: dict[str, int] = field(default_factory=dict)  # their bytes; -1 for a link that leads nowhere
+    tars: list[str] = field(default_factory=list)
+    compressed: list[str] = field(default_factory=list)  # tar files that cannot be read at any place in them
+    left_out: LeftOut = field(default_factory=LeftOut)
+    unlisted: list[OSError] = field(default_factory=list)  # folders that cannot be listed
+
+
+def list_folder(root: Path) -> Listing:
+    """All files below `root`, at any depth; a loop of links is walked once, and hidden folders are not. Links that lead
+    nowhere are among the images, to be missed by name. A file whose name has no extension is an image if its content
+    is one."""
+    found = Listing(root)
+    seen: set[tuple[int, int]] = set()
+    with saying(lambda: f"listing {root}: {len(found.images):,} images so far"):
+        for folder, children, names in os.walk(root, onerror=found.unlisted.append, followlinks=True):
+            try:
+                state = os.stat(folder)
+            except OSError as error:  # gone since it was listed
+                found.unlisted.append(error)
+                continue
+            if (state.st_dev, state.st_ino) in seen:
+                children.clear()
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            # of two ways to a folder the first is taken, whatever the order on the disk
+            children[:] = sorted(child for child in children if not _passed_by(found, child))
+            below = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+            for name in names:
+                _add(found, folder, name, "" if below == "./" else below)
+    return found
+
+
+def _passed_by(found: Listing, child: str) -> bool:
+    if is_hidden(child):
+        found.left_out.add_folder(child)
+        return True
+    return False
+
+
+def _add(found: Listing, folder: str, name: str, below: str) -> None:
+    path = os.path.join(folder, name)
+    lower = name.lower()
+    if is_image(name) or (says_nothing(name) and not is_hidden(name) and holds_image(Path(path))):
+        found.images[below + name] = _size(path)
+    elif lower.endswith(".tar") and not is_hidden(name) and os.path.isfile(path):
+        found.tars.append(below + name)
+    elif lower.endswith(COMPRESSED) and not is_hidden(name):
+        found.compressed.append(below + name)
+    else:
+        found.left_out.add(name)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def compressed_advice(name: str) -> str:
+    """What to do with a compressed tar file."""
+    plain = next((name[: -len(end)] for end in COMPRESSED if name.lower().endswith(end)), name)
+    return (
+        f"{name} is compressed, and shards are read at any place in them: decompress it first, into {plain}.tar "
+        "(gunzip, bunzip2, unxz or unzstd)"
+    )
+
+
+@contextmanager
+def saying(message) -> Iterator[None]:
+    """Prints message() on stderr if the block takes longer than QUIET_SECONDS, and again whenever it has taken twice as
+    long, so that nobody takes it for hung."""
+    done = threading.Event()
+
+    def watch() -> None:
+        wait = QUIET_SECONDS
+        while not done.wait(wait):
+            print(message(), file=sys.stderr, flush=True)
+            wait = time.monotonic() - start
+
+    start = time.monotonic()
+    thread = threading.Thread(target=watch, daemon=True, name="says what is going on")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

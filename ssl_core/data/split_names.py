@@ -1,0 +1,65 @@
+"""Which names of folders or shards say that these are splits of a dataset, such as train/, val2017/ or birds_test/."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Literal
+
+Role = Literal["train", "test", "val", "unlabelled"]
+
+ROLES: dict[str, Role] = {
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+    "unsupervised": "unlabelled",
+    "unsup": "unlabelled",
+    "nolabel": "unlabelled",
+    "nolabels": "unlabelled",
+    "trainval": "train",
+    "training": "train",
+    "train": "train",
+    "testing": "test",
+    "test": "test",
+    "holdout": "test",
+    "validation": "val",
+    "valid": "val",
+    "val": "val",
+    "dev": "val",
+    "evaluation": "val",
+    "eval": "val",
+}
+# Words beside a split's that say nothing of what is in it
+PLAIN = {
+    *("set", "sets", "split", "data", "dataset", "folder", "dir", "part", "partition", "samples", "sample", "final"),
+    *("image", "images", "img", "imgs", "pics", "pictures", "photos", "jpg", "jpeg", "png", "crops", "cropped"),
+    *("small", "full", "large", "mini", "raw", "resized", "clean", "new", "all", "shard", "shards", "px", "v"),
+}
+_WORD = re.compile(rf"({'|'.join(ROLES)})({'|'.join(sorted(PLAIN, key=len, reverse=True))})?")
+
+
+def split_roles(names: Iterable[str]) -> dict[str, Role]:
+    """The role of each of `names`, siblings, that is a split's.
+
+    A name that has nothing but the word of a role and what says nothing (`train`, `Training_Set`, `val2017`) is one.
+    With other words (`birds_test`) it is one only beside a sibling that differs in the role alone (`birds_train`; or
+    `birds`, if there is no other): `train_station` and `test_tube` are things, also beside `station`.
+    """
+    parsed = {name: _parsed(name) for name in names}
+    alike: dict[tuple[str, ...], set[Role | None]] = defaultdict(set)
+    for role, rest in parsed.values():
+        if role or len(parsed) == 2:
+            alike[rest].add(role)
+    return {name: role for name, (role, rest) in parsed.items() if role and (not rest or len(alike[rest]) > 1)}
+
+
+def _parsed(name: str) -> tuple[Role | None, tuple[str, ...]]:
+    """The role in a name, and its words that are neither a role's nor plain."""
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    roles: list[Role] = []
+    rest = []
+    for word in (word.lower() for word in words):
+        if found := _WORD.fullmatch(word):
+            roles.append(ROLES[found[1]])
+        elif word not in PLAIN:
+            rest.append(word)
+    role: Role | None = "unlabelled" if "unlabelled" in roles else roles[0] if roles else None
+    return role, tuple(rest)

@@ -1,0 +1,26 @@
+"""What was understood of a dataset, in one line, for people to see before anything runs."""
+
+import numpy as np
+
+from ssl_core.data.image_names import some
+from ssl_core.data.source import Source
+
+CLASSES = 4  # that are named
+
+
+def summary(source: Source) -> str:
+    """Images, classes with how many images each has, and the source's notes: where splits come from, and what is left
+    out and why."""
+    images = f"{source.name}: {len(source.train):,} training images"
+    if len(source.test):
+        images = f"{source.name}: {len(source.train):,} training and {len(source.test):,} test images"
+    return "; ".join([f"{images} of {source.size} px, {_classes(source)}", *source.notes])
+
+
+def _classes(source: Source) -> str:
+    if not source.classes:
+        return "without labels"
+    labels = np.concatenate([source.train.labels, source.test.labels])
+    counts = np.bincount(labels[labels >= 0], minlength=len(source.classes)).tolist()
+    named = [f"{name} {count:,}" for name, count in zip(source.classes, counts)]
+    return f"{len(named):,} classes ({some(named, CLASSES)})"
