@@ -11,6 +11,7 @@ from jobs.judged import Judged, labels, with_floors
 from jobs.layout import Study
 from jobs.recipe import short_hash
 from jobs.results import Row
+from jobs.similar_runs import flat
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.intervals import Interval, paired
 from ssl_core.files import exists, read_json
@@ -52,7 +53,7 @@ def _apart(study: Study, runs: list[Judged]) -> dict[str, str]:
     options: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for one in runs:
         config = read_json(study.run(one.run) / "config.json")
-        options[one.task][one.run] = {k: v for k, v in _flat(config).items() if k not in ("seed", "data", "dataset")}
+        options[one.task][one.run] = {k: v for k, v in flat(config).items() if k not in ("seed", "data", "dataset")}
     found = {}
     for task, recipes in options.items():
         keys = dict.fromkeys(key for of in recipes.values() for key in of)
@@ -62,14 +63,6 @@ def _apart(study: Study, runs: list[Judged]) -> dict[str, str]:
         }
         if unlike and len(set(names.values())) == len(names) and max(map(len, names.values())) <= LONGEST:
             found |= names
-    return found
-
-
-def _flat(config: dict) -> dict[str, Any]:
-    """Options by their own name, however deep they lie."""
-    found = {}
-    for name, value in config.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
     return found
 
 

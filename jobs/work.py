@@ -22,6 +22,7 @@ from jobs.judged import Judged
 from jobs.layout import JobsFailed, Left, Study
 from jobs.leaving import on_sigterm
 from jobs.progress import Watch
+from jobs.similar_runs import unlike_earlier
 from jobs.where import Group, Where
 from ssl_core.data.patience import briefly
 from ssl_core.data.source import Source, open_source
@@ -57,9 +58,8 @@ class Plan:
             passes = steps[0] * recipes[0].task.batch / len(self.sources()[0].train)
             parts.append(f"1 training of {steps[0]:,} steps of {recipes[0].task.batch:,} images, {passes:,.3g} passes")
         elif recipes:
-            parts.append(
-                f"{len(recipes)} trainings of {' to '.join(f'{n:,}' for n in dict.fromkeys((steps[0], steps[-1])))} steps"
-            )
+            span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+            parts.append(f"{len(recipes)} trainings of {span} steps")
         if others := len(jobs) - len(recipes):
             parts.append(f"{others} jobs of evaluation")
         return f"to do: {', '.join(parts)}"
@@ -93,7 +93,8 @@ def do(plan: Plan) -> None:
     jobs = plan.jobs()
     if not jobs:
         return
-    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), plan.workload(jobs)]:
+    similar = [line for one in plan.trainings if (line := unlike_earlier(one))]
+    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *similar, plan.workload(jobs)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
