@@ -1,0 +1,56 @@
+"""A run that is trained anew beside a similar one says why."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import jobs.training as training
+from jobs.layout import Study
+from jobs.recipe import Recipe
+from jobs.similar_runs import unlike_earlier
+from jobs.where import Where
+from ssl_core.data.source import open_source
+from ssl_core.optim import Optim
+from ssl_core.tasks.rotnet import RotNet
+
+
+@pytest.fixture
+def prepared(shapes, tmp_path):
+    """prepared(recipe's changes) -> a run; `begun` leaves the file that says what it is."""
+
+    def make(begun: bool = False, **changes) -> training.Training:
+        recipe = replace(Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=10), **changes)
+        one = training.prepare(recipe, Study.at(str(tmp_path), "study"), Where(tracking="off", threads=1))
+        if begun:
+            one.folder.mkdir(parents=True)
+            identity = one.recipe.identity(open_source(one.recipe.data, one.recipe.size))
+            (one.folder / "config.json").write_text(json.dumps(identity))
+        return one
+
+    return make
+
+
+def test_what_differs_from_the_most_similar_run_is_named(prepared):
+    first = prepared(begun=True)
+    assert unlike_earlier(first) == "", "it is continued"
+    longer = prepared(steps=20)
+    assert (
+        unlike_earlier(longer) == f"{longer.name} is trained from the beginning, beside {first.name}: steps 20, not 10"
+    )
+    prepared(begun=True, steps=30, seed=1)
+    both = prepared(steps=20, seed=1)
+    assert unlike_earlier(both).endswith(": steps 20, not 30")
+    other = prepared(task=RotNet.Config(batch=8, turns=1, optim=Optim(lr=1.0, momentum=0.5)))
+    assert unlike_earlier(other) == "", "they have little to do with each other"
+
+
+def test_a_folder_that_has_changed_is_named(prepared, tmp_path):
+    first = prepared(begun=True)
+    config = json.loads((first.folder / "config.json").read_text())
+    (first.folder / "config.json").unlink()
+    (first.folder.parent / "rotnet-000000000000").mkdir()
+    (first.folder.parent / "rotnet-000000000000" / "config.json").write_text(json.dumps({**config, "dataset": "0"}))
+    assert unlike_earlier(first).endswith(
+        "beside rotnet-000000000000: its images are others (a file was added, removed or changed)"
+    )
