@@ -436,7 +436,7 @@ def test_one_file_of_a_folder_that_is_gone_or_of_unknown_size_is_left_out(web):
     web.unsized.add("003.png")
     source = open_source(f"{web.url}/insects")
     assert len(source.train) + len(source.test) == EACH * len(CLASSES) - 2
-    (said,) = (note for note in source.notes if "left out" in note)
+    (said,) = (note for note in source.notes if "left out, such as" in note)
     assert said.startswith("2 files are left out, such as ")
     assert "001.png: not found; " in said and said.endswith("003.png: the store does not tell its size")
 
