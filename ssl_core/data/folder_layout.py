@@ -60,10 +60,12 @@ def understand(images: Sequence[Parts]) -> Layout:
     return layout
 
 
-def _read(folder: Folder, notes: list[str]) -> Layout | None:
+def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | None:
     """The layout of a folder with splits or classes; None for any other, whose images have no labels. `notes` gets why
-    labels that it might have are not used."""
+    labels that it might have are not used. `in_split`: a split's name among others is a class there, trains perhaps."""
     roles = split_roles(folder.children)
+    if in_split and len(roles) < len(folder.children):
+        roles = {name: role for name, role in roles.items() if role == "unlabelled"}
     splits: dict[str, list[str]] = defaultdict(list)
     for name, role in roles.items():
         splits[role].append(name)
@@ -100,7 +102,7 @@ def _read(folder: Folder, notes: list[str]) -> Layout | None:
 
 def _with_training_split(folder: Folder, train: str, tests: list[str], notes: list[str]) -> Layout:
     inner = folder.child(train)
-    layout = _read(inner, notes) or Layout(inner.images, inner.path)
+    layout = _read(inner, notes, in_split=True) or Layout(inner.images, inner.path)
     used = _take_test(folder, tests, layout) if layout.classes and not layout.test else None
     layout.notes.insert(0, f"trained on {folder.shown(train)}" + (f", tested on {folder.shown(used)}" if used else ""))
     layout.notes += _unused(folder, [name for name in folder.children if name not in (train, used)])

@@ -68,6 +68,7 @@ CAT_DOG = ("cat", "dog")
         (["train_station", "test_tube", "bus"], ("bus", "test_tube", "train_station"), None, None, ""),
         (["station", "train_station", "bus"], ("bus", "station", "train_station"), None, None, ""),
         (["trainer", "valley"], ("trainer", "valley"), None, None, ""),
+        (["train/bus", "train/train", "test/bus", "test/train"], ("bus", "train"), "train", "test", "tested on test/"),
         # neither
         (["a", "a/b", "a/b/c"], (), None, None, ""),
         ([f"{i}.png" for i in range(3)], (), None, None, ""),
