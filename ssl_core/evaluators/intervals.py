@@ -13,7 +13,8 @@ T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student'
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it lies with 95 % confidence; `p` is two-sided, that it is 0."""
+    """A mean and where it lies with 95 % confidence, low <= mean <= high; `p` is two-sided, that it is 0. Of values
+    that are not all finite, or of none, the three are NaN and p is 1."""
 
     mean: float
     low: float
@@ -25,12 +26,19 @@ class Interval:
         return self.low, self.high
 
 
+def holding(mean: float, low: float, high: float) -> tuple[float, float]:
+    """(low, high), widened to hold the mean where rounding has put an end on its wrong side."""
+    return min(low, mean), max(high, mean)
+
+
 def wilson(correct: np.ndarray) -> tuple[float, float]:
-    """[n] bool -> (low, high) for the share of True (Wilson 1927): honest near 0 and 1 too."""
+    """[n] bool -> (low, high) for the share of True (Wilson 1927): honest near 0 and 1 too; (0, 1) for no image."""
+    if not len(correct):
+        return 0.0, 1.0
     n, p = len(correct), float(correct.mean())
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * (p * (1 - p) / n + Z**2 / (4 * n**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return holding(p, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
@@ -42,6 +50,8 @@ def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
     the same interval.
     """
     seeds, n = values.shape
+    if not (values.size and np.isfinite(values).all()):
+        return Interval(math.nan, math.nan, math.nan, 1.0)
     # images with the same values for all seeds are one kind: drawing how many come of each kind is drawing images
     kinds, counts = np.unique(values, axis=1, return_counts=True)
     rng = np.random.default_rng(0)
@@ -56,14 +66,18 @@ def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
     # Draws are too few to see a tail, but the mean of many images is normal. The mean of a few seeds is not.
     if seeds == 1 and not beyond and spread > 0:
         p = min(p, max(sys.float_info.min, math.erfc(abs(means.mean()) / spread / math.sqrt(2))))
-    return Interval(float(values.mean()), float(low), float(high), min(1.0, float(p)))
+    mean = float(values.mean())
+    return Interval(mean, *holding(mean, float(low), float(high)), min(1.0, float(p)))
 
 
 def student(values: np.ndarray) -> tuple[float, float]:
-    """[seeds], at least two -> (low, high) for their mean, by Student's t."""
-    n = len(values)
+    """[seeds] -> (low, high) for their mean, by Student's t; without bounds for one seed, and NaN for values that are
+    not all finite, or for none."""
+    n, mean = len(values), float(values.mean()) if len(values) else math.nan
+    if n < 2 or not np.isfinite(values).all():
+        return (-math.inf, math.inf) if math.isfinite(mean) else (math.nan, math.nan)
     half = (T[n - 2] if n - 2 < len(T) else Z) * values.std(ddof=1) / n**0.5
-    return float(values.mean() - half), float(values.mean() + half)
+    return holding(mean, float(mean - half), float(mean + half))
 
 
 def paired(better: np.ndarray, base: np.ndarray) -> Interval:

@@ -101,3 +101,34 @@ def test_holm():
     """By hand: 4 x 0.005, 3 x 0.01, then 2 x 0.03, and never less than the one before."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1, 1] and holm([]) == []
+
+
+def test_an_interval_holds_its_mean_at_every_number_of_images():
+    for n in range(1, 3001):
+        for k in {0, 1, n // 3, n - 1, n}:
+            low, high = wilson(np.arange(n) < k)
+            assert 0 <= low <= k / n <= high <= 1, (n, k)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 7, 10])
+@pytest.mark.parametrize("n", [1, 2, 3, 49])
+def test_intervals_of_constant_and_of_few_values_hold_their_mean(seeds, n):
+    """A mean of equal values rounds, and so does each of its draws."""
+    lone = np.zeros((seeds, n))
+    lone[0, 0] = 0.1
+    for values in (np.full((seeds, n), 0.1), np.full((seeds, n), -0.7), np.zeros((seeds, n)), lone):
+        found = crossed(values, draws=200)
+        assert found.low <= found.mean <= found.high and 0 < found.p <= 1
+        low, high = student(values[:, 0])
+        assert low <= values[:, 0].mean() <= high
+    right = np.ones((seeds, n), bool)
+    assert paired(right, right).ends == (0, 0) and paired(right, ~right).ends == (1, 1)
+
+
+def test_what_is_not_finite_or_not_there_has_no_interval():
+    """And no p value that a finding could rest on: NaN lies on neither side of 0."""
+    for values in (np.array([[0.5, np.nan]]), np.array([[np.inf, 0.5]]), np.full((3, 2), np.nan), np.empty((3, 0))):
+        found = crossed(values)
+        assert np.isnan([found.mean, *found.ends]).all() and found.p == 1
+    assert np.isnan([*student(np.array([1.0, np.nan])), *student(np.array([np.nan])), *student(np.empty(0))]).all()
+    assert student(np.array([0.5])) == (-np.inf, np.inf) and wilson(np.empty(0, bool)) == (0, 1)
