@@ -2,15 +2,15 @@
 
 import hashlib
 import io
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from ssl_core.data.copies import alike, by_size
 from ssl_core.data.decode import UNREADABLE
 from ssl_core.data.order import order_of
-from ssl_core.data.pack import Packing, content, encoded, name_of, size_of
+from ssl_core.data.pack import Packing, encoded, name_of
 from ssl_core.data.source import Source, Split, key
 from ssl_core.errors import BadInput
 from ssl_core.files import write_bytes, write_json
@@ -63,15 +63,9 @@ def shards_of(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
 def find_duplicates(source: Source) -> list[tuple[str, int, str]]:
     """(part, number, key of the image that stays) of each image whose bytes an earlier one has; test comes first,
     because a test image must not be trained on. Only images of equal size are read."""
-    images = [(part, i) for part in reversed(PARTS) for i in range(len(getattr(source, part)))]
-    sizes = [size_of(getattr(source, part), i) for part, i in images]
-    common, seen, found = Counter(sizes), {}, []
-    for (part, i), size in zip(images, sizes):
-        if common[size] > 1 and size:
-            first = seen.setdefault(hashlib.sha256(content(getattr(source, part), i)).digest(), (part, i))
-            if first != (part, i):
-                found.append((part, i, key(*first)))
-    return found
+    groups = [same for images in by_size(source) for same in alike(source, images)]
+    found = [(part, i, key(*same[0])) for same in groups for part, i in same[1:]]
+    return sorted(found, key=lambda one: (one[0] == "train", one[1]))
 
 
 def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> dict:
