@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from jobs.tracking import Mode, Tracker
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
+from ssl_core.evaluators.coverage import lacking
 from ssl_core.evaluators.model import Model, Splits, shares
 from ssl_core.files import exists, found, is_local, read_json, remove, write_bytes, write_json
 
@@ -145,7 +147,7 @@ def _judge_features(
 ) -> dict:
     module = features.protocols()[protocol]
     result = module.run(subject, module.Config(), evaluation.probe_seed)
-    return _write(root, one, label, evaluation, protocol, tracking, result, len(subject.labels["test"]))
+    return _write(root, one, label, evaluation, protocol, tracking, result, subject.labels)
 
 
 def _judge_encoder(
@@ -157,8 +159,7 @@ def _judge_encoder(
     keep = path.with_suffix("")
     model = _model(root, one, evaluation, device, threads, keep)
     result = module.run(model, module.Config(), evaluation.probe_seed)
-    images = len(model.parts["test"][1]) if result.correct is None else len(result.correct)
-    cell = _write(root, one, label, evaluation, protocol, tracking, result, images)
+    cell = _write(root, one, label, evaluation, protocol, tracking, result, model.labels)
     for file in found(keep, "**/step-*"):  # checkpoints of what is done
         remove(file)
     if is_local(keep):  # the empty folders; a store has none
@@ -168,23 +169,30 @@ def _judge_encoder(
 
 def _write(
     root: str, one: Judged, label: str, evaluation: Evaluation, protocol: str, tracking: Mode, result: features.Result,
-    test_images: int,
+    labels: dict[str, np.ndarray],
 ) -> dict:  # fmt: skip
-    """Tracks what one protocol found and writes its picture and its cell, last: its presence means that it is done."""
+    """Tracks what one protocol found and writes its picture and its cell, last: its presence means that it is done.
+    `labels` are those of the images of each split that could be read."""
     study, source = Study(root), one.source
+    numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
+    parts = shares(source, evaluation.splits(), evaluation.probe_seed)[1]
+    counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
+    unread = {split: [missing, total] for split, (missing, total) in counts.items() if missing}
+    unknown = tuple(f"{name} is not finite" for name in result.numbers if name not in numbers)
     path = cell_path(study, one, protocol, evaluation, source.digest)
     cell = {
         **asdict(one), "protocol": protocol, "version": features.protocols()[protocol].version,
         "dataset": source.name, "digest": one.digest(study), "probe_seed": evaluation.probe_seed,
-        "numbers": result.numbers, "chosen": result.chosen, "test_images": test_images,
-        "correct": packed(result.correct),
+        "numbers": numbers, "chosen": result.chosen, "test_images": len(labels["test"]),
+        "correct": packed(result.correct), "notes": [*result.notes, *unknown],
+        "classes": len(source.classes), "lacking": lacking(source.classes, labels), "unread": unread,
     }  # fmt: skip
     tracker = Tracker(
         tracking, study.root, id=f"{path.stem}-{cell['digest'][:12]}-{study.token}", study=study.root.name,
         job_type="evaluate", name=f"{protocol}/{label}",
         config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
     )  # fmt: skip
-    tracker.result({f"{protocol}/{key}": value for key, value in result.numbers.items()})
+    tracker.result({f"{protocol}/{key}": value for key, value in numbers.items()})
     if result.sheet is not None:
         write_bytes(path.with_suffix(".png"), _png(result.sheet))
         tracker.picture(f"{protocol}/sheet", path.with_suffix(".png"), step=1)

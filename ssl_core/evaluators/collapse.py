@@ -37,8 +37,10 @@ def run(model: Model, config: Config, seed: int) -> Result:
     """`rankme` and `lidar` are effective ranks: 1 is collapsed, the features' width `width` is the most. `std` is the
     mean deviation of normalised features times the root of their width: 0 is collapsed, 1 spread evenly."""
     z = torch.cat([model.pooled(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
-    numbers = {"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed))}
-    return Result({**numbers, "width": float(z.shape[1])})
+    width = {"width": float(z.shape[1])}
+    if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
+        return Result(width, notes=("one test image cannot tell a collapsed encoder from another",))
+    return Result({"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed)), **width})
 
 
 def _views(model: Model, config: Config, seed: int) -> Tensor:

@@ -28,12 +28,13 @@ class Subject:
 @dataclass(frozen=True)
 class Result:
     """What a protocol found. `correct` is [n_test] bool for protocols that are right or wrong on an image; `sheet` a
-    picture for people, [h, w, 3] uint8."""
+    picture for people, [h, w, 3] uint8; `notes` say what these images do not allow to measure, and why."""
 
     numbers: dict[str, float]
     correct: np.ndarray | None = None
     chosen: dict = field(default_factory=dict)  # what held-out data chose
     sheet: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def protocols() -> dict[str, ModuleType]:

@@ -89,8 +89,7 @@ def _fresh(model: Model, optim: Optim, batch: int, least: float, seed: int) -> P
     for norm in encoder.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             norm.momentum = 0.1  # torch's own: statistics follow the weights again
-    images, _ = next(model.images("fit", 2))
-    info = EncoderInfo("tuned", tuple(m.shape[1] for m in model.maps(images)), ())
+    info = EncoderInfo("tuned", tuple(m.shape[1] for m in model.blank()), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)

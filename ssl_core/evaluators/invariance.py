@@ -50,7 +50,8 @@ def run(model: Model, config: Config, seed: int) -> Result:
     plain, views = _features(model, config, seed)
     scales = [mean_distance(f) for f in plain]
     numbers: dict[str, float] = {}
-    for name, strengths in TRANSFORMS.items():
+    several = len(plain[0]) > 1
+    for name, strengths in TRANSFORMS.items() if several else ():
         ratios = [[_ratio(f, g, scale) for f, g, scale in zip(plain, views[f"{name}/{s}"], scales)] for s in strengths]
         for i, values in enumerate(zip(*ratios), start=1):
             numbers[f"{name}/stage{i}"] = sum(values) / len(values)
@@ -58,10 +59,12 @@ def run(model: Model, config: Config, seed: int) -> Result:
         if len(strengths) > 1:
             numbers |= {f"{name}/{s}": values[-1] for s, values in zip(strengths, ratios)}
     numbers["alignment"] = alignment(plain[-1], views["augmented"][-1])
-    numbers["uniformity"] = uniformity(plain[-1])
+    if several:
+        numbers["uniformity"] = uniformity(plain[-1])
     for name, (probe, classes) in PROBES.items():
         numbers[f"probe/{name}"] = _probed(model, probe, classes, config, seed)
-    return Result(numbers)
+    notes = () if several else ("distances to other images need a second test image",)
+    return Result(numbers, notes=notes)
 
 
 def _draws(model: Model, split: str, config: Config, seed: int):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ssl_core.evaluators.features import Result, Subject
-from ssl_core.evaluators.neighbours import nearest
+from ssl_core.evaluators.neighbours import few, nearest
 
 version = 2  # norms divide similarities, no longer features
 on = "features"
@@ -42,7 +42,8 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
         numbers[f"top1/stage{i}"] = float(test[best(key for key in scores if key[0] == i)].mean())
     for k in config.neighbours:
         numbers[f"top1/k{k}"] = float(test[best(key for key in scores if key[1] == k)].mean())
-    return Result(numbers, test[chosen], {"stage": chosen[0], "k": chosen[1], "held_out": scores[chosen]})
+    notes = few(len(subject.labels["fit"]), config.neighbours)
+    return Result(numbers, test[chosen], {"stage": chosen[0], "k": chosen[1], "held_out": scores[chosen]}, notes=notes)
 
 
 def _vote(stage: dict[str, np.ndarray], subject: Subject, split: str, config: Config) -> dict[int, np.ndarray]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ssl_core.evaluators.features import Result, Subject
 from ssl_core.evaluators.logistic import logistic
-from ssl_core.evaluators.shots import Shots, drawn, told
+from ssl_core.evaluators.shots import Shots, drawn, left_out, told
 
 version = 1
 on = "features"
@@ -49,7 +49,7 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
             accuracies.append(float((right.numpy() == subject.labels["test"]).mean()))
             chosen[name].append({"stage": stage + 1, "c": c})
         numbers |= told(f"linear/{name}", accuracies)
-    return Result(numbers, chosen=chosen)
+    return Result(numbers, chosen=chosen, notes=left_out(pool, config.shots))
 
 
 def _rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:

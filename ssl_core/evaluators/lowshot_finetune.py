@@ -12,7 +12,7 @@ import numpy as np
 from ssl_core.evaluators.features import Result
 from ssl_core.evaluators.finetuning import right, tune
 from ssl_core.evaluators.model import Model
-from ssl_core.evaluators.shots import Shots, drawn, told
+from ssl_core.evaluators.shots import Shots, drawn, left_out, told
 from ssl_core.optim import Optim
 
 version = 2  # crops are those of pretraining
@@ -38,8 +38,8 @@ def run(model: Model, config: Config, seed: int) -> Result:
     draws; `finetune/1%/std` and so on their standard deviations. A training that diverged counts as 0. Checkpoints are
     kept in `model.keep`."""
     pool = np.concatenate([model.parts["fit"][1], model.parts["held"][1]])
-    numbers = {}
-    for name, draws in drawn(model.source.train.labels[pool], config.shots, seed).items():
+    labels, numbers = model.source.train.labels[pool], {}
+    for name, draws in drawn(labels, config.shots, seed).items():
         accuracies = []
         for i, rows in enumerate(draws):
             tuned = tune(
@@ -49,4 +49,4 @@ def run(model: Model, config: Config, seed: int) -> Result:
             )  # fmt: skip
             accuracies.append(float(right(tuned, model, "test").mean()) if tuned else 0.0)
         numbers |= told(f"finetune/{name}", accuracies)
-    return Result(numbers)
+    return Result(numbers, notes=left_out(labels, config.shots))

@@ -15,12 +15,13 @@ from kernels.shuffle_tiles import shuffle_tiles
 from ssl_core.data.loader import evaluation_batches
 from ssl_core.data.order import order_of
 from ssl_core.data.source import Source
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, Diverged
 from ssl_core.task import Format
 
 POOL = 2  # every stage's map is averaged to POOL x POOL cells and flattened
 CALIBRATION = 2000  # unlabelled training images that batch norm's statistics are re-estimated on
 SPLITS = ("fit", "held", "test")
+NAMES = {"fit": "training images that a probe learns from", "held": "held-out training images", "test": "test images"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class Model:
         self.device, self.threads, self.keep = device, threads, keep
         self.format = Format(source.mean, source.std)
         shuffled, self.parts = shares(source, splits, seed)
+        # [n] int64 by split, -1 where there are none: of all its images, and once they are read of those that can be
+        self.labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in self.parts.items()}
         self._recalibrate(shuffled[:CALIBRATION])
 
     @property
@@ -98,9 +101,16 @@ class Model:
     def images(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The images of "fit", "held" or "test", whole and in order, or `most` of them, evenly spaced, since test
         images may lie class by class: batches of ([b, size, size, 3] uint8 on the device, [b] int64 labels there, -1
-        where there are none). What cannot be decoded is left out."""
+        where there are none). What cannot be decoded is left out. Raises BadInput if that is all of them."""
         part, ids = self.parts[split]
-        return self._batches(part, ids if most is None else ids[evenly(len(ids), most)])
+        ids, read = ids if most is None else ids[evenly(len(ids), most)], []
+        for images, labels in self._batches(part, ids):
+            read.append(labels)
+            yield images, labels
+        if not read:
+            raise BadInput(f"{self.source.name}: none of the {len(ids):,} {NAMES[split]} can be decoded")
+        if most is None:
+            self.labels[split] = torch.cat(read).cpu().numpy()
 
     def drawn(self, split: str, most: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The same images with a number for each, as chance is drawn by: batches of ([b, size, size, 3] uint8, [b]
@@ -112,9 +122,17 @@ class Model:
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """[b, s, s, 3] uint8 -> each stage's map [b, width, h, w] float32, shallow to deep, under the encoder's
-        normalisation; no gradient."""
+        normalisation; no gradient. Raises Diverged if they are not finite: numbers would be made of nothing."""
         with torch.no_grad():
-            return self.encoder(normalise(images, self.normalisation, self.format))
+            maps = self.encoder(normalise(images, self.normalisation, self.format))
+        if not all(map.isfinite().all() for map in maps):
+            raise Diverged("the encoder's features are not finite: its weights have diverged, or are damaged")
+        return maps
+
+    def blank(self) -> list[Tensor]:
+        """Each stage's map of a black image, [1, width, h, w]: its shape is that of any image's."""
+        side = self.source.size
+        return self.maps(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device))
 
     def pooled(self, images: Tensor, cells: int = 1) -> list[Tensor]:
         """[b, s, s, 3] uint8 -> each stage's map averaged to `cells` x `cells` and flattened: [b, width * cells**2]."""
@@ -123,7 +141,8 @@ class Model:
     def _batches(self, part: str, ids: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in evaluation_batches(self.source, part, ids, self.device, self.threads):
             good = batch.weights > 0
-            yield batch.images[good], batch.labels[good]
+            if good.any():
+                yield batch.images[good], batch.labels[good]
 
     def _recalibrate(self, ids: np.ndarray) -> None:
         """Batch-norm statistics as plain averages over whole images: training saw crops, tiles or holes."""
@@ -132,6 +151,11 @@ class Model:
             norm.reset_running_stats()
             norm.momentum = None  # torch: the average of all batches seen
         self.encoder.train()
+        seen = 0
         for images, _ in self._batches("train", ids) if norms else ():
-            self.maps(images)
+            if len(images) > 1:  # of one image there may be one value a channel, which has no variance
+                self.maps(images)
+                seen += len(images)
+        if norms and not seen:
+            raise BadInput(f"{self.source.name}: fewer than two of {len(ids):,} training images can be decoded")
         self.encoder.eval()

@@ -1,6 +1,6 @@
 """Nearest neighbours by cosine similarity, exact, without a second copy of the bank."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -23,3 +23,9 @@ def nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[sli
         products = np.matmul(F.normalize(asked[which], dim=1).numpy(), bank.T)
         near = torch.from_numpy(products).mul_(inverse).topk(k, dim=1)
         yield which, near.values, near.indices
+
+
+def few(images: int, neighbours: Iterable[int]) -> tuple[str, ...]:
+    """A note for those numbers of neighbors that are more than there are training images."""
+    more = " and ".join(str(k) for k in neighbours if k > images)
+    return (f"fewer training images than {more} neighbors: all {images} count",) if more else ()

@@ -122,8 +122,7 @@ def flat(maps: list[Tensor], most: int) -> list[Tensor]:
 
 def _probe(model: Model, config: Config, seed: int) -> Pretext:
     """The frozen encoder with new classifiers."""
-    images, _ = next(model.images("fit", 2))
-    info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.maps(images), config.inputs)), ())
+    info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.blank(), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)

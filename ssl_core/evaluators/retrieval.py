@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels.crop_flip import crop_flip
 from ssl_core.evaluators.features import Result, scale
 from ssl_core.evaluators.model import POOL, Model, evenly
-from ssl_core.evaluators.neighbours import nearest
+from ssl_core.evaluators.neighbours import few, nearest
 from ssl_core.views import BYTES, bytes_of
 
 version = 1
@@ -49,7 +49,8 @@ def run(model: Model, config: Config, seed: int) -> Result:
     if model.classes:
         numbers[f"precision@{k}"] = float(alike.mean())
     shown = evenly(len(x), config.shown)
-    return Result(numbers, sheet=sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None))
+    picture = sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None)
+    return Result(numbers, sheet=picture, notes=few(len(bank), [k]))
 
 
 def _looked_at(model: Model, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ssl_core.evaluators.features import Result, Subject
 from ssl_core.evaluators.model import evenly
-from ssl_core.evaluators.neighbours import nearest
+from ssl_core.evaluators.neighbours import few, nearest
 
 version = 1
 on = "features"
@@ -43,14 +43,16 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
 
     stages = [alike(stage) for stage in subject.stages]
     last = torch.from_numpy(subject.stages[-1]["test"][rows])
-    return Result(
-        {
-            **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbours},
-            **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
-            "silhouette": silhouette(last, truth),
-            "between": between(last, truth),
-        }
-    )
+    numbers = {
+        **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbours},
+        **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
+    }
+    notes = few(len(subject.labels["fit"]), config.neighbours)
+    if len(truth.unique()) < 2:
+        notes += ("silhouette and variance between classes need test images of two classes",)
+    else:
+        numbers |= {"silhouette": silhouette(last, truth), "between": between(last, truth)}
+    return Result(numbers, notes=notes)
 
 
 def _alike(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:

@@ -34,6 +34,13 @@ def drawn(labels: np.ndarray, shots: Shots, seed: int) -> dict[str, list[np.ndar
     return found
 
 
+def left_out(labels: np.ndarray, shots: Shots) -> tuple[str, ...]:
+    """A note for the numbers of images of each class that `drawn` leaves out."""
+    least = int(np.unique(labels, return_counts=True)[1].min())
+    more = [f"k{k}" for k in shots.per_class if k > least]
+    return (f"no {' and no '.join(more)}: the rarest class has too few images to learn from ({least})",) if more else ()
+
+
 def told(name: str, accuracies: list[float]) -> dict[str, float]:
     """The mean over draws under `name`, their standard deviation under `name`/std, 0 for a single one."""
     deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0

@@ -1,0 +1,151 @@
+"""Protocols on small, lopsided and dirty test sets: what cannot be measured is left out, with a reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ssl_core.encoders as encoders
+from ssl_core.data.source import Arrays, Source
+from ssl_core.errors import BadInput, Diverged
+from ssl_core.evaluators import finetune, lowshot_finetune, nonlinear
+from ssl_core.evaluators.coverage import lacking
+from ssl_core.evaluators.features import Result, extract, protocols
+from ssl_core.evaluators.model import Model, Splits, shares
+
+QUICK = {
+    "finetune": finetune.Config(epochs=1, learning_rates=(0.01,)),
+    "lowshot_finetune": lowshot_finetune.Config(steps=1, batch=4),
+    "nonlinear": nonlinear.Config(epochs=1, batch=4),
+}
+
+
+def source(train: list[int], test: list[int], constant: bool = False) -> Source:
+    """Noise, or images that are all the same, with these labels."""
+    rng = np.random.default_rng(0)
+
+    def part(labels: list[int]) -> Arrays:
+        images = rng.integers(0, 256, (len(labels), 16, 16, 3)).astype(np.uint8)
+        return Arrays(np.full_like(images, 77) if constant else images, np.array(labels))
+
+    return Source("made up", "digest", 16, part(train), part(test), ("a", "b"))
+
+
+def model(given: Source, encoder: nn.Module | None = None) -> Model:
+    return Model(encoder or encoders.build("convnet", 16, 0), given, "dataset", Splits(), 0, torch.device("cpu"), 1)
+
+
+def run(protocol: str, given: Source) -> Result:
+    module, subject = protocols()[protocol], model(given)
+    what = extract(subject) if module.on == "features" else subject
+    return module.run(what, QUICK.get(protocol, module.Config()), 0)
+
+
+GIVEN = {
+    "one of each": source([0, 1, 0], [0]),
+    "two": source([0, 1, 0, 1], [0, 1]),
+    "three of one class": source([0, 0, 0, 1], [1, 1, 1]),
+    "a class never seen in training": source([0, 0, 0, 0], [0, 1]),
+    "all the same": source([0, 1] * 3, [0, 1, 0], constant=True),
+}
+
+
+@pytest.mark.parametrize("protocol", protocols())
+@pytest.mark.parametrize("name", GIVEN)
+def test_every_number_is_finite_or_left_out(protocol, name):
+    result = run(protocol, GIVEN[name])
+    assert np.isfinite(list(result.numbers.values())).all()
+    if result.correct is not None:
+        assert len(result.correct) == len(GIVEN[name].test)
+    if protocols()[protocol].headline not in result.numbers:
+        assert result.notes
+
+
+def test_one_test_image_tells_of_no_other():
+    """Neither how far it lies from others, nor in how many directions they do."""
+    given = GIVEN["one of each"]
+    assert set(run("collapse", given).numbers) == {"width"} and run("collapse", given).notes
+    assert set(run("invariance", given).numbers) == {"alignment", "probe/rotation", "probe/jigsaw"}
+    separation = run("semantics", given)
+    assert "silhouette" not in separation.numbers and "purity@1" in separation.numbers and len(separation.notes) == 2
+    assert not any(run(protocol, GIVEN["two"]).notes for protocol in ("collapse", "invariance"))
+
+
+def test_fewer_images_than_neighbors_or_shots_are_noted():
+    """Of four labeled images one is held out."""
+    assert run("knn", GIVEN["two"]).notes == ("fewer training images than 20 and 200 neighbors: all 3 count",)
+    assert run("retrieval", GIVEN["two"]).notes == ("fewer training images than 8 neighbors: all 3 count",)
+    assert run("lowshot", GIVEN["three of one class"]).notes[0].startswith("no k5 and no k20: the rarest class")
+    assert not run("lowshot", source([0, 1] * 20, [0, 1])).notes
+
+
+class Nothing(nn.Module):
+    """What weights that have diverged make of any image."""
+
+    def forward(self, x):
+        return [torch.full((len(x), 8, 2, 2), torch.nan)]
+
+
+@pytest.mark.parametrize("protocol", protocols())
+def test_features_that_are_not_finite_get_no_number(protocol):
+    """A classifier would name some class, and be right by chance."""
+    module, subject = protocols()[protocol], model(source([0, 1] * 8, [0, 1] * 3), Nothing())
+    with pytest.raises(Diverged, match="not finite"):
+        module.run(extract(subject) if module.on == "features" else subject, module.Config(), 0)
+
+
+class Broken:
+    """Files of which only some can be decoded."""
+
+    def __init__(self, split: Arrays, good: set[int]):
+        self.split, self.good, self.labels = split, good, split.labels
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def open(self, i: int):
+        import io
+
+        from PIL import Image
+
+        file = io.BytesIO(b"no image")
+        if i in self.good:
+            Image.fromarray(self.split.images[i]).save(file := io.BytesIO(), "png")
+            file.seek(0)
+        return file
+
+    def size(self, i: int) -> int:
+        return 1
+
+    def name(self, i: int) -> str:
+        return f"image {i}"
+
+
+def test_labels_are_those_of_what_can_be_decoded():
+    given = source([0, 1] * 6, [0, 1, 0, 1, 0])
+    given = replace(given, test=Broken(given.test, {0, 2, 4}))
+    subject = model(given)
+    assert subject.labels["test"].tolist() == [0, 1, 0, 1, 0], "nothing is read yet"
+    assert extract(subject).labels["test"].tolist() == subject.labels["test"].tolist() == [0, 0, 0]
+
+
+def test_a_split_without_an_image_that_can_be_decoded_is_refused():
+    given = source([0, 1] * 6, [0, 1, 0])
+    with pytest.raises(BadInput, match="none of the 3 test images can be decoded"):
+        extract(model(replace(given, test=Broken(given.test, set()))))
+    held = shares(given, Splits(), 0)[1]["held"][1]
+    fine = set(range(12)) - set(held.tolist())
+    with pytest.raises(BadInput, match="none of the 2 held-out training images can be decoded"):
+        extract(model(replace(given, train=Broken(given.train, fine))))
+    with pytest.raises(BadInput, match="fewer than two of 12 training images can be decoded"):
+        model(replace(given, train=Broken(given.train, {3})))
+
+
+def test_classes_without_an_image_are_named():
+    found = lacking(("a", "b", "c"), {"fit": np.array([0, 1, 2, 1]), "held": np.array([1]), "test": np.array([], int)})
+    assert found == {"held": {"count": 2, "names": ["a", "c"]}, "test": {"count": 3, "names": ["a", "b", "c"]}}
+    many = lacking([str(i) for i in range(100)], {"test": np.array([0])})
+    assert many["test"]["count"] == 99 and len(many["test"]["names"]) == 5
+    assert lacking((), {"test": np.array([-1, -1])}) == {}
