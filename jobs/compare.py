@@ -1,17 +1,21 @@
 """`tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import jobs.webreport as webreport
+from jobs.caveats import caveats, over
 from jobs.gather import gather
-from jobs.layout import Study
+from jobs.layout import JobsFailed, Study
 from jobs.notices import warn
 from jobs.options import parse
 from jobs.report import write_report
@@ -57,27 +61,51 @@ def main(arguments: list[str]) -> None:
         _show(together, rows, tracking)
 
 
+@contextmanager
+def shown(study: Study, tracking: Mode) -> Iterator[None]:
+    """Shows the comparison after the block, also if jobs of it have failed: of what there is."""
+    try:
+        yield
+    except JobsFailed:
+        try:
+            show(study, tracking)
+        except BadInput as error:  # there is nothing, which must not hide why
+            warn(study.root, str(error))
+        raise
+    show(study, tracking)
+
+
 def show(study: Study, tracking: Mode) -> None:
-    """Prints the table. Where numbers are new, writes report.html, the summary run in W&B, and last results.csv,
-    which says that the others are up to date."""
+    """Where numbers are new, writes report.html, the summary run in W&B, and last results.csv, which says that the
+    others are up to date. Then prints the table: whoever reads that may leave at any line.
+
+    Raises BadInput if nothing has been evaluated."""
     _show(study, gather(study), tracking)
 
 
 def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
-    console, parts = Console(), by_dataset(rows)
+    parts = by_dataset(rows)
+    if not parts:
+        raise BadInput(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
+    numbers, limits, saved = as_csv(parts), [line for part in parts for line in caveats(part)], None
+    known = read_json(study.file).get("caveats", [])
+    if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers and limits == known):
+        write_report(study, parts)
+        saved = _track(study, parts, tracking)
+        if limits != known:
+            study.describe(caveats=limits)
+        write_text(study.results, numbers)
+    console = Console()
     for part in parts:
         accuracies, others = by_kind(part.protocols)
         if accuracies:
             console.print(table(part, accuracies))
         if others:
             console.print(diagnostics(part, others))
-        for line in conclusions(part):
-            console.print(line, highlight=False, markup=False)
-    numbers = as_csv(parts)
-    if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers):
-        write_report(study, parts)
-        _track(study, parts, tracking)
-        write_text(study.results, numbers)
+        for line in (*conclusions(part), *caveats(part)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if saved:
+        print(f"W&B report: {saved}")
     print(f"report: {study.report}\nnumbers: {study.results}")
     say_sync(study)
 
@@ -86,7 +114,8 @@ def table(part: Part, protocols: tuple[str, ...]) -> Table:
     """The comparison for the terminal, in percent; 95 % intervals behind ±."""
     title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
-    view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    title += f", {over(part)}" if over(part) else ""
+    view = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
     # where room is short, an interval goes below its number
     for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
@@ -102,13 +131,14 @@ def table(part: Part, protocols: tuple[str, ...]) -> Table:
         if images is not None:
             cost = (f"{images / 1000:,.0f}k" if images >= 10_000 else f"{images:,.0f}",
                     f"{(row.cost('macs') or 0) / 1e12:.2f}", f"{row.cost('seconds'):.0f}")  # fmt: skip
-        view.add_row(row.name, first, difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
+        view.add_row(escape(row.name), first, difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
     return view
 
 
 def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
     """The headlines of protocols that are no accuracies, with an arrow to where better is."""
-    view = Table(title="diagnostics of the frozen encoder", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    title = "diagnostics of the frozen encoder" + (f", {over(part)}" if over(part) else "")
+    view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
     for name in protocols:
         module = features.protocols()[name]
@@ -117,13 +147,14 @@ def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
     view.add_column("linear\n- knn ↓", justify="right")
     for row in part.rows:
         gap = row.gap
-        view.add_row(row.name, *(number(row, protocol) for protocol in protocols),
+        view.add_row(escape(row.name), *(number(row, protocol) for protocol in protocols),
                      difference(gap.mean, *gap.ends) if gap else "")  # fmt: skip
     return view
 
 
-def _track(study: Study, parts: list[Part], tracking: Mode) -> None:
-    """A run with the table, every pair of tasks, and for each encoder and measure a summary value to sort by."""
+def _track(study: Study, parts: list[Part], tracking: Mode) -> str | None:
+    """A run with the table, every pair of tasks, and for each encoder and measure a summary value to sort by -> the URL
+    of the report that W&B has of them, if it has one."""
     tracker = Tracker(tracking, study.root, id=f"compare-{study.token}", study=study.root.name, job_type="compare",
                       name=f"compare/{study.root.name}", config=read_json(study.file))  # fmt: skip
     rows = [row for part in parts for row in part.rows]
@@ -147,6 +178,7 @@ def _track(study: Study, parts: list[Part], tracking: Mode) -> None:
     tracker.finish()
     if place:
         try:
-            print(f"W&B report: {webreport.save(study, parts, *place)}")
+            return webreport.save(study, parts, *place)
         except Exception as error:  # whatever its client or server has against it: the comparison is there
             warn(study.root, f"no report in W&B: {error}")
+    return None

@@ -9,7 +9,7 @@ import tyro
 
 from jobs.brought import add, arrive, everything, place_of, said
 from jobs.cells import Evaluation, check
-from jobs.compare import show
+from jobs.compare import shown
 from jobs.judged import with_floors
 from jobs.layout import Study
 from jobs.options import parse
@@ -61,5 +61,5 @@ def main(arguments: list[str]) -> None:
         if arrivals:
             add(study, arrivals)
         study.describe(evaluation=asdict(options.evaluation))
-        do(Plan(study, where, [], judged, options.evaluation))
-        show(study, where.tracking)
+        with shown(study, where.tracking):
+            do(Plan(study, where, [], judged, options.evaluation))

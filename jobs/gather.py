@@ -3,14 +3,12 @@
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
-
 from jobs.brought import everything
-from jobs.cells import Evaluation, cell_path, unpacked
+from jobs.cells import Evaluation, cell_path
 from jobs.judged import Judged, labels, with_floors
 from jobs.layout import Study
 from jobs.recipe import short_hash
-from jobs.results import Row
+from jobs.results import Row, stacked
 from jobs.similar_runs import flat
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.intervals import Interval, paired
@@ -87,5 +85,9 @@ def _of_all(group: list[Judged], found: dict[Judged, dict[str, dict]]) -> dict[s
 
 
 def _gains(cells: dict[str, tuple[dict, ...]], base: dict[str, tuple[dict, ...]]) -> dict[str, Interval]:
-    both = [name for name, of in cells.items() if name in base and of[0]["correct"]]
-    return {name: paired(*(np.stack([unpacked(cell) for cell in of[name]]) for of in (cells, base))) for name in both}
+    found = {name: (stacked(of), stacked(base.get(name, ()))) for name, of in cells.items()}
+    return {
+        name: paired(mine, floor)
+        for name, (mine, floor) in found.items()
+        if mine is not None and floor is not None and mine.shape == floor.shape
+    }

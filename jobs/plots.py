@@ -1,16 +1,14 @@
 """The report's figures, as SVG text that stands in the page itself."""
 
 import io
+import warnings
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from jobs.judged import PIXELS
-from jobs.results import Row
+from jobs.results import Row, readable
 from ssl_core.evaluators.features import protocols, tells_accuracy
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
@@ -18,7 +16,9 @@ KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought":
 STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a name may hold dollars
 }  # fmt: skip
+LONGEST = 40  # characters of a name in a figure
 
 
 def colours(names: list[str]) -> dict[str, str]:
@@ -26,20 +26,36 @@ def colours(names: list[str]) -> dict[str, str]:
     return {name: f"C{i % 10}" for i, name in enumerate(sorted(names))}
 
 
+def label(name: str) -> str:
+    """A row's name as figures show it: a long one without its middle, and none that matplotlib leaves out of legends
+    because it begins with an underscore."""
+    name, half = readable(name), LONGEST // 2
+    name = name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"
+    return f" {name}" if name.startswith("_") else name
+
+
+def _axes(width: float, height: float):
+    """A figure of that size in inches, and its axes; pyplot, which keeps every figure, knows nothing of it."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
 def ranking(rows: list[Row], protocol: str) -> Figure:
     """The headline of every encoder with its 95 % interval; floors grey, the ceiling green, others' amber."""
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
     scale = _scale(protocol)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 0.45 * len(shown) + 0.9))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 0.45 * len(shown) + 0.9)
         ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
         error = [[scale * (v - low) for v, low, _ in ends], [scale * (high - v) for v, _, high in ends]]
-        bars = axes.barh([row.name for row, _ in shown], [scale * v for v, _, _ in ends], xerr=error, height=0.65,
+        bars = axes.barh(range(len(shown)), [scale * v for v, _, _ in ends], xerr=error, height=0.65,
                          color=[KINDS[row.kind] for row, _ in shown], error_kw={"elinewidth": 1.2})  # fmt: skip
+        axes.set_yticks(range(len(shown)), [label(row.name) for row, _ in shown])
         axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(_axis(protocol) + (" of test images" if tells_accuracy(protocol) else ""))
-        axes.set_xlim(0, max(scale * high for _, _, high in ends) * 1.12)
+        low, high = min(0.0, *(low for _, low, _ in ends)), max(0.0, *(high for _, _, high in ends))
+        axes.set_xlim(1.12 * scale * low, 1.12 * scale * high if high > low else 1)
     return figure
 
 
@@ -51,15 +67,15 @@ def has_stages(rows: list[Row], protocol: str) -> bool:
 def stages(rows: list[Row], protocol: str) -> Figure:
     """Accuracy over the encoder's stages, shallow to deep."""
     colour = colours([row.name for row in rows])
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.4))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.4)
         for row in reversed(rows):
             numbers = row.numbers(protocol)
             curve = {int(k.removeprefix("top1/stage")): v for k, v in numbers.items() if k.startswith("top1/stage")}
             if len(curve) > 1:
                 xs = sorted(curve)
                 line = {"floor": "--", "ceiling": "-."}.get(row.kind, "-")
-                axes.plot(xs, [100 * curve[x] for x in xs], line, marker="o", ms=4, label=row.name,
+                axes.plot(xs, [100 * curve[x] for x in xs], line, marker="o", ms=4, label=label(row.name),
                           color=colour[row.name])  # fmt: skip
                 axes.set_xticks(xs)
         axes.set_xlabel("stage")
@@ -72,17 +88,18 @@ def pretext(rows: list[Row], protocol: str) -> Figure | None:
     """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
     fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
     name = protocols()[protocol].headline
-    runs = [(row, run["pretext"], cell["numbers"][name]) for row in rows if row.kind == "task"
+    runs = [(row, run["pretext"], cell["numbers"]) for row in rows if row.kind == "task"
             for run, cell in zip(row.described, row.cells.get(protocol, ()))]  # fmt: skip
-    found = [(row, pretext["accuracy"], value) for row, pretext, value in runs if "accuracy" in pretext]
+    found = [(row, pretext["accuracy"], numbers[name]) for row, pretext, numbers in runs
+             if "accuracy" in pretext and name in numbers]  # fmt: skip
     if len(found) < 3:
         return None
     colour = colours([row.name for row in rows])
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.4))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.4)
         for row in dict.fromkeys(row.name for row, _, _ in found):
             points = [(100 * x, _scale(protocol) * y) for one, x, y in found if one.name == row]
-            axes.scatter(*zip(*points), label=row, color=colour[row], s=28)
+            axes.scatter(*zip(*points), label=label(row), color=colour[row], s=28)
         x, y = np.array([(x, y) for _, x, y in found]).T
         if x.std() > 0 and y.std() > 0:
             r = np.corrcoef(x, y)[0, 1]
@@ -99,12 +116,12 @@ def cost(rows: list[Row], protocol: str) -> Figure | None:
     if not shown:
         return None
     colour, scale = colours([row.name for row in rows]), _scale(protocol)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.2))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.2)
         for row, (value, low, high) in shown:
             error = None if low is None or high is None else [[scale * (value - low)], [scale * (high - value)]]
             axes.errorbar([row.cost("seconds")], [scale * value], yerr=error, fmt="o", color=colour[row.name],
-                          label=row.name, elinewidth=1.2)  # fmt: skip
+                          label=label(row.name), elinewidth=1.2)  # fmt: skip
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds of training, one seed")
         axes.set_ylabel(_axis(protocol))
@@ -131,13 +148,13 @@ def _bars(rows: list[Row], protocol: str, kinds: list[str], told: str) -> Figure
     if not kinds or not shown:
         return None
     colour, width = colours([row.name for row in rows]), 0.8 / len(shown)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.2))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.2)
         for i, row in enumerate(shown):
             places = [k + (i - (len(shown) - 1) / 2) * width for k in range(len(kinds))]
             values = [row.number(protocol, kind) or 0 for kind in kinds]
             shade = KINDS["floor"] if row.kind == "floor" else colour[row.name]
-            axes.bar(places, values, width, label=row.name, color=shade)
+            axes.bar(places, values, width, label=label(row.name), color=shade)
         axes.set_xticks(range(len(kinds)), kinds)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(told)
@@ -153,13 +170,13 @@ def lowshot(rows: list[Row]) -> Figure | None:
     kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in numbers))
     if not kinds:
         return None
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.2))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.2)
         for row in rows:
             if numbers := found[row.name]:
                 spread = [100 * (row.number("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
                 axes.errorbar(kinds, [100 * numbers.get(kind, float("nan")) for kind in kinds], yerr=spread, marker="o",
-                              ms=4, elinewidth=1, label=row.name, color=colour[row.name],
+                              ms=4, elinewidth=1, label=label(row.name), color=colour[row.name],
                               linestyle={"floor": "--", "ceiling": "-."}.get(row.kind, "-"))  # fmt: skip
         axes.set_xlabel("labels that the probe may use")
         axes.set_ylabel("top-1, %")
@@ -185,11 +202,11 @@ def _legend(axes) -> None:
 def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
     """A metric of the pretext task over the images seen, a line for each run that has it."""
     colour = colours(all_names)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3)
         for name, rows in curves.items():
             if rows and metric in rows[0]:
-                axes.plot([r["images"] for r in rows], [r[metric] for r in rows], label=name, lw=1.4,
+                axes.plot([r["images"] for r in rows], [r[metric] for r in rows], label=label(name), lw=1.4,
                           color=colour[name])  # fmt: skip
         axes.set_xlabel("images seen")
         axes.set_ylabel(f"pretext {metric}")
@@ -198,9 +215,10 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an <svg> element."""
+    """The figure as an <svg> element, its text as text: the reader's fonts have signs that matplotlib's lack."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

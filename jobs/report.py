@@ -2,14 +2,19 @@
 
 import base64
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 import jobs.plots as plots
+from jobs.caveats import caveats, over
 from jobs.cells import Evaluation
 from jobs.layout import Study
+from jobs.notices import warn
 from jobs.results import Part, Row
 from jobs.rows import of_training
 from jobs.verdicts import by_kind, conclusions, difference, number
@@ -27,42 +32,56 @@ def write_report(study: Study, parts: list[Part]) -> None:
     page = environment.get_template("report.html.jinja").render(
         study=read_json(study.file),
         name=study.root.name,
-        parts=[_part(part) for part in parts],
+        parts=[_part(study, part) for part in parts],
         runs=runs,
         number=number,
         difference=difference,
         evaluations={one.root.name: Evaluation.told(one) for one in studies.values()},
-        training={m: _figure(plots.training(curves, m, [row.name for row in rows])) for m in metrics},
+        training={
+            m: _figure(study, f"pretext {m}", plots.training, curves, m, [r.name for r in rows]) for m in metrics
+        },
         samples={row.name: _picture(_run(row) / "samples.png") for row in runs if exists(_run(row) / "samples.png")},
         configs={row.name: json.dumps(read_json(_run(row) / "config.json"), indent=1) for row in runs},
     )
     write_text(study.report, page)
 
 
-def _part(part: Part) -> dict:
+def _part(study: Study, part: Part) -> dict:
     """What the page shows of one dataset."""
     rows, names, known = part.rows, part.protocols, protocols()
     accuracies, others = by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
-    figures = {
-        "pretext": plots.pretext(rows, names[0]), "invariance": plots.invariance(rows),
-        "semantics": plots.semantics(rows), "lowshot": plots.lowshot(rows), "cost": plots.cost(rows, names[0]),
+    draw = {
+        "pretext": partial(plots.pretext, rows, names[0]), "invariance": partial(plots.invariance, rows),
+        "semantics": partial(plots.semantics, rows), "lowshot": partial(plots.lowshot, rows),
+        "cost": partial(plots.cost, rows, names[0]),
     }  # fmt: skip
+    figures = {name: figure for name, make in draw.items() if (figure := _figure(study, name, make))}
     return {
         "dataset": part.dataset, "rows": rows, "accuracies": accuracies, "others": others,
-        "said": conclusions(part),
+        "said": conclusions(part), "caveats": caveats(part), "over": over(part),
         "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
-        "ranking": {p: _figure(plots.ranking(rows, p)) for p in ranked},
-        "stages": {p: _figure(plots.stages(rows, p)) for p in names if plots.has_stages(rows, p)},
+        "ranking": {p: _figure(study, f"ranking by {p}", plots.ranking, rows, p) for p in ranked},
+        "stages": {
+            p: _figure(study, f"stages by {p}", plots.stages, rows, p) for p in names if plots.has_stages(rows, p)
+        },
         "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
-        "figures": {name: _figure(figure) for name, figure in figures.items() if figure},
+        "figures": figures,
         "sheets": {row.name: _picture(sheet) for row in rows if (sheet := _sheet(row))},
         "seeds": part.seeds,
     }  # fmt: skip
 
 
-def _figure(figure) -> Markup:
-    return Markup(plots.svg(figure))
+def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) -> Markup | None:
+    """What `draw(*args)` draws, or None if there is nothing to draw. Where that fails, a line says so: by then all the
+    work is done, and no figure may cost its report."""
+    try:
+        figure = draw(*args)
+        return figure and Markup(plots.svg(figure))
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        warn(study.root, f"the report lacks the figure {name}: {why}")
+        return Markup('<p class="caveat">The figure {} could not be drawn: {}</p>').format(f"“{name}”", why)
 
 
 def _run(row: Row) -> Path:

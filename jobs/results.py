@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,17 @@ from jobs.cells import unpacked
 from jobs.judged import PIXELS, RANDOM, Judged
 from jobs.layout import Study
 from ssl_core.evaluators.features import protocols
-from ssl_core.evaluators.intervals import Interval, crossed, holm, paired, student, wilson
+from ssl_core.evaluators.intervals import Interval, crossed, holding, holm, paired, student, wilson
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
 NOISE = 0.05  # an adjusted p value from which a difference is within noise
 ORDER = {"floor": 0, "task": 1, "ceiling": 2, "brought": 3}
+
+
+def readable(name: str) -> str:
+    """A name as text that can be written and printed, even of a file whose name is none."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Row:
     @property
     def dataset(self) -> str:
         """Its name, or its folder or URL."""
-        return next((cell["dataset"] for cells in self.cells.values() for cell in cells), self.one.data)
+        return readable(next((cell["dataset"] for cells in self.cells.values() for cell in cells), self.one.data))
 
     def cost(self, what: str) -> float | None:
         """Of one seed, on average; None for a floor, or a run of an earlier version that did not count it."""
@@ -57,8 +63,13 @@ class Row:
 
     def number(self, protocol: str, metric: str) -> float | None:
         """The mean over seeds, or None for what was not measured."""
-        found = [cell["numbers"][metric] for cell in self.cells.get(protocol, ()) if metric in cell["numbers"]]
+        found = self.by_seed(protocol, metric)
         return sum(found) / len(found) if found else None
+
+    def by_seed(self, protocol: str, metric: str) -> list[float]:
+        """What was measured of each seed; a number that is not finite was not."""
+        found = [cell["numbers"].get(metric) for cell in self.cells.get(protocol, ())]
+        return [value for value in found if value is not None and math.isfinite(value)]
 
     def numbers(self, protocol: str) -> dict[str, float]:
         """All that a protocol measured, means over seeds."""
@@ -66,9 +77,9 @@ class Row:
         return {name: value for name in sorted(names) if (value := self.number(protocol, name)) is not None}
 
     def correct(self, protocol: str) -> np.ndarray | None:
-        """[seeds, n_test] bool, or None if the protocol is not right or wrong on an image."""
-        cells = self.cells.get(protocol, ())
-        return np.stack([unpacked(cell) for cell in cells]) if cells and cells[0]["correct"] else None
+        """[seeds, n_test] bool, or None if the protocol is not right or wrong on an image, or seeds were evaluated on
+        different numbers of them: a file could not be read for a while."""
+        return stacked(self.cells.get(protocol, ()))
 
     @cached_property
     def _headlines(self) -> dict[str, tuple[float, float | None, float | None]]:
@@ -89,16 +100,16 @@ class Row:
         if value is None:
             return None
         if correct is not None:
-            low, high = wilson(correct[0]) if len(correct) == 1 else crossed(correct).ends
-            return value, low, high
-        found = [cell["numbers"][name] for cell in self.cells[protocol]]
-        return (value, *student(np.array(found))) if len(found) > 1 else (value, None, None)
+            ends = wilson(correct[0]) if len(correct) == 1 else crossed(correct).ends
+            return value, *holding(value, *ends)
+        found = self.by_seed(protocol, name)
+        return (value, *holding(value, *student(np.array(found)))) if len(found) > 1 else (value, None, None)
 
     @cached_property
     def gap(self) -> Interval | None:
         """Linear minus kNN accuracy, paired: information that is there although related images do not lie close."""
         linear, knn = self.correct("linear"), self.correct("knn")
-        return None if linear is None or knn is None else paired(linear, knn)
+        return None if linear is None or knn is None or linear.shape != knn.shape else paired(linear, knn)
 
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""
@@ -107,6 +118,13 @@ class Row:
             return ""
         return ("better than random" if gain.low > 0 else "worse than random" if gain.high < 0 else
                 "within noise of random")  # fmt: skip
+
+
+def stacked(cells: tuple[dict, ...]) -> np.ndarray | None:
+    """Which test images each of `cells` is right on, [cells, n_test] bool; None if they do not say, or not of equally
+    many."""
+    alike = len({(cell["test_images"], bool(cell["correct"])) for cell in cells}) == 1
+    return np.stack([unpacked(cell) for cell in cells]) if alike and cells[0]["correct"] else None
 
 
 @dataclass(frozen=True)
@@ -124,9 +142,14 @@ class Pair:
 
 
 def ranked(rows: list[Row], protocol: str) -> list[Row]:
-    """Floors, tasks from worst to best, the ceiling, encoders from elsewhere."""
+    """Floors, tasks from worst to best, the ceiling, encoders from elsewhere; those without a number first."""
     sign = 1 if protocols()[protocol].higher else -1
-    return sorted(rows, key=lambda row: (ORDER[row.kind], sign * (row.headline(protocol) or (0.0,))[0]))
+
+    def place(row: Row) -> tuple[int, bool, float]:
+        shown = row.headline(protocol)
+        return ORDER[row.kind], shown is not None, sign * shown[0] if shown else 0.0
+
+    return sorted(rows, key=place)
 
 
 @dataclass(frozen=True)
@@ -139,7 +162,7 @@ class Part:
 
     @property
     def dataset(self) -> str:
-        return self.rows[0].dataset
+        return next(row.dataset for row in self.rows if row.cells)
 
     @property
     def seeds(self) -> int:
@@ -147,10 +170,11 @@ class Part:
 
 
 def by_dataset(rows: list[Row]) -> list[Part]:
-    """Of what has been judged."""
-    parts = []
-    for name in dict.fromkeys(row.dataset for row in rows):
-        mine = [row for row in rows if row.dataset == name]
+    """Of what has been judged; encoders that failed under every protocol stand beside the others, without numbers."""
+    parts, called = [], {row.one.data: row.dataset for row in rows if row.cells}
+    datasets = [row.dataset if row.cells else called.get(row.one.data, row.dataset) for row in rows]
+    for name in dict.fromkeys(datasets):
+        mine = [row for row, dataset in zip(rows, datasets) if dataset == name]
         if names := measured(mine):
             mine = ranked(mine, names[0])
             parts.append(Part(mine, names, {p: found for p in names if (found := pairs(mine, p))}))

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, make_dataclass, replace
 
 from jobs.cells import check
-from jobs.compare import show
+from jobs.compare import shown
 from jobs.judged import of_training, with_floors
 from jobs.layout import Study
 from jobs.options import one_of, parse
@@ -67,5 +67,5 @@ def main(arguments: list[str]) -> None:
     with study.held():
         told = {**asdict(config), "tasks": [{"name": name_of(task), **asdict(task)} for task in config.tasks]}
         study.describe(config=told, evaluation=asdict(config.evaluation))
-        do(Plan(study, where, trainings, judged, config.evaluation))
-        show(study, where.tracking)
+        with shown(study, where.tracking):
+            do(Plan(study, where, trainings, judged, config.evaluation))

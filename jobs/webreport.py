@@ -1,5 +1,6 @@
 """The comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
 
+from jobs.caveats import caveats
 from jobs.layout import Study
 from jobs.results import Part
 from jobs.verdicts import conclusions
@@ -18,7 +19,7 @@ def save(study: Study, parts: list[Part], entity: str, project: str) -> str:
 
     said = []
     for part in parts:
-        said += [wr.H2(part.dataset), wr.UnorderedList(items=conclusions(part))]
+        said += [wr.H2(part.dataset), wr.UnorderedList(items=[*conclusions(part), *caveats(part)])]
     heads = dict.fromkeys(f"{name}/{protocols()[name].headline}" for part in parts for name in part.protocols)
     bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads]
     lines = [wr.LinePlot(title=f"pretext {m}", x="train/images", y=[f"train/{m}"]) for m in ("loss", "accuracy")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+import jobs.caveats as caveats
 import jobs.cells as cells
 import jobs.training as training
 from cluster.job import Again, Job, Outcome, run_here
@@ -91,10 +92,12 @@ def _train_together(one: training.Training, device: str, group: Group) -> dict:
 def do(plan: Plan) -> None:
     """Runs what is missing. Raises JobsFailed, after all that could run has run, or Left, if SIGTERM came."""
     jobs = plan.jobs()
+    limits = caveats.look(plan.study, plan.judged, plan.evaluation) if plan.evaluation else []
     if not jobs:
         return
     similar = [line for one in plan.trainings if (line := unlike_earlier(one))]
-    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *similar, plan.workload(jobs)]:
+    read = dict.fromkeys(summary(source) for source in plan.sources())
+    for line in [*read, *limits, *similar, plan.workload(jobs)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
