@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,34 @@ def write_bytes(path: Path, data: bytes) -> None:
         store.write(str(path), data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    beside = _beside(path)
+    with _naming(path, beside):
+        try:
+            with open(beside, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            with contextlib.suppress(OSError):  # where nothing can be written, nothing lies
+                beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where this thread writes what is to be at `path`: under a name that is no longer than file systems allow."""
+    return path.with_name(f".{path.name[:50]}.{os.getpid()}.{threading.get_ident()}")
+
+
+@contextlib.contextmanager
+def _naming(path: Path, beside: Path) -> Iterator[None]:
+    """An error of the file `beside` is raised as one of `path`, which somebody asked for; so is one of no file's, as of
+    a full disk."""
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(beside)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def create(path: Path, data: bytes) -> bool:
@@ -55,9 +75,10 @@ def create(path: Path, data: bytes) -> bool:
     if not is_local(path):
         return store.create(str(path), data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    beside = _beside(path)
     try:
-        write_bytes(beside, data)
+        with _naming(path, beside):
+            write_bytes(beside, data)
         try:
             os.link(beside, path)  # unlike a rename it fails if something is there, on NFS too
         except PermissionError:  # a file system without links, such as a mounted bucket
