@@ -91,7 +91,7 @@ def said(arrival: Arrival) -> str:
     pixels = "each image by its own statistics" if one.normalisation == "image" else (
         f"pixels by mean {_numbers(one.mean)} and std {_numbers(one.std)} of 255")  # fmt: skip
     left = f"; left out: {', '.join(one.unused[:4])}{' …' if len(one.unused) > 4 else ''}" if one.unused else ""
-    return f"{one.label}: {one.architecture}, {pixels}{left}"
+    return "; ".join([f"{one.label}: {one.architecture}, {pixels}{left}", *one.notes])
 
 
 def _numbers(values: tuple[float, ...]) -> str:

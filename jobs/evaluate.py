@@ -29,7 +29,8 @@ class Options:
     encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """one that was not trained here, to be judged as well, now and later; may be given several times: timm:NAME or
     torchvision:NAME with the weights that these publish, timm:NAME=FILE with those of a file (safetensors, or a state
-    dict of torch.save), timm:NAME=random, or the folder of another study's run"""
+    dict of torch.save), timm:NAME=FILE#NETWORK if there are several networks in it, such as teacher and student,
+    timm:NAME=random, or the folder of another study's run"""
     data: str | None = None
     """what encoders given now are judged on; default: what the study's first one is"""
     size: int | None = None

@@ -8,7 +8,7 @@ import tyro
 from jobs.options import parse
 from ssl_core.errors import BadInput
 from ssl_core.export import exported
-from ssl_core.files import at, write_bytes
+from ssl_core.files import at, is_local, write_bytes
 from ssl_core.pretrained import pretrained
 
 
@@ -35,9 +35,16 @@ def main(arguments: list[str]) -> None:
     size = options.size or (one.built if one.origin else 224)
     if size < 8:
         raise BadInput(f"--size is {size}, expected at least 8")
-    data, use = exported(one, size, options.format)
     try:
+        if is_local(place) and place.exists() and not place.is_file():
+            raise BadInput(
+                f"--to {options.to} is {'a folder: give a file in it' if place.is_dir() else 'no plain file'}"
+            )
+        data, use = exported(one, size, options.format)
         write_bytes(place, data)
     except OSError as error:
-        raise BadInput(f"--to {options.to} cannot be written: {error}") from error
+        blocked = f" ({error.filename})" if error.filename not in (None, str(place)) else ""
+        raise BadInput(f"--to {options.to} cannot be written: {error.strerror or error}{blocked}") from error
+    for note in one.notes:
+        print(f"{one.label}: {note}")
     print(f"{place}: {len(data) / 2**20:.1f} MiB, read back and compared\n{use}")

@@ -127,6 +127,25 @@ def build(name: str, size: int, seed: int) -> nn.Module:
         return encoder
 
 
+def whole(name: str) -> nn.Module:
+    """The whole model of timm or torchvision that the encoder `name` was cut from, with its classifier, on the meta
+    device: names and shapes alone."""
+    with torch.device("meta"):
+        if name.startswith(TORCHVISION):
+            from torchvision.models import get_model
+
+            return get_model(name.removeprefix(TORCHVISION), weights=None)
+        import timm
+
+        return timm.create_model(name, pretrained=False)
+
+
+def wrapper(encoder: nn.Module) -> str:
+    """What timm puts before the names of a model that it wraps whole for its features: "model." or "body.", or ""."""
+    children = [name for name, _ in encoder.named_children()]
+    return f"{children[0]}." if children in (["model"], ["body"]) else ""
+
+
 def stem(name: str, built: int, size: int) -> int | None:
     """What has to be told to `build` when the encoder `name`, made for images of side `built`, gets those of side
     `size`: `built`, if it had another stem otherwise, else None."""

@@ -65,8 +65,8 @@ def _safetensors(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes,
 
 
 def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
-    """For timm's whole model without its classifier if that has no more weights than the encoder, or else for its
-    features_only."""
+    """Under the names of timm's whole model without its classifier, if that has no more weights than the encoder or is
+    wrapped whole by features_only, which leaves out what follows the last stage; or else those of features_only."""
     import timm
 
     name = one.architecture
@@ -76,18 +76,18 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
         raise BadInput(f"--format timm: this {name} was made for {one.built} px, with a stem that timm's has not: take "
                        "safetensors, torchscript or onnx, or train at 64 px or more")  # fmt: skip
     x = _pixels(max(size, encoders.SMALL)).float()
-    weights, expected = encoders.weights(encoder), encoder(x)
-    whole = timm.create_model(name, num_classes=0).eval()
-    plain = {name.replace(".", "_"): name for name in whole.state_dict()}
-    renamed = {plain.get(name.replace(".", "_"), name): tensor for name, tensor in weights.items()}
-    if renamed.keys() == whole.state_dict().keys():
-        whole.load_state_dict(_reread(renamed))
-        last = whole.forward_features(x)
-        if last.shape == expected[-1].shape and torch.equal(last, expected[-1]):
-            return _saved(renamed), f"state dict for timm.create_model('{name}', num_classes=0)"
-    again = timm.create_model(name, features_only=True).eval()
+    weights, wrapper = encoders.weights(encoder), encoders.wrapper(encoder)
+    whole, again = timm.create_model(name, num_classes=0), timm.create_model(name, features_only=True).eval()
     again.load_state_dict(_reread(weights))
-    _agree(again(x), expected, 0)
+    _agree(again(x), encoder(x), 0)
+    plain = {name.replace(".", "_"): name for name in whole.state_dict()}
+    bare = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
+    own = {plain.get(name.replace(".", "_"), name): tensor for name, tensor in bare.items()}
+    if own.keys() == whole.state_dict().keys():
+        whole.load_state_dict(own)
+        return _saved(own), f"state dict for timm.create_model('{name}', num_classes=0)"
+    if wrapper:
+        return _saved(bare), f"state dict for timm.create_model('{name}', features_only=True).{wrapper[:-1]}"
     return _saved(weights), f"state dict for timm.create_model('{name}', features_only=True)"
 
 

@@ -1,23 +1,24 @@
 """Encoders that were not trained here: timm's and torchvision's, state dicts in files, and those of other studies."""
 
-import io
 import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors.torch import load as safetensors_load
-from torch import Tensor, nn
+from torch import nn
 
 import ssl_core.encoders as encoders
+from ssl_core.choice import choose
 from ssl_core.data.source import IMAGENET_MEAN, IMAGENET_STD
 from ssl_core.errors import BadInput
 from ssl_core.files import at, exists, read_bytes, read_json
+from ssl_core.state_dicts import read
 
 RANDOM = "random"
-FORMS = "timm:NAME, timm:NAME=FILE, timm:NAME=random, the same with torchvision, or a run's folder"
-COUNTERS = "num_batches_tracked"  # of batch norm; older files lack them, and nothing here reads them
+FORMS = (
+    "timm:NAME, timm:NAME=FILE, timm:NAME=FILE#NETWORK, timm:NAME=random, the same with torchvision, or a run's folder"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Pretrained:
     normalisation: str = "dataset"  # as a task's: by these statistics, or "image", by each image's own
     seed: int = 0  # of its initialisation
     unused: tuple[str, ...] = ()  # tensors of the file that are no part of the encoder, such as its classifier
+    notes: tuple[str, ...] = ()  # what was decided in taking it, for people
     origin: dict = field(default_factory=dict)  # encoder.json of another study's
 
 
@@ -52,15 +54,9 @@ def pretrained(told: str) -> Pretrained:
     if source == RANDOM:
         encoders.build(architecture, encoders.SMALL, 0)
         return Pretrained(told, None, architecture, encoders.SMALL)
-    mean, std = _statistics(library, name)
-    unused: tuple[str, ...] = ()
     if source:
-        encoder = encoders.build(architecture, encoders.SMALL, 0)
-        unused = fill(encoder, state_dicts(at(source, "--encoder")), source)
-        label = f"{library}:{name}={Path(source).name}"
-    else:
-        encoder, label = _downloaded(library, name), told
-    return Pretrained(label, encoder, architecture, encoders.SMALL, mean, std, unused=unused)
+        return _of_file(library, name, architecture, source)
+    return Pretrained(told, _downloaded(library, name), architecture, encoders.SMALL, *_statistics(library, name))
 
 
 def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -128,80 +124,35 @@ def stored(folder: Path) -> tuple[nn.Module, dict]:
     return encoder, described
 
 
-def state_dicts(path: Path) -> list[dict[str, Tensor]]:
-    """Every dict of tensors in a safetensors file or a checkpoint of torch.save, however deep it lies.
-
-    Raises BadInput for a file that is neither, or that holds what only unpickling could make.
-    """
-    try:
-        data = read_bytes(path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
-    try:
-        if data[:2] not in (b"PK", b"\x80\x02"):  # a zip, or a pickle as torch wrote them before 1.6
-            return [safetensors_load(data)]
-        held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        said = str(error).strip().splitlines()[0][:150] if str(error).strip() else type(error).__name__
-        raise BadInput(
-            f"{path} is neither safetensors nor a checkpoint that holds nothing but tensors and numbers ({said}); "
-            "nothing else is unpickled here: save its state_dict alone"
-        ) from error
-    return list(_dicts(held))
-
-
-def _dicts(held):
-    if isinstance(held, dict):
-        tensors = {key: value for key, value in held.items() if isinstance(key, str) and isinstance(value, Tensor)}
-        if tensors:
-            yield tensors
-        for value in held.values():
-            yield from _dicts(value)
-
-
-def fill(encoder: nn.Module, found: list[dict[str, Tensor]], file: str) -> tuple[str, ...]:
-    """Loads into `encoder` the weights of the one of `found` that fits best -> names of what it does not have, such
-    as a classifier's.
-
-    A prefix before all names (module., backbone., encoder.) is dropped whatever it is, and a dot counts as an
-    underscore, which timm writes into the names of stages. Raises BadInput unless every weight has its tensor.
-    """
-    wanted = {_plain(name): name for name in encoder.state_dict()}
-    best: dict[str, str] = {}  # name in the encoder: name in the file
-    tensors: dict[str, Tensor] = {}
-    for candidate in found:
-        names = {_plain(name): name for name in candidate}
-        for prefix in _prefixes(names, wanted):
-            matched = {wanted[plain]: names[prefix + plain] for plain in wanted if prefix + plain in names}
-            if len(matched) > len(best):
-                best, tensors = matched, candidate
+def _of_file(library: str, name: str, architecture: str, source: str) -> Pretrained:
+    """With the weights of a file, or of one of the networks in it: FILE, or FILE#NETWORK."""
+    file, asked = _split(source)
+    encoder = encoders.build(architecture, encoders.SMALL, 0)
+    short = re.split(r"[/\\]", file.rstrip("/"))[-1]
+    choice = choose(encoder, architecture, read(at(file, "--encoder")), file, asked)
     state = encoder.state_dict()
-    missing = [name for name in state if name not in best and not name.endswith(COUNTERS)]
-    if missing:
-        raise BadInput(
-            f"{file} fits {len(best)} of {len(state)} tensors of the encoder; it lacks {_few(missing)}"
-            + (f", and has {_few([n for d in found for n in d if n not in best.values()])}" if found else "")
-        )
-    wrong = [f"{name} {tuple(tensors[of].shape)} instead of {tuple(state[name].shape)}"
-             for name, of in best.items() if tensors[of].shape != state[name].shape]  # fmt: skip
-    if wrong:
-        raise BadInput(f"{file} has other shapes than the encoder: {_few(wrong)}")
-    encoder.load_state_dict({**state, **{name: tensors[of].to(state[name].dtype) for name, of in best.items()}})
-    return tuple(name for name in tensors if name not in best.values())
+    taken = {name: tensor.to(state[name].dtype) for name, tensor in choice.network.state().items()}
+    encoder.load_state_dict({**state, **taken})
+    notes = []
+    if choice.others:
+        others = " and ".join(f"{short}#{other}" for other in choice.others)
+        notes.append(f"it is {choice.label} of the file, where {others} would fit as well")
+    if choice.network.order:
+        notes.append(f"the numbers in its names count {name}'s children: {choice.network.order}")
+    label = f"{library}:{name}={short}" + (f"#{choice.label}" if choice.label else "")
+    mean, std = _statistics(library, name)
+    return Pretrained(label, encoder, architecture, encoders.SMALL, mean, std, unused=choice.unused, notes=tuple(notes))
 
 
-def _plain(name: str) -> str:
-    return name.replace(".", "_")
-
-
-def _prefixes(names: dict[str, str], wanted: dict[str, str]) -> list[str]:
-    """What may stand before all names: whatever stands before the encoder's first one, the shortest first."""
-    first = next(iter(wanted))
-    return sorted({name[: -len(first)] for name in names if name.endswith(first)}, key=len)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _split(source: str) -> tuple[str, str | None]:
+    """FILE#NETWORK -> FILE and NETWORK, or None if there is no #. A file whose own name holds a # is found by being
+    there; of a web address, what follows the # is never a part of the file's name."""
+    marks = [i for i, letter in enumerate(source) if letter == "#"]
+    if not re.match(r"https?://", source):
+        for end in [len(source), *reversed(marks)]:
+            if marks and exists(at(source[:end], "--encoder")):
+                return source[:end], source[end + 1 :] or None
+    return (source[: marks[0]], source[marks[0] + 1 :] or None) if marks else (source, None)
 
 
 def plain_name(label: str) -> str:

@@ -15,7 +15,7 @@ import jobs.compare
 import jobs.evaluate
 import jobs.pretrain
 import ssl_core.encoders as encoders
-from jobs.brought import arrive, everything
+from jobs.brought import arrive, everything, said
 from jobs.judged import PIXELS, RANDOM, Judged, with_floors
 from jobs.layout import Study
 from ssl_core.errors import BadInput
@@ -111,7 +111,7 @@ def test_floors_have_the_stem_of_what_they_stand_under(shapes):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         (["--encoder", "timm:test_resnet=random"], "no study here"),
         (["--data", "cifar10"], "no study here"),
@@ -120,11 +120,23 @@ def test_floors_have_the_stem_of_what_they_stand_under(shapes):
         (["--data", "{shapes}", "--encoder", "timm:vit_tiny_patch16_224=random"], "cannot take images of"),
     ],
 )
-def test_refused_before_anything_is_made(words, said, shapes, tmp_path):
+def test_refused_before_anything_is_made(words, reason, shapes, tmp_path):
     words = [word.format(shapes=shapes) for word in words]
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=reason):
         jobs.evaluate.main([str(tmp_path / "new"), *words, *QUICK])
     assert not (tmp_path / "new").exists()
+
+
+def test_two_networks_of_one_file_stand_side_by_side(shapes, tmp_path):
+    states = {}
+    for seed, key in enumerate(("student", "teacher")):
+        states[key] = {f"backbone.{n}": t for n, t in encoders.build("test_resnet", 64, seed).state_dict().items()}
+    torch.save(states, tmp_path / "dino.pth")
+    told = f"timm:test_resnet={tmp_path}/dino.pth"
+    first, second, third = (arrive(told + end, str(shapes), 32) for end in ("", "#student", "#teacher"))
+    assert [one.judged.task for one in (first, second)] == [f"timm:test_resnet=dino.pth#{n}" for n in states][::-1]
+    assert first.judged == third.judged and first.judged.brought != second.judged.brought
+    assert said(first).endswith("; it is teacher of the file, where dino.pth#student would fit as well")
 
 
 def test_data_without_an_encoder_is_refused(study, shapes):

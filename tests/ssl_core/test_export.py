@@ -1,6 +1,9 @@
 """What is written gives the encoder's own numbers, in the program that it is written for."""
 
+import errno
 import io
+import os
+import re
 import sys
 from dataclasses import replace
 
@@ -17,6 +20,7 @@ from ssl_core.encoders import build
 from ssl_core.errors import BadInput
 from ssl_core.evaluators.model import normalise
 from ssl_core.export import ExportFailed, exported
+from ssl_core.files import create, write_bytes
 from ssl_core.pretrained import Pretrained
 from ssl_core.task import Format
 
@@ -84,6 +88,24 @@ def test_timm_loads_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "use"),
+    [("pit_ti_224", "'pit_ti_224', num_classes=0)"), ("test_vit", "'test_vit', features_only=True).model")],
+)
+def test_what_timm_wraps_is_exported_under_timms_names(name, use):
+    encoder = build(name, 224, 3)
+    size = timm.create_model(name).pretrained_cfg["input_size"][1]
+    data, said = exported(Pretrained("it", encoder.eval(), name, 64, *STATISTICS), size, "timm")
+    assert said == f"state dict for timm.create_model({use}"
+    state, whole = torch.load(io.BytesIO(data), weights_only=True), timm.create_model(name, num_classes=0)
+    assert whole.load_state_dict(state, strict=False).unexpected_keys == []
+    loaded = timm.create_model(name, features_only=True).eval()
+    dict(loaded.named_children())["model" if "model" in use[-6:] else "body"].load_state_dict(state)
+    images = torch.randn(1, 3, size, size)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(loaded(images), encoder(images), strict=True))
+
+
+@pytest.mark.parametrize(
     ("name", "built", "said"),
     [("convnet", 48, "convnet is none of timm's"), ("resnet18", 32, "was made for 32 px, with a stem")],
 )
@@ -112,6 +134,46 @@ def test_a_file_that_gives_other_numbers_is_none(monkeypatch, tmp_path):
     with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
         jobs.export.main(["timm:test_resnet=random", "--format", "torchscript", "--to", str(tmp_path / "x.pt")])
     assert not (tmp_path / "x.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("folder", "is a folder: give a file in it"),
+        ("/dev/null", "is no plain file"),
+        ("file/x.pth", r"cannot be written: File exists \(.*/file\)"),
+        ("/proc/x.pth", "cannot be written: No such file or directory"),
+        ("x" * 300, "cannot be written: File name too long"),
+        ("full.pth", "cannot be written: No space left on device"),
+    ],
+)
+def test_what_cannot_be_written_is_named_as_it_was_given(to, said, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    if to == "full.pth":
+        monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BadInput, match=rf"^--to {re.escape(str(tmp_path / to))} {said}$"):
+        jobs.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / to)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_long_name_has_room_for_what_is_written_beside_it(tmp_path):
+    write_bytes(tmp_path / ("ü" * 120), b"it")
+    assert create(tmp_path / ("v" * 255), b"it") and not create(tmp_path / ("v" * 255), b"other")
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"it"} and len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_verb_says_which_network_it_took(tmp_path, capsys):
+    first, second = (
+        {f"{key}.{n}": t for n, t in build("test_resnet", 64, seed).state_dict().items()}
+        for seed, key in enumerate(("student", "teacher"))
+    )
+    torch.save(first | second, tmp_path / "w.pth")
+    jobs.export.main([f"timm:test_resnet={tmp_path}/w.pth", "--format", "timm", "--to", str(tmp_path / "x.pth")])
+    assert "it is teacher of the file, where w.pth#student would fit as well" in capsys.readouterr().out
 
 
 def test_the_verb_writes_the_file(tmp_path, capsys):

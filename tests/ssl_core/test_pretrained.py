@@ -11,10 +11,12 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from ssl_core.choice import choose
 from ssl_core.data.source import IMAGENET_MEAN, IMAGENET_STD
-from ssl_core.encoders import OWN, Restandardised, build
+from ssl_core.encoders import OWN, Restandardised, build, digest
 from ssl_core.errors import BadInput
-from ssl_core.pretrained import _statistics, fill, pretrained, state_dicts
+from ssl_core.pretrained import _statistics, pretrained
+from ssl_core.state_dicts import read
 from ssl_core.torchvision_stages import Stages, _cut
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -55,6 +57,21 @@ def test_timm_renames_stages_and_we_know(name, tmp_path):
         expected = model.forward_intermediates(IMAGES, intermediates_only=True)
     found = maps_of(f"timm:{name}={tmp_path}/w.safetensors")
     assert torch.allclose(found[-1], expected[-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "pit_ti_224", "xcit_nano_12_p16_224"])
+def test_what_timm_wraps_has_timms_names(name, tmp_path):
+    """Inside features_only models all names begin with model. or body.; a file may have either's."""
+    torch.manual_seed(2)
+    state = timm.create_model(name).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    one = pretrained(f"timm:{name}={tmp_path}/w.pth")
+    found = one.encoder.state_dict()
+    assert all(torch.equal(tensor, state[key.partition(".")[2]]) for key, tensor in found.items())
+    assert set(one.unused) == set(state) - {key.partition(".")[2] for key in found}
+    torch.save(found, tmp_path / "f.pth")
+    again = pretrained(f"timm:{name}={tmp_path}/f.pth")
+    assert digest(again.encoder) == digest(one.encoder) and again.unused == ()
 
 
 def test_torchvision_is_its_own_model(tmp_path):
@@ -99,8 +116,9 @@ def test_stages_are_the_last_maps_of_each_resolution():
 def test_weights_of_before_batch_norm_counted_are_whole(plain):
     encoder = build("test_resnet", 64, 0)
     old = {k: v for k, v in plain.state_dict().items() if "num_batches_tracked" not in k}
-    assert fill(encoder, [old], "old") == ("fc.weight", "fc.bias")
-    assert torch.equal(encoder["conv1"][0].weight, plain.conv1[0].weight)
+    choice = choose(encoder, "test_resnet", [("", old)], "old")
+    assert choice.unused == ("fc.weight", "fc.bias")
+    assert torch.equal(choice.network.state()["conv1.0.weight"], plain.conv1[0].weight)
 
 
 class Trap:
@@ -118,7 +136,7 @@ def test_nothing_in_a_file_is_run(plain, tmp_path):
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     for name in ("w.pth", "bare.pkl"):
         with pytest.raises(BadInput, match="nothing else is unpickled here"):
-            state_dicts(tmp_path / name)
+            read(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
 
