@@ -31,7 +31,7 @@ from ssl_core.data.source import Arrays, Source, open_source
 from ssl_core.errors import BadInput, DiskFull, Diverged, OutOfMemory, StoreFailed
 from ssl_core.files import exists, read_json, write_text
 from ssl_core.task import DataInfo, Format, Pretext, name_of, tasks
-from ssl_core.train import Plan, check_slices, encoder_macs, train, workers
+from ssl_core.train import Plan, check_one_image, check_parts, encoder_macs, train, workers
 
 FIRST_STEP = 1200.0  # seconds: what is compiled or fetched at the beginning is no hang
 
@@ -176,11 +176,23 @@ def _hung(training: Training, rank: int, step: int | None, stacks: str) -> None:
 
 def _advice(training: Training, error: Exception) -> str:
     """What to do about too little memory; none of it continues this run, since a worker's share decides batch norm."""
-    task = training.recipe.task
+    task, recipe = training.recipe.task, training.recipe
+    ways = [
+        "a smaller --size",
+        "more --workers, which share a batch",
+        "--loader torch, which keeps images out of the GPU",
+    ]
+    if recipe.precision != "bf16":
+        ways.append("--precision bf16")
+    if task.side_by_side > 1:
+        ways.append(
+            "a smaller --batch, though each image is then compared with fewer (a larger --accumulate does the same)"
+        )
+    elif recipe.accumulate < task.batch:
+        ways = ["a larger --accumulate", "a smaller --batch", *ways]
     return (
-        f"out of GPU memory in {training.name} (--batch {task.batch}, --accumulate {training.recipe.accumulate}): "
-        f"try a larger --accumulate, a smaller --batch or --size, or --precision bf16; more --workers also share a "
-        f"batch, and --loader torch keeps images out of the GPU ({str(error).splitlines()[0]})"
+        f"out of GPU memory in {training.name} (--batch {task.batch}, --accumulate {recipe.accumulate}): try "
+        f"{', '.join(ways[:-1])}, or {ways[-1]} ({str(error).splitlines()[0]})"
     )
 
 
@@ -254,8 +266,11 @@ def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     """The run that `recipe` asks for, checked before anything starts. Raises BadInput."""
     source = open_source(recipe.data, recipe.size)
     recipe = recipe.resolved(source, where.place())
-    check_slices(recipe.task.batch, max(1, where.group.most))
-    build(recipe, source)
+    worlds = range(max(1, where.group.least), max(1, where.group.most) + 1)
+    fewest = check_parts(recipe.task, recipe.accumulate, worlds, len(source.train))
+    model, _ = build(recipe, source)
+    if fewest == 1:
+        check_one_image(model, source.size)
     if where.loader != "auto":  # which the worker decides, on its own machine
         choose(where.loader, source, torch.device("cpu"), max(1, where.group.most))
     return Training(

@@ -24,6 +24,11 @@ class MemoryOptions:
     fresh: int = 0
     """times that an image is compared within its batch, before its row is old enough to trust; 0: never"""
 
+    @property
+    def side_by_side(self) -> int:
+        """Images of a batch that are needed in one place: those that are not compared with rows need each other."""
+        return 2 if self.fresh else 1
+
     def check(self) -> None:
         """Raises BadInput for values that cannot work."""
         if self.negatives < 1:

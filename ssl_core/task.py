@@ -1,7 +1,7 @@
 """What every pretext task is: how a batch is made of images, what is predicted, what it costs."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,10 @@ class DataInfo:
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
     """Options that every pretext task has; a task's own Config gives them the defaults of its recipe."""
+
+    side_by_side: ClassVar[int] = 1
+    """Images that the task needs in each part of a global batch, all workers' together: 2 if it compares them with each
+    other. No option, but a property where options decide it; checked before anything runs, see train.check_parts."""
 
     batch: int = 64
     """images in a global batch, whatever the number of workers"""

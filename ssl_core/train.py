@@ -15,7 +15,7 @@ import ssl_core.optim as optim
 from kernels.sampling import Draw
 from ssl_core.errors import BadInput, Diverged
 from ssl_core.memory import own_buffers
-from ssl_core.task import Batch, Format, Pretext
+from ssl_core.task import Batch, Format, Pretext, TaskConfig, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +138,8 @@ def encoder_macs(model: Pretext, size: int) -> int:
 
     This is the budget that tasks are made equal in. The backward pass of a convolution costs two forwards.
     """
-    images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    ids = torch.arange(2)
-    batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(2), torch.zeros_like(ids))
-    device = next(model.parameters()).device
-    batch = Batch(*(t.to(device) for t in batch))
-    inputs, _ = model.task.make(batch, Draw(batch.ids, batch.epochs, 0), Format((0.0,) * 3, (1.0,) * 3))
+    count = 2
+    inputs = _blank(model, size, count)
     counter = FlopCounterMode(display=False)
     flops = 0
 
@@ -159,10 +155,62 @@ def encoder_macs(model: Pretext, size: int) -> int:
     with torch.no_grad():
         model.task(encoder, inputs)
     model.train(was)
-    return 3 * flops // 2 // len(ids)
+    return 3 * flops // 2 // count
 
 
-def check_slices(batch: int, world: int) -> None:
-    """Raises BadInput if some worker would get no image."""
-    if batch < world:
-        raise BadInput(f"a global batch of {batch} images cannot be shared by {world} workers")
+def _blank(model: Pretext, size: int, count: int):
+    """The inputs that the task makes of `count` black images."""
+    images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
+    ids = torch.arange(count)
+    batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(count), torch.zeros_like(ids))
+    device = next(model.parameters()).device
+    batch = Batch(*(t.to(device) for t in batch))
+    return model.task.make(batch, Draw(batch.ids, batch.epochs, 0), Format((0.0,) * 3, (1.0,) * 3))[0]
+
+
+def check_parts(config: TaskConfig, accumulate: int, worlds: Iterable[int], images: int) -> int:
+    """The fewest images that a worker would compute with at once, if as many workers as any of `worlds` shared the
+    batches of a task with the options `config`, each in `accumulate` parts, of `images` training images.
+
+    Raises BadInput if some worker would get no image, or if a task that compares the images of a part would always
+    find fewer than it needs. (A part of two may hold one image twice, as one epoch ends and the next begins.)
+    """
+    name, batch, needed, fewest = name_of(config), config.batch, config.side_by_side, config.batch
+    if images < needed:
+        raise BadInput(f"{name} compares training images with each other: expected at least {needed}, got {images}")
+    for world in worlds:
+        if batch < world:
+            raise BadInput(f"a global batch of {batch} images cannot be shared by {world} workers")
+        alone, together = smallest_part(batch, accumulate, world)
+        if together < needed:
+            on = f" on {world} workers" if world > 1 else ""
+            raise BadInput(
+                f"{name} compares the images of a part of a batch with each other: expected at least {needed}, and "
+                f"--batch {batch} with --accumulate {accumulate}{on} leaves {together}: give a larger --batch"
+                + (" or a smaller --accumulate" if accumulate > 1 else "")
+            )
+        fewest = min(fewest, alone)
+    return fewest
+
+
+def smallest_part(batch: int, accumulate: int, world: int) -> tuple[int, int]:
+    """Images in the smallest part of a global batch that `train` makes: a worker's, and all workers' together."""
+    size, larger = divmod(batch, world)  # so many workers have one image more
+    parts = max(1, min(accumulate, size))
+    return size // parts, (world - larger) * (size // parts) + larger * ((size + 1) // parts)
+
+
+def check_one_image(model: Pretext, size: int) -> None:
+    """Raises BadInput if batch norm would get one value for a channel, of which it can take no variance, when a worker
+    computes with one image of side `size`. Moves the statistics of batch norm."""
+    inputs = _blank(model, size, 1)
+    try:
+        with torch.no_grad():
+            model.train()(inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BadInput(
+            f"{name_of(model.task.config)}: a part of a batch may be one image, and batch norm needs more than the one "
+            "cell that its last map has: give a larger --batch or --size, a smaller --accumulate or fewer --workers"
+        ) from error

@@ -57,8 +57,8 @@ class Jigsaw(Task):
                 f"jigsaw: {data.size} px cut {self.grid}x{self.grid} with gap {self.gap} leaves tiles of "
                 f"{self.tile} px: use larger images, a coarser grid or a smaller gap"
             )
-        if config.orders < 1 or config.orders * config.batch < 2:
-            raise BadInput(f"jigsaw: {config.orders} orders of {config.batch} images, expected at least 2 in all")
+        if config.orders < 1:
+            raise BadInput(f"jigsaw: --orders is {config.orders}, expected at least 1")
         self.shift = config.shift if config.shift >= 0 else (1 if small else 2)
         tiles, count = self.grid**2, config.permutations or default_count(self.grid)
         self.register_buffer("set", torch.from_numpy(permutation_set(self.grid, count).copy()), persistent=False)

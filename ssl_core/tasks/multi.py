@@ -27,6 +27,10 @@ class Multi(Task):
         """of their losses, in the same order; default: 1 for each"""
         optim: Optim = Optim(optimizer="sgd", lr=0.1, weight_decay=2e-4)
 
+        @property
+        def side_by_side(self):
+            return max(kind.Config(batch=self.batch).side_by_side for kind in chosen(self).values())
+
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         kinds = chosen(config)

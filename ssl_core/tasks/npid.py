@@ -26,6 +26,10 @@ class NPID(Task):
         views: Views = Views()
         optim: Optim = Optim(optimizer="adamw", lr=3e-4, weight_decay=0.05)  # at 3e-3 it leaves its memory behind
 
+        @property
+        def side_by_side(self):
+            return self.memory.side_by_side
+
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         self.side = config.views.side(data.size)

@@ -45,6 +45,10 @@ class PIRL(Task):
         views: Views = Views()
         optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
 
+        @property
+        def side_by_side(self):
+            return self.memory.side_by_side
+
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         if not 0 < config.weight <= 1:

@@ -25,6 +25,7 @@ class SimCLR(Task):
     class Config(TaskConfig):
         """Find each image's other view among those of a batch."""
 
+        side_by_side = 2
         batch: int = 128
         temperature: float = 0.5
         """that cosines are divided by; the paper's best on CIFAR-10 (appendix B.9)"""
@@ -39,8 +40,6 @@ class SimCLR(Task):
         super().__init__(config, encoder, data)
         if not 0 < config.temperature < float("inf"):
             raise BadInput(f"simclr: --temperature is {config.temperature}, expected above 0")
-        if config.batch < 2:
-            raise BadInput(f"simclr: --batch is {config.batch}, expected at least 2: an image needs others beside it")
         self.side = config.views.side(data.size)
         self.head = nn.Sequential(
             nn.Linear(encoder.widths[-1], config.hidden),

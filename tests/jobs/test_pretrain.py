@@ -8,7 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from jobs.layout import Study
 from jobs.pretrain import main
+from jobs.recipe import Recipe
+from jobs.training import _advice, prepare
+from jobs.where import Where
+from ssl_core.errors import BadInput
 from ssl_core.task import tasks
 
 
@@ -55,6 +60,39 @@ def test_bf16_from_the_first_batch_to_the_pictures(shapes, tmp_path, task):
     assert (folder / "samples.png").stat().st_size > 1000
     weights = load((folder / "encoder.safetensors").read_bytes())
     assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pirl --batch 1",
+        "simclr --batch 4 --accumulate 4",
+        "simclr --batch 6 --accumulate 4 --workers 1:3",
+        "multi --tasks rotnet simclr --batch 4 --accumulate 4",
+        "jigsaw --batch 4 --accumulate 4 --orders 1",
+    ],
+)
+def test_parts_that_are_too_small_are_refused_before_anything_is_made(words, shapes, tmp_path):
+    with pytest.raises(BadInput, match="larger --batch"):
+        main([*words.split(), "--data", str(shapes), "--size", "32", "--storage", str(tmp_path), "--tracking", "off"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("task", "precision", "ways"),
+    [
+        ("rotnet", "fp32", ["larger --accumulate", "smaller --batch", "--precision bf16"]),
+        ("rotnet", "bf16", ["larger --accumulate", "smaller --batch"]),
+        ("simclr", "bf16", ["more --workers", "compared with fewer"]),
+    ],
+)
+def test_advice_on_memory_is_right_for_the_task(task, precision, ways, shapes, tmp_path):
+    recipe = Recipe(task=tasks()[task].Config(batch=8), data=str(shapes), size=32, precision=precision)
+    training = prepare(recipe, Study(str(tmp_path / "s")), Where(tracking="off"))
+    advice = _advice(training, torch.OutOfMemoryError("CUDA out of memory.\nmore"))
+    assert all(way in advice for way in ways) and "\n" not in advice
+    assert ("--precision bf16" in advice) == (precision == "fp32")
+    assert ("try a larger --accumulate" in advice) == (task == "rotnet")
 
 
 def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):

@@ -261,7 +261,6 @@ def test_pirl_transforms_what_it_says(transform):
         ("npid", {"views": Views(jitter=2.0)}),
         ("simclr", {"views": Views(crop=1.5)}),
         ("simclr", {"temperature": 0.0}),
-        ("simclr", {"batch": 1}),
     ],
 )
 def test_refuses_what_cannot_work(task, options):

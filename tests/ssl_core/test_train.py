@@ -16,7 +16,7 @@ from ssl_core.data.memory import MemoryLoader
 from ssl_core.data.order import Order
 from ssl_core.errors import BadInput, Diverged
 from ssl_core.optim import Optim
-from ssl_core.train import Plan, check_slices, encoder_macs, train
+from ssl_core.train import Plan, encoder_macs, train
 
 
 def flat(weights: dict) -> torch.Tensor:
@@ -175,12 +175,6 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
     assert rates[:6] == pytest.approx([0.08, 0.144, 0.208, 0.272, 0.336, 0.4])
     assert all(before > after for before, after in itertools.pairwise(rates[5:]))
     assert 0 < rates[-1] < 0.02 * 0.4
-
-
-def test_every_worker_needs_an_image():
-    check_slices(4, 4)
-    with pytest.raises(BadInput, match="3 images cannot be shared by 4 workers"):
-        check_slices(3, 4)
 
 
 def test_learning_rates_fall_in_steps():

@@ -1,0 +1,102 @@
+"""A part of a batch has what a task needs: others to compare with, and enough for batch norm."""
+
+import numpy as np
+import pytest
+from structured import FORMAT, batch_of, pretext
+
+from kernels.sampling import Draw
+from ssl_core.data.order import slice_of
+from ssl_core.errors import BadInput
+from ssl_core.memory import MemoryOptions
+from ssl_core.task import tasks
+from ssl_core.train import check_one_image, check_parts, smallest_part
+
+CONTRAST = {
+    "simclr": {},
+    "pirl": {},
+    "npid": {"memory": MemoryOptions(fresh=1)},
+    "multi": {"tasks": ("rotnet", "simclr")},
+}
+ALONE = {"pirl": {"memory": MemoryOptions(fresh=0)}, "npid": {}, "multi": {}, "rotnet": {}, "jigsaw": {}, "context": {}}
+
+
+def config(task: str, **options):
+    return tasks()[task].Config(**options)
+
+
+def test_the_smallest_part_is_the_one_that_training_makes():
+    for batch in range(1, 14):
+        for world in range(1, batch + 1):
+            slices = [slice_of(3, batch, rank, world) for rank in range(world)]
+            for accumulate in range(1, 6):
+                count = min(accumulate, *map(len, slices))
+                parts = [np.array_split(own, count) for own in slices]
+                sizes = np.array([[len(part) for part in own] for own in parts])
+                assert smallest_part(batch, accumulate, world) == (sizes.min(), sizes.sum(0).min())
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_tasks_that_learn_nothing_of_one_image_say_so(task):
+    """Whether the encoder gets a gradient from an image alone, which has not been seen before."""
+    options = {"memory": MemoryOptions(fresh=1)} if task == "npid" else {}
+    for more in ({}, ALONE.get(task, {})):
+        model, batch = pretext(task, **{**options, **more}).train(), batch_of(1)
+        inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, 0), FORMAT)
+        model.task.loss(model(inputs), targets).sum().backward()
+        learns = any(p.grad is not None and p.grad.abs().max() > 1e-6 for p in model.encoder.parameters())
+        assert model.task.config.side_by_side == (1 if learns else 2)
+
+
+@pytest.mark.parametrize(("task", "options"), CONTRAST.items())
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "worlds", "images", "said"),
+    [
+        (1, 1, [1], 20, "expected at least 2, and --batch 1 with --accumulate 1 leaves 1: give a larger --batch$"),
+        (4, 4, [1], 20, "with --accumulate 4 leaves 1: give a larger --batch or a smaller --accumulate$"),
+        (4, 9, [1], 20, "leaves 1"),
+        (5, 3, [1], 20, "leaves 1"),  # parts of 2, 2 and 1
+        (4, 4, range(1, 5), 20, "leaves 1"),  # elastic: on one worker
+        (4, 1, [1], 1, "with each other: expected at least 2, got 1"),
+        (8, 1, [1], 1, "expected at least 2, got 1"),
+        (2, 1, range(1, 4), 20, "2 images cannot be shared by 3 workers"),
+        (4, 2, [1], 20, None),
+        (5, 2, [1], 20, None),
+        (4, 4, [2, 4], 20, None),  # workers compare with each other's
+        (8, 1, [1], 2, None),
+    ],
+)
+def test_an_image_has_others_beside_it(task, options, batch, accumulate, worlds, images, said):
+    one = config(task, batch=batch, **options)
+    if said is None:
+        check_parts(one, accumulate, worlds, images)
+        return
+    with pytest.raises(BadInput, match=said):
+        check_parts(one, accumulate, worlds, images)
+
+
+@pytest.mark.parametrize(("task", "options"), ALONE.items())
+def test_what_compares_nothing_within_a_batch_may_see_one_image(task, options):
+    assert check_parts(config(task, batch=4, **options), 4, [1, 4], 4) == 1
+    assert check_parts(config(task, batch=9, **options), 2, range(1, 4), 4) == 1
+    assert check_parts(config(task, batch=9, **options), 2, [1, 2], 4) == 2
+    with pytest.raises(BadInput, match="3 images cannot be shared by 4 workers"):
+        check_parts(config(task, batch=3, **options), 1, [4], 4)
+
+
+@pytest.mark.parametrize(
+    ("task", "encoder", "options", "refused"),
+    [
+        ("jigsaw", "convnet", {"orders": 1}, True),
+        ("jigsaw", "convnet", {"orders": 2}, False),
+        ("rotnet", "convnet", {"turns": "one"}, False),
+        ("rotnet", "resnet18", {"turns": "one", "crop": 0.4}, True),  # 26 px, a last map of 1x1
+        ("rotnet", "resnet18", {"turns": "all", "crop": 0.4}, False),
+    ],
+)
+def test_batch_norm_of_one_image_is_refused_where_it_has_one_cell(task, encoder, options, refused):
+    model = pretext(task, encoder, 64, **options)
+    if not refused:
+        check_one_image(model, 64)
+        return
+    with pytest.raises(BadInput, match=f"{task}: a part of a batch may be one image, and batch norm needs more"):
+        check_one_image(model, 64)
