@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
-import os
 import shutil
 from pathlib import Path
 
 import numba
 from numba.core import event
+
+from kernels import cache
 
 
 def _digest() -> str:
@@ -18,11 +19,11 @@ def _digest() -> str:
 
 
 def _folder() -> Path:
-    """Where compiled loops are kept: NUMBA_CACHE_DIR, or beside the code if that can be written to."""
-    beside = Path(__file__).parent / "__pycache__"
+    """Where compiled loops are kept: NUMBA_CACHE_DIR, else beside the code, else among the other caches."""
     if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
-    return beside if os.access(beside.parent, os.W_OK) else Path.home() / ".cache" / "tilespin"
+        return cache.usable(Path(numba.config.CACHE_DIR))
+    beside = Path(__file__).parent / "__pycache__"
+    return cache.folder() if cache.trouble(beside) else beside
 
 
 def _prepare() -> Path:
@@ -33,14 +34,15 @@ def _prepare() -> Path:
     return folder
 
 
-_FOLDER = _prepare()
+cache.prepare()
+FOLDER = _prepare()
 
 
 def loop(function=None, **options):
     """Decorates a CPU loop: `numba.njit`, with its options."""
     if function is None:
         return lambda function: loop(function, **options)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_FOLDER)
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(FOLDER)
     try:
         return numba.njit(cache=True, nogil=True, **options)(function)
     finally:
@@ -58,7 +60,7 @@ class _Announcement(event.Listener):
         if ours and not self.said:
             self.said = True
             logging.getLogger(__name__).warning(
-                "compiling kernels for this processor: some seconds, once; kept in %s", _FOLDER.parent
+                "compiling kernels for this processor: some seconds, once; kept in %s", FOLDER.parent
             )
 
     def on_end(self, event):

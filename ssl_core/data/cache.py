@@ -1,4 +1,4 @@
-"""Where fetched datasets are kept between runs."""
+"""What is fetched or made once and kept between runs, in the folder that kernels/cache.py decides on."""
 
 import fcntl
 import os
@@ -8,13 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kernels.cache import folder, wanted
 from ssl_core.files import write_bytes
-
-
-def folder() -> Path:
-    """$TILESPIN_CACHE, else tilespin/ in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TILESPIN_CACHE") or Path(base) / "tilespin")
 
 
 @contextmanager
@@ -27,15 +22,25 @@ def locked(path: Path):
 
 
 def arrays(name: str, make: Callable[[], dict[str, np.ndarray]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays `keys` of dataset `name`, memory-mapped from the cache, made by `make()` the first time."""
-    here = folder() / name
-    files = {key: here / f"{key}.npy" for key in keys}
-    if not all(path.exists() for path in files.values()):
+    """The arrays `keys` of dataset `name`, memory-mapped from the cache, made by `make()` the first time. A cache that
+    can only be read will do if they are there."""
+    files = _files(wanted() / name, keys)
+    if not _complete(files):
+        files = _files(folder() / name, keys)
+    if not _complete(files):
         with locked(folder() / f"{name}.lock"):
-            if not all(path.exists() for path in files.values()):
+            if not _complete(files):
                 for key, value in make().items():
                     write_bytes(files[key], _npy(value))
     return {key: np.load(path, mmap_mode="r", allow_pickle=False) for key, path in files.items()}
+
+
+def _files(place: Path, keys: tuple[str, ...]) -> dict[str, Path]:
+    return {key: place / f"{key}.npy" for key in keys}
+
+
+def _complete(files: dict[str, Path]) -> bool:
+    return all(os.path.exists(path) for path in files.values())
 
 
 def _npy(value: np.ndarray) -> bytes:
