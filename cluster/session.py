@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,7 +63,8 @@ def session(cpus: int | None = None, address: str | None = None) -> Iterator[Map
     else:
         how = dict(num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **how)
+        with _hangups_ignored():
+            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **how)
     except (ConnectionError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
@@ -71,6 +74,20 @@ def session(cpus: int | None = None, address: str | None = None) -> Iterator[Map
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _hangups_ignored() -> Iterator[None]:
+    """What is started in the block outlives the terminal that this process was started in, as long as this process
+    does, which has to save. Ray itself keeps Ctrl-C from its processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_for(kind: str, count: int, seconds: float, waiting: Callable[[str], object]) -> None:

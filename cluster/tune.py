@@ -36,12 +36,16 @@ class Ended:
     error: str | None = None
 
 
-def tune(trials: list[Trial], *, grace: float, reduction: float, gpus: float, ended: Callable[[Ended], object]) -> None:
+def tune(
+    trials: list[Trial], *, grace: float, reduction: float, gpus: float, ended: Callable[[Ended], object],
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
     """Runs all `trials` in the open session, a core and `gpus` each, as many at once as there is room for.
 
     Asynchronous successive halving in each group by itself: at the fraction `grace` of its steps, at `reduction` times
     as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as far. `ended` is told
-    in this process, once for each trial. A trial that a dead process cut off begins again.
+    in this process, once for each trial. A trial that a dead process cut off begins again. Once `stop_requested`, the
+    rows of all trials are closed, and it returns.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -60,6 +64,7 @@ def tune(trials: list[Trial], *, grace: float, reduction: float, gpus: float, en
             ),
             run_config=ray.tune.RunConfig(
                 name="sweep", storage_path=scratch, verbose=0, callbacks=[_callback(ended)],
+                stop=_stopper(stop_requested),
                 failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -133,6 +138,21 @@ def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
             self.group(trial).on_trial_remove(tune_controller, trial)
 
     return EachGroupByItself()
+
+
+def _stopper(stop_requested: Callable[[], bool]):
+    from ray.tune.stopper import NoopStopper
+
+    class OnRequest(NoopStopper):
+        """Stops all trials at once."""
+
+        def stop_all(self) -> bool:
+            return stop_requested()
+
+        def __reduce__(self):
+            return NoopStopper, ()  # as of callbacks, Tune keeps a copy
+
+    return OnRequest()
 
 
 def _callback(ended: Callable[[Ended], object]):

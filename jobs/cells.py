@@ -19,7 +19,7 @@ from jobs.layout import Study
 from jobs.recipe import short_hash
 from jobs.tracking import Mode, Tracker
 from ssl_core.data.source import open_source
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, closest
 from ssl_core.evaluators import features
 from ssl_core.evaluators.coverage import lacking
 from ssl_core.evaluators.model import Model, Splits, shares
@@ -50,9 +50,11 @@ class Evaluation:
 
     def check(self) -> None:
         """Raises BadInput for a protocol that does not exist or splits that leave nothing."""
+        known = features.protocols()
         for name in self.protocols:
-            if name not in features.protocols():
-                raise BadInput(f"--protocols {name}: there is {', '.join(features.protocols())}")
+            if name not in known:
+                hint = f"did you mean {close}? " if (close := closest(name, known)) else ""
+                raise BadInput(f"--protocols {name}: {hint}there is {', '.join(known)}")
         if not self.protocols or len(set(self.protocols)) < len(self.protocols):
             raise BadInput(f"--protocols {' '.join(self.protocols)}: expected at least one, each once")
         if not 0 <= self.probe_seed < 2**31:

@@ -1,8 +1,14 @@
 """The command `tilespin`: finds the verb and imports only what it needs, so that help comes at once."""
 
-import difflib
-import importlib
+import os
+import signal
 import sys
+import threading
+from importlib import import_module
+from types import ModuleType
+
+from jobs import streams
+from ssl_core.errors import choose
 
 # verb: (module with main(arguments), what it does). No torch, Ray or W&B may be imported above this line.
 VERBS = {
@@ -17,6 +23,7 @@ VERBS = {
     "jobs": ("jobs.submitted", "what was submitted to a cluster: list, logs, stop"),
     "doctor": ("jobs.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
+QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothing happens
 
 
 def usage() -> str:
@@ -28,8 +35,23 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Exits with 0; with 2 and one line for input that a person can put right; with 1 if a job failed."""
-    arguments = sys.argv[1:]
+    """Exits with 0; with 2 and one line for input that a person can put right; with 1 if a job failed, or what was
+    printed could not be written; with 128 + its number after a signal."""
+    streams.last()
+    try:
+        run(sys.argv[1:])
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues where it stopped", 128 + signal.SIGINT)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        _fail(str(error), code)
+    if error := streams.lost():
+        _fail(f"what was printed is lost: {error.strerror}", 1)
+
+
+def run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
@@ -40,35 +62,42 @@ def main() -> None:
         print(version("tilespin"))
         return
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, 1)
-        meant = f"did you mean {close[0]}?" if close else f"there is {', '.join(VERBS)}"
-        _fail(f"no verb {verb!r}: {meant}", 2)
+        _fail(f"no verb {verb!r}: {choose(verb, VERBS)}", 2)
     try:
-        importlib.import_module(VERBS[verb][0]).main(arguments[1:])
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command continues where it stopped", 130)
-    except Exception as error:
-        code = _code(error)
-        if code is None:
-            raise
-        _fail(str(error), code)
+        os.getcwd()
+    except OSError:
+        _fail("the current folder does not exist any more: change to one that does", 2)
+    from kernels.cache import prepare
+
+    prepare()
+    load(VERBS[verb][0]).main(arguments[1:])
 
 
-def _code(error: Exception) -> int | None:
-    """The exit code of an error that needs no traceback. Nothing is imported that is not already there."""
-    kinds = {("ssl_core.errors", "BadInput"): 2, ("ssl_core.errors", "DiskFull"): 1, ("ssl_core.errors", "Diverged"): 1,
-             ("ssl_core.errors", "StoreFailed"): 1, ("ssl_core.export", "ExportFailed"): 1,
-             ("cluster.session", "ClusterError"): 1,
-             ("jobs.layout", "JobsFailed"): 1, ("jobs.layout", "Left"): 143}  # fmt: skip
-    for (module, name), code in kinds.items():
-        loaded = sys.modules.get(module)
-        if loaded and isinstance(error, getattr(loaded, name)):
-            return code
-    return None
+def load(name: str) -> ModuleType:
+    """The module of this name. Says so if that takes long, as on a disk that is cold; ends at once on Ctrl-C, which
+    libraries that are being imported may lose, or answer with a traceback of their own."""
+    timer = threading.Timer(QUIET_SECONDS, print, ["tilespin: loading modules"], dict(file=sys.stderr, flush=True))
+    timer.daemon = True
+    before = signal.getsignal(signal.SIGINT)
+    interruptible = before is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, _leave)
+    timer.start()
+    try:
+        return import_module(name)
+    finally:
+        timer.cancel()
+        if interruptible:
+            signal.signal(signal.SIGINT, before)
+
+
+def _leave(*_) -> None:
+    print("tilespin: interrupted", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"tilespin: {' '.join(message.split())}", file=sys.stderr)
+    print(f"tilespin: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

@@ -1,15 +1,13 @@
 """A verb's command line as a cluster is to run it: checked here, where a typo costs nothing, and with paths that mean
 the same there."""
 
-import difflib
 import os
 import shlex
 from collections.abc import Callable
-from contextlib import redirect_stderr, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +18,7 @@ from jobs.layout import Study
 from jobs.options import parse
 from ssl_core.data.store import is_url
 from ssl_core.discover import modules
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, choose
 from ssl_core.pretrained import RANDOM
 
 
@@ -70,12 +68,11 @@ def prepared(words: list[str], here: bool) -> Command:
     """`words`: the verb and its arguments, as typed; `here`: whether the cluster is this machine alone.
 
     Raises BadInput for what the verb would refuse, as far as that can be known from afar, for relative paths on
-    other machines, and for keys among the arguments; exits with 2 for options that do not exist.
+    other machines, and for keys among the arguments.
     """
     verb, arguments = words[0], words[1:]
     if verb not in PLACES:
-        close = difflib.get_close_matches(verb, PLACES, 1)
-        raise BadInput(f"no verb {verb!r} to submit: {f'did you mean {close[0]}?' if close else ', '.join(PLACES)}")
+        raise BadInput(f"no verb {verb!r} to submit: {choose(verb, PLACES)}")
     for word in arguments:
         _check_open(word)
     read = _reader(verb)
@@ -160,7 +157,7 @@ def _replaced(read: Callable, arguments: list[str], place: Place, new: str) -> l
     for i, word in enumerate(arguments):
         if word == told or word.endswith(f"={told}"):
             tried = [*arguments[:i], word[: len(word) - len(told)] + new, *arguments[i + 1 :]]
-            with suppress(SystemExit), redirect_stderr(StringIO()):  # not that word: another option has the same value
+            with suppress(BadInput):  # not that word: another option has the same value
                 if place.told(read(tried)) == new:
                     return tried
     return [*arguments, place.option, new]

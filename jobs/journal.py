@@ -114,13 +114,14 @@ class Journal:
             self.tracker.picture("samples", self.folder / "samples.png", recipe.steps + 1)
         weights = self.folder / "encoder.safetensors"
         self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, described)
-        self.tracker.summary({k: described[k] for k in ("digest", "images", "macs", "seconds")})
+        unlike = {"stopped_early": False} if self.rows.restarts else {}  # what an earlier attempt may have left
+        self.tracker.summary({**unlike, **{k: described[k] for k in ("digest", "images", "macs", "seconds")}})
         self.tracker.finish()
         write_json(self.folder / "encoder.json", described)
         self.completed = True
         return described
 
-    def stopped(self, step: int | None) -> None:
+    def stopped(self, step: int) -> None:
         """Ends the W&B run of a training that whoever follows it has seen enough of."""
         self.tracker.summary({"stopped_early": True, "stopped_at": step})
         self.tracker.finish()

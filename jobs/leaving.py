@@ -1,29 +1,45 @@
-"""What SIGTERM means: somebody wants this machine back, so save first and then leave."""
+"""What SIGTERM, SIGHUP and Ctrl-C ask for: save first, and then leave."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cluster.pulse import current
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+SAME = 0.5  # seconds within which a signal that comes again is the same: `timeout` and some launchers send each twice
+MESSAGE = b"tilespin: saving, then leaving; Ctrl-C or SIGTERM again ends it at once\n"
+
 
 @contextmanager
-def on_sigterm() -> Iterator[Callable[[], bool]]:
-    """In the block, the first SIGTERM tells the job of this process to leave; yields whether it came. A second one
-    ends the process as it would have without the block."""
-    told = threading.Event()
+def on_signals() -> Iterator[Callable[[], int]]:
+    """In the block, the first of SIGNALS asks the job of this process to leave; yields what tells which one came, or 0.
+    Another SIGTERM or Ctrl-C ends the process at once; SIGHUP does not, for a terminal that closes sends several. A
+    signal that is ignored, as SIGHUP under nohup, stays so."""
+    received, last = 0, 0.0
+
+    def leave(number: int, _) -> None:
+        nonlocal received, last
+        if received and number != signal.SIGHUP and time.monotonic() - last > SAME:
+            os._exit(128 + number)
+        if not received:
+            received, last = number, time.monotonic()
+            current().leave()
+            with suppress(OSError):
+                os.write(2, MESSAGE)  # not print, whose lock the code that this interrupts may hold
+
     if threading.current_thread() is not threading.main_thread():
-        yield told.is_set
+        yield lambda: 0
         return
-
-    def leave(*_) -> None:
-        told.set()
-        current().leave()
-        signal.signal(signal.SIGTERM, before)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
     try:
-        yield told.is_set
+        for number in heard:
+            signal.signal(number, leave)
+        yield lambda: received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heard:
+            signal.signal(number, before[number])

@@ -4,14 +4,18 @@ from typing import Any
 
 import tyro
 
+from jobs.refusals import refusing
+
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
 
 
 def parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> Any:
-    """Exits with 2 and a message for options that do not exist or cannot be read. `default` replaces the
-    type's own defaults."""
+    """Raises BadInput for options that do not exist or cannot be read. `default` replaces the type's own defaults."""
     extra = {} if default is None else {"default": default}
-    return tyro.cli(config, prog=f"tilespin {verb}", args=arguments, config=STYLE, description=config.__doc__, **extra)
+    with refusing(config, verb, arguments):
+        return tyro.cli(
+            config, prog=f"tilespin {verb}", args=arguments, config=STYLE, description=config.__doc__, **extra
+        )
 
 
 def one_of(choices: dict[str, Any], descriptions: dict[str, str] | None = None) -> Any:

@@ -14,7 +14,8 @@ from rich.markup import escape
 from cluster.job import Job, run_here
 from cluster.queue import run_on_ray
 from cluster.session import session
-from jobs.layout import JobsFailed, Study
+from jobs.layout import JobsFailed, Left, Study
+from jobs.leaving import on_signals
 from jobs.options import parse
 from jobs.progress import Watch
 from ssl_core.data.pack import Packing, finish_shard
@@ -108,10 +109,11 @@ def pack_one(data: str, digest: str, place: Path, name: str, part: str, numbers:
 
 
 def run(jobs: list[Job], workers: int, work: Study) -> list[dict]:
-    """The records of all shards, in order. Raises JobsFailed after all that could be packed is."""
+    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Left, if a signal
+    asked for it, after the shards that were begun."""
     records, failures = {}, []
-    with _room(workers), Watch(console, {}, len(jobs), None) as watch:
-        for outcome in run_on_ray(jobs) if workers else run_here(jobs):
+    with _room(workers), Watch(console, {}, len(jobs), None) as watch, on_signals() as signal_received:
+        for outcome in (run_on_ray if workers else run_here)(jobs, lambda: bool(signal_received())):
             records[outcome.name] = outcome.value
             if outcome.error:
                 failures.append(work.failure(outcome.name, outcome.error))
@@ -119,6 +121,8 @@ def run(jobs: list[Job], workers: int, work: Study) -> list[dict]:
                 watch.ended(outcome.name, f"[red]failed[/]   {outcome.name}: {reason} ({escape(str(failures[-1]))})")
             else:
                 watch.ended(outcome.name, "")
+    if number := signal_received():
+        raise Left(number)
     if failures:
         raise JobsFailed(f"{len(failures)} of {len(jobs)} shards failed; run the same command again to write them")
     return [records[job.name] for job in jobs]

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from rich.console import Console
 
 import cluster.tune as tune
-from jobs.layout import JobsFailed, Study
+from jobs.layout import JobsFailed, Left, Study
+from jobs.leaving import on_signals
 from jobs.options import parse
 from jobs.presets import StudyConfig
 from jobs.rows import of_training
@@ -17,7 +18,7 @@ from jobs.training import Training, followed, prepare
 from jobs.trials import Row, best, row, table
 from jobs.where import Group, Where
 from jobs.work import Plan, console, room
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, choose
 from ssl_core.files import exists, read_json, write_json
 from ssl_core.task import name_of, tasks
 
@@ -48,7 +49,7 @@ class Grid:
         known = tasks()
         for name in self.tasks:
             if name not in known:
-                raise BadInput(f"--tasks {name}: there is {', '.join(known)}")
+                raise BadInput(f"--tasks {name}: {choose(name, known)}")
         for option in ("encoders", "seeds", "lrs" if self.lrs else "factors"):
             values = getattr(self, option)
             if not values or len(set(values)) < len(values):
@@ -126,7 +127,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Training], rows: dict[str, Row]) -> None:
-    """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with."""
+    """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with. Raises
+    Left, if a signal asked for it, after all that run have saved."""
     device = where.place()
     fresh = {name for name, one in rows.items() if one.state == "waiting"}
     groups = {_group(one) for one in trainings if one.name in fresh}
@@ -136,6 +138,8 @@ def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Train
     ]  # fmt: skip
 
     def ended(end: tune.Ended) -> None:
+        if signal_received():  # nobody compared it with others
+            return
         one = rows[end.name]
         one.error = end.error
         if not end.error and end.step < one.steps:
@@ -146,8 +150,14 @@ def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Train
             console.print(f"{state} {one.task} {one.encoder} lr {one.lr:g} seed {one.seed}: step {end.step}{loss}",
                           highlight=False)  # fmt: skip
 
-    with room(Plan(study, where, trainings, [])):
-        tune.tune(trials, grace=stopping.grace, reduction=stopping.reduction, gpus=float(device == "cuda"), ended=ended)
+    with room(Plan(study, where, trainings, [])), on_signals() as signal_received:
+        gpus = float(device == "cuda")
+        tune.tune(
+            trials, grace=stopping.grace, reduction=stopping.reduction, gpus=gpus, ended=ended,
+            stop_requested=lambda: bool(signal_received()),
+        )  # fmt: skip
+    if number := signal_received():
+        raise Left(number)
 
 
 def _group(one: Training) -> str:

@@ -91,8 +91,8 @@ def run(training: Training, device: str) -> dict:
 
 
 def followed(training: Training, device: str) -> Generator[dict, None, dict]:
-    """The same, row by row of metrics.jsonl as they are written. Closed early, it ends there; called again, it goes on
-    from its last checkpoint."""
+    """The same, row by row of metrics.jsonl as they are written. Closed early, it saves and ends there; called again,
+    it goes on from its last checkpoint."""
     if exists(training.folder / "encoder.json"):
         return read_json(training.folder / "encoder.json")
     try:
@@ -144,7 +144,13 @@ def _trained(training: Training, device: str, behind: Behind) -> Generator[dict,
                     _check_finite(means, step.number, folder)
                     if journal:
                         journal.log(step.number, means, batches.share())
-                        yield journal.row
+                        try:
+                            yield journal.row
+                        except GeneratorExit:
+                            if step.number < recipe.steps:
+                                journal.checkpoint({**step.state(), "window": window.state()})
+                            journal.stopped(step.number)
+                            raise
                 # rank 0 alone saves, so it alone leaves; Ray then ends the others, who wait for it
                 if journal and (clock.due(step.number) or pulse.leaving) and step.number < recipe.steps:
                     journal.checkpoint({**step.state(), "window": window.state()})
@@ -155,10 +161,6 @@ def _trained(training: Training, device: str, behind: Behind) -> Generator[dict,
         if journal is None:
             return {}
         return journal.complete(model, format, loader, macs, sorted(skipped))
-    except GeneratorExit:
-        if journal:
-            journal.stopped(pulse.step)
-        raise
     finally:
         if journal:
             journal.close()

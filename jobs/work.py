@@ -21,7 +21,7 @@ from cluster.queue import run_on_ray
 from cluster.session import ClusterError, on_each, session, wait_for
 from jobs.judged import Judged
 from jobs.layout import JobsFailed, Left, Study
-from jobs.leaving import on_sigterm
+from jobs.leaving import on_signals
 from jobs.progress import Watch
 from jobs.similar_runs import unlike_earlier
 from jobs.where import Group, Where
@@ -90,7 +90,8 @@ def _train_together(one: training.Training, device: str, group: Group) -> dict:
 
 
 def do(plan: Plan) -> None:
-    """Runs what is missing. Raises JobsFailed, after all that could run has run, or Left, if SIGTERM came."""
+    """Runs what is missing. Raises JobsFailed, after all that could run has run, or Left, if a signal
+    asked for it."""
     jobs = plan.jobs()
     limits = caveats.look(plan.study, plan.judged, plan.evaluation) if plan.evaluation else []
     if not jobs:
@@ -105,16 +106,16 @@ def do(plan: Plan) -> None:
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
     elsewhere = plan.where.group.most > 0
     with room(plan), Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch, \
-            on_sigterm() as told:  # fmt: skip
-        for event in (run_on_ray if elsewhere else run_here)(jobs, told):
+            on_signals() as signal_received:  # fmt: skip
+        for event in (run_on_ray if elsewhere else run_here)(jobs, lambda: bool(signal_received())):
             if isinstance(event, Again):
                 watch.note(_again(event, plan.study))
                 continue
             watch.ended(event.name, _line(event, plan.study))
             if event.error:
                 failed.append(event)
-    if told():
-        raise Left("told to leave: what ran was saved; the same command continues")
+    if number := signal_received():
+        raise Left(number)
     if failed:
         raise JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
                          "run the same command again to do them over")  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, closest
 from ssl_core.task import EncoderInfo
 
 PROBE = 256  # pixels that strides are measured at
@@ -120,8 +120,10 @@ def build(name: str, size: int, seed: int) -> nn.Module:
         try:
             encoder = timm.create_model(name, pretrained=False, features_only=True)
         except Exception as error:
-            close = ", ".join([*OWN, *timm.list_models(f"*{name}*")[:5]])
-            raise BadInput(f"encoder {name!r} cannot be built: {error}; try one of: {close}") from error
+            near = closest(name, [*OWN, *timm.list_models()])
+            hint = f"did you mean {near}? " if near and near != name else ""
+            others = ", ".join([*OWN, *timm.list_models(f"*{name}*")[:5]])
+            raise BadInput(f"encoder {name!r} cannot be built: {error}; {hint}try one of: {others}") from error
         if size < SMALL:
             _small_stem(name, encoder, size)
         return encoder

@@ -2,15 +2,21 @@
 "final", nothing; "system", it may. `exit_code` is the command line's, which then prints one line and no traceback."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
+
+CLOSE = 0.7  # of 1, by difflib: "gpu" is no misspelt "cpu"
 
 
-def choose(name: str, known: Iterable[str]) -> str:
+def closest(name: str, known: Collection[str]) -> str | None:
+    """The one of `known` that `name` is probably to be, whatever its case; None if none is close."""
+    by_lower = {one.lower(): one for one in sorted(known, reverse=True)}
+    return next((by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, 1, CLOSE)), None)
+
+
+def choose(name: str, known: Collection[str]) -> str:
     """What to say of a name that is not `known`: which one is probably wanted, or else which there are."""
-    known = list(known)
-    by_lower = {one.lower(): one for one in reversed(known)}
-    close = difflib.get_close_matches(name.lower(), by_lower, 1)
-    return f"did you mean {by_lower[close[0]]}?" if close else f"there is {', '.join(known)}"
+    close = closest(name, known)
+    return f"did you mean {close}?" if close else f"there is {', '.join(known)}"
 
 
 class BadInput(ValueError):

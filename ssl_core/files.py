@@ -16,10 +16,14 @@ from ssl_core.errors import BadInput, Gone
 def at(place: str, option: str = "--storage") -> Path:
     """`place`, a path or a URL that fsspec opens, as an absolute path: a pathlib.Path, or what behaves like one.
 
-    Raises BadInput for a URL that cannot be opened here, named after the command line's `option`.
+    Raises BadInput for a URL that cannot be opened here, or a home folder that nobody has, named after the command
+    line's `option`.
     """
     if not store.is_url(place):
-        return Path(place).expanduser().absolute()
+        try:
+            return Path(place).expanduser().absolute()
+        except RuntimeError as error:
+            raise BadInput(f"{option} {place}: {error}") from error
     from upath import UPath
 
     # other machines write there too, so that no listing may be remembered

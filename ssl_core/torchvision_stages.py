@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, choose
 
 HEIGHT, WIDTH = 224, 160  # pixels that stages are looked for at: maps of [channels, height, width] keep the ratio
 HEADS = ("classifier", "fc", "head", "heads")  # what comes after the encoder
@@ -34,8 +34,7 @@ def staged(name: str) -> nn.Module:
     try:
         model = get_model(name, weights=None)
     except ValueError as error:
-        close = ", ".join([n for n in list_models() if name[:5] in n][:5])
-        raise BadInput(f"encoder 'torchvision:{name}' cannot be built: {error}; try one of: {close}") from error
+        raise BadInput(f"encoder 'torchvision:{name}' cannot be built: {choose(name, list_models())}") from error
     return Stages(_cut(model, name))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import ssl_core.data.sources
 from ssl_core.data.deep_pixels import Levels
 from ssl_core.discover import modules
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, closest
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255, per channel
 
@@ -223,12 +223,18 @@ def open_source(data: str, size: int | None = None) -> Source:
     """
     if size is not None and not 8 <= size <= 4096:
         raise BadInput(f"--size is {size}, expected 8 to 4096 pixels")
+    try:
+        Path(data).expanduser()
+    except RuntimeError as error:  # ~ of nobody
+        raise BadInput(f"--data {data}: {error}") from error
     known = modules(ssl_core.data.sources)
     for module in sorted(known.values(), key=lambda module: getattr(module, "FALLBACK", False)):
         if module.opens(data):
             return module.load(data, size)
-    names = ", ".join(m.NAME for m in known.values() if hasattr(m, "NAME"))
-    raise BadInput(f"--data {data}: no such folder, and not one of the known datasets ({names})")
+    names = [m.NAME for m in known.values() if hasattr(m, "NAME")]
+    close = closest(data, names)
+    hint = f": did you mean {close}?" if close else f", and not one of the known datasets ({', '.join(names)})"
+    raise BadInput(f"--data {data}: no such folder{hint}")
 
 
 def resized(images: np.ndarray, size: int | None) -> np.ndarray:

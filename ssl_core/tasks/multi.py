@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, choose
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, tasks
 
@@ -82,7 +82,7 @@ def chosen(config) -> dict[str, type[Task]]:
     known = {name: kind for name, kind in tasks().items() if kind is not Multi}
     for name in config.tasks:
         if name not in known:
-            raise BadInput(f"multi: there is no task {name!r} to train with others: choose among {_said(known)}")
+            raise BadInput(f"multi: no task {name!r} to train with others: {choose(name, known)}")
     if len(set(config.tasks)) < len(config.tasks) or len(config.tasks) < 2:
         raise BadInput(f"multi: --tasks {_said(config.tasks)}: expected two or more, each once")
     return {name: known[name] for name in config.tasks}

@@ -53,7 +53,33 @@ def test_task_help_lists_defaults_and_meanings(here):
     ("arguments", "words"),
     [
         (["studdy"], "did you mean study?"),
-        (["pretrain", "rotnet", "--stesp", "3"], "--steps"),
+        (["pretrain", "rotnt"], "pretrain rotnt: did you mean rotnet?"),
+        (["pretrain", "--seed", "1", "RotNet"], "did you mean rotnet?"),
+        (["pretrain", "colorize"], "pretrain colorize: there is context, jigsaw, "),
+        (["pretrain"], "pretrain: expected one of context, jigsaw, "),
+        (["pretrain", "rotnet", "--stesp", "3"], "no option --stesp: did you mean --steps?"),
+        (["pretrain", "rotnet", "--batch_sise=3"], "did you mean --batch?"),
+        (["pretrain", "rotnet", "--foo"], "no option --foo: tilespin pretrain rotnet --help lists"),
+        (["pretrain", "rotnet", "--permutations", "9"], "rotnet has no option --permutations: jigsaw, "),
+        (["pretrain", "rotnet", "jigsaw"], "'jigsaw' is one word too many"),
+        (["pretrain", "rotnet", "--batch"], "--batch: expected INT"),
+        (["pretrain", "rotnet", "--batch", "few"], "--batch: expected INT; "),
+        (["pretrain", "rotnet", "--loader", "dalli"], "--loader dalli: did you mean dali?"),
+        (["pretrain", "rotnet", "--device", "gpu"], "--device gpu: there is auto, cpu, cuda"),
+        (["pretrain", "rotnet", "--optimizer", "SGDD"], "did you mean sgd?"),
+        (["pretrain", "rotnet", "--tracking", "ofline"], "did you mean offline?"),
+        (["pretrain", "rotnet", "--data", "cifra10"], "no such folder: did you mean cifar10?"),
+        (["pretrain", "rotnet", "--data", "~nobody-here/x"], "--data ~nobody-here/x: "),
+        (["pretrain", "rotnet", "--storage", "~nobody-here/x"], "--storage ~nobody-here/x: "),
+        (["pretrain", "rotnet", "--encoder", "resnt18"], "did you mean resnet18?"),
+        (["pretrain", "multi", "--tasks", "rotnt", "jigsaw"], "did you mean rotnet?"),
+        (["study", "demoo"], "study demoo: did you mean demo?"),
+        (["evaluate"], "evaluate: expected STUDY"),
+        (["evaluate", "--encodr", "x"], "no option --encodr: did you mean --encoder?"),
+        (["export", "x", "--format", "onx"], "did you mean onnx?"),
+        (["pack", "a"], "pack: expected DST"),
+        (["jobs"], "jobs: expected one of list, logs, stop"),
+        (["doctor", "--no-rai"], "did you mean --no-ray?"),
         (["pretrain", "rotnet", "--data", "/no/such/folder"], "/no/such/folder: no such folder"),
         (["pretrain", "rotnet", "--steps", "3", "--epochs", "1"], "choose one"),
         (["pretrain", "rotnet", "--steps", "0"], "--steps is 0, expected at least 1"),
@@ -75,19 +101,20 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["evaluate", "/no/such/study"], "no study here"),
         (["compare", "/no/such/study"], "no study here"),
         (["study", "demo", "--budget", "0.001"], "less than one step"),
-        (["study", "demo", "--protocols", "linaer"], "there is collapse, "),
+        (["study", "demo", "--protocols", "linaer"], "did you mean linear? there is collapse, "),
         (["study", "demo", "--budget", "nan"], "expected GMACs above 0"),
         (["study", "demo", "--encoder", "raw-pixels"], "raw-pixels is a floor"),
         (["pretrain", "rotnet", "--epochs", "nan"], "expected more than 0"),
         (["pretrain", "rotnet", "--clip", "-1"], "--clip is -1"),
         (["pretrain", "rotnet", "--size", "-5"], "--size is -5"),
         (["submit"], "nothing to submit"),
-        (["submit", "--adress", "x", "doctor"], "--address"),
+        (["submit", "--adress", "x", "doctor"], "no option --adress: did you mean --address?"),
+        (["submit", "pretrain", "rotnt"], "did you mean rotnet?"),
         (["submit", "studdy", "demo"], "did you mean study?"),
-        (["submit", "study", "demo", "--protocols", "linaer"], "there is collapse, "),
+        (["submit", "study", "demo", "--protocols", "linaer"], "did you mean linear? there is collapse, "),
         (["submit", "--no-wait", "--retries", "1", "doctor"], "only who waits can retry"),
         (["submit", "--address", "ray://head:10001", "doctor"], "such as http://HEAD:8265"),
-        (["jobs", "lisst"], "list"),
+        (["jobs", "lisst"], "jobs lisst: did you mean list?"),
     ],
 )
 def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
@@ -99,8 +126,7 @@ def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
         arguments = [*arguments, "--storage", tmp_path]
     code, _, said = here(*arguments)
     assert code == 2
-    assert words in " ".join(said.replace("│", " ").split())
-    assert "Traceback" not in said
+    assert words in said and said.count("\n") == 1
     assert not list(tmp_path.glob("*/pretrain/*/metrics.jsonl"))
 
 
@@ -125,7 +151,8 @@ def test_unlabelled_images_are_refused_before_training(here, photos, tmp_path):
 def test_bad_input_ends_the_process_with_two(tilespin):
     """The same, as the shell sees it."""
     done = tilespin("pretrain", "rotnet", "--data", "/no/such/folder", code=2)
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("tilespin: --data /no/such/folder")
+    said = done.stderr.removeprefix("tilespin: loading modules\n")  # where the machine is busy
+    assert said.count("\n") == 1 and said.startswith("tilespin: --data /no/such/folder")
 
 
 def test_doctor_checks_what_is_there(here):

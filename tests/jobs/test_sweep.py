@@ -135,7 +135,7 @@ def test_a_learning_rate_counts_with_all_its_seeds():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--tasks", "rotnett"], "--tasks rotnett: there is"),
+        (["--tasks", "rotnett"], r"--tasks rotnett: did you mean rotnet\?"),
         (["--seeds", "1", "1"], "--seeds 1 1: expected at least one, each once"),
         (["--workers", "2"], "each training of a sweep has one worker"),
         (["--grace", "0"], "--grace is 0"),

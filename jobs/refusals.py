@@ -1,0 +1,108 @@
+"""One line for arguments that cannot be read, with the name that is probably wanted; tyro's own take forty."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import tyro
+
+from ssl_core.errors import BadInput, choose, closest
+
+try:
+    # private: where another version has none, or tells of something else, what tyro itself prints has to do
+    import tyro._errors as events
+except ImportError:
+    events = None
+
+
+def refusing(config: Any, verb: str, arguments: list[str]) -> AbstractContextManager:
+    """In the block, what tyro refuses of `arguments` for the type `config` is raised as BadInput."""
+    if events is None:
+        return nullcontext()
+
+    def refuse(event: Any) -> None:
+        if line := _line(event, config, verb, arguments):
+            raise BadInput(line)
+
+    return events.on_parse_error(refuse)
+
+
+def _line(event: Any, config: Any, verb: str, arguments: list[str]) -> str | None:
+    """What to say of `event`; None if it is one that is not known here."""
+    kind = type(event).__name__
+    if kind == "UnrecognizedArgs":
+        return _unknown(event.tokens, config, verb, arguments)
+    if kind in ("MissingArgs", "BadValue") and (unknown := _strange(config, arguments)):  # which is what began it
+        return _unknown(unknown, config, verb, arguments)
+    if kind == "MissingArgs":
+        missing = [one.arg.lowered.name_or_flags[0].rpartition(".")[2].upper() for one in event.missing_arguments]
+        return f"{verb}: expected {' '.join(missing)}; tilespin {verb} --help explains it"
+    if kind == "MissingSubcommand":
+        return f"{verb}: expected one of {', '.join(event.subcommand_spec.parser_from_name)}"
+    if kind == "InvalidChoice":
+        return f"{_name(event.argument)} {event.value}: {choose(event.value, event.choices)}"
+    if kind == "BadValue":
+        return f"{_name(event.argument)}: expected {event.argument.lowered.metavar}"
+    if kind == "InstantiationFailure" and event.argument is not None:
+        return f"{_name(event.argument)}: expected {event.argument.lowered.metavar}; {event.message}"
+    return None
+
+
+def _strange(config: Any, arguments: list[str]) -> list[str]:
+    """The options that neither the verb nor any of its sub-commands has."""
+    own, choices = names(config)
+    known = own.union(*choices.values())
+    return [word for word in arguments if word.startswith("--") and _option(word) not in known]
+
+
+def _option(word: str) -> str:
+    return word.partition("=")[0].replace("_", "-")
+
+
+def _name(argument: Any) -> str:
+    return argument.lowered.name_or_flags[0]
+
+
+def _unknown(tokens: list[str], config: Any, verb: str, arguments: list[str]) -> str:
+    """Of words and options that nothing wants, the one to be put right first."""
+    own, choices = names(config)
+    chosen = next((word for word in arguments if word in choices and word not in tokens), None)
+    if choices and not chosen:  # then the options of all choices are unknown, too
+        words = [word for word in tokens if not word.startswith("-")]
+        close = [word for word in words if closest(word, choices)]
+        if close or not tokens[0].startswith("-"):
+            word = (close or words)[0]
+            return f"{verb} {word}: {choose(word, choices)}"
+        return f"{verb}: expected one of {', '.join(choices)}"
+    token = next((token for token in tokens if token.startswith("-")), tokens[0])
+    if not token.startswith("-"):
+        return f"{verb}: {token!r} is one word too many"
+    option = _option(token)
+    if others := [name for name, options in choices.items() if option in options]:
+        return f"{chosen} has no option {option}: {', '.join(others)} have it"
+    if close := closest(option, own | choices.get(chosen, set())):
+        return f"no option {option}: did you mean {close}?"
+    return f"no option {option}: {' '.join(filter(None, ('tilespin', verb, chosen)))} --help lists those there are"
+
+
+def names(config: Any) -> tuple[set[str], dict[str, set[str]]]:
+    """-> (the options of a dataclass and of those in it, for each sub-command its options)."""
+    own: set[str] = set()
+    choices: dict[str, set[str]] = {}
+    for name, hint in get_type_hints(config, include_extras=True).items():
+        kind, notes = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
+        if is_dataclass(kind):
+            inner, more = names(kind)
+            own, choices = own | inner, choices | more
+        elif commands := [one for one in get_args(kind) if is_dataclass(_bare(one))]:
+            for one in commands:
+                command = next(note.name for note in get_args(one)[1:] if getattr(note, "name", None))
+                choices[command] = names(_bare(one))[0]
+        elif not {tyro.conf.Positional, tyro.conf.Suppress} & {note for note in notes if note.__hash__}:
+            option = name.replace("_", "-")
+            own |= {f"--{option}", f"--no-{option}"} if kind is bool else {f"--{option}"}
+    return own, choices
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -1,0 +1,91 @@
+"""Signals, in processes that import nothing heavy: what the first and the second do, and when there is nothing to
+save."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from command import ROOT, environment
+
+WORK = """
+import sys, time
+from jobs import leaving
+leaving.SAME = {same}
+with leaving.on_signals() as received:
+    print("works", flush=True)
+    while not received():
+        time.sleep(0.01)
+    print("leaves", flush=True)
+    sys.stdin.readline()  # saves
+print(received(), flush=True)
+"""
+# A verb whose modules never end to load
+LOADS = """
+import jobs.cli, sys
+jobs.cli.QUIET_SECONDS = 0
+jobs.cli.VERBS["compare"] = ("endless", "")
+sys.argv = ["tilespin", "compare"]
+jobs.cli.main()
+"""
+
+
+def started(code: str, first: str, **how) -> subprocess.Popen:
+    """As soon as it has said `first`. What runs in a shell's background ignores interrupts, and so would this."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+        **{"env": environment(), "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} | how,
+    )  # fmt: skip
+    assert first in process.stdout.readline()
+    return process
+
+
+def rest(process: subprocess.Popen) -> str:
+    """What it says after it has saved, for which it is given time now."""
+    return process.communicate("", timeout=30)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_first_signal_asks_to_save(number):
+    """Also if it is sent twice, as `timeout` and closing terminals do."""
+    process = started(WORK.format(same=1000), "works")
+    process.send_signal(number)
+    assert "saving" in process.stdout.readline()
+    process.send_signal(number)
+    assert rest(process).split() == ["leaves", str(int(number))] and process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_ends_at_once(number):
+    process = started(WORK.format(same=0), "works")
+    process.send_signal(number)
+    assert "saving" in process.stdout.readline() and "leaves" in process.stdout.readline()
+    process.send_signal(number)
+    assert process.stdout.read() == "" and process.wait() == 128 + number, "it does not wait for what it saves"
+
+
+def test_what_is_ignored_stays_ignored():
+    """As SIGHUP under nohup."""
+    ignoring = dict(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = started(WORK.format(same=1000), "works", **ignoring)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert rest(process).split()[-2:] == ["leaves", str(int(signal.SIGTERM))]
+
+
+def test_while_modules_load_a_line_says_so_and_an_interrupt_ends_it(tmp_path):
+    (tmp_path / "endless.py").write_text("import time\nwhile True:\n    time.sleep(0.01)\n")
+    process = started(LOADS, "tilespin: loading modules", env=environment() | {"PYTHONPATH": str(tmp_path)})
+    process.send_signal(signal.SIGINT)
+    assert rest(process) == "tilespin: interrupted\n" and process.returncode == 130
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = 'cd "$1" && rmdir "$1" && "$2" -c "import jobs.cli, sys; sys.argv[1:] = [\'compare\']; jobs.cli.main()"'
+    env = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", line, "bash", gone, sys.executable], env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "the current folder does not exist any more" in done.stderr
