@@ -20,7 +20,7 @@ from jobs.notices import warn
 from jobs.options import parse
 from jobs.report import write_report
 from jobs.results import Part, Row, as_csv, by_dataset, measured
-from jobs.tracking import Mode, Tracker, resolve, say_sync
+from jobs.tracking import Mode, Tracker, decide, say_sync
 from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features
@@ -47,7 +47,7 @@ class Options:
 def main(arguments: list[str]) -> None:
     options = parse(Options, "compare", arguments)
     options.check()
-    studies, tracking = [Study.existing(folder) for folder in options.studies], resolve(options.tracking)
+    studies, tracking = [Study.existing(folder) for folder in options.studies], decide(options.tracking)
     if len(studies) == 1:
         with studies[0].held():
             show(studies[0], tracking)

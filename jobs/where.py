@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from jobs.cadence import Cadence
-from jobs.tracking import Mode, resolve
+from jobs.tracking import Mode, decide
 from ssl_core.checkpoint import Keep
 from ssl_core.data.loader import Name as Loader
 from ssl_core.errors import BadInput
@@ -62,7 +62,7 @@ class Where:
             raise BadInput("--address is a cluster's, but --workers 0 works in this process: give --workers 1 or more")
         if self.threads < 1 and self.threads != -1:
             raise BadInput(f"--threads is {self.threads}, expected at least 1, or -1")
-        return replace(self, tracking=resolve(self.tracking))
+        return replace(self, tracking=decide(self.tracking))
 
     @property
     def group(self) -> Group:
