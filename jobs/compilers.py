@@ -1,0 +1,27 @@
+"""What torch.compile needs of a machine, looked for before anything runs."""
+
+import os
+import shlex
+import shutil
+import sysconfig
+from pathlib import Path
+
+from ssl_core.errors import BadInput
+
+
+def check(device: str) -> None:
+    """Raises BadInput if torch.compile has no compiler for "cpu" (C++, for its loops) or "cuda" (C, for what launches
+    Triton's kernels) on this machine, or no Python.h, which both include."""
+    variable, language, usual = ("CC", "C", ("gcc", "clang")) if device == "cuda" else ("CXX", "C++", ("g++",))
+    words = shlex.split(os.environ.get(variable, ""))
+    if not any(map(shutil.which, words[:1] or usual)):
+        missing = f"{variable}={words[0]} is not there" if words else f"there is no {' or '.join(usual)}"
+        package = usual[0]
+    elif not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        missing, package = "there is no Python.h", "python3-dev"
+    else:
+        return
+    raise BadInput(
+        f"--compile needs a {language} compiler and Python's headers, and {missing}: install {package} "
+        f"(apt-get install {package}), or leave --compile out"
+    )
