@@ -3,12 +3,14 @@
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cluster.code import runtime_env
+from cluster.head import ClusterError, await_head, watched
 
 # Set before Ray starts, because its processes inherit them. setdefault: what a user has set wins.
 SETTINGS = {
@@ -22,13 +24,8 @@ SETTINGS = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # how a job ends is told by its other result
 }
+ANSWER_SECONDS = 60.0  # for a named cluster to answer
 LOOK = 1.0  # seconds between two looks at a cluster that is still growing
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot do what was asked, or a job on it failed."""
-
-    exit_code = 1
 
 
 def quietly() -> None:
@@ -44,34 +41,40 @@ def use_token() -> None:
 
 
 @contextmanager
-def session(cpus: int | None = None, address: str | None = None) -> Iterator[Mapping[str, float]]:
+def session(
+    cpus: int | None = None, address: str | None = None, seconds: float = ANSWER_SECONDS,
+    waiting: Callable[[str], object] = lambda said: print(said, file=sys.stderr, flush=True),
+) -> Iterator[Mapping[str, float]]:  # fmt: skip
     """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
 
     Joins the cluster at `address`, else the one that RAY_ADDRESS names, to which this program's code is sent, else
     starts one on this machine with `cpus` slots (default: its cores). A cluster of our own asks for a token that
-    nobody else has, so that other users of the machine cannot run code in it. Raises ClusterError if the named cluster
-    does not answer.
+    nobody else has, so that other users of the machine cannot run code in it. `waiting` is told if the named cluster
+    does not answer at once; raises ClusterError if it does not within `seconds`.
     """
     quietly()
     address = address or os.environ.get("RAY_ADDRESS")
-    if not address:
+    if address in (None, "", "local"):
         use_token()
+    else:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # each takes 40 s of a head that goes in this moment
     import ray
 
-    if address:
-        how = dict(runtime_env=runtime_env())
+    if address in (None, "", "local"):
+        how = dict(address="local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
     else:
-        how = dict(num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
+        how = dict(address=await_head(address, seconds, waiting), runtime_env=runtime_env())
     try:
         with _hangups_ignored():
-            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **how)
+            ray.init(log_to_driver=False, logging_level="ERROR", **how)
     except (ConnectionError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
     # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     try:
-        yield ray.cluster_resources()
+        with watched(ray.get_runtime_context().gcs_address):
+            yield ray.cluster_resources()
     finally:
         ray.shutdown()
 

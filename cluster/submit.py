@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.code import package
-from cluster.session import ClusterError
+from cluster.head import ClusterError, wants_token
 
 CONNECT_SECONDS = 10
 PATIENCE_SECONDS = 300  # for a dashboard that stopped answering while a job was followed
@@ -138,10 +138,7 @@ class Jobs:
         try:
             yield
         except AuthenticationError as error:
-            raise ClusterError(
-                f"the cluster at {self.address} wants its token: RAY_AUTH_MODE=token, and the token in "
-                "RAY_AUTH_TOKEN or in the file that RAY_AUTH_TOKEN_PATH names"
-            ) from error
+            raise ClusterError(wants_token(self.address)) from error
         except (ConnectionError, requests.exceptions.RequestException) as error:
             if isinstance(error, requests.exceptions.JSONDecodeError):
                 raise ClusterError(f"what answers at {self.address} is no Ray dashboard") from error

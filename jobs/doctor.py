@@ -109,11 +109,11 @@ def _ray() -> str:
     from cluster.queue import run_on_ray
     from cluster.session import session
 
-    with session() as resources:
+    with session(seconds=10) as resources:
         (outcome,) = run_on_ray([Job("doctor", platform.node)])
         if outcome.error:
             raise RuntimeError(outcome.error)
-        where = os.environ.get("RAY_ADDRESS", "started on this machine")
+        where = os.environ.get("RAY_ADDRESS") or "started on this machine"
         cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
         return f"{version('ray')}, {where}: {cpus:.0f} CPUs, {gpus:.0f} GPUs, ran a task on {outcome.value}"
 

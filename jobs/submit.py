@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cluster.code as code
-from cluster.session import ClusterError
+from cluster.head import ClusterError
 from cluster.submit import Jobs, Unknown
 from jobs.command import PLACES, Command, prepared
 from jobs.fetch import fetch

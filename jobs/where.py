@@ -32,7 +32,7 @@ class Where:
     address: str | None = None
     """of a Ray cluster to work on; default: RAY_ADDRESS, else Ray is started on this machine"""
     wait: str = "1m"
-    """how long to wait for a cluster that is still too small"""
+    """how long to wait for a cluster that does not answer yet, and then for one that is still too small"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda if this machine has a GPU, else cpu"""
     checkpoint_every: str = "200"

@@ -15,10 +15,11 @@ from rich.markup import escape
 import jobs.caveats as caveats
 import jobs.cells as cells
 import jobs.training as training
+from cluster.head import ClusterError
 from cluster.job import Again, Job, Outcome, run_here
 from cluster.launch import on_workers
 from cluster.queue import run_on_ray
-from cluster.session import ClusterError, on_each, session, wait_for
+from cluster.session import on_each, session, wait_for
 from jobs.judged import Judged
 from jobs.layout import JobsFailed, Left, Study
 from jobs.leaving import on_signals
@@ -129,9 +130,13 @@ def room(plan: Plan) -> Iterator[None]:
     if not where.group.most:
         yield
         return
-    with session(address=where.address):
+
+    def waiting(what: str) -> None:
+        console.print(what, markup=False, highlight=False, soft_wrap=True)
+
+    with session(address=where.address, seconds=where.wait_seconds, waiting=waiting):
         kind = "GPU" if where.place() == "cuda" else "CPU"
-        wait_for(kind, where.group.least, where.wait_seconds, lambda said: console.print(said, highlight=False))
+        wait_for(kind, where.group.least, where.wait_seconds, waiting)
         if is_local(plan.study.root):
             _check_shared(plan.study)
         yield

@@ -151,7 +151,7 @@ def test_limit_is_rays():
 
 
 def test_cluster_that_does_not_answer():
-    from cluster.session import ClusterError
+    from cluster.head import ClusterError
     from cluster.submit import Jobs
 
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at http://127\.0\.0\.1:1$"):
