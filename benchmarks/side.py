@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 
-import cluster.queue
+import cluster.silent
 from benchmarks.turns import PATIENCE, Side, train_in_turns
 from cluster.job import Job
 from cluster.launch import on_workers
@@ -25,7 +25,7 @@ def by_ray(side: Side) -> None:
     room = dict(cpus=side.workers, gpus=side.workers if gpu else 0, delegates=together)
     call, device = (_together, gpu) if together else (train_in_turns, "cuda" if gpu else "cpu")
     # a side is silent while others have their turns
-    with patch.object(cluster.queue, "SILENT", math.inf), session(cpus=side.workers):
+    with patch.object(cluster.silent, "SILENT", math.inf), session(cpus=side.workers):
         for event in run_on_ray([Job(side.name, call, (side, device), **room)]):
             if getattr(event, "error", None) or hasattr(event, "fault"):
                 raise RuntimeError(f"{side.name}: {event}")

@@ -76,6 +76,7 @@ def beating(pulse: Pulse) -> Iterator[Pulse]:
     before, _current = _current, pulse
     thread = threading.Thread(target=pulse._follow, daemon=True, name="pulse")
     if pulse.board is not None:
+        pulse.try_to_tell()  # before the block, which may import and then keep the thread from it
         thread.start()
     try:
         yield pulse

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import cluster.silent as silent
 from cluster.job import Again, Job, Outcome, attempt, check
 from cluster.pulse import Pulse, beating
 from cluster.retry import Fault, decide
 
 LOOK = 1.0  # seconds between two looks at running jobs
-SILENT = 60.0  # seconds without a sign of life until a process is taken for frozen, and killed
 BURIAL = 5.0  # on a machine that Ray takes for dead: most often Ray knows more of an attempt's end, and says it first
 GONE = 120.0  # until an attempt's work is given to another, whatever came of it: it has ended itself by then (ALONE)
 ROOM_SECONDS = 900.0  # that a job waits for a cluster large enough for it, when nothing else runs
@@ -37,6 +37,7 @@ class _Running:
         import ray
 
         from cluster.room import Room, board_here
+        from cluster.silent import Silent
 
         self.jobs, self.told_to_leave = {job.name: job for job in jobs}, told_to_leave
         self.waiting = list(jobs)
@@ -46,9 +47,9 @@ class _Running:
         self.told: set[str] = set()  # jobs that succeeded once
         self.faults: dict[str, list[Fault]] = {}
         self.not_before: dict[str, float] = {}  # when a job may be tried again
-        self.killed: dict[str, str] = {}  # attempts that were ended from here, and why
         self.idle = time.monotonic()  # since when nothing runs
         self.board, self.room, self.ray = board_here(), Room(), ray
+        self.silent = Silent(self.room)
 
     def outcomes(self) -> Iterator[Outcome | Again]:
         while self.waiting or self.running:
@@ -103,7 +104,6 @@ class _Running:
     def _submit(self, job: Job) -> None:
         faults = self.faults.get(job.name, [])
         avoided = faults[-1].node if faults and faults[-1].kind != "preempted" else ""
-        self.killed.pop(job.name, None)
         # workers whose controller was lost go on in their room, which nobody else frees
         if (group := self.ray.get(self.board.begin.remote(job.name))) is not None:
             self.ray.util.remove_placement_group(group)
@@ -112,16 +112,18 @@ class _Running:
             num_returns=2, max_retries=0, **self.room.anywhere_but(avoided),
         )  # fmt: skip
         told = (self.board, job.name, tuple(map(str, faults)))
-        ending, result = task.remote(told, job.call, job.args, job.fetch, *(self.results[need] for need in job.needs))
+        # unpickled there when signs of life have begun: it may import for long
+        work = self.ray.cloudpickle.dumps((job.call, job.args))
+        ending, result = task.remote(told, work, job.fetch, *(self.results[need] for need in job.needs))
         self.running[ending] = job, result
 
     def _end(self, ending: Any, gone: str = "") -> Iterator[Outcome | Again]:
         """How the attempt behind `ending` went; its job may wait for another. `gone` says why nobody can tell."""
         job, result = self.running.pop(ending)
+        killed = gone or self.silent.killed(job.name)
         self.idle = time.monotonic()
         try:
             if gone:
-                self.killed.setdefault(job.name, gone)
                 self.ray.cancel(ending, force=True)
                 raise ConnectionError(gone)
             value, fault = self.ray.get(ending)
@@ -137,8 +139,8 @@ class _Running:
         elif fault.kind == "preempted" and self.told_to_leave():
             pass
         else:
-            if job.name in self.killed:
-                fault = replace(fault, cause=self.killed[job.name])
+            if killed:
+                fault = replace(fault, cause=killed)
             faults = self.faults.setdefault(job.name, [])
             faults.append(fault)
             decision = decide(faults)
@@ -189,26 +191,31 @@ class _Running:
             if leaving or any(sign.node in going for sign, _ in workers.values()):
                 self.board.leave.remote([job.name])
             for sign, age in workers.values():
-                missed = age > SILENT and sign.node in alive and not sign.ended
-                if missed and job.name not in self.killed:
-                    self.killed[job.name] = f"no sign of life for {age:.0f} s: killed"
-                    self.room.kill(sign.node, sign.pid)
+                if age > silent.SILENT and sign.node in alive and not sign.ended:
+                    self.silent.look(job.name, sign, age)
             if 0 in workers and not workers[0][0].ended:
                 sign, age = workers[0]
                 if sign.node not in alive and age > BURIAL:
                     yield from self._end(ending, "its machine is gone")
-                elif age > GONE:
+                elif age > GONE and not self.silent.at_work(sign):
                     yield from self._end(ending, f"no sign of life for {age:.0f} s")
 
 
-def _work(told: tuple, call: Callable, args: tuple, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:
+def _work(told: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:
     """-> (what the driver gets, what later jobs get): a large result need not travel to the driver."""
     board, name, faults = told
     with beating(Pulse(name, board, faults)) as pulse:
-        value, fault = attempt(call, (*args, *needed), pulse)
+        value, fault = attempt(_unpickled, (work, *needed), pulse)
         if fault:
             import ray
 
             gc.collect()  # what failed lies in cycles, and holds actors, such as Ray Train's controller with its memory
             fault = replace(fault, node=fault.node or ray.get_runtime_context().get_node_id())
     return ((value if fetch else None), fault), value
+
+
+def _unpickled(work: bytes, *needed) -> Any:
+    import ray
+
+    call, args = ray.cloudpickle.loads(work)
+    return call(*args, *needed)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 REFRESH = 1.0  # seconds that an answer is good for
@@ -61,17 +62,24 @@ class Room:
 
         return bool(ray.experimental.get_object_locations([result]).get(result, {}).get("node_ids"))
 
-    def kill(self, node: str, pid: int) -> None:
-        """Kills a process on one of the machines, be it stopped; Ray can only ask one that still answers."""
+    def kill(self, node: str, pid: int, only_stopped: bool) -> Any:
+        """Kills a process on one of the machines, be it stopped, or only if it is; Ray can only ask one that still
+        answers -> a reference to whether it was killed."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-        ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(pid)
+        once = ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        return once.remote(pid, only_stopped)
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, only_stopped: bool) -> bool:
+    if only_stopped:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state not in "Tt":
+            return False
     os.kill(pid, signal.SIGKILL)
+    return True
 
 
 def board_here() -> Any:

@@ -91,7 +91,7 @@ def test_a_hung_worker_leaves_its_stack_and_is_started_again(ray_session, one, t
 
 def test_a_frozen_process_is_killed_from_outside(ray_session, one, tmp_path, monkeypatch):
     """Stopped as a whole it cannot watch itself; the driver misses its signs of life."""
-    monkeypatch.setattr("cluster.queue.SILENT", 4.0)
+    monkeypatch.setattr("cluster.silent.SILENT", 4.0)
     again, outcome = events(one, freeze, tmp_path / "marker")
     assert again.fault.kind == "system" and "no sign of life" in again.fault.cause
     assert outcome.error is None and outcome.value["steps"] == STEPS
