@@ -22,6 +22,7 @@ class Job:
     needs: tuple[str, ...] = ()  # names of jobs that come before it in the list
     cpus: float = 1
     gpus: float = 0
+    stretch: float = 1  # how many times its room it takes while it runs, as far as there is more
     delegates: bool = False  # True: the room is taken by workers that the call starts, not by its own process
     fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
     holds: int = 0  # bytes of that result, about

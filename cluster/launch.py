@@ -1,14 +1,17 @@
 """One callable on many workers that train together: Ray Train places them, connects them, and resizes their group."""
 
+import contextlib
+import gc
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster.elastic import SETTLE, Growth, size, start_within
 from cluster.pulse import Pulse, beating, current
 from cluster.retry import Failed, Fault, Kind, cause_of, kind_of
+from cluster.room import each_has
 from cluster.session import quietly
-
-RESIZE_SECONDS = 30.0  # between two looks whether an elastic group may grow
 
 
 def on_workers(
@@ -18,32 +21,45 @@ def on_workers(
     """`call(argument, device)` in each of several processes within one torch.distributed group (NCCL on GPUs, gloo
     on CPUs) -> what rank 0 returned. One attempt, as a job of cluster/queue.py.
 
-    `workers`: fewest and most; if they differ, the group shrinks and grows with the cluster, and starts anew each
-    time: `call` has to find its own checkpoint. `logs`: a folder that the machines share, for Ray Train's own files. A
-    worker that waits for the others longer than `silence` seconds fails.
+    `workers`: fewest and most; if they differ, the group has as many as there is room for, is told to leave when there
+    is room for more, and starts anew: `call` has to find its own checkpoint. `logs`: a folder that the machines share,
+    for Ray Train's own files. A worker that waits for the others longer than `silence` seconds fails.
 
     Raises Failed if a worker failed, with the kind of the fault that began it.
     """
     quietly()
+    least, most = workers
+    kind, pulse = "GPU" if gpu else "CPU", current()
+    count = most if least == most else size(least, most, each_has(kind))
+    for number in itertools.count():
+        trainer = _trainer(call, argument, count, kind, f"{name}-{number}" if number else name, logs, silence, pulse)
+        patience = start_within(SETTLE) if count > least else contextlib.nullcontext()
+        with patience, Growth(most - count, kind, pulse) as growth:
+            try:
+                return trainer.fit().return_value
+            except Exception as error:
+                fault, no_room = _fault(error, _step(pulse)), _no_room(error)
+                if not (no_room and count > least) and not (growth.there and fault.kind == "preempted"):
+                    raise Failed(fault) from error
+        count = size(least, most, each_has(kind, free=no_room))
+        gc.collect()  # what failed lies in cycles, and holds Ray Train's controller with its memory
+
+
+def _trainer(
+    call: Callable, argument: Any, count: int, kind: str, name: str, logs: Path, silence: float, pulse: Pulse
+) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    least, most = workers
-    pulse = current()
-    elastic = {"elastic_resize_monitor_interval_s": RESIZE_SECONDS} if least != most else {}
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _loop,
         train_loop_config={"call": call, "argument": argument, "told": (pulse.board, pulse.job, pulse.faults)},
-        scaling_config=ScalingConfig(num_workers=(least, most) if elastic else most, use_gpu=gpu, **elastic),
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=kind == "GPU", resources_per_worker={kind: 1}),
         torch_config=TorchConfig(timeout_s=int(silence)),
         # what happens after a fault is decided elsewhere, for all jobs alike
         run_config=RunConfig(name=name, **_place(logs), failure_config=FailureConfig(
             max_failures=0, controller_failure_limit=0, max_preemption_failures=0)),
     )  # fmt: skip
-    try:
-        return trainer.fit().return_value
-    except Exception as error:
-        raise Failed(_fault(error, _step(pulse))) from error
 
 
 def _place(logs: Path) -> dict:
@@ -79,9 +95,8 @@ def _fault(error: Exception, step: int | None) -> Fault:
     if isinstance(error, PreemptionError):
         return Fault("preempted", "a machine is taken away", step, str(error))
     if not isinstance(error, WorkerGroupError):  # they could not be started or connected
-        busy = "WorkerGroupStartupTimeoutError" in type(getattr(error, "controller_failure", None)).__name__
         # others may keep a cluster busy for hours, so that counts no more than a machine that is taken away
-        return Fault("preempted" if busy else "system", _short(error), step, str(error))
+        return Fault("preempted" if _no_room(error) else "system", _short(error), step, str(error))
     found: dict[str, Exception] = {}
     for failure in error.worker_failures.values():
         failure = getattr(failure, "health_check_failure", failure)  # what Ray Train wraps says more
@@ -92,6 +107,11 @@ def _fault(error: Exception, step: int | None) -> Fault:
             cause = cause_of(found[what]) if kind == what else _short(found[what])
             return Fault(kind, cause, step, str(error))
     return Fault("system", _short(error), step, str(error))
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether workers waited for room in vain."""
+    return "WorkerGroupStartupTimeoutError" in type(getattr(error, "controller_failure", None)).__name__
 
 
 def _what(failure: Exception) -> str:

@@ -125,6 +125,18 @@ class Board:
     def regroup(self, job: str, group: Any) -> None:
         """Workers begin in the room `group`; forgets those that they replace, which may have been more."""
         self.groups[job] = group
+        self._forget_workers(job)
+
+    def resize(self, job: str) -> None:
+        """Another group of workers is about to begin, for whom it does not count that these were told to leave."""
+        self.leaving.discard(job)
+        self._forget_workers(job)
+
+    def has_workers(self, job: str) -> bool:
+        """Whether any have begun."""
+        return any(worker > 0 for worker in self.signs.get(job, {}))
+
+    def _forget_workers(self, job: str) -> None:
         self.signs[job] = {worker: sign for worker, sign in self.signs.get(job, {}).items() if worker == 0}
 
     def leave(self, jobs: list[str]) -> None:

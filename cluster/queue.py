@@ -90,7 +90,9 @@ class _Running:
         held = sum(self.jobs[name].holds for name in self.results) + sum(one.holds for one in running)
         if job.holds and held and held + job.holds > STORE_SHARE * self.room.object_store():
             return False
-        return self.room.fits(job.cpus, job.gpus, [(one.cpus, one.gpus) for one in running])
+        # the workers of one that stretches leave no room: another would wait for it inside, where attempts are counted
+        taken = [(one.cpus * one.stretch, one.gpus * one.stretch) for one in running]
+        return self.room.fits(job.cpus, job.gpus, taken)
 
     def _give_up(self) -> Iterator[Outcome]:
         """Tells of a job that the cluster has had no room for, idle as it is, for too long."""

@@ -73,6 +73,19 @@ class Room:
         return once.remote(pid, only_stopped)
 
 
+def each_has(kind: str, free: bool = False) -> list[float]:
+    """How many of `kind` ("CPU" or "GPU") each machine has that Ray takes for alive and that is to stay; only those
+    that are `free`, if asked for."""
+    import ray
+
+    going = Room().draining()
+    there = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in going}
+    if free:
+        now = ray._private.state.available_resources_per_node()
+        there = {node: now.get(node, {}) for node in there}
+    return [resources.get(kind, 0) for resources in there.values()]
+
+
 def _kill(pid: int, only_stopped: bool) -> bool:
     if only_stopped:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

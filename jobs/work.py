@@ -73,7 +73,8 @@ class Plan:
         train = _train_together if together else training.run
         extra = (device, group) if together else (device,)
         count = max(1, group.least)
-        room = dict(cpus=count, gpus=count if device == "cuda" else 0, delegates=together)
+        stretch = max(1, group.most) / count
+        room = dict(cpus=count, gpus=count if device == "cuda" else 0, stretch=stretch, delegates=together)
         found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
             threads = training.decoders(self.where, self.judged[0].source)

@@ -114,7 +114,9 @@ def test_who_has_done_its_part_is_not_missed():
     board.regroup("job", "a room")
     assert list(board.heard()["job"]) == [0]
     board.leave(["job"])
-    assert board.beat("job", 1, "node", 7, 6) is True
+    assert board.beat("job", 1, "node", 7, 6) is True and board.has_workers("job")
+    board.resize("job")
+    assert not board.has_workers("job") and board.beat("job", 0, "node", 7, 6) is False
     assert board.begin("job") == "a room" and board.begin("job") is None
     assert board.heard() == {} and board.beat("job", 0, "node", 7, 6) is False
 

@@ -44,6 +44,12 @@ def wait_for_steps(driver: Driver, storage: Path, more: int = EVERY, workers: in
     wait_for(there, 240, f"{more} more steps by {workers or 'some'} workers: {driver.said()}")
 
 
+def wait_for_rows_saved(storage: Path) -> None:
+    """Until no fault can take back the rows that there are now."""
+    newest = last(storage)
+    wait_for(lambda: saved(run_of(storage)) >= newest, 240, f"a checkpoint of step {newest}")
+
+
 def last(storage: Path) -> int:
     return max((row["step"] for row in rows(run_of(storage))), default=0)
 
@@ -98,6 +104,7 @@ def test_a_group_shrinks_and_grows_with_the_cluster(machines, tilespin, shapes, 
     storage = tmp_path / "elastic"
     with Driver(*arguments(shapes, storage, "1:2"), env=machines.environment()) as driver:
         wait_for_steps(driver, storage, workers=2)
+        wait_for_rows_saved(storage)
         machines.working[1].cut()
         began = time.monotonic()
         wait_for_steps(driver, storage, workers=1)
@@ -112,3 +119,25 @@ def test_a_group_shrinks_and_grows_with_the_cluster(machines, tilespin, shapes, 
     one, other = ([row["loss"] for rows in learned(root / "one").values() for row in rows]
                   for root in (storage, tmp_path / "alone"))  # fmt: skip
     assert one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("controller", [False, True], ids=["a worker's machine", "the controller's machine"])
+def test_a_group_does_not_wait_for_a_machine_that_is_gone(machines, shapes, tmp_path, controller):
+    """The worst order of events: a worker dies, so that the other's connection breaks at once, and Ray drops the
+    machine, which does not answer, only later. The group goes on with one worker, long before a start of two workers
+    would be given up; what the lost machine had reserved does not count either."""
+    storage = tmp_path / "elastic"
+    with Driver(*arguments(shapes, storage, "1:2"), env=machines.environment()) as driver:
+        wait_for_steps(driver, storage, workers=2)
+        there = [machine for machine in machines.working if bool(machine.controllers()) == controller]
+        lost, began = (there or machines.working)[0], time.monotonic()
+        for pid in lost.trains():
+            os.kill(pid, signal.SIGKILL)
+        lost.fall_silent()
+        wait_for_steps(driver, storage, workers=1)
+        took = time.monotonic() - began
+        print(f"one worker after {took:.1f} s", flush=True)
+        assert took < 150, driver.said()  # most of it a busy machine's: 300 s and more if the start is waited for
+    lost.cut()
+    machines.replace(lost)

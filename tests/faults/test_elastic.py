@@ -1,0 +1,58 @@
+"""An elastic group on a real Ray whose cores another program uses."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+import cluster.elastic
+import cluster.launch
+from benchmarks.processes import wait_for
+from cluster.job import Job
+from cluster.launch import on_workers
+from cluster.pulse import current
+from cluster.queue import run_on_ray
+from cluster.retry import Preempted
+from cluster.session import session
+
+
+def elastic(folder: Path) -> int:
+    cluster.launch.SETTLE, cluster.elastic.GROW = 2.0, 0.5
+    return on_workers(work, folder, workers=(1, 2), gpu=False, name="group", logs=folder / "logs", silence=120)
+
+
+def work(folder: Path, device: str) -> int:
+    """Alone until it is told to leave."""
+    (folder / f"workers-{dist.get_world_size()}").touch()
+    while dist.get_world_size() == 1:
+        if current().leaving:
+            raise Preempted("told to leave")
+        time.sleep(0.1)
+    return dist.get_world_size()
+
+
+def other(folder: Path) -> None:
+    """Another program's, which uses a core until it is told to end."""
+    (folder / "other").touch()
+    wait_for((folder / "end").exists, 300, "the end")
+
+
+@pytest.mark.faults
+def test_a_group_begins_with_the_room_there_is_and_grows_with_it(tmp_path):
+    """In one attempt, though the cluster counts two cores from the beginning."""
+    with session(cpus=2):
+        import ray
+
+        ended = ray.remote(other).remote(tmp_path)
+        wait_for((tmp_path / "other").exists, 120, "another program")
+        told, job = [], Job("group", elastic, (tmp_path,), stretch=2, delegates=True)
+        queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
+        queue.start()
+        wait_for((tmp_path / "workers-1").exists, 200, "one worker")
+        assert not (tmp_path / "workers-2").exists()
+        (tmp_path / "end").touch()
+        ray.get(ended)
+        queue.join(200)
+    assert [(type(one).__name__, one.value, one.error) for one in told] == [("Outcome", 2, None)]
