@@ -37,9 +37,14 @@ class Ended:
 
 
 def tune(
-    trials: list[Trial], *, grace: float, reduction: float, gpus: float, ended: Callable[[Ended], object],
+    trials: list[Trial],
+    *,
+    grace: float,
+    reduction: float,
+    gpus: float,
+    ended: Callable[[Ended], object],
     stop_requested: Callable[[], bool] = lambda: False,
-) -> None:  # fmt: skip
+) -> None:
     """Runs all `trials` in the open session, a core and `gpus` each, as many at once as there is room for.
 
     Asynchronous successive halving in each group by itself: at the fraction `grace` of its steps, at `reduction` times

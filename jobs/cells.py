@@ -14,10 +14,11 @@ from PIL import Image
 
 import ssl_core.encoders as encoders
 from cluster.job import Job
+from jobs.connection import Mode
 from jobs.judged import Judged, labels
 from jobs.layout import Study
 from jobs.recipe import short_hash
-from jobs.tracking import Mode, Tracker
+from jobs.tracking import Tracker
 from ssl_core.data.source import open_source
 from ssl_core.errors import BadInput, closest
 from ssl_core.evaluators import features

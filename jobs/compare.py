@@ -14,13 +14,14 @@ from rich.table import Table
 
 import jobs.webreport as webreport
 from jobs.caveats import caveats, over
+from jobs.connection import Mode, decide
 from jobs.gather import gather
 from jobs.layout import JobsFailed, Study
 from jobs.notices import warn
 from jobs.options import parse
 from jobs.report import write_report
 from jobs.results import Part, Row, as_csv, by_dataset, measured
-from jobs.tracking import Mode, Tracker, decide, say_sync
+from jobs.tracking import Tracker, say_sync
 from jobs.verdicts import by_kind, conclusions, difference, number
 from ssl_core.errors import BadInput
 from ssl_core.evaluators import features

@@ -119,7 +119,7 @@ def _ray() -> str:
 
 
 def _tracking() -> str:
-    from jobs.tracking import no_answer, resolve
+    from jobs.connection import no_answer, resolve
 
     mode = resolve("auto")
     why = no_answer() if mode == "online" else None
@@ -140,9 +140,11 @@ def _caches() -> str:
     from kernels.compiled import FOLDER
 
     places = {
-        "datasets": cache.folder(), "compiled kernels": FOLDER.parent, "libraries": cache.base(),
+        "datasets": cache.folder(),
+        "compiled kernels": FOLDER.parent,
+        "libraries": cache.base(),
         "temporary files": Path(tempfile.gettempdir()),
-    }  # fmt: skip
+    }
     lines = []
     for name, place in places.items():
         if why := cache.trouble(place):

@@ -153,9 +153,13 @@ def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Train
     with room(Plan(study, where, trainings, [])), on_signals() as signal_received:
         gpus = float(device == "cuda")
         tune.tune(
-            trials, grace=stopping.grace, reduction=stopping.reduction, gpus=gpus, ended=ended,
+            trials,
+            grace=stopping.grace,
+            reduction=stopping.reduction,
+            gpus=gpus,
+            ended=ended,
             stop_requested=lambda: bool(signal_received()),
-        )  # fmt: skip
+        )
     if number := signal_received():
         raise Left(number)
 

@@ -10,85 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import jobs.segments as segments
+from jobs.connection import Mode, client, end_client, no_answer
 from jobs.notices import warn
-from ssl_core.errors import BadInput, choose
 
 if TYPE_CHECKING:
     from jobs.layout import Study
 
-Mode = Literal["auto", "online", "offline", "off"]
-
 INIT_SECONDS, FINISH_SECONDS, FLUSH_SECONDS = 30, 300, 30
-# The client flushes its file every 15 s; a killed run would lose as much. Its chatter would go over the screen.
-SETTINGS = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1", "WANDB_ERROR_REPORTING": "false"}
-
-
-# What WANDB_MODE may be: the client's modes, of which it takes no other spelling; each of our runs has one process
-MODES: dict[str, Mode] = {"online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
-         "disabled": "off"}  # fmt: skip
-YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _unreachable = False  # found out by a run of this process: the next ones need not wait for it again
-
-
-def decide(mode: Mode) -> Mode:
-    """`resolve(mode)`; but offline if W&B does not answer or refuses the key, which is found out here, once for all
-    jobs of a command, and said in one line on stderr."""
-    found = resolve(mode)
-    if found == "online" and (why := no_answer()):
-        print(f"tilespin: {why}; what this command does is tracked offline", file=sys.stderr, flush=True)
-        return "offline"
-    return found
-
-
-def resolve(mode: Mode) -> Mode:
-    """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises BadInput
-    if they say what nobody knows."""
-    if mode != "auto":
-        return mode
-    disabled, asked = (os.environ.get(name, "").strip().lower() for name in ("WANDB_DISABLED", "WANDB_MODE"))
-    if disabled not in YES + NO:
-        raise BadInput(f"WANDB_DISABLED is {disabled!r}, expected true or false")
-    if asked and asked not in MODES:
-        raise BadInput(f"WANDB_MODE is {asked!r}: {choose(asked, MODES)}")
-    if disabled in YES:
-        return "off"
-    if asked:
-        return MODES[asked]
-    try:
-        return "online" if _client().login(prompt=False) else "offline"
-    except Exception as error:  # a client that cannot answer must not stop a job
-        print(f"tilespin: W&B: {_short(error)}; runs are tracked offline", file=sys.stderr, flush=True)
-        return "offline"
-
-
-def no_answer() -> str | None:
-    """Why nothing can be uploaded now; None if W&B answers and takes the key. Takes some ten seconds at most."""
-    wandb = _client()
-    where = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    try:
-        known = wandb.login(prompt=False, verify=True)
-    except Exception as error:
-        late = "did not respond in time" in str(error)  # of the client's own process, which waits for the server
-        return f"W&B does not answer at {where}" if late else f"W&B: {_short(error)}"
-    finally:
-        _end_client()  # which would go on trying
-    return None if known else f"not logged in to W&B at {where} (WANDB_API_KEY, or wandb login)"
-
-
-def _client():
-    """The module wandb, after what it would stumble over in the environment is put right."""
-    for key, value in SETTINGS.items():
-        os.environ.setdefault(key, value)
-    mode = os.environ.pop("WANDB_MODE", "").strip().lower()
-    if mode in MODES:
-        os.environ["WANDB_MODE"] = mode
-    import wandb
-
-    return wandb
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 class Tracker:
@@ -127,7 +56,7 @@ class Tracker:
             except Exception as error:
                 if mode != "online":
                     raise
-                _end_client()  # which would go on trying, and hold the id
+                end_client()  # which would go on trying, and hold the id
                 _give_up_without_answer()
                 self._start("offline", step is not None, told)
                 others = " and the runs after it are" if _unreachable else " is"
@@ -146,7 +75,7 @@ class Tracker:
         self.upload = segments.Upload(self.local, self.folder)
 
     def _start(self, mode: Literal["online", "offline"], continued: bool, told: dict) -> None:
-        wandb, id = _client(), told["id"]
+        wandb, id = client(), told["id"]
         if mode == "offline" and continued:
             if self.upload is None:
                 segments.mend(self.folder, id)
@@ -259,12 +188,6 @@ def _give_up_without_answer() -> None:
     """The server may have had something against one run only."""
     global _unreachable
     _unreachable = no_answer() is not None
-
-
-def _end_client() -> None:
-    import wandb
-
-    wandb.teardown()
 
 
 def _limits(wandb) -> dict:

@@ -17,11 +17,11 @@ from cluster.pulse import current
 from cluster.retry import Preempted
 from cluster.watchdog import Watchdog
 from jobs.cadence import Cadence, Clock
+from jobs.connection import Mode
 from jobs.journal import Journal
 from jobs.layout import Study
 from jobs.notices import warn
 from jobs.recipe import Recipe
-from jobs.tracking import Mode
 from jobs.where import Where
 from ssl_core.behind import FULL, Behind
 from ssl_core.data.ahead import Waited

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from jobs.cadence import Cadence
-from jobs.tracking import Mode, decide
+from jobs.connection import Mode, decide
 from ssl_core.checkpoint import Keep
 from ssl_core.data.loader import Name as Loader
 from ssl_core.errors import BadInput

@@ -107,8 +107,11 @@ def do(plan: Plan) -> None:
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
     elsewhere = plan.where.group.most > 0
-    with room(plan), Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch, \
-            on_signals() as signal_received:  # fmt: skip
+    with (
+        room(plan),
+        Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch,
+        on_signals() as signal_received,
+    ):
         for event in (run_on_ray if elsewhere else run_here)(jobs, lambda: bool(signal_received())):
             if isinstance(event, Again):
                 watch.note(_again(event, plan.study))

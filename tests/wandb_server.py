@@ -56,6 +56,7 @@ class Server:
         self.views: dict[str, dict] = {}  # reports
         self.unknown: list[str] = []  # questions that were not understood
         self.down, self.outage, self.back = False, 2.0, 0.0
+        self.denied = False  # whether it answers 401, as to a key that it does not know
         self.refused = 0  # questions
         self.received = b""  # every body, to look for secrets in
         self.lock = threading.Lock()
@@ -210,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         if server.down or time.monotonic() < server.back:
             server.refused += 1
             return self._say({}, 503)
+        if server.denied:
+            return self._say({"errors": [{"message": "user is not logged in"}]}, 401)
         with server.lock:
             server.received += body
             if self.path.startswith("/upload/"):

@@ -1,7 +1,9 @@
 """ASHA on Ray Tune: which trials end early, and that groups and attempts do not mix."""
 
+import itertools
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,17 @@ def falling(loss: float, steps: int) -> Iterator[dict]:
     """A loss that stays what it is, told at every step."""
     for step in range(1, steps + 1):
         yield {"step": step, "loss": loss}
+
+
+def endless(begun: str, saved: str) -> Iterator[dict]:
+    """Goes on until it is closed, and takes a moment to save then."""
+    try:
+        for step in itertools.count(1):
+            yield {"step": step, "loss": 1.0}
+            Path(begun).touch()
+    finally:
+        time.sleep(1)
+        Path(saved).touch()
 
 
 def final(loss: float, steps: int) -> Iterator[dict]:
@@ -52,11 +65,19 @@ def ends(tmp_path_factory) -> dict[str, list[Ended]]:
     told: dict[str, list[Ended]] = {}
     with session(1):
         tune(trials, grace=1 / 3, reduction=3, gpus=0, ended=lambda end: told.setdefault(end.name, []).append(end))
+        begun, saved = Path(marker + "-begun"), Path(marker + "-saved")
+        one = Trial("endless", "a", endless, (str(begun), str(saved)), 10**6)
+        tune([one], grace=1, reduction=3, gpus=0, ended=lambda _: None, stop_requested=begun.exists)
+        told["saved"] = [saved.exists()]
     return told
 
 
+def test_a_request_to_stop_lets_every_trial_save(ends):
+    assert ends["saved"] == [True]
+
+
 def test_who_falls_behind_ends_at_the_first_rung(ends):
-    assert {name: [end.step for end in of] for name, of in ends.items()} == {
+    assert {name: [end.step for end in of] for name, of in ends.items() if name != "saved"} == {
         "good": [9], "bad": [3], "better": [9], "other": [9], "hopeless": [1], "killed": [9]
     }  # fmt: skip
 

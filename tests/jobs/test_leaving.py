@@ -33,10 +33,14 @@ jobs.cli.main()
 def started(code: str, first: str, **how) -> subprocess.Popen:
     """As soon as it has said `first`. What runs in a shell's background ignores interrupts, and so would this."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         **{"env": environment(), "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} | how,
-    )  # fmt: skip
+    )
     assert first in process.stdout.readline()
     return process
 

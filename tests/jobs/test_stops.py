@@ -1,9 +1,12 @@
 """What a training does that is told to leave, or has no room to write."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -42,11 +45,14 @@ def checkpoints(storage: Path) -> set[Path]:
 
 
 def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, tmp_path):
-    """SIGKILL, the same command again, SIGTERM, the same command again: weights and rows are bit for bit those of a run
-    that nothing happened to, and W&B has each row once. SIGTERM costs no step."""
+    """SIGKILL, the same command again, SIGTERM, again, Ctrl-C, again: weights and rows are bit for bit those of a run
+    that nothing happened to, and W&B has each row once. SIGTERM and Ctrl-C cost no step."""
     storage, run = tmp_path / "stopped", dict(cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    # what runs in a shell's background ignores interrupts, and so would this
+    run["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
     mine = command(shapes, storage, "--checkpoint-every", 7, "--tracking", "offline")
-    for new, sent, code in ((2, signal.SIGKILL, -signal.SIGKILL), (1, signal.SIGTERM, 143)):
+    left_at = []
+    for new, sent, code in ((2, signal.SIGKILL, -signal.SIGKILL), (1, signal.SIGTERM, 143), (1, signal.SIGINT, 130)):
         seen = checkpoints(storage)
         driver = subprocess.Popen(mine, **run)
         while driver.poll() is None and len(checkpoints(storage) - seen) < new:
@@ -54,28 +60,51 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
         driver.send_signal(sent)
         _, said = driver.communicate(timeout=60)
         assert driver.returncode == code, f"the run ended before it could be stopped: {said}"
+        left_at.append(max(json.loads(path.read_text())["step"] for path in checkpoints(storage)))
     assert "the same command continues" in said
-    left_at = max(json.loads(path.read_text())["step"] for path in checkpoints(storage))
     for arguments in (mine, command(shapes, tmp_path / "alone")):
         subprocess.run(arguments, check=True, **run)
     stopped, alone = (encoder(tmp_path / name) for name in ("stopped", "alone"))
-    assert stopped["digest"] == alone["digest"] and (stopped["restarts"], alone["restarts"]) == (2, 0)
+    assert stopped["digest"] == alone["digest"] and (stopped["restarts"], alone["restarts"]) == (3, 0)
     trained = rows(storage, "loss")
     for name in ("step", "loss", "accuracy"):
         assert [row[name] for row in trained] == [row[name] for row in rows(tmp_path / "alone", "loss")]
     marks = rows(storage, "restart")
-    assert [row["restart"] for row in marks] == [1, 2] and marks[0]["step"] % 7 == 0
-    assert marks[1]["step"] == left_at and marks[0]["cause"] == "stopped; started again"
+    assert [row["restart"] for row in marks] == [1, 2, 3] and marks[0]["step"] % 7 == 0
+    assert [row["step"] for row in marks] == left_at and marks[0]["cause"] == "stopped; started again"
     with Server() as server:
         (study,) = storage.iterdir()
         sync(server, study)
         (tracked,) = server.runs.values()
     for name in ("step", "loss", "accuracy", "images"):
         assert tracked.column(f"train/{name}") == [row[name] for row in trained]
-    assert tracked.summary["restarts"] == 2 and tracked.exit_code == 0 and len(tracked.column("samples")) == 1
+    assert tracked.summary["restarts"] == 3 and tracked.exit_code == 0 and len(tracked.column("samples")) == 1
     assert (
         server.artifacts["encoder.safetensors"] == next(storage.glob("*/pretrain/*/encoder.safetensors")).read_bytes()
     )
+
+
+def test_a_terminal_that_closes_costs_a_run_on_ray_nothing(shapes, tmp_path):
+    """All processes of its group are told so, several times, and what it says from then on goes nowhere."""
+    terminal, end = os.openpty()
+    words = command(shapes, tmp_path, "--steps", 100_000, "--checkpoint-every", 100_000, "--workers", 1)
+    driver = subprocess.Popen(
+        words, cwd=ROOT, env=environment(), stdin=end, stdout=end, stderr=end, start_new_session=True
+    )
+    os.close(end)
+    threading.Thread(target=_read_all, args=(terminal,), daemon=True).start()
+    while driver.poll() is None and not list(tmp_path.glob("*/pretrain/*/metrics.jsonl")):
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGHUP)
+    os.killpg(driver.pid, signal.SIGHUP)
+    assert driver.wait(60) == 129
+    assert len(checkpoints(tmp_path)) == 1, "long before one is due"
+
+
+def _read_all(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
 
 
 class LeavesAt(Pulse):

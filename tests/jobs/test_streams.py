@@ -40,10 +40,17 @@ def test_results_that_a_full_disk_swallows_are_no_success():
     assert done.returncode == 1 and done.stderr == "tilespin: what was printed is lost: No space left on device\n"
 
 
-@pytest.mark.parametrize(("ends", "lost"), [
-    ('"$@" | true', "None"), ('"$@" 2>&1 | true', "None"), ('"$@" >&-', "None"), ('"$@" 2>&- | true', "None"),
-    ('"$@" > /dev/full', "[Errno 28] No space left on device"), ('"$@" 2> /dev/full', "None"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ends", "lost"),
+    [
+        ('"$@" | true', "None"),
+        ('"$@" 2>&1 | true', "None"),
+        ('"$@" >&-', "None"),
+        ('"$@" 2>&- | true', "None"),
+        ('"$@" > /dev/full', "[Errno 28] No space left on device"),
+        ('"$@" 2> /dev/full', "None"),
+    ],
+)
 def test_work_goes_on_when_nobody_reads(tmp_path, ends, lost):
     done = shell(f"{ends}; exit ${{PIPESTATUS[0]}}", sys.executable, "-c", WORK, str(tmp_path / "done"))
     assert done.returncode == 0 and "Traceback" not in done.stderr
@@ -52,7 +59,9 @@ def test_work_goes_on_when_nobody_reads(tmp_path, ends, lost):
 
 def test_a_closed_stream_does_not_give_its_number_to_a_file(tmp_path):
     """Else what a library prints would be written into it."""
-    opens = ("import os, sys; from jobs import streams; streams.last(); file = open(sys.argv[1], 'w'); "
-             "os.write(1, b'noise'); os.write(2, b'noise'); assert file.fileno() > 2")  # fmt: skip
+    opens = (
+        "import os, sys; from jobs import streams; streams.last(); file = open(sys.argv[1], 'w'); "
+        "os.write(1, b'noise'); os.write(2, b'noise'); assert file.fileno() > 2"
+    )
     done = shell('"$@" <&- >&- 2>&-', sys.executable, "-c", opens, str(tmp_path / "data"))
     assert done.returncode == 0 and os.path.getsize(tmp_path / "data") == 0

@@ -82,6 +82,8 @@ def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
     rows.close()
     assert said[:2] == [{"stopped_early": True, "stopped_at": 2}, False]
     assert not study.runs() and (one.folder / "metrics.jsonl").exists()
+    (saved,) = one.folder.glob("checkpoints/step-*.json")
+    assert json.loads(saved.read_text())["step"] == 2
 
 
 def test_every_combination_has_the_same_budget(shapes):

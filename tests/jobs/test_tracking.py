@@ -1,9 +1,16 @@
 """Tracking may fail; the work goes on."""
 
+import subprocess
+import sys
+
 import pytest
+from command import ROOT, environment
+from wandb_server import Server, sync
 
 import jobs.segments as segments
-from jobs.tracking import Tracker, resolve
+from jobs.connection import resolve
+from jobs.tracking import Tracker
+from ssl_core.errors import BadInput
 
 
 @pytest.fixture
@@ -42,6 +49,109 @@ def test_wandb_mode_is_respected(monkeypatch, said, mode):
     monkeypatch.setenv("WANDB_MODE", said)
     assert resolve("auto") == mode
     assert resolve("offline") == "offline", "an option given is stronger"
+
+
+@pytest.mark.parametrize(
+    ("variables", "mode"),
+    [
+        ({"WANDB_MODE": "OFFLINE"}, "offline"),
+        ({"WANDB_MODE": "shared"}, "online"),
+        ({"WANDB_MODE": "run"}, "online"),
+        ({"WANDB_MODE": "dryrun"}, "offline"),
+        ({"WANDB_DISABLED": "true", "WANDB_MODE": "online"}, "off"),
+        ({"WANDB_DISABLED": "false", "WANDB_MODE": "offline"}, "offline"),
+        ({"WANDB_MODE": "ofline"}, "WANDB_MODE is 'ofline': did you mean offline?"),
+        ({"WANDB_MODE": "never"}, "WANDB_MODE is 'never': there is online, "),
+        ({"WANDB_DISABLED": "perhaps"}, "WANDB_DISABLED is 'perhaps', expected true or false"),
+    ],
+)
+def test_what_the_clients_variables_say(monkeypatch, variables, mode):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if mode in ("online", "offline", "off"):
+        assert resolve("auto") == mode
+    else:
+        with pytest.raises(BadInput) as error:
+            resolve("auto")
+        assert str(error.value).startswith(mode)
+    assert resolve("off") == "off", "an option given is stronger"
+
+
+@pytest.mark.parametrize("mode", ["OFFLINE", "ofline", ""])
+def test_a_mode_that_the_client_does_not_know_stops_no_run(monkeypatch, tmp_path, capsys, mode):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    tracker = Tracker("offline", tmp_path, id="x", study="s", job_type="pretrain", name="x", config={})
+    tracker.result({"top1": 0.5})
+    tracker.finish()
+    assert not capsys.readouterr().err and len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
+
+
+DECIDE = """
+import sys
+from jobs.connection import decide
+print(decide(sys.argv[1]))
+"""
+
+
+def decided(mode: str, **variables: str) -> tuple[str, list[str]]:
+    """What a process of its own decides -> (the mode, its stderr)."""
+    env = {name: value for name, value in environment().items() if not name.startswith("WANDB")} | variables
+    done = subprocess.run(
+        [sys.executable, "-c", DECIDE, mode], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.splitlines()
+
+
+def test_whether_the_server_answers_is_found_out_before_jobs_start():
+    """It is online, refuses the key, fails, or is nowhere: one line, and offline."""
+    with Server() as server:
+        asks = server.environment() | {"WANDB_HTTP_TIMEOUT": "2"}
+        assert decided("online", **asks) == ("online", [])
+        server.denied = True
+        mode, (line,) = decided("auto", **asks)
+        assert mode == "offline" and "not logged in" in line and line.endswith("is tracked offline")
+        server.denied, server.down = False, True
+        mode, (line,) = decided("online", **asks)
+        assert mode == "offline" and line.startswith(f"tilespin: W&B does not answer at {server.url}")
+    mode, (line,) = decided("online", **asks)
+    assert mode == "offline" and "does not answer" in line
+
+
+@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize("key", ["short", "has'quotes and-blanks-" * 3])
+def test_a_key_that_is_none_is_named_and_not_shown(mode, key):
+    found, (line,) = decided(mode, WANDB_API_KEY=key)
+    assert found == "offline" and "WANDB_API_KEY invalid" in line and key not in line
+
+
+TWO = """
+import sys, time
+from pathlib import Path
+import jobs.tracking as tracking
+tracking.INIT_SECONDS = 2
+for name in ("first", "second"):
+    began = time.monotonic()
+    one = tracking.Tracker("online", Path(sys.argv[1]), id=name, study="s", job_type="evaluate", name=name, config={})
+    one.result({"top1": 0.5})
+    one.finish()
+    print(name, len(list(Path(sys.argv[1]).glob(f"wandb/offline-run-*-{name}"))), tracking._unreachable)
+"""
+
+
+def test_a_process_waits_only_once_for_a_server_that_went_away(tmp_path):
+    """The second run does not ask it any more; both can be uploaded later."""
+    with Server() as server:
+        server.down = True
+        env = environment() | server.environment() | {"WANDB_HTTP_TIMEOUT": "2"}
+        done = subprocess.run(
+            [sys.executable, "-c", TWO, tmp_path], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.split() == ["first", "1", "True", "second", "1", "True"]
+        assert done.stderr.count("warning") == 1 and "first and the runs after it are tracked offline" in done.stderr
+        server.down = False
+        sync(server, tmp_path)
+        assert {run.summary["top1"] for run in server.runs.values()} == {0.5} and len(server.runs) == 2
 
 
 def test_not_logged_in_is_offline(monkeypatch, tmp_path):

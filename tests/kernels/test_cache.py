@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VARIABLES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TILESPIN_CACHE", "HF_HOME", "TRITON_HOME", "TMPDIR",
-             "RAY_TMPDIR")  # fmt: skip
+VARIABLES = (
+    "HOME",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "TILESPIN_CACHE",
+    "HF_HOME",
+    "TRITON_HOME",
+    "TMPDIR",
+    "RAY_TMPDIR",
+)
 CALL = f"""
 import json, os
 from kernels import cache
@@ -67,8 +75,14 @@ def test_what_lies_in_a_home_that_can_only_be_read_is_read_there(tmp_path):
     home = tmp_path / "home"
     for name in ("tilespin", "huggingface"):
         (home / ".cache" / name).mkdir(parents=True)
-    read_only = ("unshare", "-m", "sh", "-c", f'mount --bind "{home}" "{home}" && mount -o remount,ro,bind "{home}" && '
-                 'exec "$@"', "sh")  # fmt: skip
+    read_only = (
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f'mount --bind "{home}" "{home}" && mount -o remount,ro,bind "{home}" && exec "$@"',
+        "sh",
+    )
     if subprocess.run([*read_only, "true"], capture_output=True).returncode:
         pytest.skip("only root may mount")
     place, lines = found(tmp_path, *read_only, HOME=str(home))

@@ -1,0 +1,96 @@
+"""Weights & Biases: whether it is wanted, and whether it answers."""
+
+import os
+import sys
+from typing import Literal
+
+from ssl_core.errors import BadInput, choose
+
+Mode = Literal["auto", "online", "offline", "off"]
+
+# The client flushes its file every 15 s; a killed run would lose as much. Its chatter would go over the screen.
+SETTINGS = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1", "WANDB_ERROR_REPORTING": "false"}
+# What WANDB_MODE may be: the client's modes, of which it takes no other spelling; each of our runs has one process
+MODES: dict[str, Mode] = {
+    "online": "online",
+    "run": "online",
+    "shared": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "off",
+}
+YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+def decide(mode: Mode) -> Mode:
+    """`resolve(mode)`; but offline if W&B does not answer or refuses the key, which is found out here, once for all
+    jobs of a command, and said in one line on stderr."""
+    found = resolve(mode)
+    if found == "online" and (why := no_answer()):
+        return _offline(why)
+    return found
+
+
+def resolve(mode: Mode) -> Mode:
+    """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises BadInput
+    if they say what nobody knows."""
+    if mode != "auto":
+        return mode
+    disabled, asked = (os.environ.get(name, "").strip().lower() for name in ("WANDB_DISABLED", "WANDB_MODE"))
+    if disabled not in YES + NO:
+        raise BadInput(f"WANDB_DISABLED is {disabled!r}, expected true or false")
+    if asked and asked not in MODES:
+        raise BadInput(f"WANDB_MODE is {asked!r}: {choose(asked, MODES)}")
+    if disabled in YES:
+        return "off"
+    if asked:
+        return MODES[asked]
+    try:
+        return "online" if client().login(prompt=False) else "offline"
+    except Exception as error:  # a client that cannot answer must not stop a job
+        return _offline(_reason(error))
+
+
+def no_answer() -> str | None:
+    """Why nothing can be uploaded now; None if W&B answers and takes the key. Takes some ten seconds at most."""
+    try:
+        known = client().login(prompt=False, verify=True)
+    except Exception as error:
+        return _reason(error)
+    finally:
+        end_client()  # which would go on trying
+    return None if known else f"not logged in to W&B at {_address()} (WANDB_API_KEY, or wandb login)"
+
+
+def client():
+    """The module wandb, after what it would stumble over in the environment is put right."""
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    mode = os.environ.pop("WANDB_MODE", "").strip().lower()
+    if mode in MODES:
+        os.environ["WANDB_MODE"] = mode
+    import wandb
+
+    return wandb
+
+
+def _offline(why: str) -> Mode:
+    print(f"tilespin: {why}; what this command does is tracked offline", file=sys.stderr, flush=True)
+    return "offline"
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    late = "did not respond in time" in text  # of the client's own process, which waits for the server
+    return f"W&B does not answer at {_address()}" if late else f"W&B: {text}"
+
+
+def _address() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def end_client() -> None:
+    """Ends the client's own process."""
+    import wandb
+
+    wandb.teardown()
