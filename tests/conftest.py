@@ -27,7 +27,7 @@ use_token()
 def tilespin() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command `tilespin` with arguments in a process of its own."""
 
-    def run(*arguments, code: int = 0, timeout: int = 300, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    def run(*arguments, code: int = 0, timeout: int = 900, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
         done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -28,7 +28,7 @@ class Head:
     folder: Path  # its session's logs and all else it leaves
     token: str
 
-    def run(self, *arguments, code: int = 0, cwd: Path = ROOT, timeout: int = 200, env: dict | None = None) -> str:
+    def run(self, *arguments, code: int = 0, cwd: Path = ROOT, timeout: int = 600, env: dict | None = None) -> str:
         """`tilespin` with arguments, as such a user -> what it said on stdout and stderr."""
         done = subprocess.run(command(*arguments), cwd=cwd, env=self.env | (env or {}), timeout=timeout, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -81,7 +81,7 @@ def free_ports(n: int) -> list[int]:
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
     """Until something answers there, if only that it wants a token."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None:
         try:
             urllib.request.urlopen(f"{address}/api/version", timeout=5)
@@ -89,7 +89,7 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError(f"no cluster after two minutes: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"no cluster after five minutes: {log.read_text()[-2000:]}")
 
 
 def left_by(folder: Path) -> Iterator[tuple[Path, bytes]]:

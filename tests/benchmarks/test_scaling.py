@@ -14,7 +14,7 @@ from command import ROOT, environment
 from benchmarks import checkpoints, pairs, processes
 
 
-def run(module: str, *words, seconds: int = 200) -> subprocess.CompletedProcess:
+def run(module: str, *words, seconds: int = 600) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", module, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=seconds)
 
@@ -65,7 +65,7 @@ def test_a_frozen_tree_stands_still_and_goes_on():
         assert shell.stdout.readline() == "1\n"
     finally:
         processes.kill(shell.pid)
-        assert shell.wait(10) == -9
+        assert shell.wait(60) == -9
     assert processes.named(shell.pid, "itertools") == []
 
 
@@ -101,7 +101,7 @@ def test_scaling_runs(shapes, tmp_path):
     """Ray and torchrun in turns, and one and two workers under torchrun; both draw and say what they found."""
     words = ("--data", shapes, "--batch", 8, "--steps", 2, "--warm", 1, "--pairs", 6, "--rounds", 6, "--workers", 1, 2,
              "--launcher", "torchrun", "--into", tmp_path)  # fmt: skip
-    done = run("benchmarks.scaling", *words, seconds=400)
+    done = run("benchmarks.scaling", *words)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*-scaling-*.json")
     result = json.loads(path.read_text())

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import jobs.training as training
+from benchmarks.processes import wait_for
 from cluster.job import Again, Job
 from cluster.pulse import current
 from cluster.queue import run_on_ray
@@ -33,7 +34,7 @@ def ray_session():
 def one(shapes, tmp_path) -> training.Training:
     """A run of twelve steps, with a checkpoint after every fourth."""
     recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
-    where = Where(checkpoint_every="4", hang_after="4s", tracking="off", threads=1)
+    where = Where(checkpoint_every="4", hang_after="8s", tracking="off", threads=1)
     study = Study.at(str(tmp_path), "study")
     study.describe()
     return training.prepare(recipe, study, where)
@@ -56,6 +57,10 @@ def disturbed(one: training.Training, device: str, marker: str | None, how) -> d
 
 def hang() -> None:
     time.sleep(1000)
+
+
+def until_told() -> None:
+    wait_for(lambda: current().leaving, 120, "to be told to leave")
 
 
 def freeze() -> None:
@@ -83,7 +88,7 @@ def test_a_hung_worker_leaves_its_stack_and_is_started_again(ray_session, one, t
     assert isinstance(again, Again) and again.fault.kind == "system" and again.fault.step == 6
     assert outcome.error is None and outcome.value["steps"] == STEPS and outcome.value["restarts"] == 1
     (stacks,) = (one.root / "logs").glob("hung-*-worker0-*.txt")
-    assert "in hang" in stacks.read_text() and "no progress for 4 s after step 6" in stacks.read_text()
+    assert "in hang" in stacks.read_text() and "no progress for 8 s after step 6" in stacks.read_text()
     assert "no progress" in (one.root / "logs" / "warnings.log").read_text()
     (restart,) = rows(one, "restart")
     assert restart["step"] == 4 and "WorkerCrashedError" in restart["cause"] and "at step 6" in restart["cause"]
@@ -114,7 +119,7 @@ def test_an_error_at_the_same_step_is_tried_once_more(ray_session, one):
 
 def test_told_to_leave_it_saves_first(ray_session, one, tmp_path):
     """As a driver that got SIGTERM tells its jobs: what has not begun does not, and nothing is lost."""
-    slow = Job(one.name, disturbed, (one, "cpu", str(tmp_path / "marker"), lambda: time.sleep(3)))
+    slow = Job(one.name, disturbed, (one, "cpu", str(tmp_path / "marker"), until_told))
     assert list(run_on_ray([slow, Job("next", print, needs=(one.name,))], (tmp_path / "marker").exists)) == []
     saved = max((one.folder / "checkpoints").glob("step-*.json"))
     assert json.loads(saved.read_text())["step"] == 7, "step 7 is the one during which it was told"

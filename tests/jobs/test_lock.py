@@ -14,6 +14,7 @@ from command import ROOT
 
 import jobs.lock as lock
 import ssl_core.files as files
+from benchmarks.processes import wait_for
 from ssl_core.errors import BadInput
 
 
@@ -41,8 +42,9 @@ def test_is_free_again_afterwards(root):
         assert not (root / "driver.json").exists()
 
 
-def test_a_second_driver_is_told_who_works_there(root):
+def test_a_second_driver_is_told_who_works_there(root, monkeypatch):
     """Elsewhere, seen by its heartbeat alone."""
+    monkeypatch.setattr(lock, "STALE", 120.0)
     owned_by(root)
     ended = threading.Event()
 
@@ -70,7 +72,8 @@ def test_what_the_dead_left_is_taken_over(root):
         assert json.loads(files.read_bytes(root / "driver.json"))["pid"] == os.getpid()
 
 
-def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(root):
+def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(root, monkeypatch):
+    monkeypatch.setattr(lock, "STALE", 120.0)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     with_us = {"host": lock.socket.gethostname(), "kernel": lock._kernel(), "pid": gone.pid}
@@ -83,11 +86,11 @@ def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(root):
 def test_heartbeats_go_on_while_it_is_held(root):
     with lock.held(root):
         first = files.read_bytes(root / "driver.json")
-        time.sleep(0.5)
-        assert files.read_bytes(root / "driver.json") != first
+        wait_for(lambda: files.read_bytes(root / "driver.json") != first, 120, "a heartbeat")
 
 
-def test_of_two_that_find_a_dead_owner_one_gets_it():
+def test_of_two_that_find_a_dead_owner_one_gets_it(monkeypatch):
+    monkeypatch.setattr(lock, "STALE", 3.0)
     root = files.at(f"memory://lock-{secrets.token_hex(4)}/study")
     owned_by(root)
     held, refused, together = [], [], threading.Barrier(4)
@@ -97,7 +100,7 @@ def test_of_two_that_find_a_dead_owner_one_gets_it():
         try:
             with lock._held_by_heartbeat(root / "driver.json", alone=False):
                 held.append(1)
-                time.sleep(1.5 * lock.STALE)
+                wait_for(lambda: len(refused) == 3, 120, "the others to be refused")
         except BadInput:
             refused.append(1)
 
@@ -117,7 +120,7 @@ from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
 with lock.held(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(30)
+    time.sleep(1000)
 """
 
 
@@ -130,7 +133,7 @@ def test_who_was_taken_for_dead_leaves(tmp_path):
         driver.send_signal(signal.SIGSTOP)
         owned_by(tmp_path)
         driver.send_signal(signal.SIGCONT)
-        _, said = driver.communicate(timeout=20)
+        _, said = driver.communicate(timeout=300)
     finally:
         driver.kill()
     assert driver.returncode == 9 and "taken over by process 12 on elsewhere" in said

@@ -49,7 +49,7 @@ def test_watch_follows_a_file_into_a_log(tmp_path: Path):
     metrics = tmp_path / "metrics.jsonl"
     with Watch(Console(file=out, width=40), {"run": (metrics, 10)}, 1, None) as watch:
         metrics.write_text(json.dumps(row(10, waited=0.5)) + "\n")
-        for _ in range(100):
+        for _ in range(2000):
             if out.getvalue() or watch.stopped.wait(0.05):
                 break
         watch.ended("run", "trained  run")

@@ -13,6 +13,7 @@ from upath import UPath
 from wandb_server import Server, sync
 
 import jobs.segments as segments
+from benchmarks.processes import wait_for
 
 DRIVER = Path(__file__).with_name("tracked.py")
 
@@ -25,18 +26,31 @@ def server():
 
 @pytest.fixture
 def track(server, tmp_path):
-    """Runs tests/jobs/tracked.py -> what it said."""
+    """Runs tests/jobs/tracked.py -> what it said. It goes on from where it stays, or is killed, as soon as
+    `seen` is true."""
 
-    def run(mode: str, folder, machine: str = "a", transmit: int = 1, **options) -> dict:
+    def run(mode: str, folder, machine: str = "a", transmit: int = 1, seen=lambda: True, **options) -> dict:
         env = environment() | server.environment() | {
             "PYTHONPATH": str(ROOT), "TILESPIN_CACHE": str(tmp_path / machine), "SECRET_TOKEN": "planted-secret",
             "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": str(transmit),
         }  # fmt: skip
         arguments = [f"{name}={value}" for name, value in options.items()]
         command = [sys.executable, DRIVER, mode, str(folder), *arguments]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-        assert done.returncode == (-signal.SIGKILL if options.get("kill") else 0), done.stderr
-        return {**json.loads(done.stdout), "stderr": done.stderr}
+        errors = tmp_path / "stderr"
+        with (
+            errors.open("w") as stderr,
+            subprocess.Popen(command, env=env, stdin=-1, stdout=-1, stderr=stderr) as driver,
+        ):
+            if options.get("hold"):
+                wait_for(seen, 120, "what is to be there before it goes on")
+                driver.stdin.write(b"go\n")
+                driver.stdin.flush()
+            said = driver.stdout.readline()
+            if options.get("kill"):
+                wait_for(seen, 120, "what is to be there before it is killed")
+            driver.communicate(b"now")
+        assert driver.returncode == (-signal.SIGKILL if options.get("kill") else 0), errors.read_text()
+        return {**json.loads(said), "stderr": errors.read_text()}
 
     return run
 
@@ -92,9 +106,10 @@ def test_offline_segments_of_killed_attempts_make_one_run(service, track, server
 
 def test_online_run_is_continued_where_the_server_is(track, server, tmp_path):
     """Killed when the server has less than the checkpoint, when it has more, and after the end, before that counted."""
-    assert track("online", tmp_path, kill=130, transmit=15)["held"] == -1
+    assert track("online", tmp_path, kill=130, transmit=120)["held"] == -1
     assert not server.runs["rotnet-1"].lines
-    track("online", tmp_path, first=100, restarts=1, kill=260, linger=2)
+    sent = lambda: 260 in server.runs["rotnet-1"].column("train/step")  # noqa: E731
+    track("online", tmp_path, first=100, restarts=1, kill=260, seen=sent)
     ahead = track("online", tmp_path, first=200, restarts=2)
     assert ahead["held"] == 260
     judge(server, [100, 200])
@@ -105,16 +120,17 @@ def test_online_run_is_continued_where_the_server_is(track, server, tmp_path):
 
 def test_outage_in_mid_run_stalls_nothing(track, server, tmp_path):
     """No step waits for a server that is down, nothing is lost, and the user hears nothing of it."""
+    server.outage = 5.0
     said = track("online", tmp_path, last=1500, outage=10)
     assert server.refused > 0
-    assert said["longest"] < 0.5 and "warning" not in said["stderr"]
+    assert said["longest"] < 4 and "warning" not in said["stderr"]
     judge(server, [], last=1500)
 
 
 def test_client_killed_in_mid_run_is_made_good_by_the_next_attempt(track, server, tmp_path):
     """W&B's own process dies: one warning, training goes on, and after a restart the rows are there."""
     said = track("offline", tmp_path, core=100, kill=250)
-    assert said["longest"] < 5
+    assert said["longest"] < 20
     track("offline", tmp_path, first=250, restarts=1)
     sync(server, tmp_path)
     judge(server, [250])
@@ -136,8 +152,9 @@ def test_study_in_a_store(track, server, tmp_path, monkeypatch):
     """Every attempt on a machine of its own, with nothing but the store in common, where nothing of it stays."""
     (tmp_path / "store").mkdir()
     store = (tmp_path / "store").as_uri()
-    track("offline", store, kill=130, machine="a", linger=1)
-    second = track("offline", store, first=100, restarts=1, kill=260, machine="b", linger=1)
+    kept = lambda: segments.last_step(UPath(store), "rotnet-1") >= 50  # noqa: E731
+    track("offline", store, hold=100, kill=130, machine="a", seen=kept)
+    second = track("offline", store, first=100, restarts=1, kill=260, machine="b")
     assert 50 <= second["held"] <= 100, "as far as it was kept at the last checkpoint"
     assert list((tmp_path / "a").glob("wandb/running/*")), "of a machine that died"
     assert track("offline", store, first=200, restarts=2, machine="a")["held"] >= second["held"]
@@ -153,7 +170,7 @@ def test_study_in_a_store(track, server, tmp_path, monkeypatch):
 
 
 JUDGE = """
-import os, sys, time
+import os, sys
 from pathlib import Path
 from jobs.tracking import Tracker
 
@@ -161,7 +178,7 @@ mode, folder, value, kill = sys.argv[1:]
 tracker = Tracker(mode, Path(folder), id="linear-1", study="s", job_type="evaluate", name="linear", config={})
 tracker.result({"linear/top1": float(value)})
 if int(kill):
-    time.sleep(1.5)
+    sys.stdin.readline()
     os.kill(os.getpid(), 9)
 tracker.finish()
 """
@@ -171,10 +188,20 @@ tracker.finish()
 def test_judgement_that_is_made_again_replaces_the_first(server, tmp_path, mode):
     """A judgement killed before its result counted: the next may come out a little otherwise, and is the result; what
     an online server got of the first stays as the one row of history."""
+
+    def there() -> bool:
+        if mode == "online":
+            return bool(server.runs["linear-1"].column("linear/top1"))
+        return any(file.stat().st_size for file in tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+
     env = environment() | server.environment() | {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
     for value, kill, code in ((0.5, 1, -signal.SIGKILL), (0.625, 0, 0)):
         command = [sys.executable, "-c", JUDGE, mode, tmp_path, str(value), str(kill)]
-        assert subprocess.run(command, env=env, cwd=ROOT, timeout=60).returncode == code
+        with subprocess.Popen(command, env=env, cwd=ROOT, stdin=subprocess.PIPE) as judging:
+            if kill:
+                wait_for(there, 120, "the first result")
+            judging.communicate(b"now")
+        assert judging.returncode == code
     if mode == "offline":
         sync(server, tmp_path)
     run = server.runs["linear-1"]

@@ -1,15 +1,16 @@
 """A pretraining as W&B sees it, in a process that tests can kill: rows of step, loss and restarts.
 
 tracked.py MODE FOLDER NAME=VALUE...: goes on from step `first`, for the `restarts`th time, up to step `last`, a row
-every `pause` seconds and a checkpoint every 50. After step `kill` it is killed, `linger` seconds later; after `outage`
-the server answers nothing for a while; after `core` W&B's own process is killed. W&B may take `patience` seconds to
-start.
+every `pause` seconds and a checkpoint every 50. At the checkpoint after step `hold` it stays until a line comes on
+stdin; after step `kill` it is killed when one comes; after `outage` the server answers nothing for a while; after
+`core` W&B's own process is killed. W&B may take `patience` seconds to start.
 """
 
 import json
 import os
 import signal
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -19,8 +20,8 @@ from upath import UPath
 
 import jobs.tracking as tracking
 
-OPTIONS = {"first": 0, "last": 300, "restarts": 0, "pause": 0.002, "kill": 0, "outage": 0, "core": 0, "linger": 0.0,
-           "patience": 30}  # fmt: skip
+OPTIONS = {"first": 0, "last": 300, "restarts": 0, "pause": 0.002, "kill": 0, "outage": 0, "core": 0, "hold": 0,
+           "patience": 120}  # fmt: skip
 
 
 def row(step: int, restarts: int) -> dict:
@@ -45,14 +46,16 @@ def main(mode: str, folder: Path, options: dict) -> None:
         tracker.log(row(step, restarts if step > first else max(0, restarts - 1)), step)
         if step > first and step % 50 == 0:
             tracker.keep()
+        if step == options["hold"]:
+            _stay(tracker)
         said["longest"] = max(said["longest"], time.monotonic() - began)
         if step == options["outage"]:
             urllib.request.urlopen(f"{os.environ['WANDB_BASE_URL']}/outage").read()
         if step == options["core"]:
             _kill_children()
         if step == options["kill"]:
-            time.sleep(options["linger"])
             print(json.dumps(said), flush=True)
+            sys.stdin.readline()
             os.kill(os.getpid(), signal.SIGKILL)
     picture = folder / "samples.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,15 @@ def main(mode: str, folder: Path, options: dict) -> None:
     tracker.summary({"digest": "1"})
     tracker.finish()
     print(json.dumps(said), flush=True)
+
+
+def _stay(tracker: tracking.Tracker) -> None:
+    """W&B writes to the disk when it comes to it, and only what is there can be kept."""
+    told = threading.Thread(target=sys.stdin.readline)
+    told.start()
+    while told.is_alive():
+        tracker.keep()
+        told.join(0.1)
 
 
 def _kill_children() -> None:

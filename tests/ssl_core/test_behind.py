@@ -2,7 +2,6 @@
 
 import errno
 import threading
-import time
 
 import pytest
 
@@ -43,12 +42,11 @@ def test_training_does_not_wait_and_the_later_one_counts():
     storage.gate.clear()
     with Behind() as behind:
         behind.put("rows", storage.writes("rows 1"))
-        assert storage.begun.wait(5)
-        started = time.monotonic()
+        assert storage.begun.wait(60)
         for n in (1, 2, 3):
             behind.put("rows", storage.writes(f"rows {n}"))
             behind.put("checkpoint", storage.writes(f"checkpoint {n}"), after=True)
-        assert time.monotonic() - started < 1
+        assert storage.written == []  # who waited for the storage would still be waiting
         storage.gate.set()
     assert storage.written == ["rows 1", "rows 3", "checkpoint 3"]
 
@@ -59,7 +57,7 @@ def test_a_checkpoint_never_overtakes_the_rows_that_it_relies_on():
     storage.gate.clear()
     with Behind() as behind:
         behind.put("checkpoint", storage.writes("checkpoint 1"), after=True)
-        assert storage.begun.wait(5)
+        assert storage.begun.wait(60)
         behind.put("rows", storage.writes("rows 2"))
         behind.put("checkpoint", storage.writes("checkpoint 2"), after=True)
         behind.put("rows", storage.writes("rows 3"))
