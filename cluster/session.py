@@ -134,7 +134,7 @@ def machines() -> list[str]:
     return sorted((node["NodeID"] for node in ray.nodes() if node["Alive"]), key=lambda node: node != here)
 
 
-def on_each(call: Callable, *args, seconds: float = 60) -> list:
+def on_each(call: Callable, *args, seconds: float = 180) -> list:
     """What `call(*args)` returns on each machine of the cluster, the driver's first; an exception in its place if it
     failed or took longer than `seconds`."""
     import ray

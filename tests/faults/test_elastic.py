@@ -36,7 +36,7 @@ def work(folder: Path, device: str) -> int:
 def other(folder: Path) -> None:
     """Another program's, which uses a core until it is told to end."""
     (folder / "other").touch()
-    wait_for((folder / "end").exists, 300, "the end")
+    wait_for((folder / "end").exists, 1800, "the end")
 
 
 @pytest.mark.faults
@@ -46,13 +46,13 @@ def test_a_group_begins_with_the_room_there_is_and_grows_with_it(tmp_path):
         import ray
 
         ended = ray.remote(other).remote(tmp_path)
-        wait_for((tmp_path / "other").exists, 120, "another program")
+        wait_for((tmp_path / "other").exists, 300, "another program")
         told, job = [], Job("group", elastic, (tmp_path,), stretch=2, delegates=True)
         queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
         queue.start()
-        wait_for((tmp_path / "workers-1").exists, 200, "one worker")
+        wait_for((tmp_path / "workers-1").exists, 600, "one worker")
         assert not (tmp_path / "workers-2").exists()
         (tmp_path / "end").touch()
         ray.get(ended)
-        queue.join(200)
+        queue.join(600)
     assert [(type(one).__name__, one.value, one.error) for one in told] == [("Outcome", 2, None)]

@@ -14,6 +14,7 @@ from benchmarks.machines import Machines
 from benchmarks.processes import wait_for
 
 STEPS = 600
+PATIENCE = 600.0  # seconds that anything may take on a machine that is busy otherwise
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,16 @@ def wait_for_steps(driver: Driver, storage: Path, more: int = EVERY, workers: in
         newest = [row for row in rows(run_of(storage)) if "loss" in row][-1:]
         return any(row["step"] >= start + more and workers in (None, row["workers"]) for row in newest)
 
-    wait_for(there, 240, f"{more} more steps by {workers or 'some'} workers: {driver.said()}")
+    try:
+        wait_for(there, PATIENCE, f"{more} more steps by {workers or 'some'} workers")
+    except TimeoutError as error:
+        raise AssertionError(driver.said()) from error
 
 
 def wait_for_rows_saved(storage: Path) -> None:
     """Until no fault can take back the rows that there are now."""
     newest = last(storage)
-    wait_for(lambda: saved(run_of(storage)) >= newest, 240, f"a checkpoint of step {newest}")
+    wait_for(lambda: saved(run_of(storage)) >= newest, PATIENCE, f"a checkpoint of step {newest}")
 
 
 def last(storage: Path) -> int:
@@ -59,7 +63,7 @@ def test_two_workers_on_two_machines_lose_nothing(machines, shapes, tmp_path):
     """A worker is killed, one freezes, a raylet dies, a machine loses its power and comes back, Ray Train's controller
     is killed, the driver is: the weights are bit for bit those of two workers that were left alone."""
     with Driver(*arguments(shapes, tmp_path / "alone", "2"), env=machines.environment()) as driver:
-        assert driver.wait(600) == 0, driver.said()
+        assert driver.wait(3 * PATIENCE) == 0, driver.said()
     storage, rng = tmp_path / "struck", random.Random(3)
     driver = Driver(*arguments(shapes, storage, "2"), env=machines.environment())
     try:
@@ -79,12 +83,12 @@ def test_two_workers_on_two_machines_lose_nothing(machines, shapes, tmp_path):
                 machine.kill_raylet() if kind == "raylet killed" else machine.cut()
                 machines.replace(machine)
             known = restarts(storage)
-            wait_for(lambda: len(restarts(storage)) > len(known), 240, driver.said())  # noqa: B023
+            wait_for(lambda: len(restarts(storage)) > len(known), PATIENCE, driver.said())  # noqa: B023
             restart = restarts(storage)[-1]
             assert restart["step"] >= newest
             took = time.monotonic() - began
             print(f"{kind}: went on from step {restart['step']} after {took:.1f} s; {restart['cause']}", flush=True)
-        assert driver.wait(600) == 0, driver.said()
+        assert driver.wait(3 * PATIENCE) == 0, driver.said()
     finally:
         driver.__exit__()
     (alone,), (struck,) = (described(root / "one").values() for root in (tmp_path / "alone", storage))
@@ -112,7 +116,7 @@ def test_a_group_shrinks_and_grows_with_the_cluster(machines, tilespin, shapes, 
         machines.replace(machines.working[1])
         wait_for_steps(driver, storage, workers=2)
         print(f"two again after {time.monotonic() - began:.1f} s", flush=True)
-        assert driver.wait(600) == 0, driver.said()
+        assert driver.wait(3 * PATIENCE) == 0, driver.said()
     check_rows(rows(run_of(storage)), STEPS)
     sizes = [row["workers"] for row in rows(run_of(storage)) if "loss" in row]
     assert [size for i, size in enumerate(sizes) if not i or sizes[i - 1] != size] == [2, 1, 2]
@@ -138,6 +142,6 @@ def test_a_group_does_not_wait_for_a_machine_that_is_gone(machines, shapes, tmp_
         wait_for_steps(driver, storage, workers=1)
         took = time.monotonic() - began
         print(f"one worker after {took:.1f} s", flush=True)
-        assert took < 150, driver.said()  # most of it a busy machine's: 300 s and more if the start is waited for
+        assert took < 240, driver.said()  # a fourth of it on an idle machine; 325 s if the start is waited for
     lost.cut()
     machines.replace(lost)
