@@ -142,6 +142,54 @@ def test_places_that_cannot_be_written(here, shapes, tmp_path):
     assert code == 2 and "study.json is damaged" in said
 
 
+@pytest.mark.parametrize("variables", [{"PATH": "/nowhere"}, {"CXX": "/nowhere/g++ -O1"}])
+def test_a_compiler_that_is_missing_is_named_before_anything_runs(here, monkeypatch, shapes, tmp_path, variables):
+    monkeypatch.delenv("CXX", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--data", shapes, "--size", "32", "--device", "cpu", "--tracking", "off", "--storage", tmp_path]
+    code, _, said = here("pretrain", "rotnet", "--compile", *arguments)
+    assert code == 2 and said.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert variables.get("CXX", "g++").split()[0] in said and "install g++" in said and "leave --compile out" in said
+
+
+def test_where_nothing_can_be_written_but_the_storage(shapes, tmp_path):
+    """A checkout that can only be read and a home that cannot be: training and tracking work, and one line says where
+    caches go; W&B's own log stays out."""
+    read_only = f'mount --bind {ROOT} {ROOT} && mount -o remount,ro,bind {ROOT} && exec "$@"'
+    inside = ["unshare", "-m", "sh", "-c", read_only, "sh"]
+    if subprocess.run([*inside, "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    arguments = [
+        "pretrain",
+        "rotnet",
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--batch",
+        8,
+        "--steps",
+        1,
+        "--storage",
+        tmp_path,
+    ]
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [*inside, sys.executable, "-m", "jobs.cli", *map(str, arguments), "--name", "x"],
+        env=environment() | {"HOME": "/proc/none", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be written") == 1 and f"caches go to {tmp_path}/tmp/tilespin-" in done.stderr
+    assert "INFO" not in done.stderr and "Traceback" not in done.stderr and "warning" not in done.stderr
+    assert list(tmp_path.glob("x/wandb/offline-run-*")) and list(
+        tmp_path.glob("tmp/tilespin-*/.cache/tilespin/loops-*")
+    )
+
+
 def test_unlabelled_images_are_refused_before_training(here, photos, tmp_path):
     code, _, said = here("study", "demo", "--data", photos, "--storage", tmp_path)
     assert code == 2 and "labels" in said
