@@ -169,7 +169,8 @@ def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(f
     restarts = [
         row for path in folder.glob("runs/*/pretrain/*/metrics.jsonl") for row in rows_of(path) if "restart" in row
     ]
-    assert [(row["step"], row["workers"]) for row in restarts] == [(20, 2), (20, 1)]
+    assert [row["workers"] for row in restarts] == [2, 1] and restarts[0]["step"] == 20
+    assert 20 <= restarts[1]["step"] < 45, "after Ctrl-C it saved how far it was"
     assert restarts[0]["cause"].startswith("ActorDiedError") or "gloo" in restarts[0]["cause"], restarts
     taken = surviving(folder)
     assert len(taken) == STEPS and len(records(folder)) == 5, "two workers, two again, then one"

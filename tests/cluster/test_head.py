@@ -16,7 +16,6 @@ from command import ROOT, environment
 from benchmarks.machines import free_port
 from cluster.head import BadAddress, ClusterError, await_head
 from cluster.session import session
-from jobs.cli import _code
 
 
 @contextmanager
@@ -87,4 +86,4 @@ def test_a_user_sees_lines_that_help_and_none_of_rays(shapes, tmp_path):
     *_, waiting, failed = done.stderr.splitlines()
     assert "trying for up to 1 s" in waiting and "tried for 1 s" in failed
     assert not re.search(r"\.(cc|h|py):\d+\b|Traceback", done.stderr), done.stderr
-    assert _code(BadAddress("head")) == 2
+    assert BadAddress.exit_code == 2 and ClusterError.exit_code == 1

@@ -99,6 +99,8 @@ def test_features_that_are_not_finite_get_no_number(protocol):
 class Broken:
     """Files of which only some can be decoded."""
 
+    levels = None
+
     def __init__(self, split: Arrays, good: set[int]):
         self.split, self.good, self.labels = split, good, split.labels
 
