@@ -54,7 +54,12 @@ def resolve(mode: Mode) -> Mode:
 def no_answer() -> str | None:
     """Why nothing can be uploaded now; None if W&B answers and takes the key. Takes some ten seconds at most."""
     try:
-        known = client().login(prompt=False, verify=True)
+        wandb, mode = client(), os.environ.get("WANDB_MODE")
+        os.environ["WANDB_MODE"] = "online"  # an option goes before a variable, by which nobody could log in offline
+        try:
+            known = wandb.login(prompt=False, verify=True)
+        finally:
+            os.environ.pop("WANDB_MODE") if mode is None else os.environ.update(WANDB_MODE=mode)
     except Exception as error:
         return _reason(error)
     finally:

@@ -11,7 +11,6 @@ import pytest
 import timm
 import torch
 from command import ROOT, environment
-from conftest import pattern
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -24,6 +23,10 @@ PLAIN = ["--size", "16", "--threads", "1", "--tracking", "off"]
 COPIES = "2 of 5 test images: copies of training images, byte for byte, such as test/<b>/0.png of train/<b>/1.png, "
 
 
+def picture(rng: np.random.Generator) -> Image.Image:
+    return Image.fromarray(rng.integers(0, 256, (16, 16, 3)).astype(np.uint8))
+
+
 @pytest.fixture
 def dirty(tmp_path) -> Path:
     """Three classes of six training images; of five test images two are copies, one of them of another class, and one
@@ -33,12 +36,12 @@ def dirty(tmp_path) -> Path:
         for part, count in (("train", 6), ("test", (2, 1, 0)[kind])):
             (root / part / name).mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(pattern(kind, 16, rng)).save(root / part / name / f"{i}.png")
+                picture(rng).save(root / part / name / f"{i}.png")
     (root / "test/<b>/0.png").write_bytes((root / "train/<b>/1.png").read_bytes())
     (root / "test/<b>/1.png").write_bytes((root / "train/$x_{/1.png").read_bytes())
     (root / "test/[red]/0.png").write_bytes(b"no image")
     for i in (2, 3):
-        Image.fromarray(pattern(0, 16, rng)).save(root / "test" / "<b>" / f"{i}.png")
+        picture(rng).save(root / "test" / "<b>" / f"{i}.png")
     return root
 
 
