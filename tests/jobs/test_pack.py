@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ROOT, environment
+from command import ROOT, complaint, environment
 from PIL import Image
 
 from jobs import pack
@@ -148,7 +148,8 @@ def test_impossible_wishes_are_refused(shapes, tmp_path, arguments, words):
 
 def test_bad_input_ends_the_process_with_two(tilespin, shapes):
     done = tilespin("pack", shapes, shapes / "inside", code=2)
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("tilespin: ")
+    error = complaint(done.stderr)
+    assert error.count("\n") == 1 and error.startswith("tilespin: ")
 
 
 def test_two_at_once_do_not_meet(shapes, tmp_path):

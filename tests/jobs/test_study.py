@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, environment
+from command import ROOT, complaint, environment
 from PIL import Image
 
 from jobs.cells import unpacked
@@ -182,8 +182,8 @@ def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):
                    and row["task"] == task and row["protocol"] == "linear")  # fmt: skip
         assert float(same["value"]) == float(same["low"]) == 0
     assert "one/rotnet" in said and "other/rotnet" in said
-    said = tilespin("compare", tmp_path / "one", tmp_path / "other", "--name", "one", code=2).stderr
-    assert "is a study" in said and said.count("\n") == 1
+    error = complaint(tilespin("compare", tmp_path / "one", tmp_path / "other", "--name", "one", code=2).stderr)
+    assert "is a study" in error and error.count("\n") == 1
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")

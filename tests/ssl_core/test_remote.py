@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from buckets import s3_server
+from command import complaint
 from packing import pack
 from PIL import Image
 from structured import gradients
@@ -211,8 +212,8 @@ def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, mo
     ],
 )
 def test_a_bad_url_is_one_line(s3, tilespin, arguments, words):
-    said = tilespin(*arguments, code=2).stderr
-    assert said.count("\n") == 1 and words in said
+    error = complaint(tilespin(*arguments, code=2).stderr)
+    assert error.count("\n") == 1 and words in error
 
 
 def test_pretrain_and_pack_on_the_command_line(s3, tilespin, tmp_path):
