@@ -21,12 +21,12 @@ WITHOUT = {
 }
 
 
-def look(study: Study, judged: list[Judged], evaluation: Evaluation) -> list[str]:
+def look(study: Study, encoders: list[Judged], evaluation: Evaluation) -> list[str]:
     """What limits any number on these datasets, known before anything runs. Copies are looked for once for a dataset
     and kept in study.json."""
     known = _copies(study)
     lines, fresh = [], {}
-    for one in {one.data: one for one in judged}.values():
+    for one in {one.data: one for one in encoders}.values():
         source, kept = one.source, known.get(one.data, {})
         if kept.get("digest") != source.digest:
             found = find_copies(source)
@@ -34,8 +34,10 @@ def look(study: Study, judged: list[Judged], evaluation: Evaluation) -> list[str
             fresh[one.data] = kept = {**asdict(found), "pairs": pairs, "digest": source.digest}
         parts = shares(source, evaluation.splits(), evaluation.probe_seed)[1]
         labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
-        lines += [f"{readable(source.name)}: {line}" for line in (*_of_copies(kept), *_of_classes(len(source.classes), [
-            lacking(source.classes, labels)]))]  # fmt: skip
+        lines += [
+            f"{readable(source.name)}: {line}"
+            for line in (*_of_copies(kept), *_of_classes(len(source.classes), [lacking(source.classes, labels)]))
+        ]
     if fresh:
         study.describe(copies={**known, **fresh})
     return lines
@@ -66,8 +68,15 @@ def caveats(part: Part) -> list[str]:
 
 def over(part: Part) -> str:
     """Which share of the classes the metrics are over: "over 1 of 2 classes", or nothing if it is all."""
-    absent = max((cell.get("lacking", {}).get("test", {"count": 0})["count"] for row in part.rows
-                  for of in row.cells.values() for cell in of), default=0)  # fmt: skip
+    absent = max(
+        (
+            cell.get("lacking", {}).get("test", {"count": 0})["count"]
+            for row in part.rows
+            for of in row.cells.values()
+            for cell in of
+        ),
+        default=0,
+    )
     return f"over {_classes(part) - absent} of {_classes(part)} classes" if absent else ""
 
 
@@ -107,8 +116,10 @@ def _of_classes(classes: int, found: list[dict]) -> list[str]:
 def _of_unread(found: list[dict[str, list[int]]]) -> list[str]:
     """`found`: by split, how many of its images could not be decoded, and how many there are; of several encoders."""
     most = {split: max(one[split] for one in found if split in one) for split in {s: 0 for one in found for s in one}}
-    return [f"{count:,} of {total:,} {NAMES[split]} could not be decoded: no number is of these."
-            for split, (count, total) in most.items()]  # fmt: skip
+    return [
+        f"{count:,} of {total:,} {NAMES[split]} could not be decoded: no number is of these."
+        for split, (count, total) in most.items()
+    ]
 
 
 def _notes(part: Part) -> list[str]:
