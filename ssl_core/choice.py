@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ssl_core.errors import BadInput
-from ssl_core.networks import TOP, Network, and_has, few, networks
+from ssl_core.errors import BadInput, some
+from ssl_core.networks import TOP, Network, and_has, networks
 from ssl_core.state_dicts import Tables
 
 # Of two networks that differ in such a word, what their authors evaluate: (taken before the others, after them). The
@@ -61,7 +61,7 @@ def _why_none(encoder: nn.Module, found: list[Network], tables: Tables) -> str:
     if found:
         return max(found, key=lambda one: len(one.names)).misfit
     state, has = list(encoder.state_dict()), [name for _, table in tables for name in table]
-    return f"fits 0 of {len(state)} tensors of the encoder; it lacks {few(state)}" + and_has(has)
+    return f"fits 0 of {len(state)} tensors of the encoder; it lacks {some(state)}" + and_has(has)
 
 
 def _rank(name: str) -> list[int]:

@@ -2,9 +2,10 @@
 "final", nothing; "system", it may. `exit_code` is the command line's, which then prints one line and no traceback."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 CLOSE = 0.7  # of 1, by difflib: "gpu" is no misspelt "cpu"
+NAMED = 3  # of several things that a message names
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
@@ -17,6 +18,13 @@ def choose(name: str, known: Collection[str]) -> str:
     """What to say of a name that is not `known`: which one is probably wanted, or else which there are."""
     close = closest(name, known)
     return f"did you mean {close}?" if close else f"there is {', '.join(known)}"
+
+
+def some(names: Iterable[str], most: int = NAMED) -> str:
+    """The first of `names`, and how many there are beside them."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class BadInput(ValueError):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import ssl_core.encoders as encoders
+from ssl_core.errors import some
 from ssl_core.state_dicts import Tables
 
 COUNTERS = "num_batches_tracked"  # of batch norm; older files lack them, and nothing here reads them
@@ -135,21 +136,16 @@ def _misfit(state: dict[str, Tensor], matched: dict[str, str], table: dict[str, 
     missing = [name for name in state if name not in matched and not name.endswith(COUNTERS)]
     if missing:
         has = [name for name in table if name not in matched.values()]
-        return f"fits {len(matched)} of {len(state)} tensors of the encoder; it lacks {few(missing)}" + and_has(has)
+        return f"fits {len(matched)} of {len(state)} tensors of the encoder; it lacks {some(missing)}" + and_has(has)
     wrong = [
         f"{of} {tuple(table[of].shape)} instead of {tuple(state[name].shape)}"
         for name, of in matched.items()
         if table[of].shape != state[name].shape
     ]
     if wrong:
-        return f"has other shapes than the encoder: {few(wrong)}"
-    return f"is of a deeper network than the encoder: it has {few(deeper)}, too" if deeper else ""
+        return f"has other shapes than the encoder: {some(wrong)}"
+    return f"is of a deeper network than the encoder: it has {some(deeper)}, too" if deeper else ""
 
 
 def and_has(names: list[str]) -> str:
-    return f", and has {few(names)}" if names else ""
-
-
-def few(names: list[str]) -> str:
-    """The first three, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f", and has {some(names)}" if names else ""

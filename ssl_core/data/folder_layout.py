@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ssl_core.data.image_names import some
 from ssl_core.data.split_names import split_roles
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, some
 
 Parts = tuple[str, ...]  # of an image's path from the dataset's folder on
 

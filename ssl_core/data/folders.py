@@ -43,13 +43,20 @@ def laid_out(
         test = [path for path, out in zip(train, chosen) if out]
         train = [path for path, out in zip(train, chosen) if not out]
     splits = [make(["/".join(path) for path in part], _labels(part, layout.labels)) for part in (train, test)]
-    check_one_reads(data, splits[0])
-    levels, note = sampled_range(splits[0])
-    if levels:
-        splits = [replace(split, levels=levels) for split in splits]
-        notes.append(note)
+    splits = looked_at(data, splits, notes)
     notes = (*notes, *left_out)
     return Source(name, _digest(paths, sizes), size or SIZE, *splits, layout.classes, notes=notes)
+
+
+def looked_at(data: str, splits: list, notes: list[str]) -> list:
+    """The training and the test split, dataclasses with `levels`, after a look at the training images: with the range
+    of their pixels, which `notes` then says. Raises BadInput if none can be decoded, or StoreFailed."""
+    check_one_reads(data, splits[0])
+    levels, note = sampled_range(splits[0])
+    if levels is None:
+        return splits
+    notes.append(note)
+    return [replace(split, levels=levels) for split in splits]
 
 
 def held_out(names: Sequence[str], labels: np.ndarray) -> np.ndarray:

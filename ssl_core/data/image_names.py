@@ -2,13 +2,14 @@
 
 import importlib
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from posixpath import splitext
 
 from PIL import Image
+
+from ssl_core.errors import some
 
 # Of operating systems, network storages and archives, beside those whose names begin with a dot
 SYSTEM_FOLDERS = {
@@ -38,7 +39,6 @@ READABLE_WITH = {
     ".jxl": "pip install pillow-jxl-plugin",
 }
 PLUGINS = ("pillow_heif", "pillow_jxl")  # of Pillow, used where they are installed
-NAMED = 3  # of the files or folders of one kind that a message names
 # Their first bytes identify them; other formats are recognized by too little to go by where a name says nothing
 BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "QOI", "PSD")
 PREFIX = 16  # bytes that Pillow recognizes a format by
@@ -130,13 +130,6 @@ class LeftOut:
         if self.hidden:
             found.append(f"not looked into: {some(sorted(self.hidden))}")
         return found
-
-
-def some(names: Iterable[str], most: int = NAMED) -> str:
-    """The first of `names`, and how many there are beside them."""
-    names = list(names)
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _files(count: int) -> str:

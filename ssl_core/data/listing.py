@@ -60,13 +60,15 @@ def _passed_by(found: Listing, child: str) -> bool:
 
 
 def _add(found: Listing, folder: str, name: str, below: str) -> None:
+    if is_hidden(name):
+        return
     path = os.path.join(folder, name)
     lower = name.lower()
-    if is_image(name) or (says_nothing(name) and not is_hidden(name) and holds_image(Path(path))):
+    if is_image(name) or (says_nothing(name) and holds_image(Path(path))):
         found.images[below + name] = _size(path)
-    elif lower.endswith(".tar") and not is_hidden(name) and os.path.isfile(path):
+    elif lower.endswith(".tar") and os.path.isfile(path):
         found.tars.append(below + name)
-    elif lower.endswith(COMPRESSED) and not is_hidden(name):
+    elif lower.endswith(COMPRESSED):
         found.compressed.append(below + name)
     else:
         found.left_out.add(name)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ssl_core.data.image_names import some
 from ssl_core.data.source import Source
+from ssl_core.errors import some
 
 CLASSES = 4  # that are named
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data.folders import laid_out
-from ssl_core.data.image_names import some
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
 from ssl_core.data.source import Files, Source
 from ssl_core.data.sources import tars
 from ssl_core.data.tar_shards import scan
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, some
 
 FALLBACK = True  # a folder may be something more particular, such as a packed dataset
 

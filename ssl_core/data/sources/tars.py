@@ -3,22 +3,20 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.folders import SIZE, check_one_reads, held_out, held_out_note
-from ssl_core.data.image_names import some
+from ssl_core.data.folders import SIZE, held_out, held_out_note, looked_at
 from ssl_core.data.listing import COMPRESSED, compressed_advice
-from ssl_core.data.pixel_range import sampled_range
 from ssl_core.data.source import Packed, Shard, Source
 from ssl_core.data.split_names import Role, split_roles
 from ssl_core.data.store import is_url
 from ssl_core.data.tar_shards import NO_LABEL, Scan, digest, scan
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, some
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -113,11 +111,7 @@ def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, lef
         Tars(part, files, found.places[rows], labels[rows], names=found.names)
         for part, rows in (("train", train), ("test", test))
     ]
-    check_one_reads(data, parts[0])
-    levels, note = sampled_range(parts[0])
-    if levels:
-        parts = [replace(part, levels=levels) for part in parts]
-        notes.append(note)
+    parts = looked_at(data, parts, notes)
     content = digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
     return Source(root.name, content, size or SIZE, *parts, classes, notes=(*notes, *left_out))
 
