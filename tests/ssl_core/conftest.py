@@ -14,3 +14,21 @@ def fresh_sources():
     from ssl_core.data.source import open_source
 
     open_source.cache_clear()
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """A new folder in place of the cache that all processes of this machine share."""
+    place = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TILESPIN_CACHE", str(place))
+    return place
+
+
+@pytest.fixture
+def shards(tmp_path, cache) -> Path:
+    """Three tar files of ten images in two classes."""
+    from tar_files import labelled, write
+
+    for number in range(3):
+        write(tmp_path / "data" / f"set-{number}.tar", labelled(number * 10, 10))
+    return tmp_path / "data"

@@ -1,0 +1,170 @@
+"""Labels and parts of tar files, as people write them."""
+
+import pytest
+from tar_files import labelled, named, open_shards, picture, write
+
+from ssl_core.data import tar_shards
+from ssl_core.data.source import open_source
+from ssl_core.data.sources import tars
+from ssl_core.errors import BadInput
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.mark.parametrize(
+    ("files", "label"),
+    [
+        ({"x.cls": b" 7 "}, "7"),
+        ({"x.cls": b"007\n"}, "007"),
+        ({"x.cls": b"7.0"}, "7"),
+        ({"x.cls": b"cat"}, "cat"),
+        ({"x.cls": b'"cat"'}, "cat"),
+        ({"x.cls": b"golden retriever"}, "golden retriever"),
+        ({"x.cls": "кошка".encode()}, "кошка"),
+        ({"x.cls": b"true"}, "true"),
+        ({"x.cls": b"9" * 30}, "9" * 30),
+        ({"x.json": b'{"label": 7}'}, "7"),
+        ({"x.json": b'{"label": "7"}'}, "7"),
+        ({"x.json": b'{"label": 7.0}'}, "7"),
+        ({"x.json": b'{"label": "cat"}'}, "cat"),
+        ({"x.json": b'{"label": true}'}, "true"),
+        ({"x.json": b'{"class_name": "cat", "width": 5}'}, "cat"),
+        ({"x.json": b'{"cls": 7, "text": "a cat"}'}, "7"),
+        ({"x.JSON": b'{"label": 7}'}, "7"),
+        ({"x.cls": b"-3"}, None),
+        ({"x.cls": b""}, None),
+        ({"x.json": b'{"label": null}'}, None),
+        ({"x.coarse.cls": b"7"}, None),
+        ({"x.json": b"7"}, None),
+        ({"x.json": b"7" * 400_000}, None),
+        ({"x.json": b"[" * 400_000}, None),
+        ({"y.cls": b"7"}, None),
+        ({"x.txt": b"7"}, None),
+    ],
+)
+def test_where_labels_are_found(tmp_path, files, label):
+    write(tmp_path / "data" / "a.tar", [("x.png", picture(0)), *files.items()])
+    found = tar_shards.scan(open_shards(tmp_path / "data"))
+    assert [found.values[i] if i >= 0 else None for i in found.labels] == [label]
+    assert found.names.tolist() == [b"x"] and len(found.places) == 1
+
+
+def test_sparse_class_numbers_become_a_row(tmp_path):
+    members = [(f"{i}{end}", data) for i, cls in enumerate((900, 3, 41) * 5)
+               for end, data in ((".jpg", picture(i, "jpeg")), (".cls", str(cls).encode()))]  # fmt: skip
+    write(tmp_path / "data" / "a.tar", members)
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == ("3", "41", "900")
+    assert {int(source.train.name(i).split(": ")[1]) % 3: int(source.train.labels[i]) for i in range(12)} == {
+        0: 2, 1: 0, 2: 1,
+    }  # fmt: skip
+
+
+def test_images_of_which_some_have_no_label_have_none(tmp_path):
+    write(tmp_path / "data" / "a.tar", [*labelled(0, 6), ("7.png", picture(7))])
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == () and (source.train.labels == -1).all() and len(source.test) == 0
+    assert source.notes == ("labels are not used, 1 images have none",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "classes"),
+    [
+        (("cat", "dog"), "cls", ("cat", "dog")),
+        (("000", "001"), "cls", ("0", "1")),
+        (("10", "9"), "cls", ("9", "10")),
+        (("n01440764", "n01443537"), "cls", ("n01440764", "n01443537")),
+        (("007", "cat"), "cls", ("007", "cat")),
+        (('"cat"', '"dog"'), "json", ("cat", "dog")),
+        (('"3"', '"12"'), "json", ("3", "12")),
+        (("3.0", "12.0"), "json", ("3", "12")),
+        (("true", "false"), "json", ("false", "true")),
+    ],
+)
+def test_labels_may_be_names_or_numbers_as_text(tmp_path, labels, kind, classes):
+    write(tmp_path / "data" / "a.tar", named(labels * 5, kind))
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == classes and (len(source.train), len(source.test)) == (8, 2)
+    for split in (source.train, source.test):
+        for i in range(len(split)):
+            label = labels[int(split.name(i)[-4:]) % 2].strip('"').removesuffix(".0")
+            assert source.classes[split.labels[i]] in (label, label.lstrip("0") or "0")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "note"),
+    [
+        (("[1, 2]", "[3]"), "json", "10 labels cannot be used, such as '[1, 2]'"),
+        (("2.5", "3.5"), "json", "10 labels cannot be used, such as '2.5'"),
+        (("cat", "cat"), "cls", "labels are not used, all images have the same: cat"),
+        (("-1", "7"), "cls", "labels are not used, 5 images have none"),
+    ],
+)
+def test_labels_that_are_not_used_are_named(tmp_path, labels, kind, note):
+    write(tmp_path / "data" / "a.tar", named(labels * 5, kind))
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == () and note in source.notes
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-000.tar", "val-000.tar"),
+        ("imagenet-train-000000.tar", "imagenet-validation-000000.tar"),
+        ("train/a.tar", "val/a.tar"),
+        ("set/Train/000.tar", "set/Test/000.tar"),
+        ("shard_train_1.tar", "shard_test_1.tar"),
+    ],
+)
+def test_shards_are_split_by_their_names(tmp_path, train, test):
+    write(tmp_path / "data" / train, named(("cat", "dog") * 5))
+    write(tmp_path / "data" / test, named(("dog", "cat") * 2, start=100))
+    source = open_source(str(tmp_path / "data"))
+    assert (len(source.train), len(source.test), source.classes) == (10, 4, ("cat", "dog"))
+    assert source.test.labels.tolist() == [1, 0, 1, 0] and int(source.test.name(0)[-4:]) == 100
+    role = "val" if "val" in test else "test"
+    assert source.notes == (f"trained on 1 train shards, tested on 1 {role} shards, by their names",)
+
+
+def test_splits_that_cannot_be_understood(tmp_path):
+    write(tmp_path / "data" / "test-0.tar", named(("cat", "dog") * 5))
+    with pytest.raises(BadInput, match=r"no shards to train on: found test-0\.tar"):
+        open_source(str(tmp_path / "data"))
+    write(tmp_path / "data" / "train-0.tar", named(("cat", "cow") * 5))
+    open_source.cache_clear()
+    with pytest.raises(BadInput, match="test shards have classes that the training shards lack: dog"):
+        open_source(str(tmp_path / "data"))
+
+
+def test_unlabelled_shards_are_not_mixed_in(tmp_path):
+    for part in ("train", "test", "unlabeled"):
+        write(tmp_path / "data" / f"{part}.tar", named(("cat", "dog") * 3))
+    source = open_source(str(tmp_path / "data"))
+    assert (len(source.train), len(source.test)) == (6, 6) and "not used: 1 unlabelled shards" in source.notes
+
+
+def test_one_file_or_a_pattern_of_several(shards):
+    assert len(open_source(str(shards / "set-1.tar")).train) == 8
+    for pattern in ("set-{0..1}.tar", "set-{0,1}.tar", "set-[01].tar"):
+        source = open_source(str(shards / pattern))
+        assert len(source.train) + len(source.test) == 20, pattern
+    assert tars.expand("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
+    assert tars.expand("{8..10}") == ["8", "9", "10"]
+    for pattern, why in (("set-{0..3}.tar", r"there is no .*set-3\.tar"), ("other-*.tar", "no file fits this pattern")):
+        with pytest.raises(BadInput, match=why):
+            open_source(str(shards / pattern))
+
+
+def test_shards_go_before_a_few_images_beside_them(shards):
+    (shards / "preview.png").write_bytes(picture(0))
+    source = open_source(str(shards))
+    assert len(source.train) + len(source.test) == 30 and "left out: preview.png beside the shards" in source.notes
+
+
+@pytest.mark.parametrize("end", [".tar.gz", ".tgz", ".tar.zst"])
+def test_compressed_shards_are_refused_with_what_to_do(tmp_path, end):
+    (tmp_path / f"a{end}").write_bytes(b"compressed")
+    with pytest.raises(BadInput, match=rf"a{end} is compressed.*decompress it first, into a\.tar"):
+        open_source(str(tmp_path))
+    with pytest.raises(BadInput, match=rf"a{end} is compressed"):
+        open_source(str(tmp_path / f"a{end}"))
