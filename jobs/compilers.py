@@ -13,7 +13,13 @@ def check(device: str) -> None:
     """Raises BadInput if torch.compile has no compiler for "cpu" (C++, for its loops) or "cuda" (C, for what launches
     Triton's kernels) on this machine, or no Python.h, which both include."""
     variable, language, usual = ("CC", "C", ("gcc", "clang")) if device == "cuda" else ("CXX", "C++", ("g++",))
-    words = shlex.split(os.environ.get(variable, ""))
+    told = os.environ.get(variable, "")
+    try:
+        words = (
+            shlex.split(told) if device == "cpu" else [told] * bool(told)
+        )  # Triton takes the whole for a file's name
+    except ValueError as error:
+        raise BadInput(f"{variable} is {told!r}: {error}") from error
     if not any(map(shutil.which, words[:1] or usual)):
         missing = f"{variable}={words[0]} is not there" if words else f"there is no {' or '.join(usual)}"
         package = usual[0]

@@ -65,6 +65,8 @@ def _name(argument: Any) -> str:
 
 def _unknown(tokens: list[str], config: Any, verb: str, arguments: list[str]) -> str:
     """Of words and options that nothing wants, the one to be put right first."""
+    if "--" in arguments:
+        return f"{verb}: '--' is one word too many"
     own, choices = names(config)
     chosen = next((word for word in arguments if word in choices and word not in tokens), None)
     if choices and not chosen:  # then the options of all choices are unknown, too
@@ -76,7 +78,8 @@ def _unknown(tokens: list[str], config: Any, verb: str, arguments: list[str]) ->
         return f"{verb}: expected one of {', '.join(choices)}"
     token = next((token for token in tokens if token.startswith("-")), tokens[0])
     if not token.startswith("-"):
-        return f"{verb}: {token!r} is one word too many"
+        given = next((word.partition("=")[0] for word in arguments if word.endswith(f"={token}")), None)
+        return f"{given} takes no value" if given else f"{verb}: {token!r} is one word too many"
     option = _option(token)
     if others := [name for name, options in choices.items() if option in options]:
         return f"{chosen} has no option {option}: {', '.join(others)} have it"

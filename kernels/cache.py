@@ -27,14 +27,14 @@ def prepare() -> None:
     written: a temporary one where the user's own cannot, which one line on stderr names. What lies in a folder that can
     only be read is still read. Raises NoFolder."""
     given, found = os.environ.get("TMPDIR"), _system_temporary()
-    if given and given != found:
+    if given and os.path.abspath(given) != found:
         print(f"tilespin: TMPDIR={given} cannot be written: {found} takes its place", file=sys.stderr, flush=True)
         os.environ["TMPDIR"] = found
-    short = found if len(found) <= SOCKETS else "/tmp"
+    short = found if len(found) <= SOCKETS or not os.access("/tmp", os.W_OK) else "/tmp"
     if short != os.environ.get("TMPDIR", "/tmp"):
         os.environ.setdefault("RAY_TMPDIR", short)
     home = Path(os.path.expanduser("~"))
-    if not os.access(home, os.R_OK | os.X_OK) and (why := trouble(home)):  # nothing lies there that could be read
+    if not os.access(home, os.R_OK | os.X_OK) and (why := trouble(home, make=False)):  # nothing there could be read
         home = temporary(home, why)
         os.environ["HOME"] = str(home)
     for name, usual in BASES.items():
@@ -71,12 +71,14 @@ def usable(place: Path) -> Path:
     return temporary(place, why) if why else place
 
 
-def trouble(place: Path) -> OSError | None:
-    """Why nothing can be written in the folder `place`, which is made if it is not there yet; None if it can be."""
+def trouble(place: Path, make: bool = True) -> OSError | None:
+    """Why nothing can be written in the folder `place`, which is to be made if it is not there yet; None if it can
+    be."""
     try:
         if str(place).startswith("~"):
             raise FileNotFoundError(0, "this user has no home folder")
-        place.mkdir(parents=True, exist_ok=True)
+        if make:
+            place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place, buffering=0) as file:
             file.write(bytes(BLOCK))
     except OSError as error:

@@ -62,6 +62,8 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["pretrain", "rotnet", "--foo"], "no option --foo: tilespin pretrain rotnet --help lists"),
         (["pretrain", "rotnet", "--permutations", "9"], "rotnet has no option --permutations: jigsaw, "),
         (["pretrain", "rotnet", "jigsaw"], "'jigsaw' is one word too many"),
+        (["pretrain", "--", "rotnet"], "pretrain: '--' is one word too many"),
+        (["pretrain", "rotnet", "--compile=maybe"], "--compile takes no value"),
         (["pretrain", "rotnet", "--batch"], "--batch: expected INT"),
         (["pretrain", "rotnet", "--batch", "few"], "--batch: expected INT; "),
         (["pretrain", "rotnet", "--loader", "dalli"], "--loader dalli: did you mean dali?"),

@@ -53,6 +53,13 @@ def test_where_all_is_well_nothing_is_said_and_nothing_is_set(tmp_path):
     assert place["XDG_CACHE_HOME"] is place["TRITON_HOME"] is None and not list((tmp_path / "tmp").iterdir())
 
 
+def test_a_temporary_folder_may_be_written_in_any_way(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    assert not found(tmp_path, HOME=str(home), TMPDIR=f"{tmp_path}/tmp/")[1]
+    assert not found(tmp_path, HOME=str(home), TMPDIR="tmp")[1]
+
+
 @pytest.mark.parametrize("home", ["/proc/none", "/dev/null", "/proc/self/nobody/x"])
 def test_a_home_that_cannot_be_is_replaced_for_every_library(tmp_path, home):
     place, lines = found(tmp_path, HOME=home)
