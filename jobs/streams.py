@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import select
+import stat
 import sys
 
 
@@ -10,14 +12,16 @@ class Lasting(io.FileIO):
     """What is written to a standard stream; from the first failure on it is dropped, and `error` says why."""
 
     error: OSError | None = None
+    reader_left = False  # that of a pipe, or the user of a terminal
 
     def write(self, data, /) -> int:
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # another process has asked for streams that do not wait
+                select.select([], [self], [])
+            return written
         except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
-            self.error = error
+            terminal = stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+            self.error, self.reader_left = error, error.errno == (errno.EIO if terminal else errno.EPIPE)
             silence(self.fileno())
             return len(data)
 
@@ -47,9 +51,19 @@ def silence(number: int) -> None:
         os.close(nowhere)
 
 
-def lost() -> OSError | None:
-    """Why what was printed is not where the user sent it; None if it is, or if whoever read it has had enough."""
+def _stdout() -> Lasting | None:
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    error = raw.error if isinstance(raw, Lasting) else None
-    return None if error is None or error.errno in (errno.EPIPE, errno.EIO) else error
+    return raw if isinstance(raw, Lasting) else None
+
+
+def unread() -> bool:
+    """Whether nobody reads what is printed any more."""
+    out = _stdout()
+    return out is not None and out.reader_left
+
+
+def lost() -> OSError | None:
+    """Why what was printed is not where the user sent it; None if it is, or if whoever read it has had enough."""
+    out = _stdout()
+    return None if out is None or out.reader_left else out.error

@@ -1,6 +1,7 @@
 """`tilespin jobs`: what was submitted to a cluster, its logs, and an end to it."""
 
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from cluster.submit import Jobs, Submitted
+from jobs import streams
 from jobs.options import parse
 from ssl_core.data.store import is_url
 from ssl_core.errors import BadInput
@@ -95,13 +97,21 @@ def table(found: list[Submitted]) -> Table:
     return view
 
 
+def _show(text: str) -> None:
+    """Raises BrokenPipeError if nobody reads it any more: then there is nothing left to do."""
+    print(text, end="")
+    if streams.unread():
+        raise BrokenPipeError
+
+
 def follow(jobs: Jobs, id: str) -> Submitted:
-    """Shows the job's log until it ends, and says how. Ctrl-C leaves the job alone, and exits with 130."""
+    """Shows the job's log until it ends, and says how. Ctrl-C, or a pipe that nobody reads any more, leaves the job
+    alone, and exits with 128 + the signal's number."""
     try:
-        job = jobs.follow(id, lambda text: print(text, end="", flush=True))
-    except KeyboardInterrupt:
+        job = jobs.follow(id, _show)
+    except (KeyboardInterrupt, BrokenPipeError) as stopped:
         say(f"\nno longer following {id}, which goes on\n{reattach(jobs, id)}")
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGPIPE))
     took = f" after {job.ended - job.started:.0f} s" if job.started and job.ended else ""
     how = {"SUCCEEDED": "succeeded", "STOPPED": "was stopped"}.get(job.status, "failed")
     said = f"{id} {how}{took}" + (f", exit code {job.code}" if job.code else "")

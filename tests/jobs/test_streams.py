@@ -57,6 +57,16 @@ def test_work_goes_on_when_nobody_reads(tmp_path, ends, lost):
     assert (tmp_path / "done").read_text() == lost
 
 
+def test_a_stream_that_does_not_wait_loses_nothing():
+    """As a program leaves it that shares a terminal or a pipe, and asks for no waiting."""
+    work = (
+        "import os\nfrom jobs import streams\nstreams.last()\nos.set_blocking(1, False)\n"
+        "for _ in range(20000): print('a line that is read late')"
+    )
+    done = shell('"$@" | (sleep 1; wc -l)', sys.executable, "-c", work)
+    assert done.stdout.strip() == "20000" and not done.stderr
+
+
 def test_a_closed_stream_does_not_give_its_number_to_a_file(tmp_path):
     """Else what a library prints would be written into it."""
     opens = (
