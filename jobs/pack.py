@@ -11,13 +11,13 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.job import Job, run_here
+from cluster.job import Again, Job, run_here
 from cluster.queue import run_on_ray
 from cluster.session import session
 from jobs.layout import JobsFailed, Left, Study
 from jobs.leaving import on_signals
 from jobs.options import parse
-from jobs.progress import Watch
+from jobs.progress import Watch, again
 from ssl_core.data.pack import Packing, finish_shard
 from ssl_core.data.pack_index import INDEX, PARTS, PLAN, SKIPPED, WORK, check_same, make_plan, shards_of, write_index
 from ssl_core.data.source import Source, open_source
@@ -109,11 +109,14 @@ def pack_one(data: str, digest: str, place: Path, name: str, part: str, numbers:
 
 
 def run(jobs: list[Job], workers: int, work: Study) -> list[dict]:
-    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Left, if a signal
-    asked for it, after the shards that were begun."""
+    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Left if a signal
+    asked for it."""
     records, failures = {}, []
     with _room(workers), Watch(console, {}, len(jobs), None) as watch, on_signals() as signal_received:
         for outcome in (run_on_ray if workers else run_here)(jobs, lambda: bool(signal_received())):
+            if isinstance(outcome, Again):
+                watch.note(again(outcome, work))
+                continue
             records[outcome.name] = outcome.value
             if outcome.error:
                 failures.append(work.failure(outcome.name, outcome.error))

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cluster.job import Again
+from jobs.layout import Study
 from jobs.notices import logs
 from ssl_core.data.patience import briefly
 from ssl_core.errors import StoreFailed
@@ -143,3 +145,11 @@ def _last_row(path: Path, size: int) -> dict | None:
             if "loss" in row:
                 return row
     return None
+
+
+def again(event: Again, study: Study) -> str:
+    """What to say of a job that is tried again, in rich's markup; its traceback is kept."""
+    with contextlib.suppress(OSError, StoreFailed), briefly():
+        study.failure(f"{event.name}-attempt{event.attempt - 1}", event.fault.text or event.fault.cause)
+    wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""
+    return f"[yellow]again[/]    {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"

@@ -1,6 +1,5 @@
 """Does a study's jobs, pretrainings and evaluations alike, in this process or on Ray, and shows how it goes."""
 
-import contextlib
 import logging
 import socket
 import time
@@ -23,7 +22,7 @@ from cluster.session import on_each, session, wait_for
 from jobs.judged import Judged
 from jobs.layout import JobsFailed, Left, Study
 from jobs.leaving import on_signals
-from jobs.progress import Watch
+from jobs.progress import Watch, again
 from jobs.similar_runs import unlike_earlier
 from jobs.where import Group, Where
 from ssl_core.data.patience import briefly
@@ -114,7 +113,7 @@ def do(plan: Plan) -> None:
     ):
         for event in (run_on_ray if elsewhere else run_here)(jobs, lambda: bool(signal_received())):
             if isinstance(event, Again):
-                watch.note(_again(event, plan.study))
+                watch.note(again(event, plan.study))
                 continue
             watch.ended(event.name, _line(event, plan.study))
             if event.error:
@@ -159,14 +158,6 @@ def _check_shared(study: Study) -> None:
 
 def _host_that_sees(path: str) -> tuple[str, bool]:
     return socket.gethostname(), Path(path).exists()
-
-
-def _again(event: Again, study: Study) -> str:
-    """What to say of a job that is tried again, in rich's markup; its traceback is kept."""
-    with contextlib.suppress(OSError, StoreFailed), briefly():
-        study.failure(f"{event.name}-attempt{event.attempt - 1}", event.fault.text or event.fault.cause)
-    wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""
-    return f"[yellow]again[/]    {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"
 
 
 def _line(outcome: Outcome, study: Study) -> str:

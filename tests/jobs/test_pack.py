@@ -167,6 +167,21 @@ def test_two_at_once_do_not_meet(shapes, tmp_path):
         child.wait()
 
 
+def test_a_shard_whose_process_died_is_written_by_another(shapes, tmp_path, capsys, monkeypatch):
+    died, call = tmp_path / "died", pack.pack_one
+
+    def dies_once(*arguments) -> dict:
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments)
+
+    monkeypatch.setattr(pack, "pack_one", dies_once)
+    pack.main([str(shapes), str(tmp_path / "packed"), "--workers", "1"])
+    said = capsys.readouterr()
+    assert "attempt 2" in said.err and "240 images" in said.out
+
+
 def test_a_shard_that_cannot_be_written_fails_alone(shapes, tmp_path, monkeypatch, capsys):
     """The traceback is kept, the other shards are packed, and the same command ends it."""
     finish = pack.finish_shard
