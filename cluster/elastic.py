@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from cluster.pulse import Pulse
+from cluster.room import each_has
 
 SETTLE = 15.0  # seconds that a group waits for room that may be a dead machine's, until a smaller one is tried
 LOOK = 1.0  # seconds between two looks whether the group has ended meanwhile
-GROW = 30.0  # seconds that a group works before it looks for room for more workers
+GROW = (
+    30.0  # seconds that a group works before it looks for room for more workers, twice as long after each start in vain
+)
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -39,17 +42,18 @@ def start_within(seconds: float) -> Iterator[None]:
 
 
 class Growth:
-    """Looks for room for up to `more` workers, one `kind` ("CPU" or "GPU") each, while the group of the job of `pulse`
-    works in the block; tells the group to leave, once, if there is any. Without a driver elsewhere it does nothing.
+    """Looks for room for up to `more` workers, one `kind` ("CPU" or "GPU") each, when the group of the job of `pulse`
+    has worked for `after` seconds in the block; tells the group to leave, once, if there is any, and `found` says for
+    how many more. Without a driver elsewhere it does nothing.
 
     There is room where a task that needs it runs: a machine that counts as alive may be dead, and one that an
     autoscaler is to start comes only if something waits for it. Such tasks end with this process, as nothing else
     that Ray reserves does.
     """
 
-    def __init__(self, more: int, kind: str, pulse: Pulse):
+    def __init__(self, more: int, kind: str, pulse: Pulse, after: float):
         self.more, self.kind, self.pulse = more if pulse.board is not None else 0, kind, pulse
-        self.there = False  # whether the group was told to leave
+        self.after, self.found = after, 0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True, name="growth")
 
@@ -75,7 +79,7 @@ class Growth:
         while not ray.get(board.has_workers.remote(job)):  # it may still wait for its own room
             if self.ended.wait(LOOK):
                 return
-        while not self.ended.wait(GROW):
+        while not self.ended.wait(self.after):
             asked, ready = [room.remote() for _ in range(self.more)], []
             while not (ready or self.ended.is_set()):
                 ready, _ = ray.wait(asked, timeout=LOOK)
@@ -83,8 +87,8 @@ class Growth:
                 ray.cancel(task)
             with contextlib.suppress(ray.exceptions.RayError):  # the machine may be gone again
                 if ready and ray.get(ready[0]):
-                    self.there = True
-                    board.leave.remote([job])
+                    self.found = size(1, self.more, each_has(self.kind, free=True))
+                    board.outgrow.remote(job)
                     return
 
 

@@ -110,12 +110,20 @@ def wants_token(address: str) -> str:
     )
 
 
+def _patience() -> float:
+    """Seconds that Ray bears without its head."""
+    try:
+        return float(os.environ.get(PATIENCE, "60"))
+    except ValueError:
+        return 60.0
+
+
 @contextmanager
 def watched(place: str) -> Iterator[None]:
     """Ends this process, with a word and exit code 1, if nothing listens at `place` for almost as long as Ray would
     bear it, which then ends the process too."""
     host, port = place.rsplit(":", 1)
-    limit, ended = float(os.environ.get(PATIENCE, "60")) - 2 * LOOK, threading.Event()
+    limit, ended = max(LOOK, _patience() - 2 * LOOK), threading.Event()
 
     def watch() -> None:
         seen = time.monotonic()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.pulse import Pulse
+from cluster.pulse import Pulse, beating
 from cluster.retry import Decision, Failed, Fault, cause_of, kind_of
 
 
@@ -69,7 +69,8 @@ def run_here(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False)
         elif told_to_leave():
             return
         else:
-            value, fault = attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
+            with beating(Pulse(job.name)):
+                value, fault = attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
             if fault and fault.kind == "preempted":
                 return
             outcome = Outcome(job.name, value, fault and fault.text, why=fault and fault.cause)

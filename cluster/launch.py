@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.elastic import SETTLE, Growth, size, start_within
+from cluster.elastic import GROW, SETTLE, Growth, size, start_within
 from cluster.pulse import Pulse, beating, current
 from cluster.retry import Failed, Fault, Kind, cause_of, kind_of
 from cluster.room import each_has
@@ -30,18 +30,22 @@ def on_workers(
     quietly()
     least, most = workers
     kind, pulse = "GPU" if gpu else "CPU", current()
-    count = most if least == most else size(least, most, each_has(kind))
+    count, wait = most if least == most else size(least, most, each_has(kind)), GROW
     for number in itertools.count():
         trainer = _trainer(call, argument, count, kind, f"{name}-{number}" if number else name, logs, silence, pulse)
         patience = start_within(SETTLE) if count > least else contextlib.nullcontext()
-        with patience, Growth(most - count, kind, pulse) as growth:
+        with patience, Growth(most - count, kind, pulse, wait) as growth:
             try:
                 return trainer.fit().return_value
             except Exception as error:
                 fault, no_room = _fault(error, _step(pulse)), _no_room(error)
-                if not (no_room and count > least) and not (growth.there and fault.kind == "preempted"):
+                smaller, larger = no_room and count > least, growth.found and fault.kind == "preempted"
+                if pulse.leaving or not (smaller or larger):
                     raise Failed(fault) from error
-        count = size(least, most, each_has(kind, free=no_room))
+        if smaller:  # others have what was counted on, and may take it again
+            count, wait = size(least, count - 1, each_has(kind, free=True)), 2 * wait
+        else:
+            count += growth.found
         gc.collect()  # what failed lies in cycles, and holds Ray Train's controller with its memory
 
 

@@ -105,12 +105,13 @@ class Board:
     def __init__(self) -> None:
         self.signs: dict[str, dict[int, Sign]] = {}
         self.leaving: set[str] = set()
+        self.growing: set[str] = set()  # whose workers are to leave, for there is room for more
         self.groups: dict[str, Any] = {}  # the room, Ray's placement group, that a job's workers have
 
     def beat(self, job: str, worker: int, node: str, pid: int, step: int | None) -> bool:
         """-> whether the job should leave."""
         self.signs.setdefault(job, {})[worker] = Sign(node, pid, step, time.monotonic())
-        return job in self.leaving
+        return job in self.leaving or (worker > 0 and job in self.growing)
 
     def heard(self) -> dict[str, dict[int, tuple[Sign, float]]]:
         """The last sign of each worker of each job, and how many seconds ago it came."""
@@ -127,9 +128,13 @@ class Board:
         self.groups[job] = group
         self._forget_workers(job)
 
+    def outgrow(self, job: str) -> None:
+        """Tells the workers of `job` to leave for a larger group, which another call tells to begin: `resize`."""
+        self.growing.add(job)
+
     def resize(self, job: str) -> None:
-        """Another group of workers is about to begin, for whom it does not count that these were told to leave."""
-        self.leaving.discard(job)
+        """Another group of workers is about to begin."""
+        self.growing.discard(job)
         self._forget_workers(job)
 
     def has_workers(self, job: str) -> bool:
@@ -147,4 +152,5 @@ class Board:
         """Forgets an earlier attempt of `job` -> the room that its workers had, if any."""
         self.signs.pop(job, None)
         self.leaving.discard(job)
+        self.growing.discard(job)
         return self.groups.pop(job, None)

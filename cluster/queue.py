@@ -24,7 +24,8 @@ def run_on_ray(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: Fals
     Needs an open session. Of the jobs that can start, the first in the list does: Ray on its own promises no
     order, and a long job that starts last holds up everything. Results travel through Ray's object store, as far as
     it has room. A job that ended in a fault is tried again as cluster/retry.py decides, on another machine if there
-    is one. Once `told_to_leave`, jobs are told to save and leave, and those that have not begun do not.
+    is one. Once `told_to_leave`, jobs that have taken a step are told to save and leave, others are ended, and those
+    that have not begun do not.
     """
     check(jobs)
     return _Running(jobs, told_to_leave).outcomes()
@@ -122,7 +123,7 @@ class _Running:
     def _end(self, ending: Any, gone: str = "") -> Iterator[Outcome | Again]:
         """How the attempt behind `ending` went; its job may wait for another. `gone` says why nobody can tell."""
         job, result = self.running.pop(ending)
-        killed = gone or self.silent.killed(job.name)
+        killed = self.silent.killed(job.name, 0 if gone else silent.ANSWER)
         self.idle = time.monotonic()
         try:
             if gone:
@@ -138,11 +139,11 @@ class _Running:
             if job.name not in self.told:  # it may be done a second time, see _make_again
                 self.told.add(job.name)
                 yield Outcome(job.name, value)
-        elif fault.kind == "preempted" and self.told_to_leave():
+        elif (gone or fault.kind == "preempted") and self.told_to_leave():
             pass
         else:
-            if killed:
-                fault = replace(fault, cause=killed)
+            if gone or killed:
+                fault = replace(fault, cause=gone or killed)
             faults = self.faults.setdefault(job.name, [])
             faults.append(fault)
             decision = decide(faults)
@@ -195,7 +196,9 @@ class _Running:
             for sign, age in workers.values():
                 if age > silent.SILENT and sign.node in alive and not sign.ended:
                     self.silent.look(job.name, sign, age)
-            if 0 in workers and not workers[0][0].ended:
+            if leaving and all(sign.step is None for sign, _ in workers.values()):
+                yield from self._end(ending, "told to leave, with nothing to save")
+            elif 0 in workers and not workers[0][0].ended:
                 sign, age = workers[0]
                 if sign.node not in alive and age > BURIAL:
                     yield from self._end(ending, "its machine is gone")

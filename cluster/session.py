@@ -65,9 +65,9 @@ def session(
     else:
         how = dict(address=await_head(address, seconds, waiting), runtime_env=runtime_env())
     try:
-        with _hangups_ignored():
+        with _signals_kept():
             ray.init(log_to_driver=False, logging_level="ERROR", **how)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # some of Ray's have no other class
         said = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
     # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
@@ -80,17 +80,22 @@ def session(
 
 
 @contextmanager
-def _hangups_ignored() -> Iterator[None]:
+def _signals_kept() -> Iterator[None]:
     """What is started in the block outlives the terminal that this process was started in, as long as this process
-    does, which has to save. Ray itself keeps Ctrl-C from its processes."""
+    does, which has to save; Ray itself keeps Ctrl-C from its processes. Nor does a handler of SIGTERM that Ray leaves
+    behind take the place of this process's own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = {
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        signal.SIGTERM: signal.getsignal(signal.SIGTERM),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wait_for(kind: str, count: int, seconds: float, waiting: Callable[[str], object]) -> None:

@@ -26,6 +26,8 @@ class Silent:
         looks, process = self.looks.setdefault(job, {}), (sign.node, sign.pid)
         if process in looks:
             answer, _, asked = looks[process]
+            if not self._is_there(answer):
+                return
             killed = self._answered(answer, 0)
             if killed is False:
                 self.works[process] = time.monotonic()
@@ -37,12 +39,19 @@ class Silent:
         """Whether its machine answered lately that the process is there and not stopped."""
         return time.monotonic() - self.works.get((sign.node, sign.pid), float("-inf")) < 3 * PAUSE
 
-    def killed(self, job: str) -> str:
-        """Why an attempt of `job` was ended from here; nothing if it was not. Forgets its processes."""
+    def killed(self, job: str, seconds: float) -> str:
+        """Why an attempt of `job` was ended from here; nothing if it was not, or nobody answers within `seconds`.
+        Forgets its processes."""
         for answer, age, _ in self.looks.pop(job, {}).values():
-            if self._answered(answer, ANSWER):
+            if self._answered(answer, seconds):
                 return f"no sign of life for {age:.0f} s: killed"
         return ""
+
+    def _is_there(self, answer: Any) -> bool:
+        """Whether an answer, or the reason why there is none, has come."""
+        import ray
+
+        return bool(ray.wait([answer], timeout=0)[0])
 
     def _answered(self, answer: Any, seconds: float) -> bool | None:
         """Whether the process was killed; None without an answer: its machine may be gone."""

@@ -4,20 +4,24 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.retry import cause_of, kind_of
+from cluster.pulse import Pulse, beating
+from cluster.retry import Preempted, cause_of, kind_of
 
 # Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
 SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1",
             "TUNE_WARN_THRESHOLD_S": "60", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1000"}  # fmt: skip
+LOST = 120.0  # seconds without a sign of life until a trial is not waited for any more
 RETRIES = 3  # after a process or a machine died; the trial itself continues from its last checkpoint
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`rows(*args)` works and gives rows with "step", rising up to `steps`, and "loss", smaller is better."""
+    """`rows(*args)` works and gives rows with "step", rising up to `steps`, and "loss", smaller is better. As any job
+    does, it saves and raises Preempted when its pulse says so."""
 
     name: str
     group: str  # losses are compared within it only
@@ -49,19 +53,22 @@ def tune(
 
     Asynchronous successive halving in each group by itself: at the fraction `grace` of its steps, at `reduction` times
     as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as far. `ended` is told
-    in this process, once for each trial. A trial that a dead process cut off begins again. Once `stop_requested`, the
-    rows of all trials are closed, and it returns.
+    in this process, once for each trial. A trial that a dead process cut off begins again. Once `stop_requested`,
+    trials are told to save and leave, those that have not begun do not, and it returns when all have left.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray.tune
 
+    from cluster.room import board_here
+
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `ended` says it in one line
-    known = {trial.name: trial for trial in trials}
+    known, board = {trial.name: trial for trial in trials}, board_here()
     with tempfile.TemporaryDirectory(prefix="tilespin-tune-") as scratch:
         ray.tune.Tuner(
             ray.tune.with_resources(
-                ray.tune.with_parameters(_trainable(), trials=known), {"cpu": 1, "gpu": gpus} if gpus else {"cpu": 1}
+                ray.tune.with_parameters(_trainable(), trials=known, board=board),
+                {"cpu": 1, "gpu": gpus} if gpus else {"cpu": 1},
             ),
             param_space={"trial": ray.tune.grid_search(list(known))},
             tune_config=ray.tune.TuneConfig(
@@ -69,7 +76,7 @@ def tune(
             ),
             run_config=ray.tune.RunConfig(
                 name="sweep", storage_path=scratch, verbose=0, callbacks=[_callback(ended)],
-                stop=_stopper(stop_requested),
+                stop=_stopper(stop_requested, board, list(known)),
                 failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -82,27 +89,37 @@ def _trainable() -> type:
     class Training(Trainable):
         """One trial, in a process of its own."""
 
-        def setup(self, config: dict, trials: dict[str, Trial]) -> None:
-            self.trial = trials[config["trial"]]
-            self.rows = self.trial.rows(*self.trial.args)
+        def setup(self, config: dict, trials: dict[str, Trial], board: Any) -> None:
+            self.trial, self.signs = trials[config["trial"]], ExitStack()
+            pulse = self.signs.enter_context(beating(Pulse(config["trial"], board)))
+            self.left = pulse.leaving
+            self.rows = iter(()) if self.left else self.trial.rows(*self.trial.args)
             self.last: dict[str, Any] = {"step": 0, "loss": float("inf")}
 
         def step(self) -> dict:
             try:
                 row = next(self.rows, None)
+            except Preempted:
+                self.left = True
+                return self._done()
             except Exception as error:
                 if kind_of(error) != "final":
                     raise
-                return {**self.last, "error": cause_of(error), "done": True}
+                return self._done(error=cause_of(error))
             if row is None:
-                return {**self.last, "done": True}
+                return self._done()
             self.last = {"step": row["step"], "loss": row["loss"]}
             return self.last
+
+        def _done(self, **more) -> dict:
+            self.signs.close()
+            return {**self.last, "left": self.left, "done": True, **more}
 
         def cleanup(self) -> None:
             close = getattr(self.rows, "close", None)  # which ends what the trial keeps open
             if close:
                 close()
+            self.signs.close()
 
     return Training
 
@@ -145,14 +162,19 @@ def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
     return EachGroupByItself()
 
 
-def _stopper(stop_requested: Callable[[], bool]):
+def _stopper(stop_requested: Callable[[], bool], board: Any, names: list[str]):
+    import ray
     from ray.tune.stopper import NoopStopper
 
     class OnRequest(NoopStopper):
-        """Stops all trials at once."""
+        """Has trials leave by themselves, and stops what is left then: Tune kills who does not stop within 10 s."""
 
         def stop_all(self) -> bool:
-            return stop_requested()
+            if not stop_requested():
+                return False
+            ray.get(board.leave.remote(names))
+            signs = [sign for workers in ray.get(board.heard.remote()).values() for sign in workers.values()]
+            return all(sign.ended or age > LOST for sign, age in signs)
 
         def __reduce__(self):
             return NoopStopper, ()  # as of callbacks, Tune keeps a copy
@@ -174,7 +196,8 @@ def _callback(ended: Callable[[Ended], object]):
 
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:
             result = trial.last_result
-            self.ended(Ended(trial.config["trial"], result["step"], result["loss"], result.get("error")))
+            if not result.get("left"):
+                self.ended(Ended(trial.config["trial"], result["step"], result["loss"], result.get("error")))
 
         def on_trial_error(self, iteration, trials, trial, **info) -> None:
             result = trial.last_result or {}

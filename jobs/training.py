@@ -151,6 +151,10 @@ def _trained(training: Training, device: str, behind: Behind) -> Generator[dict,
                             if step.number < recipe.steps:
                                 journal.checkpoint({**step.state(), "window": window.state()})
                             journal.stopped(step.number)
+                            try:
+                                behind.settle()
+                            except (OSError, StoreFailed) as error:
+                                warn(training.root, f"{training.name}: not saved at step {step.number}: {error}")
                             raise
                 # rank 0 alone saves, so it alone leaves; Ray then ends the others, who wait for it
                 if journal and (clock.due(step.number) or pulse.leaving) and step.number < recipe.steps:

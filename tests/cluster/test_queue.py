@@ -113,12 +113,27 @@ def test_who_has_done_its_part_is_not_missed():
     assert [sign.ended for sign, _ in board.heard()["job"].values()] == [False, True, False]
     board.regroup("job", "a room")
     assert list(board.heard()["job"]) == [0]
-    board.leave(["job"])
+    board.outgrow("job")
     assert board.beat("job", 1, "node", 7, 6) is True and board.has_workers("job")
+    assert board.beat("job", 0, "node", 7, 6) is False, "who starts the larger group stays"
     board.resize("job")
-    assert not board.has_workers("job") and board.beat("job", 0, "node", 7, 6) is False
+    assert not board.has_workers("job") and board.beat("job", 1, "node", 7, 6) is False
+    board.leave(["job"])
+    board.resize("job")
+    assert board.beat("job", 0, "node", 7, 6) is True, "what the driver wants outlasts it"
     assert board.begin("job") == "a room" and board.begin("job") is None
     assert board.heard() == {} and board.beat("job", 0, "node", 7, 6) is False
+
+
+def test_who_has_nothing_to_save_is_not_waited_for(ray_session, tmp_path):
+    """When all are told to leave, as a study is by Ctrl-C while it evaluates."""
+    begun = tmp_path / "begun"
+    assert list(run_on_ray([Job("probe", endless, (str(begun),)), Job("next", add, (1,), cpus=2)], begun.exists)) == []
+
+
+def endless(begun: str) -> None:
+    Path(begun).touch()
+    threading.Event().wait()
 
 
 def test_jobs_start_in_order(ray_session, tmp_path):

@@ -1,6 +1,5 @@
 """ASHA on Ray Tune: which trials end early, and that groups and attempts do not mix."""
 
-import itertools
 import os
 import signal
 import time
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.pulse import current
+from cluster.retry import Preempted
 from cluster.session import session
 from cluster.tune import Ended, Trial, tune
 
@@ -20,14 +21,15 @@ def falling(loss: float, steps: int) -> Iterator[dict]:
 
 
 def endless(begun: str, saved: str) -> Iterator[dict]:
-    """Goes on until it is closed, and takes a moment to save then."""
-    try:
-        for step in itertools.count(1):
-            yield {"step": step, "loss": 1.0}
-            Path(begun).touch()
-    finally:
-        time.sleep(1)
-        Path(saved).touch()
+    """Has one row, works until it is told to leave, and then takes longer to save than Tune lets a trial live that it
+    stops."""
+    yield {"step": 1, "loss": 1.0}
+    Path(begun).touch()
+    while not current().leaving:
+        time.sleep(0.1)
+    time.sleep(17)
+    Path(saved).touch()
+    raise Preempted("told to leave")
 
 
 def final(loss: float, steps: int) -> Iterator[dict]:
@@ -67,17 +69,20 @@ def ends(tmp_path_factory) -> dict[str, list[Ended]]:
         tune(trials, grace=1 / 3, reduction=3, gpus=0, ended=lambda end: told.setdefault(end.name, []).append(end))
         begun, saved = Path(marker + "-begun"), Path(marker + "-saved")
         one = Trial("endless", "a", endless, (str(begun), str(saved)), 10**6)
-        tune([one], grace=1, reduction=3, gpus=0, ended=lambda _: None, stop_requested=begun.exists)
+        later = Trial("later", "a", falling, (1.0, 9), 9)
+        told["left"] = []
+        tune([one, later], grace=1, reduction=3, gpus=0, ended=told["left"].append, stop_requested=begun.exists)
         told["saved"] = [saved.exists()]
     return told
 
 
 def test_a_request_to_stop_lets_every_trial_save(ends):
-    assert ends["saved"] == [True]
+    """However long it takes; none of them counts as one that has ended."""
+    assert ends["saved"] == [True] and ends["left"] == []
 
 
 def test_who_falls_behind_ends_at_the_first_rung(ends):
-    assert {name: [end.step for end in of] for name, of in ends.items() if name != "saved"} == {
+    assert {name: [end.step for end in of] for name, of in ends.items() if name not in ("saved", "left")} == {
         "good": [9], "bad": [3], "better": [9], "other": [9], "hopeless": [1], "killed": [9]
     }  # fmt: skip
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-import cluster.elastic
 import cluster.launch
 from benchmarks.processes import wait_for
 from cluster.job import Job
@@ -19,7 +18,7 @@ from cluster.session import session
 
 
 def elastic(folder: Path) -> int:
-    cluster.launch.SETTLE, cluster.elastic.GROW = 2.0, 0.5
+    cluster.launch.SETTLE, cluster.launch.GROW = 2.0, 0.5
     return on_workers(work, folder, workers=(1, 2), gpu=False, name="group", logs=folder / "logs", silence=120)
 
 

@@ -20,6 +20,16 @@ with leaving.on_signals() as received:
     sys.stdin.readline()  # saves
 print(received(), flush=True)
 """
+# A job that has taken no step, as evaluations take none
+EVALUATES = """
+import time
+from cluster.pulse import Pulse, beating
+from jobs import leaving
+with leaving.on_signals(), beating(Pulse("probe")):
+    print("works", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
 # A verb whose modules never end to load
 LOADS = """
 import jobs.cli, sys
@@ -67,6 +77,22 @@ def test_the_second_ends_at_once(number):
     assert "saving" in process.stdout.readline() and "leaves" in process.stdout.readline()
     process.send_signal(number)
     assert process.stdout.read() == "" and process.wait() == 128 + number, "it does not wait for what it saves"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_has_nothing_to_save_ends_at_once(number):
+    process = started(EVALUATES, "works")
+    process.send_signal(number)
+    assert rest(process) == "tilespin: leaving; the same command continues where it stopped\n"
+    assert process.returncode == 128 + number
+
+
+def test_a_session_that_ends_after_its_terminal_is_not_a_second_request():
+    process = started(WORK.format(same=0), "works")
+    process.send_signal(signal.SIGHUP)
+    assert "saving" in process.stdout.readline() and "leaves" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert rest(process).split() == [str(int(signal.SIGHUP))] and process.returncode == 0
 
 
 def test_what_is_ignored_stays_ignored():
