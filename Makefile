@@ -7,10 +7,10 @@ RUN := OMP_NUM_THREADS=1 $(BIN)
 demo: $(STAMP)
 	$(BIN)/tilespin study demo
 
-# In two processes, since many tests wait for others to start; a file's go to the same one, for what they share takes long
-# to make. The longest file comes first.
+# In three processes even on two cores, since many tests wait for others to start; a file's go to the same one, for what
+# they share takes long to make. The longest file comes first.
 test: $(STAMP)
-	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/test_readme.py tests
+	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/test_readme.py tests
 
 # About an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)

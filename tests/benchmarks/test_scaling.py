@@ -100,7 +100,7 @@ def test_checkpoints_run(shapes, tmp_path):
 def test_scaling_runs(shapes, tmp_path):
     """Ray and torchrun in turns, and one and two workers under torchrun; both draw and say what they found."""
     words = ("--data", shapes, "--batch", 8, "--steps", 2, "--warm", 1, "--pairs", 6, "--rounds", 6, "--workers", 1, 2,
-             "--launcher", "torchrun", "--into", tmp_path)  # fmt: skip
+             "--pair-workers", 1, "--launcher", "torchrun", "--into", tmp_path)  # fmt: skip
     done = run("benchmarks.scaling", *words)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*-scaling-*.json")

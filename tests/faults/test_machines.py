@@ -123,6 +123,7 @@ def test_features_that_no_machine_holds_any_more_are_made_again(machines, tmp_pa
     ) > 1
 
 
+@pytest.mark.faults
 def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
     """Its first machine is drained: it saves, leaves, and loses no step. The raylet of the second is killed: it goes on
     from its last checkpoint on a third one. The weights are those of a run left alone."""
