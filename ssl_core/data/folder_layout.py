@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ssl_core.data.split_names import split_roles
+from ssl_core.data.split_names import Role, split_roles
 from ssl_core.errors import BadInput, some
 
 Parts = tuple[str, ...]  # of an image's path from the dataset's folder on
@@ -69,6 +69,10 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
     for name, role in roles.items():
         splits[role].append(name)
     others = [name for name in folder.children if name not in roles]
+    if in_split:  # a split in a split, if it has the classes that lie beside it
+        for name in set(split_roles(folder.children)) - set(roles):
+            if folder.child(name).children.keys() & set(others):
+                raise _ambiguous(folder, name)
     tests = splits["test"] + splits["val"]
     inside = sum(len(folder.children[name]) for name in others)
     if len(splits["train"]) > 1:
@@ -87,6 +91,10 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
     if len(others) > 1 and len(folder.loose) >= inside:
         notes.append(f"labels are not used: {len(folder.loose):,} images lie beside sub-folders with {inside:,}")
         return None
+    if len(divided := _divided(folder, others)) == 1:
+        others, roles = divided, dict.fromkeys(set(folder.children) - set(divided), "unlabelled")
+    elif divided:
+        raise BadInput(f"several folders have splits of their own: {_found(folder)}; give one of them")
     if len(others) > 1 and (layout := _with_classes(folder, others)):
         used = _take_test(folder, tests, layout)
         layout.notes += [f"tested on {folder.shown(used)}"] if used else []
@@ -120,14 +128,26 @@ def _with_classes(folder: Folder, names: list[str]) -> Layout | None:
     layout.notes += _left_out(folder.loose, "the class folders")
     if len(names) > len(classes):
         layout.notes.append("class folders whose names differ only in their Unicode form are one class")
-    by_case: dict[str, list[str]] = defaultdict(list)
-    for name in classes:
-        by_case[name.casefold()].append(name)
-    layout.notes += [f"the classes {' and '.join(same)} differ only in case" for same in by_case.values() if same[1:]]
+    layout.notes += alike(classes)
     below = {frozenset(folder.child(name).children) for name in names}
     if len(below) == 1 and len(inner := below.pop()) > 1:
         layout.notes.append(f"every class folder has {some(sorted(inner))}: if these are the classes, give one of them")
     return layout
+
+
+def _divided(folder: Folder, names: list[str]) -> list[str]:
+    """Those of the sub-folders `names` that are divided into splits, if there are both training and test splits among
+    them: a class may have a folder `test` as well."""
+    divided: dict[str, set[Role]] = {}
+    for name in names:
+        inner = folder.child(name).children
+        roles = split_roles(inner)
+        found = {*roles.values()} - {"unlabelled"}
+        if roles and (len(roles) == len(inner) or ("train" in found and len(found) > 1)):
+            divided[name] = found
+    splits = set().union(*divided.values())
+    enough = len(divided) > 1 or any(len(found) > 1 for found in divided.values())
+    return list(divided) if enough and "train" in splits and len(splits) > 1 else []
 
 
 def _take_test(folder: Folder, names: list[str], layout: Layout) -> str | None:
@@ -140,12 +160,12 @@ def _take_test(folder: Folder, names: list[str], layout: Layout) -> str | None:
         inner = folder.child(name)
         while len(inner.children) == 1 and not inner.loose:
             (child,) = inner.children
-            if _class_of(child, layout.classes) is not None:
+            if class_of(child, layout.classes) is not None:
                 break
             inner = inner.child(child)
         if not inner.children or len(inner.loose) >= len(inner.images) / 2:
             continue
-        found = {child: _class_of(child, layout.classes) for child in inner.children}
+        found = {child: class_of(child, layout.classes) for child in inner.children}
         numbers = {child: number for child, number in found.items() if number is not None}
         if unknown := sorted(set(found) - set(numbers)):
             where = "/".join((*layout.root, "")) or "training"
@@ -165,7 +185,15 @@ def _take_test(folder: Folder, names: list[str], layout: Layout) -> str | None:
     return None
 
 
-def _class_of(name: str, classes: tuple[str, ...]) -> int | None:
+def alike(classes: Iterable[str]) -> list[str]:
+    """What to say of classes that may be one."""
+    by_case: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        by_case[name.casefold()].append(name)
+    return [f"the classes {' and '.join(same)} differ only in case" for same in by_case.values() if same[1:]]
+
+
+def class_of(name: str, classes: tuple[str, ...]) -> int | None:
     """The number of the class that a folder's name stands for, in whatever Unicode form or, failing that, case."""
     name = _composed(name)
     alike = [i for i, other in enumerate(classes) if other.casefold() == name.casefold()]

@@ -25,6 +25,8 @@ class Listing:
     compressed: list[str] = field(default_factory=list)  # tar files that cannot be read at any place in them
     left_out: LeftOut = field(default_factory=LeftOut)
     unlisted: list[OSError] = field(default_factory=list)  # folders that cannot be listed
+    folders: list[str] = field(default_factory=list)  # all that were looked into
+    again: list[str] = field(default_factory=list)  # links to folders that are reached in another way, too
 
 
 def list_folder(root: Path) -> Listing:
@@ -40,15 +42,21 @@ def list_folder(root: Path) -> Listing:
             except OSError as error:  # gone since it was listed
                 found.unlisted.append(error)
                 continue
+            place = os.path.relpath(folder, root).replace(os.sep, "/")
             if (state.st_dev, state.st_ino) in seen:
                 children.clear()
+                found.again.append(place)
                 continue
             seen.add((state.st_dev, state.st_ino))
-            # of two ways to a folder the first is taken, whatever the order on the disk
-            children[:] = sorted(child for child in children if not _passed_by(found, child))
-            below = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+            found.folders.append(place)
+            # of two ways to a folder the first is taken, whatever the order on the disk; of a link and the folder
+            # beside it that it leads to, the folder
+            children[:] = sorted(
+                (child for child in children if not _passed_by(found, child)),
+                key=lambda child: (os.path.islink(os.path.join(folder, child)), child),
+            )
             for name in names:
-                _add(found, folder, name, "" if below == "./" else below)
+                _add(found, folder, name, "" if place == "." else f"{place}/")
     return found
 
 

@@ -14,6 +14,9 @@ ROLES: dict[str, Role] = {
     "unsup": "unlabelled",
     "nolabel": "unlabelled",
     "nolabels": "unlabelled",
+    "notlabelled": "unlabelled",
+    "notlabeled": "unlabelled",
+    "unlab": "unlabelled",
     "trainval": "train",
     "training": "train",
     "train": "train",
@@ -21,6 +24,7 @@ ROLES: dict[str, Role] = {
     "test": "test",
     "holdout": "test",
     "validation": "val",
+    "validate": "val",
     "valid": "val",
     "val": "val",
     "dev": "val",
@@ -34,6 +38,11 @@ PLAIN = {
     *("small", "full", "large", "mini", "raw", "resized", "clean", "new", "all", "shard", "shards", "px", "v"),
 }
 _WORD = re.compile(rf"({'|'.join(ROLES)})({'|'.join(sorted(PLAIN, key=len, reverse=True))})?")
+
+
+_TWO_WORDS = re.compile(
+    r"(?<![^\W\d_])(un|no|not|hold)[\W_]+(lab[^\W\d_]*|out)(?![^\W\d_])", re.IGNORECASE
+)  # un-labelled
 
 
 def split_roles(names: Iterable[str]) -> dict[str, Role]:
@@ -53,7 +62,8 @@ def split_roles(names: Iterable[str]) -> dict[str, Role]:
 
 def _parsed(name: str) -> tuple[Role | None, tuple[str, ...]]:
     """The role in a name, and its words that are neither a role's nor plain."""
-    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    words = re.findall(r"[^\W\d_]+", _TWO_WORDS.sub(r"\1\2", apart))
     roles: list[Role] = []
     rest = []
     for word in (word.lower() for word in words):

@@ -4,7 +4,7 @@
 import hashlib
 import json
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +13,18 @@ import numpy as np
 
 from ssl_core.data import cache
 from ssl_core.data.decode import UNREADABLE
-from ssl_core.data.image_names import is_image
+from ssl_core.data.image_names import is_hidden, is_image
 from ssl_core.data.source import Shard
+from ssl_core.errors import BadInput, some
 
 NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
 LABEL_BYTES = 2**20  # a larger .cls or .json is not read
 LABEL_LENGTH = 200  # characters; a longer text is no name of a class
 NO_LABEL = -1
-LABEL_KEYS = ("label", "cls", "class", "class_name", "label_name", "category", "target")  # in a .json, the first counts
-SCAN = 2  # raise when the same shards would be understood in another way
+# in a .json, in any case; the first counts
+LABEL_KEYS = ("label", "cls", "class", "class_name", "label_name", "category", "target", "label_id", "class_id")
+SCAN = 3  # raise when the same shards would be understood in another way
+COMPRESSION = (b"\x1f\x8b", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")  # how gzip, bzip2, xz and Zstandard begin
 KEYS = ("places", "labels", "names", "texts")
 
 
@@ -33,6 +36,14 @@ class Scan(NamedTuple):
     names: np.ndarray  # [n] bytes: the image's key
     values: tuple[str, ...]  # the labels as texts
     notes: tuple[str, ...]  # damage, and labels that cannot be used
+
+
+class Image(NamedTuple):
+    """An image in a tar file: its name up to the last dot, and where its bytes are."""
+
+    stem: str
+    offset: int
+    size: int
 
 
 def scan(shards: tuple[Shard, ...]) -> Scan:
@@ -53,32 +64,45 @@ def scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
     """The arrays of a Scan; `texts` is JSON as uint8."""
     rows, labels, names, notes = [], [], [], []
     unusable: Counter[str] = Counter()
+    others: Counter[str] = Counter()  # files that are neither images nor labels, by what their names end in
+    left_out: list[str] = []
     for number, shard in enumerate(shards):
-        images: dict[str, tuple[int, int]] = {}
-        classes: dict[str, str] = {}
+        images: dict[str, Image] = {}
+        classes: dict[str, dict[str, str]] = {"cls": {}, "json": {}}  # by the name up to its last dot
         try:
             for member, data in _members(shard.path):
-                folder, slash, base = member.name.rpartition("/")
-                key, _, kind = base.partition(".")
-                key = folder + slash + key
-                if len(key.encode(errors="surrogateescape")) > NAME_BYTES:
+                stem, _, end = member.name.rpartition(".")
+                if len(stem.encode(errors="surrogateescape")) > NAME_BYTES:
                     continue
                 if is_image(member.name):
-                    images.setdefault(key, (member.offset_data, member.size))
-                elif kind.lower() in ("cls", "json"):
+                    images[member.name] = Image(stem, member.offset_data, member.size)
+                elif end.lower() in classes:
                     try:
-                        if (label := label_of(kind.lower(), data)) is not None:
-                            classes[key] = label
+                        if (label := label_of(end.lower(), data)) is not None:
+                            classes[end.lower()][stem] = label
                     except ValueError as error:
                         unusable[str(error)] += 1
+                elif not is_hidden(member.name.rpartition("/")[2]):
+                    others[f".{end.lower()}"] += 1
         except (tarfile.TarError, *UNREADABLE) as error:  # tarfile trusts the sizes that headers state
+            if isinstance(error, OSError) and error.errno:  # of the disk, not of the file
+                raise BadInput(f"{shard.path} cannot be read: {error.strerror}") from error
             reason = str(error) or type(error).__name__
             notes.append(f"{shard.name} is damaged, {len(images):,} images of it are used: {reason}")
-        rows += [(number, offset, length, len(rows) + i) for i, (offset, length) in enumerate(images.values())]
-        labels += [classes.get(key) for key in images]
-        names += [key.encode(errors="surrogateescape") for key in images]
+        chosen = _chosen(images)
+        left_out += [f"{shard.name}: {name}" for name in images if name not in chosen]
+        rows += [(number, images[name].offset, images[name].size, len(rows) + i) for i, name in enumerate(chosen)]
+        given = {**classes["json"], **classes["cls"]}
+        labels += [given.get(images[name].stem, given.get(key)) for name, key in chosen.items()]
+        names += [key.encode(errors="surrogateescape") for key in chosen.values()]
+    if left_out:
+        notes.append(f"left out, as other images have their keys: {some(left_out)}")
     if unusable:
         notes.append(f"{unusable.total():,} labels cannot be used, such as {unusable.most_common(1)[0][0]}")
+    if others and not any(label is not None for label in labels):
+        notes.append(
+            f"not read as labels, which are .cls or .json: {some([f'{n:,} {end}' for end, n in others.items()])}"
+        )
     values = sorted({label for label in labels if label is not None})
     number_of = {value: i for i, value in enumerate(values)}
     texts = json.dumps({"values": values, "notes": notes}).encode()
@@ -90,21 +114,42 @@ def scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
     }
 
 
+def _chosen(images: dict[str, Image]) -> dict[str, str]:
+    """The images to use, by the names of their files -> their keys. A key ends at the first dot of a file's name, and
+    has one image: the one with nothing but an extension behind it. If there is none, each is an image by itself, with
+    all up to the last dot for a key: cat.0.png and cat.1.png."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for name in images:
+        folder, slash, base = name.rpartition("/")
+        by_key[folder + slash + base.partition(".")[0]].append(name)
+    chosen: dict[str, str] = {}
+    for key, of in by_key.items():
+        plain = [name for name in of if images[name].stem == key]
+        if plain or len(of) == 1:
+            chosen[(plain or of)[0]] = key
+        else:
+            chosen |= {name: images[name].stem for name in of}
+    return {name: chosen[name] for name in images if name in chosen}
+
+
 def label_of(kind: str, data: bytes) -> str | None:
     """The label in a key's .cls file, a number or a name, or in its .json file, under one of LABEL_KEYS; None if there
     is none, or a number below zero, which by custom says so.
 
     Raises ValueError, with the label in it, for one that is no class: a list, say.
     """
-    text = data.decode(errors="surrogateescape").strip()
+    text = data.decode("utf-8-sig", errors="surrogateescape").strip()
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         if kind == "json":
-            return None
+            raise ValueError(f"{text[:40]!r}, which is no JSON") from error
         value = text
-    if kind == "json":
-        value = next((value[key] for key in LABEL_KEYS if key in value), None) if isinstance(value, dict) else None
+    if kind == "json" and isinstance(value, dict):
+        named = {key.lower(): found for key, found in value.items() if found is not None}
+        value = next((named[key] for key in LABEL_KEYS if key in named), None)
+    elif kind == "json":
+        pass
     elif isinstance(value, bool) or value is None:
         value = text  # a name like any other, where the file is no JSON
     if value is None or value == "":
@@ -124,6 +169,9 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Each plain file that is whole, and its bytes if it may be a label. Raises tarfile.TarError where the file is
     damaged, after what lies before that."""
     end = path.stat().st_size
+    with open(path, "rb") as file:
+        if file.read(4).startswith(COMPRESSION):
+            raise tarfile.ReadError("it is compressed: decompress it first, for shards are read at any place in them")
     with tarfile.open(path, "r:") as tar:
         while member := tar.next():
             tar.members.clear()  # of millions, none is asked for again

@@ -1,5 +1,6 @@
 """Tar files that are damaged, cut off or hostile: what lies before is used, and the scan ends."""
 
+import errno
 import os
 import tarfile
 
@@ -118,3 +119,17 @@ def test_a_name_of_many_bytes_is_passed_over(tmp_path):
     write(tmp_path / "data" / "a.tar", [("a" * 100_000 + ".png", picture(0)), ("b.png", picture(1))])
     source = open_source(str(tmp_path / "data"))
     assert [source.train.name(i) for i in range(len(source.train))] == ["a.tar: b"]
+
+
+def test_what_the_disk_refuses_is_not_kept(shards, monkeypatch):
+    """A passing fault must not be remembered as damage."""
+    with monkeypatch.context() as patch:
+        patch.setattr(tar_shards, "_members", failing)
+        with pytest.raises(BadInput, match=r"set-0\.tar cannot be read: Permission denied"):
+            open_source(str(shards))
+    source = open_source(str(shards))
+    assert len(source.train) + len(source.test) == 30
+
+
+def failing(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))

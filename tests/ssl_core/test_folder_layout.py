@@ -38,6 +38,10 @@ CAT_DOG = ("cat", "dog")
         (classes("train/images", "test/images"), CAT_DOG, "train/images", "test/images", "tested on test/"),
         (classes("train/train", "test/test"), CAT_DOG, "train/train", "test/test", "trained on train/, tested on"),
         (["images/train", "images/val"], (), "images/train", None, "trained on images/train/"),
+        # folders beside the one that is divided into splits
+        ([*classes("ds/train", "ds/test"), "docs"], CAT_DOG, "ds/train", "ds/test", "not used: docs/ (4 images)"),
+        ([*classes("ds/train", "ds/val"), "a", "b"], CAT_DOG, "ds/train", "ds/val", "not used: a/ (4 images), b/"),
+        (["cat", "cat/test", "dog"], CAT_DOG, None, None, ""),  # a class with a folder of its own
         # splits under the names that people give them
         (classes("Training", "Testing"), CAT_DOG, "Training", "Testing", "tested on Testing/"),
         (classes("train2017", "val2017"), CAT_DOG, "train2017", "val2017", "tested on val2017/"),
@@ -55,6 +59,9 @@ CAT_DOG = ("cat", "dog")
         (["cat", "dog", "unlabelled"], CAT_DOG, None, None, "not used: unlabelled/ (4 images)"),
         ([*classes("train", "test"), "Unlabeled"], CAT_DOG, "train", "test", "not used: Unlabeled/ (4 images)"),
         ([*classes("train", "test"), "train/unsup"], CAT_DOG, "train", "test", "not used: train/unsup/ (4 images)"),
+        (["cat", "dog", "un-labelled"], CAT_DOG, None, None, "not used: un-labelled/ (4 images)"),
+        (["cat", "dog", "Not Labeled"], CAT_DOG, None, None, "not used: Not Labeled/ (4 images)"),
+        ([*CAT_DOG, *classes("hold_out")], CAT_DOG, None, "hold_out", "tested on hold_out/"),
         (["unlabeled", *classes("labeled")], CAT_DOG, "labeled", None, "not used: unlabeled/ (4 images)"),
         (["unlabeled", *classes("test")], (), "unlabeled", None, "trained on unlabeled/"),
         # a few images beside class folders
@@ -100,6 +107,13 @@ def test_what_folders_are_taken_for(images, names, train, test, note):
         (["bus", "car", "train"], "train/ has the name of a split.*rename it if it is a class"),
         (["valid", "invalid"], "valid/ has the name of a split"),
         (classes("train1", "train2", "test"), "several training splits: found test/.*train1/.*train2/"),
+        (
+            ["cat/train", "cat/test", "dog/train"],
+            "several folders have splits of their own: found cat/.*give one of them",
+        ),
+        (classes("a/train", "b/test"), "several folders have splits of their own"),
+        (["a/train/good", "a/test/bad", "a/truth", "b/train/good", "b/test/bad"], "several folders have splits"),
+        ([*classes("train"), *classes("train/val")], "train/val/ has the name of a split, others beside it have not"),
         ([*classes("train", "test"), "test/cow"], "test/ has 1 classes that train/ lacks, such as cow"),
     ],
 )
@@ -127,6 +141,11 @@ def test_names_of_splits():
     assert split_roles(["ValidSet", "trainImages", "unlabeled2017"]) == {
         "ValidSet": "val", "trainImages": "train", "unlabeled2017": "unlabelled",
     }  # fmt: skip
+    assert split_roles(["XTrain", "XTest", "no_label"]) == {
+        "XTrain": "train",
+        "XTest": "test",
+        "no_label": "unlabelled",
+    }
 
 
 # Real files

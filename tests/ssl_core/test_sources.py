@@ -105,14 +105,23 @@ def test_a_loop_of_links_is_walked_once(tmp_path):
     assert len(open_source(str(tmp_path)).train) + len(open_source(str(tmp_path)).test) == 2
 
 
-def test_of_two_ways_to_a_folder_the_first_by_name_is_taken(tmp_path):
+def test_of_a_folder_and_links_to_it_the_folder_is_taken(tmp_path):
     found = []
     for root, links in (("one", "abcdefgh"), ("other", "hgfedcba")):
         put(tmp_path / root, "real/1.png")
         for link in links:
             (tmp_path / root / link).symlink_to("real", target_is_directory=True)
         found.append(names_of(open_source(str(tmp_path / root)).train, tmp_path / root))
-    assert found == [["a/1.png"], ["a/1.png"]]
+    assert found == [["real/1.png"], ["real/1.png"]]
+    assert "links to folders that are there already: a, b, c and 5 more" in open_source(str(tmp_path / "one")).notes
+
+
+def test_a_class_whose_images_are_missing_is_named(tmp_path):
+    put(tmp_path, "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
+    (tmp_path / "bird" / "raw").mkdir(parents=True)
+    (tmp_path / "bird" / "1.txt").touch()
+    source = open_source(str(tmp_path))
+    assert source.classes == ("cat", "dog") and "no images in bird/" in source.notes
 
 
 def test_linked_images_are_followed(tmp_path):

@@ -1,5 +1,7 @@
 """Labels and parts of tar files, as people write them."""
 
+import gzip
+
 import pytest
 from tar_files import labelled, named, open_shards, picture, write
 
@@ -35,7 +37,15 @@ pytestmark = pytest.mark.usefixtures("cache")
         ({"x.cls": b""}, None),
         ({"x.json": b'{"label": null}'}, None),
         ({"x.coarse.cls": b"7"}, None),
-        ({"x.json": b"7"}, None),
+        ({"x.json": b"7"}, "7"),
+        ({"x.json": b'\xef\xbb\xbf{"label": 7}'}, "7"),
+        ({"x.json": b'{"label": null, "class": 7}'}, "7"),
+        ({"x.json": b'{"Label": 7}'}, "7"),
+        ({"x.json": b'{"class_id": 7}'}, "7"),
+        ({"x.json": b'{"label": "animal"}', "x.cls": b"7"}, "7"),
+        ({"x.cls": b"7", "x.json": b'{"label": "animal"}'}, "7"),
+        ({"x.json": b"{'label': 7}"}, None),
+        ({"x.label": b"7"}, None),
         ({"x.json": b"7" * 400_000}, None),
         ({"x.json": b"[" * 400_000}, None),
         ({"y.cls": b"7"}, None),
@@ -107,6 +117,46 @@ def test_labels_that_are_not_used_are_named(tmp_path, labels, kind, note):
 
 
 @pytest.mark.parametrize(
+    ("members", "notes"),
+    [
+        ({"x.label": b"7", "y.label": b"8"}, ("not read as labels, which are .cls or .json: 2 .label",)),
+        ({"x.json": b"{'label': 7}"}, ('1 labels cannot be used, such as "{\'label\': 7}", which is no JSON',)),
+        ({"cat/x.png": picture(1), "dog/x.png": picture(2)}, (
+            "folders within tar files are not read as splits or classes: extract the files, and give their folder",)),
+    ],
+)  # fmt: skip
+def test_why_there_are_no_labels_is_said(tmp_path, members, notes):
+    write(tmp_path / "data" / "a.tar", [("x.png", picture(0)), *members.items()])
+    assert open_source(str(tmp_path / "data")).notes == notes
+
+
+def test_splits_within_a_tar_are_refused(tmp_path):
+    members = [(f"{part}/{kind}/{i}.png", picture(i)) for part in ("train", "test") for kind in "ab" for i in range(3)]
+    write(tmp_path / "data" / "a.tar", members)
+    with pytest.raises(BadInput, match=r"extract the files, and give their folder; found test/, train/"):
+        open_source(str(tmp_path / "data"))
+
+
+def test_test_shards_without_labels_give_way_to_validation_shards(tmp_path):
+    write(tmp_path / "data" / "train-0.tar", named(("cat", "dog") * 5))
+    write(tmp_path / "data" / "test-0.tar", [("t.png", picture(50))])
+    write(tmp_path / "data" / "val-0.tar", named(("Dog", "Cat") * 2, start=100))
+    source = open_source(str(tmp_path / "data"))
+    assert source.classes == ("cat", "dog") and source.test.labels.tolist() == [1, 0, 1, 0]
+    assert source.notes == (
+        "trained on 1 train shards, tested on 1 val shards, by their names", "not used: 1 test shards",
+    )  # fmt: skip
+
+
+def test_validation_shards_without_labels_test_nothing(tmp_path):
+    write(tmp_path / "data" / "train-0.tar", [("t.png", picture(0))])
+    write(tmp_path / "data" / "val-0.tar", [("v.png", picture(1))])
+    source = open_source(str(tmp_path / "data"))
+    assert len(source.test) == 0
+    assert source.notes == ("trained on 1 train shards, by their names", "not used: 1 val shards")
+
+
+@pytest.mark.parametrize(
     ("train", "test"),
     [
         ("train-000.tar", "val-000.tar"),
@@ -168,3 +218,17 @@ def test_compressed_shards_are_refused_with_what_to_do(tmp_path, end):
         open_source(str(tmp_path))
     with pytest.raises(BadInput, match=rf"a{end} is compressed"):
         open_source(str(tmp_path / f"a{end}"))
+
+
+@pytest.mark.parametrize("name", ["set[1].tar", "set{1}.tar"])
+def test_a_name_that_looks_like_a_pattern(shards, name):
+    (shards / "set-1.tar").rename(shards / name)
+    assert len(open_source(str(shards / name)).train) == 8
+
+
+def test_a_compressed_file_that_is_called_tar(shards):
+    (shards / "set-1.tar").write_bytes(gzip.compress((shards / "set-1.tar").read_bytes()))
+    assert (
+        "set-1.tar is damaged, 0 images of it are used: it is compressed: decompress"
+        in open_source(str(shards)).notes[0]
+    )

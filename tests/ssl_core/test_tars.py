@@ -92,6 +92,25 @@ def test_one_image_a_key_and_hidden_files_are_none(tmp_path):
     assert len(source.train) == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "used", "out"),
+    [
+        (["cat.0.png", "cat.1.png", "dog.0.png"], ["cat.0", "cat.1", "dog"], ()),
+        (["1.left.png", "1.right.png"], ["1.left", "1.right"], ()),
+        (["1.mask.png", "1.png"], ["1"], ("left out, as other images have their keys: a.tar: 1.mask.png",)),
+        (["1.png", "1.jpg"], ["1"], ("left out, as other images have their keys: a.tar: 1.jpg",)),
+    ],
+)
+def test_several_images_of_a_key(tmp_path, names, used, out):
+    write(
+        tmp_path / "data" / "a.tar",
+        [(name, picture(i, name[-3:].replace("jpg", "jpeg"))) for i, name in enumerate(names)],
+    )
+    source = open_source(str(tmp_path / "data"))
+    assert [source.train.name(i) for i in range(len(source.train))] == [f"a.tar: {key}" for key in used]
+    assert source.notes == out
+
+
 def test_no_link_is_followed(tmp_path):
     (tmp_path / "secret.png").write_bytes(picture(5))
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

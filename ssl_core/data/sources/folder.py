@@ -1,7 +1,7 @@
 """Any folder of images: splits, class sub-folders or flat and unlabelled, nested, every format that Pillow reads; or of
 tar shards, in it or in its sub-folders."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -24,6 +24,8 @@ def load(data: str, size: int | None) -> Source:
     root = Path(data).expanduser().resolve()
     listing = list_folder(root)
     left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
+    if listing.again:
+        left_out.append(f"links to folders that are there already: {some(sorted(listing.again))}")
     if listing.compressed:
         left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
     if listing.tars and _mostly_in_shards(listing):
@@ -38,7 +40,18 @@ def load(data: str, size: int | None) -> Source:
     def make(names: list[str], labels: np.ndarray) -> Files:
         return Files([root / name for name in names], labels)
 
+    if empty := _empty(listing):
+        left_out.append(f"no images in {some(empty)}")
     return laid_out(data, root.name, listing.images, make, size, left_out)
+
+
+def _empty(listing: Listing) -> list[str]:
+    """Folders without an image, at any depth in them, beside folders with some: a class whose images are missing."""
+    full = {str(parent) for name in listing.images for parent in PurePosixPath(name).parents}
+    beside = {str(PurePosixPath(folder).parent) for folder in full - {"."}}
+    return [
+        f"{folder}/" for folder in sorted(set(listing.folders) - full) if str(PurePosixPath(folder).parent) in beside
+    ]
 
 
 def _mostly_in_shards(listing: Listing) -> bool:

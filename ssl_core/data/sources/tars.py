@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.data.folder_layout import alike, class_of
 from ssl_core.data.folders import SIZE, held_out, held_out_note, looked_at
 from ssl_core.data.listing import COMPRESSED, compressed_advice
 from ssl_core.data.source import Packed, Shard, Source
@@ -44,7 +45,9 @@ def load(data: str, size: int | None) -> Source:
     """Raises BadInput if there is no such file, no image is in them, or none of them can be decoded."""
     if data.lower().endswith(COMPRESSED):
         raise BadInput(f"--data {data}: {compressed_advice(Path(data).name)}")
-    paths = [Path(found) for pattern in expand(str(Path(data).expanduser())) for found in _matching(pattern)]
+    place = Path(data).expanduser()
+    patterns = [] if place.is_file() else expand(str(place))  # a name with brackets in it is no pattern
+    paths = [Path(found) for pattern in patterns for found in _matching(pattern)] or [place] * place.is_file()
     if missing := [path for path in paths if not path.is_file()]:
         raise BadInput(f"--data {data}: there is no {some(map(str, missing))}")
     if not paths:
@@ -95,6 +98,9 @@ def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, lef
     if not len(found.places):
         raise BadInput(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
     train, test = _splits(data, names, found, notes)
+    if not train.any():
+        raise BadInput(f"--data {data}: no images in the shards to train on; {'; '.join(notes)}")
+    _check_folders(data, found, notes)
     labels, classes = _classes(found, train, notes)
     if classes and not test.any():
         keys = [f"{names[place[0]]}/{_text(name)}" for place, name in zip(found.places[train], found.names[train])]
@@ -105,8 +111,6 @@ def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, lef
     elif classes and (unknown := np.unique(found.labels[test & (labels == NO_LABEL)])).size:
         without = [found.values[i] if i >= 0 else "none" for i in unknown]
         raise BadInput(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
-    elif not classes:
-        test = np.zeros(len(test), bool)
     parts = [
         Tars(part, files, found.places[rows], labels[rows], names=found.names)
         for part, rows in (("train", train), ("test", test))
@@ -124,19 +128,36 @@ def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> t
     if not kinds:
         return np.ones(len(found.places), bool), np.zeros(len(found.places), bool)
     train = "train" if "train" in kinds else "other"
-    test = next((role for role in ("test", "val") if role in kinds), None)
     if train not in of_shard:
         if "unlabelled" not in kinds:
             raise BadInput(
                 f"--data {data}: no shards to train on: found {some(names)}; name those to train on by a pattern"
             )
         train = "unlabelled"
+    of_image = of_shard[found.places[:, 0]]
+    labelled = [role for role in (train, "test", "val") if _all_labelled(found.labels[of_image == role])]
+    # competitions ship test images without labels
+    test = next((role for role in labelled[1:]), None) if train in labelled else None
     counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
     notes.append(f"trained on {counts[train]}" + (f", tested on {counts[test]}" if test else "") + ", by their names")
     if unused := [count for role, count in counts.items() if role not in (train, test)]:
         notes.append(f"not used: {', '.join(unused)}")
-    of_image = of_shard[found.places[:, 0]]
     return of_image == train, of_image == (test or "")
+
+
+def _all_labelled(labels: np.ndarray) -> bool:
+    return len(labels) > 0 and bool((labels != NO_LABEL).all())
+
+
+def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
+    """Raises BadInput if folders within the tar files are splits; says so if they may be classes."""
+    folders = {tuple(_text(name).split("/")[:-1]) for name in np.unique(found.names)}
+    advice = "folders within tar files are not read as splits or classes: extract the files, and give their folder"
+    levels = [{folder[depth] for folder in folders if len(folder) > depth} for depth in range(3)]
+    if splits := sorted(set().union(*({*split_roles(level)} for level in levels if len(level) > 1))):
+        raise BadInput(f"--data {data}: {advice}; found {some(f'{name}/' for name in splits)}")
+    if (found.labels == NO_LABEL).all() and any(len(level) > 1 for level in levels):
+        notes.append(advice)
 
 
 def _roles(names: Sequence[str]) -> dict[str, Role]:
@@ -168,8 +189,9 @@ def _classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarr
     if len(names) < 2:
         notes.append(f"labels are not used, all images have the same: {names[0]}")
         return nothing, ()
-    number = {name: i for i, name in enumerate(names)}
-    table = np.array([number.get(name, NO_LABEL) for name in plain] + [NO_LABEL])  # the last for NO_LABEL itself
+    notes += alike(names)
+    numbers = [class_of(name, tuple(names)) for name in plain]
+    table = np.array([NO_LABEL if i is None else i for i in [*numbers, None]])  # the last for NO_LABEL itself
     return table[found.labels], tuple(names)
 
 
