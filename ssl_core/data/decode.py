@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from ssl_core.data.deep_pixels import BY_MODE, SIXTEEN_BITS, Levels, deep_values, eight_bits, is_deep
+from ssl_core.data.deep_pixels import BY_MODE, SIXTEEN_BITS, Levels, check_readable, deep_values, eight_bits, is_deep
 
 # What Pillow raises on broken or hostile files: RuntimeError on AVIF, struct.error on EXIF, and
 # DecompressionBombError to guard memory.
@@ -150,6 +150,7 @@ def _decoded(open: Open, least: int | None, levels: Levels | None) -> Image.Imag
 
 def _shallow(file: Image.Image, source: BinaryIO, levels: Levels | None) -> Image.Image:
     """The image, loaded, with eight bits a channel. Colors of 16 bits that use all of them are as Pillow reads them."""
+    check_readable(file)
     gray = is_deep(file)
     values = deep_values(file, source) if gray or levels not in (None, SIXTEEN_BITS) else None
     if values is None:

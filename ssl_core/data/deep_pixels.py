@@ -19,11 +19,13 @@ BY_MODE: dict[str, Levels] = {"F": (0.0, 255.0)}  # where nobody looked at the d
 INTEGERS: tuple[Levels, ...] = tuple((0.0, 2.0**bits - 1) for bits in (8, 10, 12, 14, 16))
 FLOATS: tuple[Levels, ...] = ((0.0, 1.0), (-1.0, 1.0), *INTEGERS)
 OUTLIERS = 0.001  # share of values that may lie outside, on either side: hot pixels, highlights
+NO_DATA = 1e30  # floats beyond are how maps say that they know nothing of a place, as are infinity and NaN
+BITS, PLANES, MEANING = 258, 284, 262  # of TIFF: BitsPerSample, PlanarConfiguration, PhotometricInterpretation
 PIXELS = 2**14  # values of each image that are looked at
 # Pillow keeps only the more significant byte of 16-bit colors. Read in the other byte order, it keeps the other one.
 OTHER_BYTE = {
     f"{mode};16{order}": f"{mode};16{other}"
-    for mode in ("RGB", "RGBA")
+    for mode in ("RGB", "RGBA", "RGBX")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 
@@ -33,12 +35,49 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
+def has_more_bits(file: Image.Image) -> bool:
+    """Whether an opened image may have more than eight bits a channel. Known before it is loaded."""
+    if is_deep(file) or _is_deep_ppm(file) or _is_deep_gray_with_opacity(file):
+        return True
+    tiles = [_in_other_order(tile) for tile in getattr(file, "tile", [])]
+    return bool(tiles) and None not in tiles
+
+
+def check_readable(file: Image.Image) -> None:
+    """Raises ValueError for TIFF files that Pillow opens but misreads: of more than eight bits with each color in a
+    plane of its own, or with white for zero."""
+    tags = getattr(file, "tag_v2", None)
+    if tags is None or max(tags.get(BITS, (1,))) <= 8:
+        return
+    if tags.get(PLANES) == 2 and file.mode not in ("F", "L") and not file.mode.startswith("I"):
+        raise ValueError("a TIFF of more than 8 bits with each color in a plane of its own")
+    if tags.get(MEANING) == 0:
+        raise ValueError("a TIFF of more than 8 bits in which zero is white")
+
+
+def _is_deep_ppm(file: Image.Image) -> bool:
+    return file.format == "PPM" and file.mode == "RGB" and bool(file.tile) and file.tile[0].args[-1] > 255
+
+
+def _is_deep_gray_with_opacity(file: Image.Image) -> bool:
+    return bool(getattr(file, "tile", [])) and all(tile.args == "LA;16B" for tile in file.tile)
+
+
 def deep_values(file: Image.Image, source: BinaryIO) -> np.ndarray | None:
     """The values of an opened image, [h, w] for gray ones and [h, w, 3 or 4] uint16 for colors of 16 bits; None if it
     has no more than eight bits, or as Pillow reads it. `source` is the file that it was opened from."""
     if is_deep(file):
         file.load()
         return np.asarray(file)
+    if _is_deep_ppm(file):
+        source.seek(file.tile[0].offset)
+        return np.frombuffer(source.read(6 * file.width * file.height), ">u2").reshape(file.height, file.width, 3)
+    if _is_deep_gray_with_opacity(file):
+        file.tile = [tile._replace(args="RGBA") for tile in file.tile]  # the bytes as they are, two for each value
+        file.load()
+        gray, opacity = np.moveaxis(np.asarray(file).astype(np.uint16).reshape(file.height, file.width, 2, 2), 2, 0)
+        gray, opacity = (values[..., 0] << 8 | values[..., 1] for values in (gray, opacity))
+        return np.stack([gray, gray, gray, opacity], axis=-1)
     tiles = [_in_other_order(tile) for tile in getattr(file, "tile", [])]
     if not tiles or None in tiles:
         return None
@@ -77,11 +116,11 @@ def levels_of(images: Iterable[np.ndarray]) -> Levels | None:
         return None
     floats = any(values.dtype.kind == "f" for values in sample)
     values = np.concatenate([values[:: -(-len(values) // PIXELS)].astype(np.float64) for values in sample])
-    values = values[np.isfinite(values)]
+    values = values[np.abs(values) < NO_DATA]
     if not len(values):
         return SIXTEEN_BITS
     low, high = np.quantile(values, (OUTLIERS, 1 - OUTLIERS), method="nearest").tolist()
     for levels in FLOATS if floats else INTEGERS:
         if levels[0] <= low and high <= levels[1]:
             return levels
-    return (low, high if high > low else low + 1)
+    return (low, high if high > low else max(low + 1, float(np.nextafter(low, np.inf))))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_core.data.decode import UNREADABLE, read_image
 from ssl_core.data.folder_layout import Parts, understand
-from ssl_core.data.pixel_range import sampled_range
+from ssl_core.data.pixel_range import sampled_range, unlike
 from ssl_core.data.source import Encoded, Source
 from ssl_core.errors import BadInput
 
@@ -53,9 +53,9 @@ def looked_at(data: str, splits: list, notes: list[str]) -> list:
     of their pixels, which `notes` then says. Raises BadInput if none can be decoded, or StoreFailed."""
     check_one_reads(data, splits[0])
     levels, note = sampled_range(splits[0])
+    notes += filter(None, [note, unlike(splits[1], levels)])
     if levels is None:
         return splits
-    notes.append(note)
     return [replace(split, levels=levels) for split in splits]
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from ssl_core.data.decode import read_image
 from ssl_core.data.order import Order
 from ssl_core.data.source import Source, open_source
+from ssl_core.errors import BadInput
 
 CPU = torch.device("cpu")
 
@@ -32,13 +33,17 @@ def mean_of(split, i: int) -> float:
 
 
 def save_rgb_16(path, values: np.ndarray) -> None:
-    """A PNG of 16 bits a channel, which Pillow cannot write: values [h, w, 3]."""
+    write_png_16(path, values, 2)
+
+
+def write_png_16(path, values: np.ndarray, colors: int) -> None:
+    """A PNG of 16 bits a channel, which Pillow cannot write: values [h, w, c], of PNG's color type `colors`."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colors, 0, 0, 0)
     image = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + image)
 
@@ -134,3 +139,88 @@ def test_every_loader_and_packing_use_the_range(tmp_path, kind):
     pack(source, tmp_path / "packed", side=24)
     packed = opened(tmp_path / "packed")
     assert mean_of(packed.train, 0) == pytest.approx(127.5, abs=8)
+
+
+def test_more_ways_to_keep_16_bits(tmp_path):
+    """Gray with opacity in PNG, and PPM: 12 bits in 16 are read as bright as in any other file."""
+    values = noise(0, 4095).astype(np.uint16)
+    opaque = np.stack([values, np.full_like(values, 65535)], axis=-1)
+    write_png_16(tmp_path / "1.png", opaque, 4)
+    color = np.stack([values] * 3, axis=-1)
+    (tmp_path / "2.ppm").write_bytes(b"P6\n24 24\n65535\n" + color.astype(">u2").tobytes())
+    Image.fromarray(values).save(tmp_path / "3.png")
+    source = opened(tmp_path)
+    assert source.train.levels == (0, 4095)
+    means = [mean_of(source.train, i) for i in range(3)]
+    assert means == pytest.approx([means[2]] * 3, abs=0.1) and means[2] > 100
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"), [({284: 2}, "each color in a plane of its own"), ({262: 0, 277: 1}, "in which zero is white")]
+)
+def test_what_pillow_would_misread_is_refused(tmp_path, tags, why):
+    write_tiff_16(tmp_path / "1.tif", tags)
+    with pytest.raises(BadInput, match=why):
+        opened(tmp_path)
+
+
+def write_tiff_16(path, tags: dict[int, int]) -> None:
+    """An uncompressed TIFF of 8 x 8 px with three channels of 16 bits, or as `tags` say."""
+    channels = tags.get(277, 3)
+    known = {
+        256: 8,
+        257: 8,
+        258: 16,
+        259: 1,
+        262: 2,
+        273: 300,
+        277: channels,
+        278: 8,
+        279: 128 * channels,
+        284: 1,
+    } | tags
+    planes = channels if known[284] == 2 else 1
+    entries, more = b"", b""
+    for tag, value in sorted(known.items()):
+        values = [value] * (channels if tag == 258 else planes if tag in (273, 279) else 1)
+        if tag in (273, 279) and planes > 1:
+            values = [300 + 128 * i if tag == 273 else 128 for i in range(planes)]
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            place, more = 200 + len(more), more + packed
+            packed = struct.pack("<I", place)
+        entries += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<IH", 8, len(known)) + entries + bytes(4)
+    path.write_bytes((head.ljust(200, b"\0") + more).ljust(300, b"\0") + bytes(128 * channels))
+
+
+def test_few_deep_images_among_many_are_found(tmp_path):
+    """27 of 300, of which a look at 32 places may find none."""
+    for i in range(300):
+        deep = i % 11 == 5
+        Image.fromarray(noise(i, 4095 if deep else 255).astype(np.uint16 if deep else np.uint8)).save(
+            tmp_path / f"{i:03d}.png"
+        )
+    source = opened(tmp_path)
+    assert source.train.levels == (0, 4095) and mean_of(source.train, 5) > 100
+
+
+def test_test_images_of_another_range_are_named(tmp_path):
+    for part, top, kind in (("train", 255, np.uint8), ("test", 4095, np.uint16)):
+        for i in range(4):
+            path = tmp_path / part / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise(i, top).astype(kind)).save(path)
+    assert any(note.startswith("test images have pixels from 0 (black) to 4,095") for note in opened(tmp_path).notes)
+
+
+def test_maps_that_know_nothing(tmp_path):
+    """-3.4e38 stands for no data; where nothing else is there, the image is black."""
+    values = noise(0, 500).astype(np.float32)
+    values[:5] = -3.4028235e38
+    Image.fromarray(values).save(tmp_path / "1.tif")
+    Image.fromarray(np.full((24, 24), -3.4028235e38, np.float32)).save(tmp_path / "2.tif")
+    source = opened(tmp_path)
+    assert source.train.levels == (0, 1023) and 40 < mean_of(source.train, 0) < 80 and mean_of(source.train, 1) == 0
+    (tmp_path / "1.tif").unlink()
+    assert mean_of(opened(tmp_path).train, 0) == 0
