@@ -4,6 +4,7 @@ An encoder maps [b, 3, h, w] to the list of its stages' maps [b, width, h / stri
 """
 
 import hashlib
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -130,16 +131,22 @@ def build(name: str, size: int, seed: int) -> nn.Module:
 
 
 def whole(name: str) -> nn.Module:
-    """The whole model of timm or torchvision that the encoder `name` was cut from, with its classifier, on the meta
-    device: names and shapes alone."""
-    with torch.device("meta"):
-        if name.startswith(TORCHVISION):
-            from torchvision.models import get_model
+    """The whole model of timm or torchvision that the encoder `name` was cut from, with its classifier: names and
+    shapes alone, on the meta device, if it can be built there."""
+    if name.startswith(TORCHVISION):
+        from torchvision.models import get_model
 
-            return get_model(name.removeprefix(TORCHVISION), weights=None)
+        build = partial(get_model, name.removeprefix(TORCHVISION), weights=None)
+    else:
         import timm
 
-        return timm.create_model(name, pretrained=False)
+        build = partial(timm.create_model, name, pretrained=False)
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):  # it computes with numbers while it is built, as RegNets do
+        with torch.random.fork_rng():
+            return build()
 
 
 def wrapper(encoder: nn.Module) -> str:

@@ -20,6 +20,12 @@ LEGACY = 5  # pickles that a file of torch.save begins with, as torch wrote it b
 # what a text may be pushed by; torch's reader knows the second alone
 TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
 BYTES = ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
+TYPES = {
+    0x8F: "set",
+    0x90: "set",
+    0x91: "frozenset",
+    0x96: "bytearray",
+}  # that protocol 2 has no word for, by their opcodes
 CUT_SHORT = (EOFError, struct.error, IndexError, zipfile.BadZipFile)  # what reading beyond the end raises
 
 
@@ -59,18 +65,23 @@ def load(data: bytes, path: object) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(_as_protocol_2(data)), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reader trips over
+        if (unknown := re.search(r"Unsupported operand (\d+)", str(error))) and int(unknown[1]) in TYPES:
+            raise _foreign(path, TYPES[int(unknown[1])]) from error
         if found := re.search(r"GLOBAL (\S+)|but got <class '(.+?)'>|unrecognized function (.+)", str(error)):
-            raise BadInput(
-                f"{path} holds a {next(filter(None, found.groups()))}, and nothing but tensors, numbers and containers "
-                f"of them is read: nothing else is unpickled here. Where it was made, {_rewrite(path)} saves its "
-                "tensors alone"
-            ) from error
+            raise _foreign(path, next(filter(None, found.groups()))) from error
         if isinstance(error, CUT_SHORT) or re.search("exhausted|unexpected EOF", str(error)):
             raise BadInput(cut_off(path, data)) from error
         raise BadInput(
             f"{path} is neither safetensors nor a checkpoint that torch.save wrote ({first_line(error)}); nothing else "
             "is unpickled here"
         ) from error
+
+
+def _foreign(path: object, kind: str) -> BadInput:
+    return BadInput(
+        f"{path} holds a {kind}, and nothing but tensors, numbers and containers of them is read: nothing else is "
+        f"unpickled here. Where it was made, {_rewrite(path)} saves its tensors alone"
+    )
 
 
 def cut_off(path: object, data: bytes) -> str:

@@ -44,6 +44,17 @@ def pretrained(told: str) -> Pretrained:
 
     Raises BadInput for what does not exist, cannot be downloaded or read, or does not fit.
     """
+    if "\0" in told:
+        raise BadInput(f"--encoder {told!r}: no file has such a name")
+    try:
+        return _pretrained(told)
+    except OSError as error:
+        if hasattr(error, "exit_code"):
+            raise
+        raise BadInput(f"--encoder {told}: cannot be read: {error.strerror or error}") from error
+
+
+def _pretrained(told: str) -> Pretrained:
     library, colon, rest = told.partition(":")
     if not colon or library not in ("timm", "torchvision"):
         return _of_study(told)
@@ -131,6 +142,9 @@ def _of_file(library: str, name: str, architecture: str, source: str) -> Pretrai
     short = re.split(r"[/\\]", file.rstrip("/"))[-1]
     choice = choose(encoder, architecture, read(at(file, "--encoder")), file, asked)
     state = encoder.state_dict()
+    for own, tensor in choice.network.state().items():
+        if state[own].is_floating_point() and not tensor.is_floating_point():
+            raise BadInput(f"{file}: {own} is {str(tensor.dtype).removeprefix('torch.')}, only floats are weights here")
     taken = {name: tensor.to(state[name].dtype) for name, tensor in choice.network.state().items()}
     encoder.load_state_dict({**state, **taken})
     notes = []

@@ -12,7 +12,7 @@ from safetensors.torch import load as safetensors_load
 from torch import Tensor
 
 import ssl_core.pickles as pickles
-from ssl_core.errors import BadInput
+from ssl_core.errors import BadInput, some
 from ssl_core.files import exists, is_local, read_bytes
 
 Tables = list[tuple[str, dict[str, Tensor]]]  # where each dict lies, as keys joined by dots, and its tensors
@@ -51,14 +51,16 @@ def read(path: Path) -> Tables:
             raise BadInput(f"{path} is a folder without {' or '.join(HUGGING_FACE[::2])}: give the file itself")
         path = found[0]
     data = _content(path)
-    if data.lstrip()[:1] != b"{":
+    if data.lstrip()[:1] != b"{" or data[8:9] == b"{":  # where a header of safetensors begins
         return _parsed(path, data)
     try:  # an index of shards
         files = list(dict.fromkeys(str(file) for file in json.loads(data)["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadInput(f"{path} is JSON, but no index of files with weights: it has no weight_map") from error
+    if outside := [file for file in files if not file or file.startswith("/") or ".." in file.split("/")]:
+        raise BadInput(f"{path} names files outside its folder: {some(map(repr, outside))}")
     merged: dict[str, Tensor] = {}
-    for place in (path.with_name(file) for file in files):
+    for place in (path.parent / file for file in files):
         for _, table in _parsed(place, _content(place)):
             merged |= table
     return [("", merged)]
@@ -77,7 +79,10 @@ def _content(path: Path) -> bytes:
 
 def _parsed(path: Path, data: bytes) -> Tables:
     if data[:2] == b"PK" or pickles.is_pickle(data):
-        return list(_tables(pickles.load(data, path)))
+        tables = list(_tables(pickles.load(data, path)))
+        if any(tensor.is_meta for _, table in tables for tensor in table.values()):
+            raise BadInput(f"{path} holds names and shapes alone, no numbers: it was saved from the meta device")
+        return tables
     try:
         return [("", safetensors_load(data))]
     except Exception as error:
@@ -109,14 +114,18 @@ def _other(data: bytes) -> tuple[str, str] | None:
     return next((other for magic, other in OTHERS.items() if data.startswith(magic)), None)
 
 
-def _tables(held: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dict with tensors in `held`, the outer ones first."""
+def _tables(held: Any, where: tuple[str, ...] = (), around: tuple[int, ...] = ()) -> Iterator[tuple[str, dict]]:
+    """Every dict with tensors in `held`, the outer ones first. `around`: the ids of what holds it, which it may hold in
+    its turn."""
+    if id(held) in around:
+        return
+    around = (*around, id(held))
     if isinstance(held, dict):
         tensors = {key: value for key, value in held.items() if isinstance(key, str) and isinstance(value, Tensor)}
         if tensors:
             yield ".".join(where), tensors
         for key, value in held.items():
-            yield from _tables(value, (*where, str(key)))
+            yield from _tables(value, (*where, str(key)), around)
     elif isinstance(held, (list, tuple)):
         for i, value in enumerate(held):
-            yield from _tables(value, (*where, str(i)))
+            yield from _tables(value, (*where, str(i)), around)

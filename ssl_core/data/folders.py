@@ -9,8 +9,9 @@ import numpy as np
 
 from ssl_core.data.decode import UNREADABLE, read_image
 from ssl_core.data.folder_layout import Parts, understand
-from ssl_core.data.pixel_range import sampled_range, unlike
+from ssl_core.data.pixel_range import HEADERS, SAMPLE, sampled_range, unlike
 from ssl_core.data.source import Encoded, Source
+from ssl_core.data.store import is_url
 from ssl_core.errors import BadInput
 
 SIZE = 96  # pixels that images are delivered at unless --size says otherwise
@@ -52,8 +53,9 @@ def looked_at(data: str, splits: list, notes: list[str]) -> list:
     """The training and the test split, dataclasses with `levels`, after a look at the training images: with the range
     of their pixels, which `notes` then says. Raises BadInput if none can be decoded, or StoreFailed."""
     check_one_reads(data, splits[0])
-    levels, note = sampled_range(splits[0])
-    notes += filter(None, [note, unlike(splits[1], levels)])
+    headers = SAMPLE if is_url(data) else HEADERS  # each file is fetched for that
+    levels, note = sampled_range(splits[0], headers)
+    notes += filter(None, [note, unlike(splits[1], levels, headers)])
     if levels is None:
         return splits
     return [replace(split, levels=levels) for split in splits]

@@ -11,33 +11,34 @@ from ssl_core.data.decode import UNREADABLE, patiently
 from ssl_core.data.deep_pixels import Levels, deep_values, has_more_bits, levels_of
 from ssl_core.data.source import Encoded
 
-HEADERS = 256  # files whose headers are looked at, from everywhere in a split
-SAMPLE = 32  # of them, deep ones whose pixels are
+HEADERS = 256  # files of a folder whose headers are looked at, from everywhere in a split
+SAMPLE = 32  # of them, deep ones whose pixels are looked at; of a store, files whose headers are
 T = TypeVar("T")
 SHALLOW = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".avif", ".heic", ".qoi"}  # eight bits
 
 
-def sampled_range(split: Encoded) -> tuple[Levels | None, str]:
+def sampled_range(split: Encoded, headers: int) -> tuple[Levels | None, str]:
     """The values of deep images that become black and white, and what to say of it; (None, "") where no file of the
-    sample is deep. Files whose format has eight bits are not looked at."""
-    levels = _levels(split)
+    sample is deep. Of so many files, everywhere in the split, the `headers` are looked at; files whose format has
+    eight bits are not."""
+    levels = _levels(split, headers)
     if levels is None:
         return None, ""
     return levels, f"pixels of more than 8 bits are read from {_span(levels)}, by a sample of the files"
 
 
-def unlike(split: Encoded, levels: Levels | None) -> str:
+def unlike(split: Encoded, levels: Levels | None, headers: int) -> str:
     """What to say of test images whose range is not that of the training images, `levels`, by which they are read."""
-    own = _levels(split)
+    own = _levels(split, headers)
     if own in (None, levels):
         return ""
     as_what = f"from {_span(levels)}" if levels else "as ones of 16 bits"
     return f"test images have pixels from {_span(own)}, and are read {as_what}, as training images are"
 
 
-def _levels(split: Encoded) -> Levels | None:
+def _levels(split: Encoded, headers: int) -> Levels | None:
     candidates = [i for i in range(len(split)) if splitext(split.name(i))[1].lower() not in SHALLOW]
-    deep = [i for i in _spread(candidates, HEADERS) if _looked(split, i, _may_be_deep)]
+    deep = [i for i in _spread(candidates, headers) if _looked(split, i, _may_be_deep)]
     found = (_looked(split, i, deep_values) for i in _spread(deep, SAMPLE))
     return levels_of(values for values in found if values is not None)
 

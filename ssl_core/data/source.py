@@ -75,7 +75,10 @@ class Files:
         return open(self.paths[i], "rb")
 
     def size(self, i: int) -> int:
-        return self.paths[i].stat().st_size if self.paths[i].exists() else 0
+        try:
+            return self.paths[i].stat().st_size
+        except OSError:
+            return 0
 
     def name(self, i: int) -> str:
         """What messages call image `i`."""
@@ -229,8 +232,13 @@ def open_source(data: str, size: int | None = None) -> Source:
         raise BadInput(f"--data {data}: {error}") from error
     known = modules(ssl_core.data.sources)
     for module in sorted(known.values(), key=lambda module: getattr(module, "FALLBACK", False)):
-        if module.opens(data):
-            return module.load(data, size)
+        try:
+            if module.opens(data):
+                return module.load(data, size)
+        except OSError as error:
+            if hasattr(error, "exit_code"):
+                raise
+            raise BadInput(f"--data {data}: cannot be read: {error.strerror or error}") from error
     names = [m.NAME for m in known.values() if hasattr(m, "NAME")]
     close = closest(data, names)
     hint = f": did you mean {close}?" if close else f", and not one of the known datasets ({', '.join(names)})"

@@ -211,3 +211,25 @@ def test_nin_is_the_papers():
     assert kernels == [5, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
     maps = nin(IMAGES[:, :, :32, :32])
     assert [tuple(m.shape[1:]) for m in maps] == [(96, 16, 16)] + 3 * [(192, 8, 8)]
+
+
+def test_a_model_that_computes_while_it_is_built(tmp_path):
+    """RegNets of torchvision cannot be built on the meta device, where names are looked up."""
+    torch.manual_seed(0)
+    model = torchvision.models.get_model("regnet_y_400mf")
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    one = pretrained(f"torchvision:regnet_y_400mf={tmp_path}/w.pth")
+    assert one.unused == ("fc.weight", "fc.bias")
+
+
+def test_only_floats_are_weights(plain, tmp_path):
+    torch.save({name: tensor.to(torch.int8) for name, tensor in plain.state_dict().items()}, tmp_path / "w.pth")
+    with pytest.raises(BadInput, match="is int8, only floats are weights here"):
+        pretrained(f"timm:test_resnet={tmp_path}/w.pth")
+
+
+@pytest.mark.parametrize(("name", "why"), [("x" * 300, "File name too long"), ("a\0b", "no file has such a name")])
+def test_names_that_no_file_can_have(name, why):
+    for told in (f"timm:test_resnet={name}", name):
+        with pytest.raises(BadInput, match=why):
+            pretrained(told)

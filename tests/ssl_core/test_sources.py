@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from command import ROOT, environment
 from loaders import each_kind
 from PIL import Image
 from PIL import features as pillow
@@ -527,3 +529,30 @@ def test_the_real_fashion_mnist():
     assert source.std == pytest.approx(std * 3, abs=1e-3)
     found = fashion_mnist.cache.arrays(fashion_mnist.NAME, no_fetch, tuple(fashion_mnist.FILES))
     assert fashion_mnist.digest(found) == fashion_mnist.DIGEST
+
+
+def test_a_name_that_no_folder_can_have():
+    with pytest.raises(BadInput, match=r"--data x+: cannot be read: File name too long"):
+        open_source("x" * 300)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path):
+    """In a process of another user, for root may read everything."""
+    put(tmp_path / "closed" / "data", "1.png", "2.png")
+    (tmp_path / "closed").chmod(0)
+    code = (
+        "import os, sys, ssl_core.data.sources; from ssl_core.data.source import modules, open_source\n"
+        "from ssl_core.errors import BadInput; modules(ssl_core.data.sources)  # as whom they can be read\n"
+        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try: open_source(sys.argv[1])\n"
+        "except BadInput as error: print(error)"
+    )
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    try:
+        env = environment() | {"PYTHONPATH": str(ROOT)}
+        run = [sys.executable, "-c", code, str(tmp_path / "closed" / "data")]
+        done = subprocess.run(run, env=env, capture_output=True, text=True)
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert "data: cannot be read: Permission denied" in done.stdout, done.stderr

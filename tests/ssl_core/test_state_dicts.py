@@ -203,3 +203,46 @@ def test_folders_and_shards_of_hugging_face(tmp_path):
     with pytest.raises(BadInput, match=r"a folder without model.safetensors or pytorch_model.bin"):
         (tmp_path / "none").mkdir()
         read(tmp_path / "none")
+
+
+def test_an_index_of_shards_in_other_folders(tmp_path):
+    (tmp_path / "sub").mkdir()
+    save_file({"a": torch.ones(2)}, tmp_path / "sub" / "m.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "sub/m.safetensors"}}))
+    assert torch.equal(found(tmp_path)[""]["a"], torch.ones(2))
+    for outside in ("../m.safetensors", "/m.safetensors", ""):
+        index.write_text(json.dumps({"weight_map": {"a": outside}}))
+        with pytest.raises(BadInput, match="names files outside its folder"):
+            read(tmp_path)
+
+
+def test_a_dict_that_holds_itself(tmp_path):
+    held = {"state_dict": STATE}
+    held["again"] = held
+    torch.save(held, tmp_path / "w.pth")
+    assert is_state(found(tmp_path / "w.pth")["state_dict"])
+
+
+def test_tensors_without_numbers_are_refused(tmp_path):
+    torch.save({"a": torch.empty(2, device="meta")}, tmp_path / "w.pth")
+    with pytest.raises(BadInput, match="holds names and shapes alone"):
+        read(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("odd", [{1, 2}, frozenset({1}), bytearray(b"1")], ids=lambda odd: type(odd).__name__)
+def test_what_protocol_2_has_no_word_for_is_named(tmp_path, odd):
+    torch.save({"state_dict": STATE, "odd": odd}, tmp_path / "w.pth", pickle_protocol=5)
+    with pytest.raises(BadInput, match=f"holds a {type(odd).__name__}, and nothing but tensors"):
+        read(tmp_path / "w.pth")
+
+
+def test_a_header_as_long_as_a_brace_says(tmp_path):
+    """The length of a safetensors header is its first bytes, which may look like JSON."""
+    data = save({"a": torch.ones(2)}, {"note": "x" * 40})
+    wanted = int.from_bytes(b" {\0\0\0\0\0\0", "little")
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")].rstrip().ljust(wanted)
+    (tmp_path / "w.safetensors").write_bytes(
+        b" {\0\0\0\0\0\0" + header + data[8 + int.from_bytes(data[:8], "little") :]
+    )
+    assert torch.equal(found(tmp_path / "w.safetensors")[""]["a"], torch.ones(2))
