@@ -111,6 +111,8 @@ def _trained(training: Training, device: str, behind: Behind) -> Generator[dict,
     folder, recipe, pulse = training.folder, training.recipe, current()
     rank, world = workers()
     place = torch.device(device)
+    if training.compile:
+        compilers.check(place.type)
     source, model, format = _open(recipe)
     macs = encoder_macs(model, source.size)
     model = model.to(place, memory_format=torch.channels_last)
@@ -278,7 +280,7 @@ def prepare(recipe: Recipe, study: Study, where: Where) -> Training:
     model, _ = build(recipe, source)
     if fewest == 1:
         check_one_image(model, source.size)
-    if where.compile:
+    if where.compile and not os.environ.get("RAY_ADDRESS"):  # or another machine compiles
         compilers.check(where.place())
     if where.loader != "auto":  # which the worker decides, on its own machine
         choose(where.loader, source, torch.device("cpu"), max(1, where.group.most))
