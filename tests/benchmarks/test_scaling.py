@@ -14,7 +14,7 @@ from command import ROOT, environment
 from benchmarks import checkpoints, pairs, processes
 
 
-def run(module: str, *words, seconds: int = 600) -> subprocess.CompletedProcess:
+def run(module: str, *words, seconds: int = 3600) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", module, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=seconds)
 
