@@ -40,7 +40,7 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
             words += ["--workers", "0"]  # Ray takes seconds to start, and other tests do it
         if "study" in words:
             words += ["--data", str(shapes), "--size", "32"]
-        said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=500).stdout
+        said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=900).stdout
         if "submit" in words:
             places["ID"] = re.search(r"submitted (\S+)", said)[1]
 

@@ -237,6 +237,6 @@ def sync(server: Server, folder) -> str:
     command = sync_command(folder).replace("wandb sync", f"{Path(sys.executable).with_name('wandb')} sync", 1)
     env = environment() | server.environment()
     with TemporaryDirectory() as here:  # where the client leaves logs
-        done = subprocess.run(command, shell=True, env=env, cwd=here, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, shell=True, env=env, cwd=here, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
     return done.stderr

@@ -41,7 +41,7 @@ def run(tmp_path):
         settings |= {"TMPDIR": tmp_path / "temporary", "PATH": f"{tmp_path}:/usr/bin:/bin"}
         command = ["bash", tmp_path / "repo/benchmarks/gpu.sh"]
         environment = {name: str(value) for name, value in settings.items()}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         assert not done.stderr and not list((tmp_path / "temporary").iterdir())
         said = done.stdout.partition("== summary\n")[2].splitlines()
         return done, {

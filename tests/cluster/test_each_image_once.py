@@ -20,7 +20,7 @@ from PIL import Image
 from ssl_core.data.loader import dali_installed
 
 BATCH, STEPS = 15, 60
-PATIENCE = 240  # seconds: on a new machine everything is imported and compiled for the first time
+PATIENCE = 900  # seconds: on a new machine everything is imported and compiled for the first time
 RECORDED = '''"""Recorded: writes down which images each step was trained on."""
 
 import json

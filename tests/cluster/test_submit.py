@@ -110,7 +110,7 @@ def test_exit_codes_are_the_jobs_own(cluster, elsewhere):
     with subprocess.Popen(command(*submit), **run) as other:
         steep = (*submit[:3], *submit[5:-1], "shapes", "--lr", 1e30, "--steps", 40, "--name", "steep")
         said = cluster.run(*steep, cwd=elsewhere, code=1)
-        refused = other.communicate(timeout=300)[0]
+        refused = other.communicate(timeout=900)[0]
     assert other.returncode == 2 and "no such folder" in refused and "exit code 2" in refused
     assert refused.count("submitted ") == 1
     assert said.count("submitted steep-") == 1 and "failed after" in said and "exit code 1" in said
@@ -130,7 +130,7 @@ def test_killed_driver_is_retried_and_interrupt_detaches(cluster, elsewhere):
         before = read_to(waiting, "trying again as ")
         after = read_to(waiting, ": step ")
         waiting.send_signal(signal.SIGINT)
-        said = waiting.communicate(timeout=300)[0]
+        said = waiting.communicate(timeout=900)[0]
     assert "exit code 137" in before and "submitted long-" in after
     assert waiting.returncode == 130 and "which goes on" in said and "Traceback" not in said
     again, end = (re.search(rf"{what}: +tilespin (jobs .*)", said)[1].split() for what in ("follow it", "stop it"))
@@ -139,7 +139,7 @@ def test_killed_driver_is_retried_and_interrupt_detaches(cluster, elsewhere):
     with subprocess.Popen(command(*again), **run) as attached:
         read_to(attached, ": step ")
         assert "is being stopped" in cluster.run(*end)
-        said = attached.communicate(timeout=300)[0]
+        said = attached.communicate(timeout=900)[0]
     assert attached.returncode == 1 and "was stopped" in said
     assert re.search(rf"{again[2]} +stopped", jobs_of(cluster))
     rows = metrics.read_text().splitlines()

@@ -24,7 +24,7 @@ with Watchdog(0.5, lambda stacks: print(stacks, flush=True)) as dog:
 
 def hangs(how: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", HANGS.format(how=how)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=300)  # fmt: skip
+                          timeout=900)  # fmt: skip
 
 
 @pytest.mark.parametrize("how", ["time.sleep(1000)", "while True: pass"])

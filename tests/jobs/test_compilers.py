@@ -10,7 +10,7 @@ from ssl_core.errors import BadInput
     ("device", "variables", "why"),
     [
         ("cpu", {"CXX": "no-such-compiler"}, "CXX=no-such-compiler is not there: install g"),
-        ("cpu", {"CXX": "g++ '"}, "CXX is \"g\\+\\+ '\": No closing quotation"),
+        ("cpu", {"CXX": "g++ '"}, 'CXX is "g\\+\\+ \'": No closing quotation'),
         ("cpu", {"PATH": "/nowhere"}, r"there is no g\+\+"),
         ("cuda", {"PATH": "/nowhere"}, "there is no gcc or clang"),
         ("cuda", {"CC": "env gcc"}, "CC=env gcc is not there"),  # Triton takes the whole for a file's name

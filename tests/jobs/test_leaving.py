@@ -57,7 +57,7 @@ def started(code: str, first: str, **how) -> subprocess.Popen:
 
 def rest(process: subprocess.Popen) -> str:
     """What it says after it has saved, for which it is given time now."""
-    return process.communicate("", timeout=30)[0]
+    return process.communicate("", timeout=900)[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

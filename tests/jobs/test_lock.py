@@ -133,7 +133,7 @@ def test_who_was_taken_for_dead_leaves(tmp_path):
         driver.send_signal(signal.SIGSTOP)
         owned_by(tmp_path)
         driver.send_signal(signal.SIGCONT)
-        _, said = driver.communicate(timeout=300)
+        _, said = driver.communicate(timeout=900)
     finally:
         driver.kill()
     assert driver.returncode == 9 and "taken over by process 12 on elsewhere" in said

@@ -58,7 +58,7 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
         while driver.poll() is None and len(checkpoints(storage) - seen) < new:
             time.sleep(0.02)
         driver.send_signal(sent)
-        _, said = driver.communicate(timeout=300)
+        _, said = driver.communicate(timeout=900)
         assert driver.returncode == code, f"the run ended before it could be stopped: {said}"
         left_at.append(max(json.loads(path.read_text())["step"] for path in checkpoints(storage)))
     assert "the same command continues" in said

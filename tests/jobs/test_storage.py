@@ -64,5 +64,5 @@ def test_a_killed_run_continues_from_the_bucket_and_is_judged(bucket, shapes, tm
 def test_a_bucket_that_is_not_there_is_one_clear_line(bucket, shapes):
     _, _, env = bucket
     arguments = command("pretrain", "rotnet", "--data", shapes, "--steps", 2, *DATA, "--storage", "s3://absent/runs")
-    done = subprocess.run(arguments, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(arguments, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 2 and "s3://absent/runs" in done.stderr and "Traceback" not in done.stderr

@@ -28,7 +28,7 @@ def arguments(shapes: Path, storage: Path) -> list:
 def study(tilespin, shapes, tmp_path_factory) -> tuple[Path, str]:
     """The folder of a finished study, and what was printed."""
     storage = tmp_path_factory.mktemp("runs")
-    done = tilespin(*arguments(shapes, storage), timeout=500)
+    done = tilespin(*arguments(shapes, storage), timeout=900)
     return storage / "demo", done.stdout + done.stderr
 
 
@@ -196,7 +196,7 @@ def test_the_report_opens_without_a_network(study, tmp_path, width):
                "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", f"--window-size={width},4000",
                f"--user-data-dir={tmp_path / 'user'}", f"--screenshot={picture}", (study[0] / "report.html").as_uri(),
                ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert ":CONSOLE" not in done.stderr, done.stderr
     image = Image.open(picture)
     assert image.width == width and len(set(image.convert("L").resize((20, 200)).tobytes())) > 20

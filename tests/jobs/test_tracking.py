@@ -97,7 +97,7 @@ def decided(mode: str, **variables: str) -> tuple[str, list[str]]:
     """What a process of its own decides -> (the mode, its stderr)."""
     env = {name: value for name, value in environment().items() if not name.startswith("WANDB")} | variables
     done = subprocess.run(
-        [sys.executable, "-c", DECIDE, mode], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", DECIDE, mode], cwd=ROOT, env=env, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.splitlines()
@@ -145,7 +145,7 @@ def test_a_process_waits_only_once_for_a_server_that_went_away(tmp_path):
         server.down = True
         env = environment() | server.environment() | {"WANDB_HTTP_TIMEOUT": "2"}
         done = subprocess.run(
-            [sys.executable, "-c", TWO, tmp_path], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", TWO, tmp_path], cwd=ROOT, env=env, capture_output=True, text=True, timeout=900
         )
         assert done.stdout.split() == ["first", "1", "True", "second", "1", "True"]
         assert done.stderr.count("warning") == 1 and "first and the runs after it are tracked offline" in done.stderr

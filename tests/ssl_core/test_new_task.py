@@ -58,7 +58,7 @@ def copy(tmp_path_factory) -> Path:
 
 def tilespin(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "jobs.cli", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
 
 
 def test_the_command_line_offers_it(copy):
