@@ -8,9 +8,9 @@ demo: $(STAMP)
 	$(BIN)/tilespin study demo
 
 # In three processes even on two cores, since many tests wait for others to start; a file's go to the same one, for what
-# they share takes long to make. The longest file comes first.
+# they share takes long to make. The longest files come first (tests/conftest.py).
 test: $(STAMP)
-	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/test_readme.py tests
+	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # About an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)

@@ -23,6 +23,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 use_token()
 
 
+# Files that take minutes, the longest first
+LONG = ("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_study", "test_stops", "test_remote")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first, so that none of them is left for the end, when the other processes have nothing to do."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def tilespin() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command `tilespin` with arguments in a process of its own."""
