@@ -16,9 +16,8 @@ from cluster.room import each_has
 
 SETTLE = 15.0  # seconds that a group waits for room that may be a dead machine's, until a smaller one is tried
 LOOK = 1.0  # seconds between two looks whether the group has ended meanwhile
-GROW = (
-    30.0  # seconds that a group works before it looks for room for more workers, twice as long after each start in vain
-)
+# Seconds that a group works before it looks for room for more workers, twice as long after each start in vain
+GROW = 30.0
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 

@@ -20,12 +20,8 @@ LEGACY = 5  # pickles that a file of torch.save begins with, as torch wrote it b
 # what a text may be pushed by; torch's reader knows the second alone
 TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
 BYTES = ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
-TYPES = {
-    0x8F: "set",
-    0x90: "set",
-    0x91: "frozenset",
-    0x96: "bytearray",
-}  # that protocol 2 has no word for, by their opcodes
+# of what protocol 2 has no word for, by opcode
+TYPES = {0x8F: "set", 0x90: "set", 0x91: "frozenset", 0x96: "bytearray"}
 CUT_SHORT = (EOFError, struct.error, IndexError, zipfile.BadZipFile)  # what reading beyond the end raises
 
 

@@ -70,8 +70,8 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
         splits[role].append(name)
     others = [name for name in folder.children if name not in roles]
     if in_split:  # a split in a split, if it has the classes that lie beside it
-        for name in set(split_roles(folder.children)) - set(roles):
-            if folder.child(name).children.keys() & set(others):
+        for name in split_roles(folder.children):
+            if name in others and folder.child(name).children.keys() & set(others):
                 raise _ambiguous(folder, name)
     tests = splits["test"] + splits["val"]
     inside = sum(len(folder.children[name]) for name in others)
