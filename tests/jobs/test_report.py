@@ -30,7 +30,7 @@ def page_of(tmp_path: Path, rows: list[Row], losses: str = '{"step": 1, "images"
     return study.report.read_text()
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 def test_any_name_can_be_drawn(tmp_path):
     """As text: neither as markup, nor as mathematics, nor left out of a legend, nor so long that nothing else fits."""
     rows = [replace(one, name=name) for one, name in zip(three(), NAMES)]
@@ -50,7 +50,7 @@ def test_a_figure_that_fails_costs_no_report(tmp_path, capsys):
     assert "warning: the report lacks the figure pretext loss: KeyError" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e30])
 def test_any_value_can_be_drawn(tmp_path, value):
     """Of an accuracy, of a protocol where lower is better, and of any other measure, for one seed and more."""

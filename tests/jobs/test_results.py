@@ -129,7 +129,7 @@ def test_linear_over_knn_is_paired():
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 def test_many_names_have_room_in_a_figure():
     from jobs import plots
 

@@ -101,6 +101,7 @@ def web(folder, packed, tmp_path, hasty):
     yield server
     server.released.set()
     server.shutdown()
+    server.server_close()
 
 
 def trained(source: Source, steps: range, world: int = 1, batch: int = 9) -> list:
