@@ -1,6 +1,5 @@
 """What tests share: the command line as a user runs it, and small folders of real image files."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +14,8 @@ from PIL import Image
 
 from cluster.session import use_token
 
-# pytest-xdist has its workers ignore interrupts, and so would every process that tests start there
-if "PYTEST_XDIST_WORKER" in os.environ:
+# pytest-xdist has its workers ignore interrupts, and shells what runs in the background: so would all that tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ray reads its settings when it is imported, which some tests do long before others start it with a token

@@ -1,7 +1,6 @@
 """Through Ray, a kill, another number of workers and another loader: the steps that count show each image exactly once
 an epoch."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cluster.pulse import current
 from ssl_core.task import Task, TaskConfig
 from ssl_core.train import workers
 
@@ -63,7 +63,8 @@ class Recorded(Task):
             file.write(json.dumps(row) + "\\n")
         self.steps += 1
         time.sleep(0.05)  # so that there is time to kill somebody
-        while world == 2 and self.steps >= 45:  # two never end this run: the one that continues it does
+        # two never end this run, only the one that continues it does
+        while world == 2 and self.steps >= 45 and not current().leaving:
             time.sleep(0.05)
 
     def picture(self, inputs, predictions, targets):
@@ -126,16 +127,6 @@ def wait_for(process: subprocess.Popen, met: Callable[[], object]):
     return found
 
 
-def interrupt(process: subprocess.Popen) -> None:
-    """Asks until it has ended: Ray may lose the signal while it replaces a worker."""
-    for _ in range(8):
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE / 8)
-            return
-    raise AssertionError("the driver does not end")
-
-
 def second_worker_at(folder: Path, step: int, but: int | None = None) -> int | None:
     """The process of rank 1, another one than `but`, as soon as it has taken this step."""
     return next((pid for pid, rows in records(folder).items() if rows[-1:] and rows[-1]["rank"]
@@ -159,8 +150,8 @@ def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(f
         killed = wait_for(driver, lambda: second_worker_at(folder, 22))  # an epoch has 12.8 steps
         os.kill(killed, signal.SIGKILL)
         wait_for(driver, lambda: second_worker_at(folder, 22, but=killed))
-        interrupt(driver)
-        assert "attempt 2" in driver.stdout.read()
+        driver.send_signal(signal.SIGINT)
+        assert "attempt 2" in driver.communicate(timeout=PATIENCE)[0]
         alone = command(folder, jpegs, workers=0, loader="torch")
         said, _ = alone.communicate(timeout=PATIENCE)
         assert alone.returncode == 0, said
@@ -170,7 +161,7 @@ def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(f
         row for path in folder.glob("runs/*/pretrain/*/metrics.jsonl") for row in rows_of(path) if "restart" in row
     ]
     assert [row["workers"] for row in restarts] == [2, 1] and restarts[0]["step"] == 20
-    assert 20 <= restarts[1]["step"] < 45, "after Ctrl-C it saved how far it was"
+    assert 20 <= restarts[1]["step"] <= 46, "after Ctrl-C it saved how far it was"
     assert restarts[0]["cause"].startswith("ActorDiedError") or "gloo" in restarts[0]["cause"], restarts
     taken = surviving(folder)
     assert len(taken) == STEPS and len(records(folder)) == 5, "two workers, two again, then one"
