@@ -14,9 +14,11 @@ from PIL import Image
 
 from cluster.session import use_token
 
-# pytest-xdist has its workers ignore interrupts, and shells what runs in the background: so would all that tests start
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# pytest-xdist has its workers ignore interrupts, and shells and nohup what runs in the background: so would all that
+# tests start
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Ray reads its settings when it is imported, which some tests do long before others start it with a token
 use_token()
