@@ -54,7 +54,7 @@ def test_options_exist(capsys):
     """Every --option in the README is one of some verb's."""
     verbs = (["pretrain", "rotnet"], ["study", "demo"], ["sweep"], ["evaluate"], ["export"], ["pack"], ["submit"])
     for verb in verbs:
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             run([*verb, "--help"])
     said = capsys.readouterr().out
     named = set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}
