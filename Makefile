@@ -14,7 +14,7 @@ test: $(STAMP)
 
 # About an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)
-	$(RUN)/python -m pytest -m faults -s tests/faults
+	$(RUN)/python -m pytest -m faults -s
 
 # As root: a study on two machines, network namespaces of this one, of which one loses its power
 two-machines: $(STAMP)

@@ -3,12 +3,16 @@
 import hashlib
 import logging
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numba
 from numba.core import event
+from numba.core.caching import UserProvidedCacheLocator
 
 from kernels import cache
+
+OTHERS = 8  # versions of the sources whose compiled loops are kept beside these
 
 
 def _digest() -> str:
@@ -18,19 +22,18 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
-def _folder() -> Path:
-    """Where compiled loops are kept: NUMBA_CACHE_DIR, else beside the code, else among the other caches."""
-    if numba.config.CACHE_DIR:
-        return cache.usable(Path(numba.config.CACHE_DIR))
-    beside = Path(__file__).parent / "__pycache__"
-    return cache.folder() if cache.trouble(beside) else beside
-
-
 def _prepare() -> Path:
-    """The folder for these sources; those for earlier ones go."""
-    folder = _folder() / f"loops-{_digest()}"
-    for other in folder.parent.glob("loops-*") if not folder.exists() else ():
-        shutil.rmtree(other, ignore_errors=True)
+    """The folder for these sources, in NUMBA_CACHE_DIR or among the other caches. Of those for other sources, the ones
+    that were made last stay: they may be another checkout's, or the code of a job that was submitted."""
+    place = numba.config.CACHE_DIR
+    folder = (cache.usable(Path(place)) if place else cache.folder()) / f"loops-{_digest()}"
+    if not folder.exists():
+        others = []
+        for other in folder.parent.glob("loops-*"):
+            with suppress(OSError):  # another process removes it as well
+                others.append((other.stat().st_mtime_ns, other))
+        for _, other in sorted(others)[:-OTHERS]:
+            shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -38,15 +41,29 @@ cache.prepare()
 FOLDER = _prepare()
 
 
+class BySources(UserProvidedCacheLocator):
+    """Where numba looks for a compiled loop: by what all sources say, and not by where they lie or how old they are,
+    so that a copy of them, as a cluster makes for each job, has nothing to compile."""
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        return ""  # of the folder that is named by the sources
+
+    def get_source_stamp(self) -> str:
+        return FOLDER.name
+
+
 def loop(function=None, **options):
     """Decorates a CPU loop: `numba.njit`, with its options."""
     if function is None:
         return lambda function: loop(function, **options)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(FOLDER)
+    config = numba.config
+    before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
+    config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(FOLDER), f"{__name__}.{BySources.__name__}"
     try:
         return numba.njit(cache=True, nogil=True, **options)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
 
 
 class _Announcement(event.Listener):

@@ -154,6 +154,7 @@ def wait_once(folder: Path, device: str) -> int:
     return 7
 
 
+@pytest.mark.faults
 def test_workers_whose_controller_is_lost_give_up_their_room(ray_session, tmp_path):
     """They would go on beside those that take their place, which have no room meanwhile: Ray Train's own way to end
     them needs a dashboard, and this cluster has none."""

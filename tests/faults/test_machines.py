@@ -95,6 +95,7 @@ class Followed:
         return wait_for(lambda: self.of(job)[known:], seconds, f"news of {job}")[0]
 
 
+@pytest.mark.faults
 def test_features_that_no_machine_holds_any_more_are_made_again(machines, tmp_path):
     """The judgement's machine falls silent, as behind a cut cable, and the one that made the features loses its power;
     a third one comes, and does it all."""

@@ -1,9 +1,10 @@
-"""The first call on a machine compiles, and says so; the next finds the result on the disk."""
+"""The first call on a machine compiles, and says so; the next finds the result on the disk, wherever the code lies."""
 
 import os
-import pathlib
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 CALL = """
 import torch
@@ -12,13 +13,28 @@ draw(torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), seed=
 """
 
 
-def test_compiling_is_said_once_and_kept(tmp_path):
-    root = pathlib.Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
+
+
+def called(place: Path, root: Path = ROOT) -> str:
+    """What the call says, with loops kept in `place`, of the code in `root`."""
     # PATH is empty: no C compiler is needed
-    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path), PYTHONPATH=str(root), OMP_NUM_THREADS="1", PATH="")
-    said = [
-        subprocess.run([sys.executable, "-c", CALL], env=environment, capture_output=True, text=True, check=True).stderr
-        for _ in range(2)
-    ]
-    assert said[0].count("compiling kernels") == 1
-    assert said[1] == ""
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(place), PYTHONPATH=str(root), OMP_NUM_THREADS="1", PATH="")
+    command = [sys.executable, "-c", CALL]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True).stderr
+
+
+def test_compiling_is_said_once_and_kept(tmp_path):
+    """A copy of the code, as a cluster makes for a job, finds the same; other code does not, and what was compiled
+    long ago goes."""
+    for i in range(10):
+        (tmp_path / "kept" / f"loops-{i}").mkdir(parents=True)
+        os.utime(tmp_path / "kept" / f"loops-{i}", (i, i))
+    assert called(tmp_path / "kept").count("compiling kernels") == 1
+    shutil.copytree(ROOT / "kernels", tmp_path / "copy" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    assert called(tmp_path / "kept", tmp_path / "copy") == ""
+    with open(tmp_path / "copy" / "kernels" / "planes.py", "a") as file:
+        file.write("# another\n")
+    assert called(tmp_path / "kept", tmp_path / "copy").count("compiling kernels") == 1
+    left = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert len(left) == 9 and not {"loops-0", "loops-1", "loops-2"} & left and "loops-9" in left
