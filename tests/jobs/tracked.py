@@ -39,11 +39,12 @@ def main(mode: str, folder: Path, options: dict) -> None:
     said = {"held": tracker.held, "start": time.monotonic() - started, "longest": 0.0}
     if restarts:
         tracker.restarted(restarts, first, "node lost")
+    places = _places(folder / "restarts", restarts, first)
     for step in range(1, last + 1):
         if step > first:
             time.sleep(options["pause"])
         began = time.monotonic()
-        tracker.log(row(step, restarts if step > first else max(0, restarts - 1)), step)
+        tracker.log(row(step, sum(step > place for place in places)), step)
         if step > first and step % 50 == 0:
             tracker.keep()
         if step == options["hold"]:
@@ -67,6 +68,15 @@ def main(mode: str, folder: Path, options: dict) -> None:
     tracker.summary({"digest": "1"})
     tracker.finish()
     print(json.dumps(said), flush=True)
+
+
+def _places(file: Path, restarts: int, first: int) -> list[int]:
+    """The steps after which attempts went on, this one's last: metrics.jsonl has them, for its rows to be counted."""
+    earlier = json.loads(file.read_text()) if file.exists() else []
+    places = [*earlier[: restarts - 1], first] if restarts else []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(places))
+    return places
 
 
 def _stay(tracker: tracking.Tracker) -> None:
