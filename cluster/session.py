@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from cluster.code import runtime_env
 from cluster.head import ClusterError, await_head, watched
@@ -24,6 +25,7 @@ SETTINGS = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # how a job ends is told by its other result
 }
+STARTS = 3  # of a cluster of our own that does not come up in time
 ANSWER_SECONDS = 60.0  # for a named cluster to answer
 LOOK = 1.0  # seconds between two looks at a cluster that is still growing
 
@@ -65,8 +67,7 @@ def session(
     else:
         how = dict(address=await_head(address, seconds, waiting), runtime_env=runtime_env())
     try:
-        with _signals_kept():
-            ray.init(log_to_driver=False, logging_level="ERROR", **how)
+        _start(how, waiting)
     except Exception as error:  # some of Ray's have no other class
         said = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
@@ -77,6 +78,35 @@ def session(
             yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _start(how: dict, waiting: Callable[[str], object]) -> None:
+    """ray.init, again if a cluster of our own did not start in the 30 s that Ray gives it, as on a busy machine."""
+    import ray
+
+    for left in reversed(range(STARTS)):
+        before = _ray_processes()
+        try:
+            with _signals_kept():
+                ray.init(log_to_driver=False, logging_level="ERROR", **how)
+            return
+        except Exception as error:  # it has no other class
+            if not left or "timed out during startup" not in str(error):
+                raise
+            for pid in _ray_processes() - before:  # it leaves them behind
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            waiting("Ray has not started within 30 s, as on a busy machine: it is started again")
+
+
+def _ray_processes() -> set[int]:
+    """Those of Ray that this process has started and that have not ended."""
+    found = set()
+    for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with suppress(OSError):  # a thread or process that has just ended
+            pids = map(int, children.read_text().split())
+            found |= {pid for pid in pids if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return found
 
 
 @contextmanager
