@@ -6,14 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 CALL = """
 import torch
 from kernels.sampling import draw
 draw(torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), seed=0, stream=0, count=1)
 """
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def called(place: Path, root: Path = ROOT) -> str:
