@@ -101,11 +101,14 @@ def _start(how: dict, waiting: Callable[[str], object]) -> None:
 
 def _ray_processes() -> set[int]:
     """Those of Ray that this process has started and that have not ended."""
-    found = set()
+    pids, found = set(), set()
     for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        with suppress(OSError):  # a thread or process that has just ended
-            pids = map(int, children.read_text().split())
-            found |= {pid for pid in pids if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        with suppress(OSError):  # a thread that has just ended
+            pids |= {int(pid) for pid in children.read_text().split()}
+    for pid in pids:
+        with suppress(OSError):  # a process that has
+            if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(pid)
     return found
 
 

@@ -21,7 +21,9 @@ def late(monkeypatch):
     def fail(times: int, said: str = LATE) -> list[subprocess.Popen]:
         def init(**how):
             if len(left) < times:
-                left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "/ray/"]))
+                command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)", "/ray/"]
+                left.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+                left[-1].stdout.read(1)  # until it runs: a process that is just being started has no command line
                 raise Exception(said)
             return start(**how)
 
@@ -31,7 +33,7 @@ def late(monkeypatch):
     yield fail
     for process in left:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_a_start_that_comes_too_late_is_tried_again(late):
