@@ -1,7 +1,8 @@
 """`python -m benchmarks.checkpoints`: what checkpoints cost training, against the same training without.
 
-One run through `jobs.training.run`, in this process. Every block of so many steps has one checkpoint or none, in ABBA
-order; it is taken early in its block, so that what its writing costs the steps beside it falls into the same block.
+One run through `jobs.pretraining.worker.run`, in this process. Every block of so many steps has one
+checkpoint or none, in ABBA order; it is taken early in its block, so that what its writing costs the steps beside it
+falls into the same block.
 """
 
 import argparse
@@ -18,14 +19,14 @@ from unittest.mock import patch
 
 import torch
 
-import jobs.journal
-import jobs.training
-from benchmarks import machine
-from benchmarks.pairs import interval, order, ratios, told
-from jobs.layout import Study
-from jobs.recipe import Recipe
-from jobs.where import Where
-from ssl_core.checkpoint import Snapshot
+import jobs.pretraining.recorder
+import jobs.pretraining.worker
+from benchmarks.harness import environment as machine
+from benchmarks.harness.abba import interval, order, ratios, told
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.study.folder import Study
+from ssl_core.storage.checkpoint import Snapshot
 from ssl_core.task import tasks
 from ssl_core.train import Step, train
 
@@ -83,14 +84,16 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     where = Where(storage=str(folder), name="stall", tracking="off")
     config = tasks()[asked.task].Config(batch=asked.batch)
     recipe = Recipe(task=config, data=asked.data, size=asked.size, encoder=asked.encoder, steps=steps)
-    training = jobs.training.prepare(recipe, study, where.checked())
+    training = jobs.pretraining.worker.prepare(recipe, study, where.checked())
     moments: list[float] = []
     Timed.kept = []
     with ExitStack() as stack:
-        stack.enter_context(patch.object(jobs.training, "train", partial(_timed, moments, asked.every)))
-        stack.enter_context(patch.object(jobs.training, "Clock", lambda _: Alternating(asked.pairs, asked.every)))
-        stack.enter_context(patch.object(jobs.journal, "Snapshot", Timed))
-        jobs.training.run(training, where.place())
+        stack.enter_context(patch.object(jobs.pretraining.worker, "train", partial(_timed, moments, asked.every)))
+        stack.enter_context(
+            patch.object(jobs.pretraining.worker, "Clock", lambda _: Alternating(asked.pairs, asked.every))
+        )
+        stack.enter_context(patch.object(jobs.pretraining.recorder, "Snapshot", Timed))
+        jobs.pretraining.worker.run(training, where.place())
     if len(Timed.kept) != 2 * asked.pairs:
         raise RuntimeError(f"{len(Timed.kept)} checkpoints were written, expected {2 * asked.pairs}")
     return said(moments, asked.pairs, asked.every, Timed.kept)

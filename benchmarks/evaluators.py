@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import machine
-from ssl_core.evaluators import knn, linear
-from ssl_core.evaluators.features import Subject
+from benchmarks.harness import environment as machine
+from ssl_core.evaluation.features import Subject
+from ssl_core.evaluation.protocols import knn, linear
 
 NEIGHBOURS, TEMPERATURE = 200, knn.Config().temperature
 RATES, PASSES = linear.Config().learning_rates, linear.Config().epochs

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks.harness import environment as machine
 
 GPUS = (8, 64, 512, 1024, 2048, 4096)
 # Hours of all GPUs together between two faults: 1,024 GPUs for 7.9 h were observed, 16,384 for 1.8 h projected by
@@ -153,7 +153,7 @@ def main() -> None:
     result = {"machine": machine.describe(), "simulation": True, **vars(parts), "scenarios": scenarios}
     path = machine.keep("goodput", result, asked.into)
     print(path)
-    from benchmarks import curves
+    from benchmarks.plots import curves
 
     curves.goodput(path)
 

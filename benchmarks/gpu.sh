@@ -69,7 +69,7 @@ for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
         # without torch's cache of memory, which would hide a read behind a tensor's end
         step $tool 70 1 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --error-exitcode 1 \
-            --target-processes application-only "$PYTHON" -m benchmarks.examples
+            --target-processes application-only "$PYTHON" -m benchmarks.harness.examples
     else
         note $tool 0 "skipped: compute-sanitizer is not installed"
     fi

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine, peers, timing, work
+from benchmarks import peers
+from benchmarks.harness import environment as machine
+from benchmarks.harness import timing, work
 
 CPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 224x64 224x128"
 GPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 96x1024 224x64 224x256 224x1024"
@@ -147,7 +149,7 @@ def main() -> None:
                 path = machine.keep(f"kernels-{chosen.threads}-threads", result, chosen.into)
     print(f"\n{path}")
     try:
-        from benchmarks import roofline
+        from benchmarks.plots import roofline
     except ImportError:
         print("without the plot: matplotlib is not installed")
     else:

@@ -26,15 +26,15 @@ import torch
 from PIL import Image
 
 import benchmarks.readers
-from benchmarks import machine
+from benchmarks.harness import environment as machine
+from benchmarks.harness.timing import quantiles
 from benchmarks.readers import MEAN, STD, Photos
-from benchmarks.timing import quantiles
-from ssl_core import encoders
-from ssl_core.data.ahead import Waited
-from ssl_core.data.loader import training_batches
-from ssl_core.data.pack import Packing, finish_shard
-from ssl_core.data.pack_index import WORK, make_plan, shards_of, write_index
-from ssl_core.data.source import Source, open_source
+from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.loaders.prefetch import Waited
+from ssl_core.data.loaders.select import training_batches
+from ssl_core.data.packing.index import WORK, make_plan, shards_of, write_index
+from ssl_core.data.packing.shard import Packing, finish_shard
+from ssl_core.encoders.build import build as encoders
 from ssl_core.task import DataInfo, Format, Pretext
 from ssl_core.tasks.rotnet import RotNet
 from ssl_core.train import Plan, train
@@ -206,7 +206,7 @@ def main() -> None:
     path = machine.keep("loader", {"machine": machine.describe(), **asked_for, **told, "lines": lines}, asked.into)
     print(path)
     try:
-        from benchmarks import bars
+        from benchmarks.plots import bars
     except ImportError:
         print("without the plot: matplotlib is not installed")
     else:

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import curves, machine
-from benchmarks.machines import Machine, Machines
-from benchmarks.watched import Watched, cost
+from benchmarks.harness import environment as machine
+from benchmarks.harness.local_nodes import Machine, Machines
+from benchmarks.harness.watched import Watched, cost
+from benchmarks.plots import curves
 
 NOTICE = 60  # seconds of a preemption notice
 SPARE = 3  # machines for two workers

@@ -18,9 +18,10 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks import eager, machine
-from kernels.sampling import Draw
-from ssl_core import encoders
+from benchmarks.harness import environment as machine
+from benchmarks.peers import eager
+from kernels.random import Draw
+from ssl_core.encoders.build import build as encoders
 from ssl_core.task import Batch, DataInfo, Format, Pretext, tasks
 from ssl_core.tasks import context, jigsaw, rotnet
 from ssl_core.train import Plan, train

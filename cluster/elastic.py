@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from cluster.pulse import Pulse
-from cluster.room import each_has
+from cluster.heartbeat import Pulse
+from cluster.resources import each_has
 
 SETTLE = 15.0  # seconds that a group waits for room that may be a dead machine's, until a smaller one is tried
 LOOK = 1.0  # seconds between two looks whether the group has ended meanwhile

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.pulse import Pulse, beating
+from cluster.heartbeat import Pulse, beating
 from cluster.retry import Decision, Failed, Fault, cause_of, kind_of
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cluster.code import runtime_env
+from cluster.code_upload import runtime_env
 from cluster.head import ClusterError, await_head, watched
 
 # Set before Ray starts, because its processes inherit them. setdefault: what a user has set wins.

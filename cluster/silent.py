@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from cluster.pulse import Sign
-from cluster.room import Room
+from cluster.heartbeat import Sign
+from cluster.resources import Room
 
 SILENT = 60.0  # seconds without a sign of life until a process is looked at, and killed if it is stopped
 MUTE = 900.0  # until it is killed anyway: imports from a slow disk, and compilers, may hold the interpreter's lock

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.pulse import Pulse, beating
+from cluster.heartbeat import Pulse, beating
 from cluster.retry import Preempted, cause_of, kind_of
 
 # Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
@@ -60,7 +60,7 @@ def tune(
         os.environ.setdefault(name, value)
     import ray.tune
 
-    from cluster.room import board_here
+    from cluster.resources import board_here
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `ended` says it in one line
     known, board = {trial.name: trial for trial in trials}, board_here()

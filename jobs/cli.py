@@ -12,16 +12,22 @@ from ssl_core.errors import choose
 
 # verb: (module with main(arguments), what it does). No torch, Ray or W&B may be imported above this line.
 VERBS = {
-    "study": ("jobs.study", "pretrain every task of a preset at equal budget, judge all, compare: the main job"),
-    "pretrain": ("jobs.pretrain", "train an encoder on one pretext task"),
-    "sweep": ("jobs.sweep", "find each task's learning rate: many short pretrainings, the worse stopped early"),
-    "evaluate": ("jobs.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
-    "compare": ("jobs.compare", "table, results.csv and report.html of a study"),
-    "export": ("jobs.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
-    "pack": ("jobs.pack", "make a dataset small once, in tar shards that load fast"),
-    "submit": ("jobs.submit", "run one of the others on a Ray cluster"),
-    "jobs": ("jobs.submitted", "what was submitted to a cluster: list, logs, stop"),
-    "doctor": ("jobs.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
+    "study": (
+        "jobs.commands.study",
+        "pretrain every task of a preset at equal budget, judge all, compare: the main job",
+    ),
+    "pretrain": ("jobs.commands.pretrain", "train an encoder on one pretext task"),
+    "sweep": (
+        "jobs.commands.sweep",
+        "find each task's learning rate: many short pretrainings, the worse stopped early",
+    ),
+    "evaluate": ("jobs.commands.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
+    "compare": ("jobs.commands.compare", "table, results.csv and report.html of a study"),
+    "export": ("jobs.commands.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
+    "pack": ("jobs.commands.pack", "make a dataset small once, in tar shards that load fast"),
+    "submit": ("jobs.commands.submit", "run one of the others on a Ray cluster"),
+    "jobs": ("jobs.commands.jobs", "what was submitted to a cluster: list, logs, stop"),
+    "doctor": ("jobs.commands.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
 QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothing happens
 

@@ -8,12 +8,13 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch, tiles
-from kernels.compiled import loop
-from kernels.lanes import WORDS, weigh_pixels
-from kernels.planes import pack_values
-from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
-from kernels.tiles import SIDE, place, store_pixels
+from kernels import dispatch
+from kernels import triton_tiles as tiles
+from kernels.cpu_jit import loop
+from kernels.cpu_planes import pack_values
+from kernels.cpu_simd import WORDS, weigh_pixels
+from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
+from kernels.triton_tiles import SIDE, place, store_pixels
 
 # Sides up to 2^14 keep positions in int32; (longest side)^2 <= 2^20 * size keeps the weights' sums under 2^22, so
 # that a line's weighted sum fits int32 and a box's, under 2^52, is an exact integer in int64 and in float64.

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from kernels import memory
+from kernels import buffer_pool as memory
 
 # Read once: triton decides at decoration time whether its kernels are interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

@@ -5,11 +5,12 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch, tiles
-from kernels.compiled import loop
-from kernels.planes import COMPUTED, pack, scratch, tone, unpack
-from kernels.samples import POINTERS, SCALES, image_batches, integers
-from kernels.tiles import SIDE, place, scaled, store_pixels
+from kernels import dispatch
+from kernels import triton_tiles as tiles
+from kernels.cpu_jit import loop
+from kernels.cpu_planes import COMPUTED, pack, scratch, tone, unpack
+from kernels.examples import POINTERS, SCALES, image_batches, integers
+from kernels.triton_tiles import SIDE, place, scaled, store_pixels
 
 WARPS = 2  # of a program: a thread has sixteen pixels
 

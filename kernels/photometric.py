@@ -6,10 +6,10 @@ import triton
 import triton.language as tl
 
 from kernels import dispatch
-from kernels.compiled import loop
-from kernels.planes import pack_values
-from kernels.samples import MEAN, POINTERS, SCALES, STD, image_batches, integers
-from kernels.tiles import store_pixels
+from kernels.cpu_jit import loop
+from kernels.cpu_planes import pack_values
+from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
+from kernels.triton_tiles import store_pixels
 
 CONTRAST = 1  # its place in `order`, after brightness and before saturation and hue
 STEPS = 4096  # a grey level in whole steps, so that an image's mean is the same in any order of summation

@@ -4,11 +4,12 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch, tiles
-from kernels.compiled import loop
-from kernels.planes import pack, scratch, tone, transpose, unpack
-from kernels.samples import POINTERS, SCALES, image_batches, integers
-from kernels.tiles import SIDE, scaled, store_pixels
+from kernels import dispatch
+from kernels import triton_tiles as tiles
+from kernels.cpu_jit import loop
+from kernels.cpu_planes import pack, scratch, tone, transpose, unpack
+from kernels.examples import POINTERS, SCALES, image_batches, integers
+from kernels.triton_tiles import SIDE, scaled, store_pixels
 
 
 @triton.jit

@@ -8,10 +8,10 @@ import triton
 import triton.language as tl
 
 from kernels import dispatch
-from kernels.compiled import loop
-from kernels.planes import Tone, pack, scratch, tone, unpack_grey_row, unpack_row
-from kernels.samples import POINTERS, SCALES, image_batches, integers
-from kernels.tiles import place, scaled, store_pixels
+from kernels.cpu_jit import loop
+from kernels.cpu_planes import Tone, pack, scratch, tone, unpack_grey_row, unpack_row
+from kernels.examples import POINTERS, SCALES, image_batches, integers
+from kernels.triton_tiles import place, scaled, store_pixels
 
 
 @triton.jit

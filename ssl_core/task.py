@@ -6,11 +6,11 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-import kernels.sampling as sampling
+import kernels.random as sampling
 import ssl_core.tasks
-from ssl_core.discover import modules, subclass_in
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
+from ssl_core.plugins import modules, subclass_in
 
 
 class Batch(NamedTuple):

@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 import ssl_core.optim as optim
-from kernels.sampling import Draw
+from kernels.random import Draw
 from ssl_core.errors import BadInput, Diverged
-from ssl_core.memory import own_buffers
+from ssl_core.memory_bank import own_buffers
 from ssl_core.task import Batch, Format, Pretext, TaskConfig, name_of
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ROOT, environment
-from head import Head, head
 from PIL import Image
+from support.command import ROOT, environment
+from support.head import Head, head
 
 from cluster.session import use_token
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from command import ROOT
+from support.command import ROOT
 
 from jobs.cli import VERBS, run
 

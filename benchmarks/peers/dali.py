@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from benchmarks.work import MEAN, STD
+from benchmarks.harness.work import MEAN, STD
 
 _TYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}
 

@@ -5,7 +5,7 @@ import torch
 from kornia import enhance
 from kornia.geometry.transform import crop_and_resize
 
-from benchmarks.work import MEAN, STD
+from benchmarks.harness.work import MEAN, STD
 
 _MEAN, _STD = (torch.tensor([v / 255 for v in values]) for values in (MEAN, STD))
 

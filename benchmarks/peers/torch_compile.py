@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmarks import eager
-from benchmarks.work import MEAN, STD
+from benchmarks.harness.work import MEAN, STD
+from benchmarks.peers import eager
 
 
 def _compiled(function, *arguments):

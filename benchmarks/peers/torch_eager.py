@@ -1,7 +1,7 @@
 """Plain torch, batch by batch where torch can."""
 
-from benchmarks import eager
-from benchmarks.work import MEAN, STD
+from benchmarks.harness.work import MEAN, STD
+from benchmarks.peers import eager
 
 
 def _form(w):

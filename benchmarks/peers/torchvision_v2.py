@@ -3,7 +3,7 @@
 import torch
 from torchvision.transforms.v2 import functional as V
 
-from benchmarks.work import MEAN, STD
+from benchmarks.harness.work import MEAN, STD
 
 
 def _normalise(images, w):

@@ -8,13 +8,13 @@ from functools import partial
 import torch
 
 from benchmarks.readers import MEAN, STD, Photos
+from kernels.random import Draw
 from kernels.rotate import rotate
-from kernels.sampling import Draw
-from ssl_core.data.crops import Buffer
-from ssl_core.data.decode import decode
-from ssl_core.data.loader import build, dali_installed, overlapped
-from ssl_core.data.order import order_of
-from ssl_core.data.source import open_source
+from ssl_core.data.dataset import open_source
+from ssl_core.data.decoding.crops import Buffer
+from ssl_core.data.decoding.decode import decode
+from ssl_core.data.loaders.select import build, dali_installed, overlapped
+from ssl_core.data.sampler import order_of
 
 
 def _way(loader: str, data: Callable[[Photos], str], epochs: int = 1) -> Callable[[Photos], Iterator[torch.Tensor]]:

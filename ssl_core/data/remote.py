@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data import cache
-from ssl_core.data.deep_pixels import Levels
-from ssl_core.data.patience import Patience
-from ssl_core.data.source import Named
-from ssl_core.data.store import Object, read
+from ssl_core.data.dataset import Named
+from ssl_core.data.decoding.deep_pixels import Levels
 from ssl_core.errors import BadInput, Gone, StoreFailed
+from ssl_core.storage import cache
+from ssl_core.storage.object_store import Object, read
+from ssl_core.storage.retry import Patience
 
 LIMIT = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssl_core.data.source import Source
+from ssl_core.data.dataset import Source
 from ssl_core.errors import some
 
 CLASSES = 4  # that are named

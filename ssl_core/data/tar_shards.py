@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_core.data import cache
-from ssl_core.data.decode import UNREADABLE
+from ssl_core.data.dataset import Shard
+from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.image_names import is_hidden, is_image
-from ssl_core.data.source import Shard
 from ssl_core.errors import BadInput, some
+from ssl_core.storage import cache
 
 NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
 LABEL_BYTES = 2**20  # a larger .cls or .json is not read

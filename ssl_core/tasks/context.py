@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kernels.erase import erase
-from kernels.sampling import below
+from kernels.random import below
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, corners, pixels, window

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels.sampling import below, uniform
+from kernels.random import below, uniform
 from kernels.shuffle_tiles import shuffle_tiles
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from ssl_core.memory import Memory, MemoryOptions
+from ssl_core.augmentations import COLOUR, CROP, Views
+from ssl_core.memory_bank import Memory, MemoryOptions
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, pixels
-from ssl_core.views import COLOUR, CROP, Views
 
 
 class NPID(Task):

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from kernels.random import below
 from kernels.rotate import rotate
-from kernels.sampling import below
 from kernels.shuffle_tiles import shuffle_tiles
+from ssl_core.augmentations import BYTES, COLOUR, CROP, Views, bytes_of, resized_crop
 from ssl_core.errors import BadInput
-from ssl_core.memory import Memory, MemoryOptions
+from ssl_core.memory_bank import Memory, MemoryOptions
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, pixels
-from ssl_core.views import BYTES, COLOUR, CROP, Views, bytes_of, resized_crop
 
 PUZZLED = 0.6  # smallest share of an image that is cut into tiles: section 3.3 and VISSL's pirl_jigsaw
 

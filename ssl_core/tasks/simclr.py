@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ssl_core.all_gather import gathered
+from ssl_core.augmentations import COLOUR, CROP, Views
 from ssl_core.errors import BadInput
-from ssl_core.gather import gathered
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, pixels
-from ssl_core.views import COLOUR, CROP, Views
 
 
 class SimCLR(Task):

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from kernels.random import below
 from kernels.rotate import rotate
-from kernels.sampling import below
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, corners, pixels, window

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from benchmarks import kernels as benchmark
-from benchmarks import peers, work
+from benchmarks import peers
+from benchmarks.harness import work
 from kernels import dispatch
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from PIL import Image
 
 from benchmarks import loader
 from benchmarks.readers import Photos
-from ssl_core.data.pack import Packing
-from ssl_core.data.source import open_source
+from ssl_core.data.dataset import open_source
+from ssl_core.data.packing.shard import Packing
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE, BATCH = 16, 4

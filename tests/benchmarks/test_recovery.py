@@ -7,10 +7,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
 
-from benchmarks import goodput, recovery, watched
+from benchmarks import goodput, recovery
 from benchmarks.goodput import Parts
+from benchmarks.harness import watched
 
 
 @pytest.mark.parametrize(("parts", "mttf", "every"), [

@@ -9,9 +9,11 @@ from math import comb
 
 import numpy as np
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
 
-from benchmarks import checkpoints, pairs, processes
+from benchmarks import checkpoints
+from benchmarks.harness import abba as pairs
+from benchmarks.harness import processes
 
 
 def run(module: str, *words, seconds: int = 3600) -> subprocess.CompletedProcess:

@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
 
-import cluster.code as code
+import cluster.code_upload as code
 
 PLANTED = (
     ".env", ".env.local", ".netrc", "id_rsa", "id_ed25519", "id_ed25519.pub", "server.pem", "tls.key",
@@ -40,7 +40,7 @@ def checkout(tmp_path_factory) -> Path:
 def packed_by_ray(checkout: Path) -> dict[str, bytes]:
     """What Ray itself makes of the checkout's own `package()`."""
     script = (
-        "import sys; import cluster.code as code\n"
+        "import sys; import cluster.code_upload as code\n"
         "from ray._private.runtime_env.packaging import create_package, Path\n"
         "package = code.package()\n"
         "create_package(package['working_dir'], Path(sys.argv[1]), include_gitignore=True,"
@@ -61,7 +61,7 @@ def test_code_is_shipped_whole_and_alone(checkout):
     found = packed_by_ray(checkout)
     tracked = {str(path.relative_to(ROOT)) for room in code.ROOMS for path in (ROOT / room).rglob("*")
                if path.is_file() and "__pycache__" not in path.parts}  # fmt: skip
-    assert set(found) == tracked and "jobs/report.html.jinja" in found and "ssl_core/data/store.py" in found
+    assert set(found) == tracked and "jobs/report.html.jinja" in found and "ssl_core/storage/object_store.py" in found
     assert b"planted" not in found.values()
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ROOT, environment
 from PIL import Image
+from support.command import ROOT, environment
 
-from ssl_core.data.loader import dali_installed
+from ssl_core.data.loaders.select import dali_installed
 
 BATCH, STEPS = 15, 60
 PATIENCE = 900  # seconds: on a new machine everything is imported and compiled for the first time
@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cluster.pulse import current
+from cluster.heartbeat import current
 from ssl_core.task import Task, TaskConfig
 from ssl_core.train import workers
 

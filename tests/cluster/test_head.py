@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
 
-from benchmarks.machines import free_port
+from benchmarks.harness.local_nodes import free_port
 from cluster.head import BadAddress, ClusterError, await_head
 from cluster.session import session
 

@@ -3,8 +3,8 @@
 import pytest
 import torch.distributed as dist
 
-from cluster.launch import _fault
 from cluster.retry import Preempted
+from cluster.worker_group import _fault
 from ssl_core.errors import BadInput, OutOfMemory, StoreFailed
 
 GLOO = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [10.0.0.2]:1")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import ray.autoscaler
 import yaml
-from command import ROOT
 from kubernetes import client
 from pydantic import TypeAdapter
 from ray.scripts.scripts import drain_node, start
+from support.command import ROOT
 
-import cluster.code as code
-from jobs.command import prepared
+import cluster.code_upload as code
+from jobs.submission.command import prepared
 
 FOLDER = ROOT / "cluster"
 KUBERAY = ("kuberay-job.yaml", "kuberay-cluster.yaml")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import below, wait_for
+from benchmarks.harness.processes import below, wait_for
+from cluster.heartbeat import Board, current
 from cluster.job import Job, run_here
-from cluster.launch import on_workers
-from cluster.pulse import Board, current
-from cluster.queue import run_on_ray
+from cluster.scheduler import run_on_ray
 from cluster.session import session
+from cluster.worker_group import on_workers
 
 
 def add(x: int, *more: int) -> int:
@@ -89,7 +89,7 @@ def made(log: str, size: int, *needed) -> bytes:
 def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, tmp_path, monkeypatch):
     """A judgement's process dies, and with its machine the features: they are made anew, their training is not, and
     each job's end is told once."""
-    monkeypatch.setattr("cluster.room.Room.is_held", lambda *_: False)
+    monkeypatch.setattr("cluster.resources.Room.is_held", lambda *_: False)
     logs = {name: str(tmp_path / name) for name in ("training", "features")}
     jobs = [
         Job("training", made, (logs["training"], 10)),

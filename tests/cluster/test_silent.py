@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import cluster.queue
-from benchmarks.processes import wait_for
+import cluster.scheduler
+from benchmarks.harness.processes import wait_for
 from cluster.job import Job
-from cluster.queue import run_on_ray
+from cluster.scheduler import run_on_ray
 from cluster.session import session
 from cluster.silent import Silent
 
@@ -72,7 +72,7 @@ def test_who_holds_the_interpreters_lock_is_left_alone(ray_session, tmp_path, mo
     queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
     queue.start()
     wait_for(lambda: looking and looking[0].works, 120, "a look at the silent process")
-    monkeypatch.setattr(cluster.queue, "GONE", 0.0)
+    monkeypatch.setattr(cluster.scheduler, "GONE", 0.0)
     looks = len(looking)
     wait_for(lambda: len(looking) > looks + 2, 120, "more looks")
     os.write(end, b"x")

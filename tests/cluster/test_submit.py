@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import ROOT
-from head import Head, command, left_by
+from support.command import ROOT
+from support.head import Head, command, left_by
 
-import cluster.code as code
+import cluster.code_upload as code
 
 USER = {"WANDB_API_KEY": "planted-user-key-0123456789", "AWS_SECRET_ACCESS_KEY": "planted-user-secret-0123456789"}
 FILES = (".env", "jobs/.env", "id_rsa", "ssl_core/id_rsa", "kernels/server.pem", "cluster/tls.key", "jobs/.netrc")
@@ -74,7 +74,7 @@ def test_no_secret_is_left_anywhere(cluster, studied, elsewhere):
     """Neither the user's keys, nor the machine's, nor those that lay in the checkout, nor the cluster's token, are in
     the study, the job's description, its log, or what Ray keeps of it, the code that was sent included."""
     script = (
-        "import sys, json; from cluster.submit import Jobs; jobs = Jobs(sys.argv[1])\n"
+        "import sys, json; from cluster.ray_jobs import Jobs; jobs = Jobs(sys.argv[1])\n"
         "print(json.dumps([info.dict() for info in jobs.client.list_jobs()], default=str))"
     )
     run = dict(env=cluster.env, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -93,7 +93,8 @@ def test_no_secret_is_left_anywhere(cluster, studied, elsewhere):
 def test_results_come_home_from_another_machine(cluster, studied, elsewhere, tmp_path):
     """What only the cluster can read arrives through a job's log."""
     script = (
-        "import sys; from pathlib import Path; from cluster.submit import Jobs; from jobs.fetch import fetch\n"
+        "import sys; from pathlib import Path; from cluster.ray_jobs import Jobs\n"
+        "from jobs.submission.results import fetch\n"
         "print(*fetch(Jobs(sys.argv[1]), 'fetched', sys.argv[2], sys.executable, Path('demo')))"
     )
     run = dict(env=cluster.env, cwd=tmp_path, capture_output=True, text=True, check=True)

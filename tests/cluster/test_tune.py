@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.pulse import current
+from cluster.heartbeat import current
 from cluster.retry import Preempted
 from cluster.session import session
 from cluster.tune import Ended, Trial, tune

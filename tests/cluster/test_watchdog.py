@@ -5,7 +5,7 @@ import sys
 import threading
 
 import pytest
-from command import ROOT
+from support.command import ROOT
 
 import cluster.watchdog
 from cluster.watchdog import HUNG, Watchdog

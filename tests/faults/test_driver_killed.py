@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.driver import Driver
-from faults.evidence import check_same, check_tracked, rows, saved
+from support.driver import Driver
+from support.evidence import check_same, check_tracked, rows, saved
 
-from benchmarks.processes import wait_for
+from benchmarks.harness.processes import wait_for
 
 KILLS, SEED = 10, 2
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-import cluster.launch
-from benchmarks.processes import wait_for
+import cluster.worker_group
+from benchmarks.harness.processes import wait_for
+from cluster.heartbeat import current
 from cluster.job import Job
-from cluster.launch import on_workers
-from cluster.pulse import current
-from cluster.queue import run_on_ray
 from cluster.retry import Preempted
+from cluster.scheduler import run_on_ray
 from cluster.session import session
+from cluster.worker_group import on_workers
 
 
 def elastic(folder: Path) -> int:
-    cluster.launch.SETTLE, cluster.launch.GROW = 2.0, 0.5
+    cluster.worker_group.SETTLE, cluster.worker_group.GROW = 2.0, 0.5
     return on_workers(work, folder, workers=(1, 2), gpu=False, name="group", logs=folder / "logs", silence=120)
 
 

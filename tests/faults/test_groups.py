@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.driver import Driver
-from faults.evidence import EVERY, check_rows, described, learned, rows, saved
+from support.driver import Driver
+from support.evidence import EVERY, check_rows, described, learned, rows, saved
 
-from benchmarks.machines import Machines
-from benchmarks.processes import wait_for
+from benchmarks.harness.local_nodes import Machines
+from benchmarks.harness.processes import wait_for
 
 STEPS = 600
 PATIENCE = 600.0  # seconds that anything may take on a machine that is busy otherwise

@@ -9,18 +9,18 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from faults.evidence import saved
+from support.evidence import saved
 
-import jobs.training as training
-from benchmarks.machines import Machine, Machines
-from benchmarks.processes import wait_for
+import jobs.pretraining.worker as training
+from benchmarks.harness.local_nodes import Machine, Machines
+from benchmarks.harness.processes import wait_for
 from cluster.job import Again, Job, Outcome
-from cluster.queue import run_on_ray
+from cluster.scheduler import run_on_ray
 from cluster.session import session
-from jobs.layout import Study
-from jobs.recipe import Recipe
-from jobs.rows import rows
-from jobs.where import Where
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.study.folder import Study
+from jobs.study.metrics import rows
 from ssl_core.tasks.rotnet import RotNet
 
 STEPS, PACE = 50, 0.1  # and seconds that a step takes at least

@@ -5,12 +5,12 @@ import random
 import time
 
 import pytest
-from faults.evidence import check_same, check_tracked
-from faults.siege import KINDS, Siege
-from faults.store import FailingStore
+from support.evidence import check_same, check_tracked
+from support.siege import KINDS, Siege
+from support.store import FailingStore
 
-from benchmarks.machine import describe, keep
-from benchmarks.machines import Machines
+from benchmarks.harness.environment import describe, keep
+from benchmarks.harness.local_nodes import Machines
 
 TIMES = {
     "worker killed": 3, "worker frozen": 1, "raylet killed": 3, "power cut": 2, "machine silent": 1,

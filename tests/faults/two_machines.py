@@ -14,13 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from command import ROOT
-from faults.driver import Driver
-from faults.siege import RUN
+from support.command import ROOT
+from support.driver import Driver
+from support.siege import RUN
 
-from benchmarks.machines import RAY, SOON
-from benchmarks.processes import below, kill, wait_for
-from ssl_core.data.source import open_source
+from benchmarks.harness.local_nodes import RAY, SOON
+from benchmarks.harness.processes import below, kill, wait_for
+from ssl_core.data.dataset import open_source
 
 NAMES = ("one", "two")
 PORT = 6379

@@ -11,13 +11,13 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-import jobs.compare
-import jobs.evaluate
-import jobs.pretrain
-import ssl_core.encoders as encoders
-from jobs.brought import arrive, everything, said
-from jobs.judged import PIXELS, RANDOM, Judged, with_floors
-from jobs.layout import Study
+import jobs.commands.compare
+import jobs.commands.evaluate
+import jobs.commands.pretrain
+import ssl_core.encoders.build as encoders
+from jobs.evaluation.encoders import PIXELS, RANDOM, Judged, with_floors
+from jobs.evaluation.external import arrive, everything, said
+from jobs.study.folder import Study
 from ssl_core.errors import BadInput
 
 QUICK = ["--protocols", "knn", "--labels", "60", "--tracking", "off", "--threads", "1"]
@@ -32,7 +32,7 @@ def files(tmp_path_factory, shapes) -> Path:
     torch.save({"epoch": 3, "state_dict": {f"module.{name}": t for name, t in state.items()}}, folder / "timm.pth")
     torch.save(torchvision.models.squeezenet1_1().state_dict(), folder / "tv.pt")
     arguments = ["rotnet", "--data", shapes, "--size", 32, "--steps", 2, "--batch", 8, "--tracking", "off"]
-    jobs.pretrain.main([*map(str, arguments), "--storage", str(folder), "--name", "other"])
+    jobs.commands.pretrain.main([*map(str, arguments), "--storage", str(folder), "--name", "other"])
     return folder
 
 
@@ -41,7 +41,7 @@ def study(files, shapes) -> Study:
     (run,) = (files / "other").glob("pretrain/rotnet-*")
     given = [f"timm:test_resnet={files}/timm.pth", f"torchvision:squeezenet1_1={files}/tv.pt", str(run)]
     told = [word for one in given for word in ("--encoder", one)]
-    jobs.evaluate.main([str(files / "new"), "--data", str(shapes), "--size", "32", *told, *QUICK])
+    jobs.commands.evaluate.main([str(files / "new"), "--data", str(shapes), "--size", "32", *told, *QUICK])
     return Study(files / "new")
 
 
@@ -71,8 +71,8 @@ def test_they_are_kept_and_found_again(study, files, capsys):
     (files / "timm.pth").rename(files / "gone.pth")
     before = {path: path.stat().st_mtime_ns for path in study.root.glob("evaluate/*/*.json")}
     table = study.results.read_text()
-    jobs.evaluate.main([str(study.root), *QUICK])
-    jobs.compare.main([str(study.root), "--tracking", "off"])
+    jobs.commands.evaluate.main([str(study.root), *QUICK])
+    jobs.commands.compare.main([str(study.root), "--tracking", "off"])
     assert {path: path.stat().st_mtime_ns for path in study.root.glob("evaluate/*/*.json")} == before
     assert study.results.read_text() == table
     assert capsys.readouterr().out.count("timm:test_resnet=timm.pth") == 2
@@ -123,7 +123,7 @@ def test_floors_have_the_stem_of_what_they_stand_under(shapes):
 def test_refused_before_anything_is_made(words, reason, shapes, tmp_path):
     words = [word.format(shapes=shapes) for word in words]
     with pytest.raises(BadInput, match=reason):
-        jobs.evaluate.main([str(tmp_path / "new"), *words, *QUICK])
+        jobs.commands.evaluate.main([str(tmp_path / "new"), *words, *QUICK])
     assert not (tmp_path / "new").exists()
 
 
@@ -141,4 +141,4 @@ def test_two_networks_of_one_file_stand_side_by_side(shapes, tmp_path):
 
 def test_data_without_an_encoder_is_refused(study, shapes):
     with pytest.raises(BadInput, match="what encoders given by --encoder are judged on"):
-        jobs.evaluate.main([str(study.root), "--data", str(shapes), *QUICK])
+        jobs.commands.evaluate.main([str(study.root), "--data", str(shapes), *QUICK])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import timm
 import torch
-from command import ROOT, environment
 from PIL import Image
 from safetensors.torch import save_file
+from support.command import ROOT, environment
 
-from jobs.compare import main as compare
-from jobs.evaluate import main as evaluate
-from jobs.layout import JobsFailed
-from ssl_core.data.source import open_source
+from jobs.commands.compare import main as compare
+from jobs.commands.evaluate import main as evaluate
+from jobs.study.folder import JobsFailed
+from ssl_core.data.dataset import open_source
 
 PLAIN = ["--size", "16", "--threads", "1", "--tracking", "off"]
 COPIES = "2 of 5 test images: copies of training images, byte for byte, such as test/<b>/0.png of train/<b>/1.png, "

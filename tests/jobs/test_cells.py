@@ -3,11 +3,11 @@
 import pytest
 
 from cluster.job import Job, Outcome, check
-from jobs.cells import Evaluation, jobs
-from jobs.cells import check as can_be_judged
-from jobs.judged import Judged, labels, with_floors
-from jobs.layout import Study
-from jobs.work import _line
+from jobs.evaluation.encoders import Judged, labels, with_floors
+from jobs.evaluation.jobs import Evaluation, jobs
+from jobs.evaluation.jobs import check as can_be_judged
+from jobs.execution.run import _line
+from jobs.study.folder import Study
 from ssl_core.errors import BadInput
 
 

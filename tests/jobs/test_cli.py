@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from command import ROOT, complaint, environment
+from support.command import ROOT, complaint, environment
 
 from jobs.cli import VERBS, main
 

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from jobs.command import prepared
+from jobs.submission.command import prepared
 from ssl_core.errors import BadInput
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import compilers
+from jobs.pretraining import compilers
 from ssl_core.errors import BadInput
 
 

@@ -10,15 +10,15 @@ from unittest import mock
 import pytest
 import torch
 
-import jobs.training as training
-from benchmarks.processes import wait_for
+import jobs.pretraining.worker as training
+from benchmarks.harness.processes import wait_for
+from cluster.heartbeat import current
 from cluster.job import Again, Job
-from cluster.pulse import current
-from cluster.queue import run_on_ray
+from cluster.scheduler import run_on_ray
 from cluster.session import session
-from jobs.layout import Study
-from jobs.recipe import Recipe
-from jobs.where import Where
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.study.folder import Study
 from ssl_core.tasks.rotnet import RotNet
 
 STEPS = 12

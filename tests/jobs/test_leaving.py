@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
 
 WORK = """
 import sys, time
-from jobs import leaving
+from jobs.execution import signals as leaving
 leaving.SAME = {same}
 with leaving.on_signals() as received:
     print("works", flush=True)
@@ -23,8 +23,8 @@ print(received(), flush=True)
 # A job that has taken no step, as evaluations take none
 EVALUATES = """
 import time
-from cluster.pulse import Pulse, beating
-from jobs import leaving
+from cluster.heartbeat import Pulse, beating
+from jobs.execution import signals as leaving
 with leaving.on_signals(), beating(Pulse("probe")):
     print("works", flush=True)
     while True:

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-import jobs.pretrain
-from jobs.literature import PUBLISHED
-from jobs.options import parse
-from jobs.recipe import Recipe
-from jobs.training import build
-from ssl_core.data.source import Arrays, Source
+import jobs.commands.pretrain
+from jobs.config.parsing import parse
+from jobs.config.published import PUBLISHED
+from jobs.config.recipe import Recipe
+from jobs.pretraining.worker import build
+from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
 from ssl_core.tasks.rotnet import RotNet
@@ -41,12 +41,12 @@ def test_costs_what_it_says(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parses_and_trains_two_steps(name, shapes, tmp_path):
     """By its name alone it is what it says; small, it trains, and --steps replaces its epochs."""
-    recipe = parse(jobs.pretrain.options_type(), "pretrain", [name]).recipe
+    recipe = parse(jobs.commands.pretrain.options_type(), "pretrain", [name]).recipe
     assert {key: getattr(recipe, key) for key in vars(PUBLISHED[name].recipe)} == vars(PUBLISHED[name].recipe)
     size = SMALL.get(recipe.size, 32)
     arguments = [name, "--data", shapes, "--size", size, "--steps", 2, "--batch", 2, "--tracking", "off",
                  "--storage", tmp_path, "--name", "it", "--threads", 1]  # fmt: skip
-    jobs.pretrain.main([str(word) for word in arguments])
+    jobs.commands.pretrain.main([str(word) for word in arguments])
     (path,) = tmp_path.glob("it/pretrain/*/encoder.json")
     described = json.loads(path.read_text())
     assert (described["steps"], described["encoder"], described["size"]) == (2, recipe.encoder, size)
@@ -55,7 +55,7 @@ def test_parses_and_trains_two_steps(name, shapes, tmp_path):
 
 def test_two_lengths_are_refused(shapes):
     with pytest.raises(BadInput, match="choose one"):
-        jobs.pretrain.main(
+        jobs.commands.pretrain.main(
             ["rotnet-cifar10-nin", "--data", str(shapes), "--steps", "2", "--epochs", "3", "--tracking", "off"]
         )
 

@@ -10,11 +10,11 @@ import threading
 import time
 
 import pytest
-from command import ROOT
+from support.command import ROOT
 
-import jobs.lock as lock
-import ssl_core.files as files
-from benchmarks.processes import wait_for
+import jobs.study.lock as lock
+import ssl_core.storage.files as files
+from benchmarks.harness.processes import wait_for
 from ssl_core.errors import BadInput
 
 
@@ -114,7 +114,7 @@ def test_of_two_that_find_a_dead_owner_one_gets_it(monkeypatch):
 
 TAKEN = """
 import signal, sys, time
-import jobs.lock as lock, ssl_core.files as files
+import jobs.study.lock as lock, ssl_core.storage.files as files
 lock.BEAT = 0.1
 from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))

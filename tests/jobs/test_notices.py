@@ -2,7 +2,7 @@
 
 import os
 
-from jobs.notices import logs, warn
+from jobs.study.warning_log import logs, warn
 
 
 def test_a_name_that_is_no_text_does_not_stop_the_job(tmp_path):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import ROOT, complaint, environment
 from PIL import Image
+from support.command import ROOT, complaint, environment
 
-from jobs import pack
-from ssl_core.data.source import open_source
+from jobs.commands import pack
+from ssl_core.data.dataset import open_source
 from ssl_core.errors import BadInput
 
 
@@ -155,7 +155,7 @@ def test_bad_input_ends_the_process_with_two(tilespin, shapes):
 def test_two_at_once_do_not_meet(shapes, tmp_path):
     """A second driver is refused while the first works, in whichever process it is."""
     place = tmp_path / "packed"
-    hold = ("import sys, time; from pathlib import Path; from jobs.layout import Study\n"
+    hold = ("import sys, time; from pathlib import Path; from jobs.study.folder import Study\n"
             "with Study(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)")  # fmt: skip
     child = subprocess.Popen([sys.executable, "-c", hold, str(place / ".pack")], cwd=ROOT, stdout=subprocess.PIPE)
     try:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs.presets import PRESETS
-from ssl_core.encoders import build, describe
+from jobs.config.presets import PRESETS
+from ssl_core.encoders.build import build, describe
 from ssl_core.task import DataInfo, name_of, tasks
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from jobs.layout import Study
-from jobs.pretrain import main
-from jobs.recipe import Recipe
-from jobs.training import _advice, prepare
-from jobs.where import Where
+from jobs.commands.pretrain import main
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.pretraining.worker import _advice, prepare
+from jobs.study.folder import Study
 from ssl_core.errors import BadInput
 from ssl_core.task import tasks
 
@@ -107,7 +107,7 @@ def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):
 
 def test_second_driver_is_refused(tilespin, shapes, tmp_path):
     """One study, one driver: the second says which process is at work. The lock goes with its owner."""
-    from jobs.layout import Study
+    from jobs.study.folder import Study
 
     arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 2, "--tracking", "off",
                  "--storage", tmp_path, "--name", "mine"]  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import jobs.progress as progress
-from jobs.progress import Watch
+import jobs.execution.progress as progress
+from jobs.execution.progress import Watch
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparison import cells, row, three
+from support.comparison import cells, row, three
 
-from jobs import plots
-from jobs.layout import Study
-from jobs.report import write_report
-from jobs.results import Row, as_csv, by_dataset, ranked
-from jobs.verdicts import number
-from ssl_core.files import write_json
+from jobs.report.comparison import Row, as_csv, by_dataset, ranked
+from jobs.report.conclusions import number
+from jobs.report.html import figures as plots
+from jobs.report.html import write_report
+from jobs.study.folder import Study
+from ssl_core.storage.files import write_json
 
 NAMES = ["<script>alert('ü')</script>", "cost $x_{ of $y", "_hidden", "日本語 " + "long " * 60]
 

@@ -6,16 +6,16 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from comparison import N, cells, row, three
+from support.comparison import N, cells, row, three
 
-from jobs.cells import Evaluation
-from jobs.gather import _apart, gather
-from jobs.judged import Judged
-from jobs.layout import Study
-from jobs.results import Row, as_csv, by_dataset, measured, pairs
-from jobs.verdicts import conclusions, number
-from ssl_core.evaluators.intervals import crossed, wilson
-from ssl_core.files import write_json
+from jobs.evaluation.encoders import Judged
+from jobs.evaluation.jobs import Evaluation
+from jobs.report.collect import _apart, gather
+from jobs.report.comparison import Row, as_csv, by_dataset, measured, pairs
+from jobs.report.conclusions import conclusions, number
+from jobs.study.folder import Study
+from ssl_core.evaluation.statistics import crossed, wilson
+from ssl_core.storage.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_linear_over_knn_is_paired():
 
 @pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 def test_many_names_have_room_in_a_figure():
-    from jobs import plots
+    from jobs.report.html import figures as plots
 
     one = three()[2]
     many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
@@ -141,7 +141,7 @@ def test_many_names_have_room_in_a_figure():
 
 def test_every_measure_is_drawn_that_was_taken():
     """Bars of the invariance and the neighbours of a task, and its curve over few labels; none of what is not there."""
-    from jobs import plots
+    from jobs.report.html import figures as plots
 
     one = three()[2]
     numbers = {

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-import jobs.training as training
-from jobs.layout import Study
-from jobs.recipe import Recipe
-from jobs.similar_runs import unlike_earlier
-from jobs.where import Where
-from ssl_core.data.source import open_source
+import jobs.pretraining.worker as training
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.study.folder import Study
+from jobs.study.similar_runs import unlike_earlier
+from ssl_core.data.dataset import open_source
 from ssl_core.optim import Optim
 from ssl_core.tasks.rotnet import RotNet
 

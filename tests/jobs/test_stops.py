@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from command import ROOT, environment
-from wandb_server import Server, sync
+from support.command import ROOT, environment
+from support.wandb_server import Server, sync
 
-from cluster.pulse import Pulse, beating
+from cluster.heartbeat import Pulse, beating
 from cluster.retry import Preempted
-from jobs.layout import Study
-from jobs.recipe import Recipe
-from jobs.training import prepare, run
-from jobs.where import Where
-from ssl_core.memory import MemoryOptions
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.pretraining.worker import prepare, run
+from jobs.study.folder import Study
+from ssl_core.memory_bank import MemoryOptions
 from ssl_core.tasks.pirl import PIRL
 
 

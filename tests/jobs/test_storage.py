@@ -9,8 +9,8 @@ import time
 
 import fsspec
 import pytest
-from buckets import s3_server
-from command import ROOT, environment
+from support.buckets import s3_server
+from support.command import ROOT, environment
 
 DATA = ["--size", "32", "--threads", "1", "--tracking", "off"]
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
 
 from jobs.cli import usage
 

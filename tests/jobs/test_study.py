@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, complaint, environment
 from PIL import Image
+from support.command import ROOT, complaint, environment
 
-from jobs.cells import unpacked
+from jobs.evaluation.jobs import unpacked
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
@@ -203,7 +203,7 @@ def test_the_report_opens_without_a_network(study, tmp_path, width):
 
 
 def test_online_the_comparison_is_a_report_in_wandb(study, tmp_path):
-    from wandb_server import Server
+    from support.wandb_server import Server
 
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
     (folder / "results.csv").unlink()

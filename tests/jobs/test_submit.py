@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-import cluster.code as code
-import jobs.submit as submit
-from cluster.submit import Submitted, Unknown
-from jobs.fetch import MARK, packed, unpacked
-from jobs.layout import commit
-from jobs.submit import checked_size, split
-from jobs.submitted import address
+import cluster.code_upload as code
+import jobs.commands.submit as submit
+from cluster.ray_jobs import Submitted, Unknown
+from jobs.commands.jobs import address
+from jobs.commands.submit import checked_size, split
+from jobs.study.folder import commit
+from jobs.submission.results import MARK, packed, unpacked
 from ssl_core.errors import BadInput
 
 URL = "http://head:8265"
@@ -95,10 +95,10 @@ def test_not_waiting_says_how_to_follow(submitted, capsys):
 def test_results_are_brought_home_from_afar(submitted, tmp_path, capsys):
     """From another machine, or a store, by a second job; from this machine they are only named."""
     _, sent = submitted(Cluster(0, 0, here=False), "--python", "/opt/py", "study", "demo", "--storage", "/mnt/a b")
-    assert sent[1][1] == "/opt/py -m jobs.fetch '/mnt/a b/demo'" and sent[1][0] == f"{sent[0][0]}-results"
+    assert sent[1][1] == "/opt/py -m jobs.submission.results '/mnt/a b/demo'" and sent[1][0] == f"{sent[0][0]}-results"
     assert (tmp_path / "demo/results.csv").read_bytes() == b"numbers"
     _, sent = submitted(Cluster(0, 1), "compare", "s3://bucket/runs/demo")
-    assert sent[1][1].endswith("-m jobs.fetch s3://bucket/runs/demo")
+    assert sent[1][1].endswith("-m jobs.submission.results s3://bucket/runs/demo")
     assert "could not be fetched from s3://bucket/runs/demo" in capsys.readouterr().err
     assert len(submitted(Cluster(0), "study", "demo")[1]) == 1
     assert len(submitted(Cluster(0, here=False), "pretrain", "rotnet", "--storage", "/mnt")[1]) == 1
@@ -152,7 +152,7 @@ def test_limit_is_rays():
 
 def test_cluster_that_does_not_answer():
     from cluster.head import ClusterError
-    from cluster.submit import Jobs
+    from cluster.ray_jobs import Jobs
 
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at http://127\.0\.0\.1:1$"):
         Jobs("http://127.0.0.1:1/")

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import jobs.journal
-import jobs.sweep
-from jobs.layout import Study
-from jobs.sweep import Grid, told
-from jobs.training import prepare
-from jobs.trials import Row, best
-from jobs.where import Where
+import jobs.commands.sweep
+import jobs.pretraining.recorder
+from jobs.commands.sweep import Grid, told
+from jobs.config.runtime import Where
+from jobs.pretraining.worker import prepare
+from jobs.study.folder import Study
+from jobs.sweep.trials import Row, best
 from ssl_core.errors import BadInput
 
 
@@ -29,7 +29,7 @@ def swept(shapes, tmp_path_factory) -> Study:
     storage, cores = tmp_path_factory.mktemp("runs"), os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        jobs.sweep.main(arguments(shapes, storage))
+        jobs.commands.sweep.main(arguments(shapes, storage))
     finally:
         os.sched_setaffinity(0, cores)
     return Study(storage / "sweep")
@@ -49,9 +49,9 @@ def test_the_worse_is_stopped_and_the_better_is_named(swept):
 
 def test_again_nothing_is_trained(swept, shapes, monkeypatch, capsys):
     """Ray is not even started."""
-    monkeypatch.setattr(jobs.sweep, "room", None)
+    monkeypatch.setattr(jobs.commands.sweep, "room", None)
     before = {path: path.stat().st_mtime_ns for path in swept.root.glob("pretrain/*/*")}
-    jobs.sweep.main(arguments(shapes, swept.root.parent))
+    jobs.commands.sweep.main(arguments(shapes, swept.root.parent))
     assert {path: path.stat().st_mtime_ns for path in swept.root.glob("pretrain/*/*")} == before
     assert "rotnet, convnet: best learning rate 0.06 by pretext loss" in capsys.readouterr().out
 
@@ -73,7 +73,7 @@ def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
         log=lambda values, step: None, summary=said.append, keep=lambda: None,
         finish=lambda failed=False: said.append(failed),
     )  # fmt: skip
-    monkeypatch.setattr(jobs.journal, "Tracker", lambda *_, **__: tracker)
+    monkeypatch.setattr(jobs.pretraining.recorder, "Tracker", lambda *_, **__: tracker)
     grid, study = Grid(tasks=("rotnet",), factors=(1.0,), data=str(shapes), size=32, budget=32), Study(tmp_path / "it")
     study.describe()
     one = prepare(grid.recipes()[0], study, Where(workers="1", tracking="off", threads=1))
@@ -147,5 +147,5 @@ def test_a_learning_rate_counts_with_all_its_seeds():
 )
 def test_refused_before_anything_is_made(words, said, shapes, tmp_path):
     with pytest.raises(BadInput, match=said):
-        jobs.sweep.main([*arguments(shapes, tmp_path), *words])
+        jobs.commands.sweep.main([*arguments(shapes, tmp_path), *words])
     assert not (tmp_path / "sweep").exists()

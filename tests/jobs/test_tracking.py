@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from command import ROOT, environment
-from wandb_server import Server, sync
+from support.command import ROOT, environment
+from support.wandb_server import Server, sync
 
-import jobs.segments as segments
-from jobs.connection import resolve
-from jobs.tracking import Tracker
+import jobs.tracking.offline_runs as segments
+from jobs.tracking.connection import resolve
+from jobs.tracking.tracker import Tracker
 from ssl_core.errors import BadInput
 
 
@@ -88,7 +88,7 @@ def test_a_mode_that_the_client_does_not_know_stops_no_run(monkeypatch, tmp_path
 
 DECIDE = """
 import sys
-from jobs.connection import decide
+from jobs.tracking.connection import decide
 print(decide(sys.argv[1]))
 """
 
@@ -128,7 +128,7 @@ def test_a_key_that_is_none_is_named_and_not_shown(mode, key):
 TWO = """
 import sys, time
 from pathlib import Path
-import jobs.tracking as tracking
+import jobs.tracking.tracker as tracking
 tracking.INIT_SECONDS = 2
 for name in ("first", "second"):
     began = time.monotonic()

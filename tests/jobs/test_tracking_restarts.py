@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, environment
+from support.command import ROOT, environment
+from support.wandb_server import Server, sync
 from upath import UPath
-from wandb_server import Server, sync
 
-import jobs.segments as segments
-from benchmarks.processes import wait_for
+import jobs.tracking.offline_runs as segments
+from benchmarks.harness.processes import wait_for
 
-DRIVER = Path(__file__).with_name("tracked.py")
+DRIVER = Path(__file__).parents[1] / "support" / "tracked.py"
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_study_in_a_store(track, server, tmp_path, monkeypatch):
 JUDGE = """
 import os, sys
 from pathlib import Path
-from jobs.tracking import Tracker
+from jobs.tracking.tracker import Tracker
 
 mode, folder, value, kill = sys.argv[1:]
 tracker = Tracker(mode, Path(folder), id="linear-1", study="s", job_type="evaluate", name="linear", config={})

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from comparison import three
-from wandb_server import Server
+from support.comparison import three
+from support.wandb_server import Server
 
-from jobs.layout import Study
-from jobs.results import by_dataset
-from jobs.webreport import save
+from jobs.report.comparison import by_dataset
+from jobs.report.wandb_report import save
+from jobs.study.folder import Study
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client's own

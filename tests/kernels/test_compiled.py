@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CALL = """
 import torch
-from kernels.sampling import draw
+from kernels.random import draw
 draw(torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), seed=0, stream=0, count=1)
 """
 

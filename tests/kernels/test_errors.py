@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from varied import names, public, rows
+from support.varied import names, public, rows
 
 from kernels import dispatch
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 import torch
-from varied import names, public, rows, several, vary
+from support.varied import names, public, rows, several, vary
 
 from kernels import dispatch
 

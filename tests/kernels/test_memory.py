@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from kernels import memory
+from kernels import buffer_pool as memory
 
 SHAPE = (3, 3, 400, 400)  # 5.8 MB as float32
 

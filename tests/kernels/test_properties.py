@@ -3,7 +3,7 @@ keep what follows from their definitions without a reference."""
 
 import pytest
 import torch
-from varied import example, several, vary
+from support.varied import example, several, vary
 
 from kernels import dispatch
 from kernels.crop_flip import crop_flip

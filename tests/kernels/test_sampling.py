@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kernels import sampling
-from kernels.sampling import Draw, below, draw, philox, uniform
+from kernels import random as sampling
+from kernels.random import Draw, below, draw, philox, uniform
 
 # Known answers for philox4x32-10 of Random123 (github.com/DEShawResearch/random123, tests/kat_vectors).
 VECTORS = [

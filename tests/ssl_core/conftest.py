@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(autouse=True)
 def fresh_sources():
     """A process opens a dataset once; a test opens its own."""
-    from ssl_core.data.source import open_source
+    from ssl_core.data.dataset import open_source
 
     open_source.cache_clear()
 
@@ -27,7 +27,7 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
 @pytest.fixture
 def shards(tmp_path, cache) -> Path:
     """Three tar files of ten images in two classes."""
-    from tar_files import labelled, write
+    from support.tar_files import labelled, write
 
     for number in range(3):
         write(tmp_path / "data" / f"set-{number}.tar", labelled(number * 10, 10))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ssl_core.data.ahead import Waited, ahead
+from ssl_core.data.loaders.prefetch import Waited, ahead
 
 
 def threads():

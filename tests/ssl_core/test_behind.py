@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-import ssl_core.behind as behind_module
-import ssl_core.data.patience as patience
-from jobs.notices import warn
-from ssl_core.behind import Behind
+import ssl_core.storage.async_writer as behind_module
+import ssl_core.storage.retry as patience
+from jobs.study.warning_log import warn
 from ssl_core.errors import DiskFull, StoreFailed
+from ssl_core.storage.async_writer import Behind
 
 
 @pytest.fixture(autouse=True)

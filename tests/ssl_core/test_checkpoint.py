@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import ssl_core.checkpoint as checkpoint
-from ssl_core.checkpoint import Keep, Snapshot, discard, newest, save
-from ssl_core.files import at, write_bytes, write_json
+import ssl_core.storage.checkpoint as checkpoint
+from ssl_core.storage.checkpoint import Keep, Snapshot, discard, newest, save
+from ssl_core.storage.files import at, write_bytes, write_json
 
 
 def state(step: int) -> dict:

@@ -6,10 +6,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ssl_core.choice import choose
-from ssl_core.encoders import build
+from ssl_core.encoders.build import build
+from ssl_core.encoders.choice import choose
+from ssl_core.encoders.pretrained import pretrained
 from ssl_core.errors import BadInput
-from ssl_core.pretrained import pretrained
 
 
 def weights(seed: int) -> dict[str, Tensor]:

@@ -7,17 +7,17 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.distributed as dist
-from structured import FORMAT, batch_of, pretext
+from support.structured import FORMAT, batch_of, pretext
 from torch.nn import functional as F
 
-from kernels.sampling import Draw
+from kernels.random import Draw
+from ssl_core.all_gather import gathered
+from ssl_core.augmentations import BYTES, Views, resized_crop
 from ssl_core.errors import BadInput
-from ssl_core.gather import gathered
-from ssl_core.memory import Memory, MemoryOptions, own_buffers
+from ssl_core.memory_bank import Memory, MemoryOptions, own_buffers
 from ssl_core.optim import Optim
 from ssl_core.task import Format
 from ssl_core.train import Plan, train
-from ssl_core.views import BYTES, Views, resized_crop
 
 TRANSFORMS = ("rotation", "jigsaw", "both")
 

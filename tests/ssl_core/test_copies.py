@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_core.data.copies import by_size, find_copies
-from ssl_core.data.pack_index import find_duplicates
-from ssl_core.data.source import Arrays, Source, open_source
+from ssl_core.data.dataset import Arrays, Source, open_source
+from ssl_core.data.duplicates import by_size, find_copies
+from ssl_core.data.packing.index import find_duplicates
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from tar_files import open_shards, picture, write
+from support.tar_files import open_shards, picture, write
 
 from ssl_core.data import tar_shards
-from ssl_core.data.source import open_source
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.dataset import open_source
+from ssl_core.data.loaders.cpu import TorchLoader
 from ssl_core.errors import BadInput
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from loaders import each_kind
-from packing import pack
 from PIL import Image
+from support.loaders import each_kind
+from support.packing import pack
 
-from ssl_core.data.decode import read_image
-from ssl_core.data.order import Order
-from ssl_core.data.source import Source, open_source
+from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.decoding.decode import read_image
+from ssl_core.data.sampler import Order
 from ssl_core.errors import BadInput
 
 CPU = torch.device("cpu")

@@ -9,19 +9,20 @@ from scipy.linalg import eigh
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.neighbors import NearestNeighbors
-from structured import CLASSES, FORMAT, arrays, gradients
+from support.structured import CLASSES, FORMAT, arrays, gradients
 from torch import nn
 from torch.nn import functional as F
 
-import ssl_core.encoders as encoders
-from kernels.sampling import Draw
-from ssl_core.data.source import Arrays, Source
-from ssl_core.evaluators import collapse, invariance, retrieval, semantics
-from ssl_core.evaluators.features import Subject, extract
-from ssl_core.evaluators.logistic import logistic
-from ssl_core.evaluators.model import Model, Splits
-from ssl_core.evaluators.neighbours import nearest
-from ssl_core.evaluators.views import ORDERS, TRANSFORMS, augmented, blurred, cropped, shuffled, turned
+import ssl_core.encoders.build as encoders
+from kernels.random import Draw
+from ssl_core.data.dataset import Arrays, Source
+from ssl_core.evaluation.features import Subject, extract
+from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.logistic import logistic
+from ssl_core.evaluation.neighbors import nearest
+from ssl_core.evaluation.protocols import collapse, invariance, retrieval
+from ssl_core.evaluation.protocols import semantic_similarity as semantics
+from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, blurred, cropped, shuffled, turned
 
 CPU = torch.device("cpu")
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from structured import gradients
+from support.structured import gradients
 from torch import nn
 
-from ssl_core.encoders import build, describe, digest
+from ssl_core.encoders.build import build, describe, digest
 from ssl_core.errors import BadInput
 
 NAMES = ["convnet", "convnet-plain", "resnet18"]

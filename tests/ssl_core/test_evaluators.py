@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from structured import CLASSES, FORMAT, arrays, gradients
+from support.structured import CLASSES, FORMAT, arrays, gradients
 
-import ssl_core.encoders as encoders
-from ssl_core.data.source import Arrays, Source
+import ssl_core.encoders.build as encoders
+from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import BadInput
-from ssl_core.evaluators import knn, linear
-from ssl_core.evaluators.features import Subject, extract, protocols, size_of
-from ssl_core.evaluators.model import Model, Splits, normalise
+from ssl_core.evaluation.features import Subject, extract, protocols, size_of
+from ssl_core.evaluation.frozen_encoder import Model, Splits, normalise
+from ssl_core.evaluation.protocols import knn, linear
 
 CPU = torch.device("cpu")
 SIZES = {"fit": 400, "held": 150, "test": 1000}

@@ -10,15 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loaders import each_kind
 from PIL import Image
-from structured import gradients
+from support.loaders import each_kind
+from support.structured import gradients
 
-from kernels.sampling import Draw
-from ssl_core.data.memory import MemoryLoader
-from ssl_core.data.order import Order
-from ssl_core.data.source import Arrays, Files
-from ssl_core.data.torch_loader import TorchLoader
+from kernels.random import Draw
+from ssl_core.data.dataset import Arrays, Files
+from ssl_core.data.loaders.arrays import MemoryLoader
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.sampler import Order
 from ssl_core.task import Batch
 
 CPU = torch.device("cpu")

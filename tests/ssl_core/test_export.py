@@ -14,14 +14,14 @@ import timm
 import torch
 from safetensors import safe_open
 
-import jobs.export
-import ssl_core.export
-from ssl_core.encoders import build
+import jobs.commands.export
+import ssl_core.encoders.export
+from ssl_core.encoders.build import build
+from ssl_core.encoders.export import ExportFailed, exported
+from ssl_core.encoders.pretrained import Pretrained
 from ssl_core.errors import BadInput
-from ssl_core.evaluators.model import normalise
-from ssl_core.export import ExportFailed, exported
-from ssl_core.files import create, write_bytes
-from ssl_core.pretrained import Pretrained
+from ssl_core.evaluation.frozen_encoder import normalise
+from ssl_core.storage.files import create, write_bytes
 from ssl_core.task import Format
 
 STATISTICS = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
@@ -127,12 +127,16 @@ def test_safetensors_say_what_they_are(tmp_path):
 def test_a_file_that_gives_other_numbers_is_none(monkeypatch, tmp_path):
     """Here because torch is made to save an encoder with the statistics of no dataset."""
     encoder, save, black = one("convnet"), torch.jit.save, torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
-    other = torch.jit.trace(ssl_core.export.FromPixels(replace(encoder, mean=(0.0,) * 3), encoder.encoder), black)
+    other = torch.jit.trace(
+        ssl_core.encoders.export.FromPixels(replace(encoder, mean=(0.0,) * 3), encoder.encoder), black
+    )
     monkeypatch.setattr(torch.jit, "save", lambda module, out: save(other, out))
     with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
         exported(encoder, 48, "torchscript")
     with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
-        jobs.export.main(["timm:test_resnet=random", "--format", "torchscript", "--to", str(tmp_path / "x.pt")])
+        jobs.commands.export.main(
+            ["timm:test_resnet=random", "--format", "torchscript", "--to", str(tmp_path / "x.pt")]
+        )
     assert not (tmp_path / "x.pt").exists()
 
 
@@ -156,7 +160,7 @@ def test_what_cannot_be_written_is_named_as_it_was_given(to, said, tmp_path, mon
     if to == "full.pth":
         monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BadInput, match=rf"^--to {re.escape(str(tmp_path / to))} {said}$"):
-        jobs.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / to)])
+        jobs.commands.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / to)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
@@ -172,12 +176,14 @@ def test_the_verb_says_which_network_it_took(tmp_path, capsys):
         for seed, key in enumerate(("student", "teacher"))
     )
     torch.save(first | second, tmp_path / "w.pth")
-    jobs.export.main([f"timm:test_resnet={tmp_path}/w.pth", "--format", "timm", "--to", str(tmp_path / "x.pth")])
+    jobs.commands.export.main(
+        [f"timm:test_resnet={tmp_path}/w.pth", "--format", "timm", "--to", str(tmp_path / "x.pth")]
+    )
     assert "it is teacher of the file, where w.pth#student would fit as well" in capsys.readouterr().out
 
 
 def test_the_verb_writes_the_file(tmp_path, capsys):
-    jobs.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / "deep" / "x.pth")])
+    jobs.commands.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / "deep" / "x.pth")])
     state = torch.load(tmp_path / "deep" / "x.pth", weights_only=True)
     assert torch.equal(state["conv1.0.weight"], build("test_resnet", 64, 0)["conv1"][0].weight)
     assert "read back and compared" in capsys.readouterr().out

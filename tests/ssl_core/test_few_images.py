@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-import ssl_core.encoders as encoders
-from ssl_core.data.source import Arrays, Source
+import ssl_core.encoders.build as encoders
+from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import BadInput, Diverged
-from ssl_core.evaluators import finetune, lowshot_finetune, nonlinear
-from ssl_core.evaluators.coverage import lacking
-from ssl_core.evaluators.features import Result, extract, protocols
-from ssl_core.evaluators.model import Model, Splits, shares
+from ssl_core.evaluation.coverage import lacking
+from ssl_core.evaluation.features import Result, extract, protocols
+from ssl_core.evaluation.frozen_encoder import Model, Splits, shares
+from ssl_core.evaluation.protocols import finetune, lowshot_finetune, nonlinear
 
 QUICK = {
     "finetune": finetune.Config(epochs=1, learning_rates=(0.01,)),

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from killed import killed_at
-from structured import FORMAT, stripes
+from support.killed import killed_at
+from support.structured import FORMAT, stripes
 
-import ssl_core.encoders as encoders
-import ssl_core.evaluators.finetuning as finetuning
-from ssl_core.data.source import Arrays, Source, open_source
-from ssl_core.evaluators import finetune
-from ssl_core.evaluators.model import Model, Splits
+import ssl_core.encoders.build as encoders
+import ssl_core.evaluation.finetuning as finetuning
+from ssl_core.data.dataset import Arrays, Source, open_source
+from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.protocols import finetune
 
 CPU = torch.device("cpu")
 CONFIG = finetune.Config(learning_rates=(0.1,), epochs=4, batch=32)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from loaders import each_kind
 from PIL import Image
-from structured import arrays, gradients
+from support.loaders import each_kind
+from support.structured import arrays, gradients
 
-from ssl_core.data.memory import MemoryLoader
-from ssl_core.data.order import Order
-from ssl_core.data.source import Files
+from ssl_core.data.dataset import Files
+from ssl_core.data.loaders.arrays import MemoryLoader
+from ssl_core.data.sampler import Order
 
 CPU = torch.device("cpu")
 EPOCHS, COUNT, BATCH = 50, 40, 8

@@ -6,10 +6,10 @@ import unicodedata
 import numpy as np
 import pytest
 from PIL import Image
-from structured import gradients
+from support.structured import gradients
 
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.folder_layout import understand
-from ssl_core.data.source import Source, open_source
 from ssl_core.data.split_names import split_roles
 from ssl_core.errors import BadInput
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from structured import FORMAT, arrays, pretext
+from support.structured import FORMAT, arrays, pretext
 
-from ssl_core.data.memory import MemoryLoader
-from ssl_core.data.order import Order
+from ssl_core.data.loaders.arrays import MemoryLoader
+from ssl_core.data.sampler import Order
 from ssl_core.task import tasks
 from ssl_core.train import Plan, train
 

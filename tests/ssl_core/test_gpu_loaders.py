@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from loaders import KINDS, each_kind
 from PIL import Image
-from structured import gradients
+from support.loaders import KINDS, each_kind
+from support.structured import gradients
 
-from ssl_core.data.loader import overlapped
-from ssl_core.data.order import Order
-from ssl_core.data.source import Files
-from ssl_core.data.streams import beside
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.dataset import Files
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.cuda_stream import beside
+from ssl_core.data.loaders.select import overlapped
+from ssl_core.data.sampler import Order
 from ssl_core.task import Batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from structured import FORMAT, batch_of, pretext
+from support.structured import FORMAT, batch_of, pretext
 
 from ssl_core.train import Plan, train
 

@@ -9,13 +9,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from loaders import each_kind
 from PIL import Image
+from support.loaders import each_kind
 
-from ssl_core.data.crops import CENTRE, Buffer, cut
-from ssl_core.data.decode import UNREADABLE, read_image
-from ssl_core.data.order import Order
-from ssl_core.data.source import Files, open_source
+from ssl_core.data.dataset import Files, open_source
+from ssl_core.data.decoding.crops import CENTRE, Buffer, cut
+from ssl_core.data.decoding.decode import UNREADABLE, read_image
+from ssl_core.data.sampler import Order
 from ssl_core.errors import BadInput
 
 CPU = torch.device("cpu")

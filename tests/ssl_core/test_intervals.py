@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_core.evaluators.intervals import crossed, holm, paired, student, wilson
+from ssl_core.evaluation.statistics import crossed, holm, paired, student, wilson
 
 
 @pytest.mark.parametrize(

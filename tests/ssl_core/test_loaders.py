@@ -11,20 +11,20 @@ from time import perf_counter
 import numpy as np
 import pytest
 import torch
-from loaders import KINDS, each_kind
 from PIL import Image
-from structured import arrays
+from support.loaders import KINDS, each_kind
+from support.structured import arrays
 
-import ssl_core.data.loader as loader
-import ssl_core.data.resident as resident
-from ssl_core.data.decode import decode, read_image, read_plain
-from ssl_core.data.loader import dali_installed
-from ssl_core.data.order import Order
-from ssl_core.data.patience import Patience
-from ssl_core.data.resident import ResidentLoader, bytes_needed, sample
-from ssl_core.data.source import Files, Packed, Source, open_source
-from ssl_core.data.torch_loader import TorchLoader
+import ssl_core.data.loaders.resident as resident
+import ssl_core.data.loaders.select as loader
+from ssl_core.data.dataset import Files, Packed, Source, open_source
+from ssl_core.data.decoding.decode import decode, read_image, read_plain
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.resident import ResidentLoader, bytes_needed, sample
+from ssl_core.data.loaders.select import dali_installed
+from ssl_core.data.sampler import Order
 from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.storage.retry import Patience
 
 CPU = torch.device("cpu")
 SIDE = 70
@@ -289,7 +289,7 @@ def test_who_interrupts_it_need_not_wait_for_a_store(photos, kind):
 
 @pytest.mark.skipif(not dali_installed(), reason="DALI is not installed")
 def test_dali_is_given_what_it_failed_on_only_once(tmp_path, monkeypatch):
-    from ssl_core.data import dali
+    from ssl_core.data.loaders import dali
 
     real, built = dali.build, []
     monkeypatch.setattr(dali, "build", lambda *arguments: built.append(arguments) or real(*arguments))
@@ -301,7 +301,7 @@ def test_dali_is_given_what_it_failed_on_only_once(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not dali_installed(), reason="DALI is not installed")
 def test_if_dali_fails_for_reasons_of_its_own_nothing_is_lost_and_it_is_said(photos, monkeypatch):
-    from ssl_core.data import dali
+    from ssl_core.data.loaders import dali
 
     real, calls, said = dali._output, [], []
 

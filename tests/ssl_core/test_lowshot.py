@@ -7,14 +7,14 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
-from structured import FORMAT, stripes
+from support.structured import FORMAT, stripes
 
-import ssl_core.encoders as encoders
-from ssl_core.data.source import Source
-from ssl_core.evaluators import lowshot, lowshot_finetune
-from ssl_core.evaluators.features import Subject
-from ssl_core.evaluators.model import Model, Splits
-from ssl_core.evaluators.shots import Shots, drawn, told
+import ssl_core.encoders.build as encoders
+from ssl_core.data.dataset import Source
+from ssl_core.evaluation.features import Subject
+from ssl_core.evaluation.few_labels import Shots, drawn, told
+from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.protocols import lowshot, lowshot_finetune
 
 
 def clusters(apart: float) -> Subject:
@@ -83,5 +83,5 @@ def test_fine_tunes_on_few_images(tmp_path, monkeypatch):
     assert set(result.numbers) == {"finetune/10%", "finetune/10%/std", "finetune/k5", "finetune/k5/std"}
     assert result.numbers["finetune/10%"] > 0.9
     assert {path.name for path in tmp_path.iterdir()} == {"10%-0", "10%-1", "k5-0", "k5-1"}
-    monkeypatch.setattr("ssl_core.evaluators.finetuning.train", None)
+    monkeypatch.setattr("ssl_core.evaluation.finetuning.train", None)
     assert lowshot_finetune.run(model(), config, 0) == result

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from structured import FORMAT, batch_of, pretext
+from support.structured import FORMAT, batch_of, pretext
 
-from kernels.sampling import Draw
+from kernels.random import Draw
 from ssl_core.errors import BadInput
 
 

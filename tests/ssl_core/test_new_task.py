@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from structured import FORMAT, batch_of, gradients, pretext
+from support.structured import FORMAT, batch_of, gradients, pretext
 
 import ssl_core.tasks
 from ssl_core.optim import Optim

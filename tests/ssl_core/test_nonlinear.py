@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from killed import killed_at
-from structured import FORMAT
+from support.killed import killed_at
+from support.structured import FORMAT
 from torch.nn import functional as F
 
-import ssl_core.encoders as encoders
-from ssl_core.data.source import Arrays, Source
-from ssl_core.evaluators import linear, nonlinear
-from ssl_core.evaluators.features import extract
-from ssl_core.evaluators.model import Model, Splits
+import ssl_core.encoders.build as encoders
+from ssl_core.data.dataset import Arrays, Source
+from ssl_core.evaluation.features import extract
+from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.protocols import linear, nonlinear
 
 CONFIG = nonlinear.Config(epochs=12, batch=32)
 

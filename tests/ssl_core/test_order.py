@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_core.data.order import Order, WindowedOrder, order_of, slice_of
-from ssl_core.data.source import Packed
+from ssl_core.data.dataset import Packed
+from ssl_core.data.sampler import Order, WindowedOrder, order_of, slice_of
 
 sizes = st.integers(1, 5000)
 seeds = st.integers(0, 2**31 - 1)

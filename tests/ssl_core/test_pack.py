@@ -12,17 +12,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from packing import pack
 from PIL import Image
-from structured import gradients
+from support.packing import pack
+from support.structured import gradients
 
-from ssl_core.data.crops import cut
-from ssl_core.data.decode import read_image
-from ssl_core.data.order import Order
-from ssl_core.data.pack import Packing, finish_shard, write_shard
-from ssl_core.data.pack_index import find_duplicates
-from ssl_core.data.source import Arrays, Source, open_source
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.dataset import Arrays, Source, open_source
+from ssl_core.data.decoding.crops import cut
+from ssl_core.data.decoding.decode import read_image
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.packing.index import find_duplicates
+from ssl_core.data.packing.shard import Packing, finish_shard, write_shard
+from ssl_core.data.sampler import Order
 from ssl_core.errors import BadInput
 
 CPU = torch.device("cpu")

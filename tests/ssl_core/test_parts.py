@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from structured import FORMAT, batch_of, pretext
+from support.structured import FORMAT, batch_of, pretext
 
-from kernels.sampling import Draw
-from ssl_core.data.order import slice_of
+from kernels.random import Draw
+from ssl_core.data.sampler import slice_of
 from ssl_core.errors import BadInput
-from ssl_core.memory import MemoryOptions
+from ssl_core.memory_bank import MemoryOptions
 from ssl_core.task import tasks
 from ssl_core.train import check_one_image, check_parts, smallest_part
 

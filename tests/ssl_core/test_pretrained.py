@@ -11,13 +11,13 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from ssl_core.choice import choose
-from ssl_core.data.source import IMAGENET_MEAN, IMAGENET_STD
-from ssl_core.encoders import OWN, Restandardised, build, digest
+from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from ssl_core.encoders.build import OWN, Restandardised, build, digest
+from ssl_core.encoders.choice import choose
+from ssl_core.encoders.pretrained import _statistics, pretrained
+from ssl_core.encoders.state_dicts import read
+from ssl_core.encoders.torchvision import Stages, _cut
 from ssl_core.errors import BadInput
-from ssl_core.pretrained import _statistics, pretrained
-from ssl_core.state_dicts import read
-from ssl_core.torchvision_stages import Stages, _cut
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

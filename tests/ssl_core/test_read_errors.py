@@ -5,15 +5,15 @@ import io
 
 import pytest
 import torch
-from loaders import each_kind
 from PIL import Image
-from structured import FORMAT, gradients, pretext
+from support.loaders import each_kind
+from support.structured import FORMAT, gradients, pretext
 
-import ssl_core.data.decode as decode
-from ssl_core.data.encoded import EncodedLoader
-from ssl_core.data.order import Order
-from ssl_core.data.source import Files, open_source
-from ssl_core.data.torch_loader import TorchLoader
+import ssl_core.data.decoding.decode as decode
+from ssl_core.data.dataset import Files, open_source
+from ssl_core.data.loaders.base import EncodedLoader
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.sampler import Order
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
 from ssl_core.task import tasks

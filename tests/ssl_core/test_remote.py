@@ -15,22 +15,25 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from buckets import s3_server
-from command import complaint
-from packing import pack
 from PIL import Image
-from structured import gradients
-from webserver import WebServer
+from support.buckets import s3_server
+from support.command import complaint
+from support.packing import pack
+from support.structured import gradients
+from support.webserver import WebServer
 
-from ssl_core.data import patience, prefetch, remote, store
-from ssl_core.data.order import WINDOW, order_of
-from ssl_core.data.patience import briefly, until_closed
-from ssl_core.data.prefetch import expecting
+from ssl_core.data import remote
+from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.loaders import shard_prefetch as prefetch
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.shard_prefetch import expecting
 from ssl_core.data.remote import RemoteFiles, opened
-from ssl_core.data.source import Source, open_source
-from ssl_core.data.store import Object, look
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.sampler import WINDOW, order_of
 from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.storage import object_store as store
+from ssl_core.storage import retry as patience
+from ssl_core.storage.object_store import Object, look
+from ssl_core.storage.retry import briefly, until_closed
 
 CPU = torch.device("cpu")
 CLASSES, EACH = ("ant", "bee é"), 30
@@ -639,7 +642,7 @@ def test_a_cache_of_another_user_is_read(web, monkeypatch):
 FETCH = """
 import sys
 from ssl_core.data.remote import opened
-from ssl_core.data.store import Object
+from ssl_core.storage.object_store import Object
 from concurrent.futures import ThreadPoolExecutor
 things = [Object(url, int(size), "1") for url, size in (line.split() for line in sys.stdin)]
 with ThreadPoolExecutor(8) as pool:

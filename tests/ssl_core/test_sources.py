@@ -13,20 +13,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from command import ROOT, environment
-from loaders import each_kind
 from PIL import Image
 from PIL import features as pillow
-from structured import arrays, gradients
+from support.command import ROOT, environment
+from support.loaders import each_kind
+from support.structured import arrays, gradients
 
-from ssl_core.data.crops import CENTRE, cut
-from ssl_core.data.decode import read_image
-from ssl_core.data.loader import training_batches
-from ssl_core.data.memory import MemoryLoader
-from ssl_core.data.order import Order, slice_of
-from ssl_core.data.source import Files, Shard, Source, open_source, resized
+from ssl_core.data.dataset import Files, Shard, Source, open_source, resized
+from ssl_core.data.decoding.crops import CENTRE, cut
+from ssl_core.data.decoding.decode import read_image
+from ssl_core.data.loaders.arrays import MemoryLoader
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.select import training_batches
+from ssl_core.data.sampler import Order, slice_of
 from ssl_core.data.sources import cifar10, fashion_mnist
-from ssl_core.data.torch_loader import TorchLoader
 from ssl_core.errors import BadInput
 
 CPU = torch.device("cpu")
@@ -541,7 +541,7 @@ def test_a_folder_that_may_not_be_read(tmp_path):
     put(tmp_path / "closed" / "data", "1.png", "2.png")
     (tmp_path / "closed").chmod(0)
     code = (
-        "import os, sys, ssl_core.data.sources; from ssl_core.data.source import modules, open_source\n"
+        "import os, sys, ssl_core.data.sources; from ssl_core.data.dataset import modules, open_source\n"
         "from ssl_core.errors import BadInput; modules(ssl_core.data.sources)  # as whom they can be read\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: open_source(sys.argv[1])\n"

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch import nn
 
+from ssl_core.encoders.state_dicts import read
 from ssl_core.errors import BadInput
-from ssl_core.state_dicts import read
 
 STATE = OrderedDict({"conv.weight": torch.arange(6.0).view(2, 3), "n": torch.tensor(3), "half": torch.ones(2).half()})
 OLD = {"_use_new_zipfile_serialization": False}

@@ -4,10 +4,10 @@ import threading
 
 import numpy as np
 from PIL import Image
-from structured import gradients
+from support.structured import gradients
 
 from ssl_core.data import listing
-from ssl_core.data.source import Arrays, Source, open_source
+from ssl_core.data.dataset import Arrays, Source, open_source
 from ssl_core.data.summary import summary
 
 

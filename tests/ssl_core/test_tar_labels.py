@@ -3,10 +3,10 @@
 import gzip
 
 import pytest
-from tar_files import labelled, named, open_shards, picture, write
+from support.tar_files import labelled, named, open_shards, picture, write
 
 from ssl_core.data import tar_shards
-from ssl_core.data.source import open_source
+from ssl_core.data.dataset import open_source
 from ssl_core.data.sources import tars
 from ssl_core.errors import BadInput
 

@@ -8,13 +8,13 @@ import tarfile
 import numpy as np
 import pytest
 import torch
-from packing import pack
-from tar_files import labelled, picture, write
+from support.packing import pack
+from support.tar_files import labelled, picture, write
 
 from ssl_core.data import tar_shards
-from ssl_core.data.order import Order, order_of
-from ssl_core.data.source import open_source
-from ssl_core.data.torch_loader import TorchLoader
+from ssl_core.data.dataset import open_source
+from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.sampler import Order, order_of
 from ssl_core.errors import BadInput
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from structured import CLASSES, FORMAT, IMAGES, batch_of, gradients, pretext
+from support.structured import CLASSES, FORMAT, IMAGES, batch_of, gradients, pretext
 from torch import nn
 
-from kernels.sampling import Draw
-from ssl_core.encoders import ConvNet
+from kernels.random import Draw
+from ssl_core.encoders.build import ConvNet
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
 from ssl_core.task import Batch, DataInfo, EncoderInfo, tasks

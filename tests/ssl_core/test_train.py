@@ -6,14 +6,14 @@ import math
 import pytest
 import torch
 import torch.multiprocessing as processes
-from structured import FORMAT, arrays, batch_of, pretext
-from together import BATCH, STEPS, run, worker
+from support.structured import FORMAT, arrays, batch_of, pretext
+from support.together import BATCH, STEPS, run, worker
 from torch import nn
 
-import ssl_core.checkpoint as checkpoint
 import ssl_core.optim as optim
-from ssl_core.data.memory import MemoryLoader
-from ssl_core.data.order import Order
+import ssl_core.storage.checkpoint as checkpoint
+from ssl_core.data.loaders.arrays import MemoryLoader
+from ssl_core.data.sampler import Order
 from ssl_core.errors import BadInput, Diverged
 from ssl_core.optim import Optim
 from ssl_core.train import Plan, encoder_macs, train

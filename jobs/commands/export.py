@@ -1,0 +1,50 @@
+"""`tilespin export ENCODER`: an encoder for other programs, checked before its file is there."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from jobs.config.parsing import parse
+from ssl_core.encoders.export import exported
+from ssl_core.encoders.pretrained import pretrained
+from ssl_core.errors import BadInput
+from ssl_core.storage.files import at, is_local, write_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Write an encoder for other programs. It is read back and compared on random pixels before the file is there.
+    Batch norm has the statistics that training left, of its crops or tiles; evaluations estimate them anew."""
+
+    encoder: Annotated[str, tyro.conf.Positional]
+    """a run's folder, such as runs/demo/pretrain/rotnet-0123456789ab, or what `tilespin evaluate --encoder` takes"""
+    format: Literal["safetensors", "timm", "torchscript", "onnx"]
+    """safetensors: weights; timm: a state dict that timm's model of the name loads; torchscript and onnx: the whole
+    computation from uint8 pixels on, standardised inside"""
+    to: str
+    """the file, or a URL"""
+    size: int | None = None
+    """side of the images in pixels, which onnx fixes; default: what the encoder was trained at, 224 for others' """
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(Options, "export", arguments)
+    place = at(options.to, "--to")
+    one = pretrained(options.encoder)
+    size = options.size or (one.built if one.origin else 224)
+    if size < 8:
+        raise BadInput(f"--size is {size}, expected at least 8")
+    try:
+        if is_local(place) and place.exists() and not place.is_file():
+            raise BadInput(
+                f"--to {options.to} is {'a folder: give a file in it' if place.is_dir() else 'no plain file'}"
+            )
+        data, use = exported(one, size, options.format)
+        write_bytes(place, data)
+    except OSError as error:
+        blocked = f" ({error.filename})" if error.filename not in (None, str(place)) else ""
+        raise BadInput(f"--to {options.to} cannot be written: {error.strerror or error}{blocked}") from error
+    for note in one.notes:
+        print(f"{one.label}: {note}")
+    print(f"{place}: {len(data) / 2**20:.1f} MiB, read back and compared\n{use}")

@@ -1,0 +1,155 @@
+"""`tilespin pack SRC DST`: a dataset, made small once, in tar shards that load fast."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from cluster.job import Again, Job, run_here
+from cluster.scheduler import run_on_ray
+from cluster.session import session
+from jobs.config.parsing import parse
+from jobs.execution.progress import Watch, again
+from jobs.execution.signals import on_signals
+from jobs.study.folder import JobsFailed, Left, Study
+from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.packing.index import INDEX, PARTS, PLAN, SKIPPED, WORK, check_same, make_plan, shards_of, write_index
+from ssl_core.data.packing.shard import Packing, finish_shard
+from ssl_core.data.summary import summary
+from ssl_core.errors import BadInput
+from ssl_core.storage.files import read_json, write_json
+from ssl_core.storage.object_store import is_url
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Make a dataset small once, in tar shards that load fast and that webdataset and DALI read too; --data takes
+    them everywhere. The same command again continues, verifies every shard and writes anew what is damaged."""
+
+    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    """what --data takes: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
+    dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
+    """a new folder"""
+    packing: Packing = Packing()
+    workers: int = 0
+    """0: in this process; N: on Ray, N shards at once (where RAY_ADDRESS says: as many as there is room for)"""
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(Options, "pack", arguments)
+    packing, workers = options.packing.checked(), options.workers
+    if workers < 0:
+        raise BadInput(f"--workers is {workers}, expected 0 or more")
+    place = destination(options.src, options.dst)
+    source = opened(options.src)
+    work = Study(place / WORK)
+    existing = next((place / name for name in (PLAN, INDEX) if (place / name).exists()), None)
+    if existing:
+        check_same(read_json(existing), source, packing, place)
+    with work.held():
+        plan = kept_plan(place, source, packing)
+        jobs = [
+            Job(name, pack_one, (options.src, source.digest, place, name, part, numbers, packing))
+            for name, part, numbers in shards_of(source, plan)
+        ]
+        console.print(summary(source), markup=False, highlight=False, soft_wrap=True)
+        records = run(jobs, workers, work)
+        tell(place, write_index(place, source, plan, records), records)
+
+
+def destination(src: str, dst: str) -> Path:
+    """The folder to pack into. Raises BadInput if it cannot be: it lies in the source, or holds something else."""
+    if is_url(dst):
+        raise BadInput(f"{dst} is a URL, expected a new folder on this machine")
+    place, origin = (Path(path.removeprefix("file://")).expanduser().resolve() for path in (dst, src))
+    if origin.is_dir() and place.is_relative_to(origin):
+        raise BadInput(f"{dst} lies inside {src}, whose images it would join: choose another folder")
+    if place.exists() and not place.is_dir():
+        raise BadInput(f"{dst} is a file, expected a new folder")
+    others = {path.name for path in place.iterdir()} - {WORK} if place.is_dir() else set()
+    if others and not any((place / name).exists() for name in (PLAN, INDEX)):
+        raise BadInput(f"{dst} holds something else: choose a new folder")
+    return place
+
+
+def opened(src: str) -> Source:
+    """The dataset to pack. Raises BadInput if there is none."""
+    try:
+        return open_source(src)
+    except BadInput as error:
+        raise BadInput(str(error).replace("--data ", "", 1)) from error
+
+
+def kept_plan(place: Path, source: Source, packing: Packing) -> dict:
+    """The plan of an earlier attempt, or a new one; and no torn files of one that was killed."""
+    for torn in (path for folder in (place, place / WORK) for path in folder.glob(".shard-*")):
+        torn.unlink()
+    if not (place / PLAN).exists():
+        write_json(place / PLAN, make_plan(source, packing))
+    plan = read_json(place / PLAN)
+    check_same(plan, source, packing, place)
+    return plan
+
+
+def pack_one(data: str, digest: str, place: Path, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:
+    """The job that leaves one shard and its record, here or on another machine."""
+    source = open_source(data)
+    if source.digest != digest:
+        raise BadInput(f"{data} has changed since packing began")
+    record = place / WORK / Path(name).with_suffix(".json")
+    return finish_shard(place / name, record, getattr(source, part), part, numbers, packing)
+
+
+def run(jobs: list[Job], workers: int, work: Study) -> list[dict]:
+    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Left if a signal
+    asked for it."""
+    records, failures = {}, []
+    with _room(workers), Watch(console, {}, len(jobs), None) as watch, on_signals() as signal_received:
+        for outcome in (run_on_ray if workers else run_here)(jobs, lambda: bool(signal_received())):
+            if isinstance(outcome, Again):
+                watch.note(again(outcome, work))
+                continue
+            records[outcome.name] = outcome.value
+            if outcome.error:
+                failures.append(work.failure(outcome.name, outcome.error))
+                reason = escape(outcome.error.strip().splitlines()[-1])
+                watch.ended(outcome.name, f"[red]failed[/]   {outcome.name}: {reason} ({escape(str(failures[-1]))})")
+            else:
+                watch.ended(outcome.name, "")
+    if number := signal_received():
+        raise Left(number)
+    if failures:
+        raise JobsFailed(f"{len(failures)} of {len(jobs)} shards failed; run the same command again to write them")
+    return [records[job.name] for job in jobs]
+
+
+@contextmanager
+def _room(workers: int) -> Iterator[None]:
+    if not workers:
+        yield
+        return
+    with session(cpus=workers):
+        yield
+
+
+def tell(place: Path, index: dict, records: list[dict]) -> None:
+    """Says what was packed, what was left out and why."""
+    written = [record for record in records if record["images"]]
+    kept = sum(record["kept"] for record in written)
+    counts = [f"{sum(r['images'] for r in written if r['part'] == part):,} {part}" for part in PARTS]
+    again = f", {kept:,} of them already there" if kept else ""
+    count = f"{len(written):,} shard{'s' if len(written) > 1 else ''}"
+    print(f"{place}: {index['images']:,} images ({', '.join(counts)}) in {count}{again}")
+    after = sum(record["bytes"] for record in written)
+    print(f"{index['source_bytes'] / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB packed")
+    if index["skipped"] or index["duplicates"]:
+        lost, twice = index["skipped"], index["duplicates"]
+        print(f"left out: {lost:,} that cannot be decoded, {twice:,} duplicates; named in {place / SKIPPED}")

@@ -1,0 +1,65 @@
+"""`tilespin pretrain TASK`: trains an encoder on one pretext task, from wherever the last attempt stopped."""
+
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jobs.config.parsing import one_of, parse
+from jobs.config.published import PUBLISHED
+from jobs.config.recipe import Recipe
+from jobs.config.runtime import Where
+from jobs.execution.run import Plan, do
+from jobs.pretraining.worker import prepare
+from jobs.study.folder import Study
+from jobs.tracking.tracker import say_sync
+from ssl_core.storage.files import read_json
+from ssl_core.task import tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train an encoder on one pretext task, or as it was done in the literature. The same command again continues a
+    run that was stopped."""
+
+    recipe: Recipe
+    where: Where = Where()
+
+
+def options_type() -> Any:
+    """Options with a sub-command for every task there is, and for every pretraining of the literature."""
+    recipes = {name: Recipe(task=task.Config()) for name, task in tasks().items()}
+    recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
+    described = {name: tasks()[name].Config.__doc__ for name in tasks()}
+    described |= {name: published.description for name, published in PUBLISHED.items()}
+    choice = one_of({name: _typed(recipe) for name, recipe in recipes.items()}, described)
+    made = make_dataclass("Options", [("recipe", choice)], bases=(Options,), frozen=True, kw_only=True)
+    made.__doc__ = Options.__doc__
+    return made
+
+
+def _typed(recipe: Recipe) -> Recipe:
+    """The same, with the options of its task as a part of its type, for the command line to show."""
+    task = ("task", type(recipe.task), field(default=recipe.task))
+    usual = {"usual": recipe}
+    made = make_dataclass("Recipe", [task], bases=(Recipe,), namespace=usual, frozen=True, kw_only=True)
+    made.__doc__ = Recipe.__doc__
+    return made(**{f.name: getattr(recipe, f.name) for f in fields(Recipe)})
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(options_type(), "pretrain", arguments)
+    recipe = Recipe(**{f.name: getattr(options.recipe, f.name) for f in fields(Recipe)})
+    if recipe.steps is not None and recipe.epochs == options.recipe.usual.epochs:
+        recipe = replace(recipe, epochs=None)  # a length of the literature's, which --steps replaces
+    where = options.where.checked()
+    study = Study.at(where.storage, where.name or Path(recipe.data).resolve().name)
+    training = prepare(recipe, study, where)
+    with study.held():
+        study.describe()
+        do(Plan(study, where, [training], []))
+    described = read_json(training.folder / "encoder.json")
+    if described["skipped"]:
+        print(f"{len(described['skipped'])} files could not be decoded and were skipped")
+    pretext = ", ".join(f"{name} {value:.3f}" for name, value in described["pretext"].items())
+    print(f"{training.folder}: {described['steps']} steps, {described['images']:,} images, {pretext}")
+    say_sync(study)

@@ -1,0 +1,134 @@
+"""`tilespin submit VERB …`: the same verb on a Ray cluster, followed until it ends."""
+
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cluster.code_upload as code
+from cluster.head import ClusterError
+from cluster.ray_jobs import Jobs, Unknown
+from jobs.commands.jobs import address, follow, reattach, say
+from jobs.config.parsing import parse
+from jobs.study.folder import commit
+from jobs.submission.command import PLACES, Command, prepared
+from jobs.submission.results import fetch
+from ssl_core.errors import BadInput
+from ssl_core.storage.object_store import is_url
+
+WIDTH = 100  # columns that the tables in a job's log have at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Run a verb on a Ray cluster: tilespin submit [options] VERB …, as it would be typed without submit. The code
+    of this checkout is sent along; the job's log is shown until it ends, and its exit code is this command's. Ctrl-C
+    leaves it running."""
+
+    address: str | None = None
+    """of the cluster's dashboard, such as http://HEAD:8265; default: what RAY_API_SERVER_ADDRESS says"""
+    python: str | None = None
+    """the interpreter on the cluster; default: this one if the cluster is this machine, else python"""
+    driver_cpus: float = 0
+    """CPUs to reserve for the job's own process, wherever they are free; 0: none, on the head's machine"""
+    retries: int = 0
+    """how often to submit it again if it fails, other than for wrong input; it continues where it stopped"""
+    wait: bool = True
+    """follow the job; --no-wait only submits it"""
+    dry_run: bool = False
+    """say what would be submitted, and submit nothing"""
+
+
+def main(arguments: list[str]) -> None:
+    before, words = split(arguments)
+    options = parse(Options, "submit", before)
+    if not words:
+        raise BadInput(f"nothing to submit: tilespin submit --address URL VERB …, with {', '.join(PLACES)}")
+    if options.retries < 0 or (options.retries and not options.wait):
+        raise BadInput(f"--retries {options.retries}: expected 0 or more, and no --no-wait: only who waits can retry")
+    if options.driver_cpus < 0:
+        raise BadInput(f"--driver-cpus is {options.driver_cpus:g}, expected 0 or more")
+    prepared(words, here=True)  # what is wrong whatever the cluster comes before the cluster; --help needs none
+    jobs = Jobs(address(options.address))
+    machines, here = jobs.machines()
+    command = prepared(words, here)
+    python = options.python or (sys.executable if here else "python")
+    id = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', command.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    sent = f"{checked_size() / 1e6:.1f} MB of code to {jobs.address} ({machines} machine{'s' if machines > 1 else ''})"
+    if options.dry_run:
+        env = " ".join(f"{name}={value}" for name, value in environment().items())
+        kept = " ".join(code.LEFTOVERS + code.KEYS)
+        print(f"would send {sent}\nof {code.HOME}: {' '.join(code.ROOMS)}, without {kept}")
+        print(f"id: {id}\nenvironment: {env}\ncommand: {command.line(python)}")
+        return
+    say(f"sending {sent}")
+    sys.exit(run(jobs, command, python, id, options, here))
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """-> (options of submit, the verb and what follows it): the first word that is no option, nor one's value."""
+    flags = {f"--{no}{field.name.replace('_', '-')}" for field in fields(Options) if field.type is bool
+             for no in ("", "no-")} | {"-h", "--help"}  # fmt: skip
+    i = 0
+    while i < len(arguments) and arguments[i].startswith("-"):
+        i += 1 if arguments[i] in flags or "=" in arguments[i] else 2
+    for word in arguments[i:]:
+        if word.split("=")[0] == "--address":
+            raise BadInput("--address belongs before the verb: tilespin submit --address URL VERB …")
+    return arguments[:i], arguments[i:]
+
+
+def checked_size() -> int:
+    """Bytes that are sent. Raises BadInput if Ray would not take so many."""
+    sizes = {path: path.stat().st_size for path in code.shipped()}
+    if (total := sum(sizes.values())) >= code.LIMIT:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise BadInput(f"the code is {total / 1e6:,.1f} MB, more than the {code.LIMIT / 1e6:,.0f} MB that Ray takes: "
+                       f"move away what is no code; the largest is {largest}")  # fmt: skip
+    return total
+
+
+def environment() -> dict[str, str]:
+    """What the job's processes are told. All who see the cluster's dashboard can read it."""
+    told = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
+    return {**told, "TILESPIN_COMMIT": at} if (at := commit()) else told
+
+
+def run(jobs: Jobs, command: Command, python: str, first: str, options: Options, here: bool) -> int:
+    """Submits, follows, and submits again what failed, as often as `options` allow -> the exit code."""
+    about = {"verb": command.verb, "study": command.study or ""}
+    id, left = first, options.retries
+    while True:
+        jobs.submit(id, command.line(python), cpus=options.driver_cpus, env=environment(), metadata=about)
+        say(f"submitted {id}")
+        if not options.wait:
+            say(reattach(jobs, id))
+            return 0
+        try:
+            ended = follow(jobs, id)
+        except Unknown:  # the head was lost, and all that it knew
+            if not left:
+                raise
+            say(f"the cluster has lost {id}")
+        else:
+            if ended.code in (0, 2) or ended.status == "STOPPED" or not left:
+                break
+        id, left = f"{first}-{options.retries - left + 1}", left - 1
+        say(f"trying again as {id}, which continues where this stopped; {left} more after it")
+    if ended.code == 0 and command.study and command.compares:
+        bring_home(jobs, command.study, python, f"{id}-results", is_url(command.study) or not here)
+    return ended.code or 0
+
+
+def bring_home(jobs: Jobs, study: str, python: str, id: str, away: bool) -> None:
+    """Says where results.csv and report.html are; if that is `away`, after bringing them here. A failure is only
+    told: the study itself is done."""
+    place = Path(study.rstrip("/").rsplit("/", 1)[-1])
+    try:
+        found = fetch(jobs, id, study, python, place) if away else [Path(study) / "report.html"]
+    except (ClusterError, ValueError, OSError) as error:
+        say(f"the results could not be fetched from {study}: {error}")
+    else:
+        say(f"results: {' '.join(str(path.absolute()) for path in found)}")

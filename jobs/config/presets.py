@@ -1,0 +1,59 @@
+"""Complete studies by name."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tyro
+
+from jobs.evaluation.jobs import Evaluation
+from ssl_core.tasks.context import Context
+from ssl_core.tasks.jigsaw import Jigsaw
+from ssl_core.tasks.npid import NPID
+from ssl_core.tasks.pirl import PIRL
+from ssl_core.tasks.rotnet import RotNet
+from ssl_core.tasks.simclr import SimCLR
+from ssl_core.tasks.supervised import Supervised
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Several tasks on the same images with the same encoder and the same budget."""
+
+    preset: tyro.conf.Suppress[str]
+    tasks: tyro.conf.Suppress[tuple[Any, ...]]
+    data: str
+    """cifar10, fashion-mnist, or labelled images: a folder with one sub-folder for each class, a folder of tar files,
+    what tilespin pack left, or a URL"""
+    encoder: str
+    """of every task and floor"""
+    budget: float
+    """GMACs (10^9 multiply-accumulates) of encoder forward and backward that each task may spend"""
+    size: int | None = None
+    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    seed: int = 0
+    """decides initialisation, order and every draw"""
+    seeds: int = 1
+    """trainings of each task, with seeds from --seed on: intervals then speak of the training too"""
+    evaluation: Evaluation = Evaluation()
+
+
+# CIFAR-10 on a laptop's CPU in a few minutes: every pretext task, and the supervised ceiling
+DEMO = StudyConfig(
+    preset="demo",
+    tasks=(RotNet.Config(), Jigsaw.Config(), Context.Config(), Supervised.Config()),
+    data="cifar10",
+    encoder="convnet",
+    budget=2800,
+)
+
+# the same with the contrastive tasks: whether a task that asks for invariance does better than one that predicts
+FULL = replace(
+    DEMO,
+    preset="full",
+    tasks=(
+        RotNet.Config(), Jigsaw.Config(), Context.Config(), PIRL.Config(), NPID.Config(), SimCLR.Config(),
+        Supervised.Config(),
+    ),
+)  # fmt: skip
+
+PRESETS = {config.preset: config for config in (DEMO, FULL)}

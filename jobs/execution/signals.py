@@ -1,0 +1,52 @@
+"""What SIGTERM, SIGHUP and Ctrl-C ask for: save first, and then leave."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from cluster.heartbeat import current
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+SAME = 0.5  # seconds within which a signal that comes again is the same: `timeout` and some launchers send each twice
+SAVING = b"tilespin: saving, then leaving; Ctrl-C or SIGTERM again ends it at once\n"
+NOTHING = b"tilespin: leaving; the same command continues where it stopped\n"
+
+
+@contextmanager
+def on_signals() -> Iterator[Callable[[], int]]:
+    """In the block, the first of SIGNALS asks the job of this process to leave; yields what tells which one came, or 0.
+    A job that has taken no step, as evaluations take none, has nothing to save: it raises SystemExit with 128 + the
+    signal's number. Another SIGTERM or Ctrl-C ends the process at once; SIGHUP does not, and nothing does that follows
+    one, for a terminal that closes sends several. A signal that is ignored, as SIGHUP under nohup, stays so."""
+    received, last = 0, 0.0
+
+    def leave(number: int, _) -> None:
+        nonlocal received, last
+        if received and signal.SIGHUP not in (received, number) and time.monotonic() - last > SAME:
+            os._exit(128 + number)
+        if not received:
+            received, last = number, time.monotonic()
+            pulse = current()
+            pulse.leave()
+            done = pulse.job and pulse.step is None
+            with suppress(OSError):
+                os.write(2, NOTHING if done else SAVING)  # not print, whose lock what this interrupts may hold
+            if done:
+                sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    try:
+        for number in heard:
+            signal.signal(number, leave)
+        yield lambda: received
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])

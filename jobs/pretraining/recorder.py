@@ -1,0 +1,154 @@
+"""What a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
+
+import resource
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+import ssl_core.encoders.build as encoders
+from jobs.pretraining.samples import sample_sheet
+from jobs.study.folder import Study
+from jobs.study.metrics import Rows
+from jobs.tracking.tracker import Tracker
+from kernels.random import Draw
+from ssl_core.data.dataset import Source
+from ssl_core.data.sampler import order_of
+from ssl_core.storage.async_writer import Behind
+from ssl_core.storage.checkpoint import Snapshot
+from ssl_core.storage.files import exists, write_bytes, write_json
+from ssl_core.task import Format, Pretext, name_of
+
+if TYPE_CHECKING:
+    from jobs.pretraining.worker import Training
+
+
+class Journal:
+    """Kept by rank 0 alone, of `workers`; continues where the checkpoint `state` stands. `faults` says why earlier
+    attempts of this driver ended. What takes time is written `behind`."""
+
+    def __init__(
+        self, training: "Training", source: Source, state: dict | None, behind: Behind, faults: tuple[str, ...],
+        workers: int,
+    ):  # fmt: skip
+        recipe = training.recipe
+        self.training, self.recipe, self.source = training, recipe, source
+        self.folder = training.folder
+        first = state["step"] if state else 0
+        self.started, self.before = time.monotonic(), state["seconds"] if state else 0.0
+        self.last = (first, self.started)
+        self.row: dict = {}
+        self.completed, self.workers, self.behind = False, workers, behind
+        again = exists(self.folder / "config.json")
+        write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
+        self.rows = Rows(self.folder / "metrics.jsonl", first, behind)
+        # evaluation runs have the task's name under "task" too, so that W&B can group by it
+        flat = {**recipe.identity(source), "data": recipe.data, "task": name_of(recipe.task),
+                "options": asdict(recipe.task)}  # fmt: skip
+        self.tracker = Tracker(
+            training.tracking, Study(training.study).root, id=f"{training.name}-{Study(training.study).token}",
+            study=Study(training.study).root.name, job_type="pretrain", name=training.name, step="train/step",
+            config=flat,
+        )  # fmt: skip
+        restarts = self.rows.restarts + again
+        if again:
+            cause = faults[-1] if faults else "stopped; started again"
+            self.rows.add({"step": first, "restart": restarts, "cause": cause, "workers": workers})
+            self.tracker.restarted(restarts, first, cause)
+        for row in self.rows.kept:  # what W&B lost when the last attempt died, it is sent again
+            if "loss" in row:
+                self._track(row)
+
+    def seconds(self) -> float:
+        """Training time of all attempts, as far as it was not lost."""
+        return self.before + time.monotonic() - self.started
+
+    def log(self, step: int, means: dict[str, float], waited: float) -> None:
+        """A row of metrics; `waited`: the part of the time since the last one that training waited for data."""
+        now = time.monotonic()
+        images = (step - self.last[0]) * self.recipe.task.batch
+        self.row = {
+            "step": step, **means, "images": step * self.recipe.task.batch,
+            "epoch": step * self.recipe.task.batch / len(self.source.train),
+            "images_per_second": images / max(1e-9, now - self.last[1]), "waited": waited, "seconds": self.seconds(),
+            "workers": self.workers, "restarts": self.rows.restarts,
+        }  # fmt: skip
+        self.last = (step, now)
+        self.rows.add(self.row)
+        self._track(self.row)
+
+    def _track(self, row: dict) -> None:
+        self.tracker.log({f"train/{key}": value for key, value in row.items()}, row["step"])
+
+    def checkpoint(self, state: dict) -> None:
+        """Has `state` saved, with all rows up to its step before it."""
+        self.rows.write()
+        snapshot = Snapshot({**state, "seconds": self.seconds()})
+        self.behind.put(
+            "checkpoint", lambda: snapshot.save(self.folder / "checkpoints", self.training.keep), after=True
+        )
+        self.tracker.keep()
+
+    def complete(self, model: Pretext, format: Format, loader, macs: int, skipped: list[str]) -> dict:
+        """Writes samples.png and the encoder, and ends the W&B run; encoder.json comes last and means that the run is
+        complete: a kill before it repeats the end, a kill after it leaves nothing to do."""
+        seconds = self.seconds()
+        self.rows.write()
+        self.behind.settle()
+        self._samples(model, format, loader)
+        write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(encoders.weights(model.encoder)))
+        recipe = self.recipe
+        described = {
+            "encoder": recipe.encoder, "size": self.source.size, "mean": self.source.mean, "std": self.source.std,
+            "normalisation": model.task.normalisation, "digest": encoders.digest(model.encoder),
+            "task": name_of(recipe.task), "run": self.training.name, "data": recipe.data,
+            "dataset": self.source.digest, "seed": recipe.seed, "steps": recipe.steps,
+            "images": recipe.steps * recipe.task.batch, "macs": macs * recipe.steps * recipe.task.batch,
+            "seconds": seconds, "restarts": self.rows.restarts,
+            **_cost(next(model.parameters()).device, seconds, self.workers),
+            "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")}, "skipped": skipped,
+        }  # fmt: skip
+        if exists(self.folder / "samples.png"):
+            self.tracker.picture("samples", self.folder / "samples.png", recipe.steps + 1)
+        weights = self.folder / "encoder.safetensors"
+        self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, described)
+        unlike = {"stopped_early": False} if self.rows.restarts else {}  # what an earlier attempt may have left
+        self.tracker.summary({**unlike, **{k: described[k] for k in ("digest", "images", "macs", "seconds")}})
+        self.tracker.finish()
+        write_json(self.folder / "encoder.json", described)
+        self.completed = True
+        return described
+
+    def stopped(self, step: int) -> None:
+        """Ends the W&B run of a training that whoever follows it has seen enough of."""
+        self.tracker.summary({"stopped_early": True, "stopped_at": step})
+        self.tracker.finish()
+
+    def close(self) -> None:
+        """Ends the W&B run; as failed unless it is complete."""
+        self.tracker.finish(failed=not self.completed)
+
+    @torch.no_grad()
+    def _samples(self, model: Pretext, format: Format, loader) -> None:
+        """samples.png, from the first batch of which something could be decoded; none if nothing can."""
+        order = order_of(self.source.train, self.recipe.seed)
+        model.eval()
+        for batch in loader.training(order, 8, range(-(-len(self.source.train) // 8)), 0, 1):
+            if (batch.weights > 0).all():
+                inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
+                with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+                    predictions = model(inputs)
+                pictures = model.task.picture(inputs, predictions, targets)
+                write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
+                return
+
+
+def _cost(device: torch.device, seconds: float, workers: int) -> dict:
+    """What a run needed of its devices; `peak_bytes` is this worker's: of its GPU, or of the process on a CPU."""
+    if device.type == "cuda":
+        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
+    else:
+        name, peak = "cpu", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"device": name, "workers": workers, "device_hours": seconds * workers / 3600, "peak_bytes": peak}

@@ -1,0 +1,136 @@
+"""What limits the numbers of a comparison, in sentences: test images that were trained on, classes without images, and
+what too few images do not allow to measure."""
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+from jobs.evaluation.encoders import Judged
+from jobs.evaluation.jobs import Evaluation
+from jobs.report.comparison import Part, readable
+from jobs.study.folder import Study
+from ssl_core.data.duplicates import find_copies
+from ssl_core.evaluation.coverage import SHOWN, lacking
+from ssl_core.evaluation.frozen_encoder import NAMES, shares
+from ssl_core.storage.files import exists, read_json
+
+WITHOUT = {
+    "test": ("Without a test image", "All metrics are over the other {rest}."),
+    "fit": ("Without an image that a probe learns from", "Their test images can only count as wrong."),
+    "held": ("Without a held-out image", "They take no part in choosing a stage, a learning rate or neighbors."),
+}
+
+
+def look(study: Study, encoders: list[Judged], evaluation: Evaluation) -> list[str]:
+    """What limits any number on these datasets, known before anything runs. Copies are looked for once for a dataset
+    and kept in study.json."""
+    known = _copies(study)
+    lines, fresh = [], {}
+    for one in {one.data: one for one in encoders}.values():
+        source, kept = one.source, known.get(one.data, {})
+        if kept.get("digest") != source.digest:
+            found = find_copies(source)
+            pairs = [[_inside(one.data, name) for name in pair] for pair in found.pairs]
+            fresh[one.data] = kept = {**asdict(found), "pairs": pairs, "digest": source.digest}
+        parts = shares(source, evaluation.splits(), evaluation.probe_seed)[1]
+        labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
+        lines += [
+            f"{readable(source.name)}: {line}"
+            for line in (*_of_copies(kept), *_of_classes(len(source.classes), [lacking(source.classes, labels)]))
+        ]
+    if fresh:
+        study.describe(copies={**known, **fresh})
+    return lines
+
+
+def _copies(study: Study) -> dict[str, dict]:
+    """What study.json has of copies, by dataset."""
+    return read_json(study.file).get("copies", {}) if exists(study.file) else {}
+
+
+def _inside(data: str, name: str) -> str:
+    """The name of an image without the folder of its dataset."""
+    return readable(name.removeprefix(f"{Path(data)}/"))
+
+
+def caveats(part: Part) -> list[str]:
+    """What limits the numbers of one dataset."""
+    lines = []
+    for study in {row.study.root: row.study for row in part.rows}.values():
+        known = _copies(study)
+        datasets = dict.fromkeys(row.one.data for row in part.rows if row.study.root == study.root)
+        lines += [line for data in datasets if data in known for line in _of_copies(known[data])]
+    cells = [cell for row in part.rows for of in row.cells.values() for cell in of]
+    lines += _of_classes(_classes(part), [cell["lacking"] for cell in cells if "lacking" in cell])
+    lines += _of_unread([cell["unread"] for cell in cells if "unread" in cell])
+    return list(dict.fromkeys([*lines, *_notes(part)]))
+
+
+def over(part: Part) -> str:
+    """Which share of the classes the metrics are over: "over 1 of 2 classes", or nothing if it is all."""
+    absent = max(
+        (
+            cell.get("lacking", {}).get("test", {"count": 0})["count"]
+            for row in part.rows
+            for of in row.cells.values()
+            for cell in of
+        ),
+        default=0,
+    )
+    return f"over {_classes(part) - absent} of {_classes(part)} classes" if absent else ""
+
+
+def _classes(part: Part) -> int:
+    return max((cell.get("classes", 0) for row in part.rows for of in row.cells.values() for cell in of), default=0)
+
+
+def _of_copies(kept: dict) -> list[str]:
+    """Of one dataset's entry in study.json."""
+    total, unknown, found = kept["test_images"], kept["test_images"] - kept["compared"], kept["found"]
+    lines = []
+    if found:
+        pairs = ", ".join(f"{test} of {train}" for test, train in kept["pairs"])
+        lines.append(
+            f"{found:,} of {total:,} test images: copies of training images, byte for byte, such as {pairs}. What they "
+            "score may be remembered and not recognized."
+            + (f" {kept['relabeled']:,} of {found:,}: with another label there." if kept["relabeled"] else "")
+        )
+    if unknown:
+        why = "they lie in a store" if kept["remote"] else "it would take too long"
+        lines.append(f"{unknown:,} of {total:,} test images: not checked for copies of training images, {why}.")
+    return lines
+
+
+def _of_classes(classes: int, found: list[dict]) -> list[str]:
+    """`found`: what `lacking` says, of several encoders."""
+    lines = []
+    for split, (begin, end) in WITHOUT.items():
+        absent = max((one[split] for one in found if split in one), key=lambda one: one["count"], default=None)
+        if absent:
+            names = ", ".join(map(readable, absent["names"])) + (" …" if absent["count"] > SHOWN else "")
+            rest = classes - absent["count"]
+            lines.append(f"{begin}: {names} ({absent['count']:,} of {classes:,} classes). {end.format(rest=rest)}")
+    return lines
+
+
+def _of_unread(found: list[dict[str, list[int]]]) -> list[str]:
+    """`found`: by split, how many of its images could not be decoded, and how many there are; of several encoders."""
+    most = {split: max(one[split] for one in found if split in one) for split in {s: 0 for one in found for s in one}}
+    return [
+        f"{count:,} of {total:,} {NAMES[split]} could not be decoded: no number is of these."
+        for split, (count, total) in most.items()
+    ]
+
+
+def _notes(part: Part) -> list[str]:
+    """What protocols noted, with the encoders' names where not all have it."""
+    by: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for row in part.rows:
+        for protocol, of in row.cells.items():
+            for note in (note for cell in of for note in cell.get("notes", ())):
+                by[protocol, note][row.name] = None
+    lines = []
+    for (protocol, note), names in by.items():
+        all_have_it = len(names) == sum(protocol in row.cells for row in part.rows)
+        lines.append(f"{protocol}: {note}" + ("." if all_have_it else f" ({', '.join(names)})."))
+    return lines

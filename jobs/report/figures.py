@@ -1,0 +1,224 @@
+"""The report's figures, as SVG text that stands in the page itself."""
+
+import io
+import warnings
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from jobs.evaluation.encoders import PIXELS
+from jobs.report.comparison import Row, readable
+from ssl_core.evaluation.features import protocols, tells_accuracy
+
+OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
+KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought": "#c77d18"}
+STYLE = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a name may hold dollars
+}  # fmt: skip
+LONGEST = 40  # characters of a name in a figure
+
+
+def colours(names: list[str]) -> dict[str, str]:
+    """A colour for each name, the same in every figure of a report."""
+    return {name: f"C{i % 10}" for i, name in enumerate(sorted(names))}
+
+
+def label(name: str) -> str:
+    """A row's name as figures show it: a long one without its middle, and none that matplotlib leaves out of legends
+    because it begins with an underscore."""
+    name, half = readable(name), LONGEST // 2
+    name = name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"
+    return f" {name}" if name.startswith("_") else name
+
+
+def _axes(width: float, height: float):
+    """A figure of that size in inches, and its axes; pyplot, which keeps every figure, knows nothing of it."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
+def ranking(rows: list[Row], protocol: str) -> Figure:
+    """The headline of every encoder with its 95 % interval; floors grey, the ceiling green, others' amber."""
+    shown = [(row, value) for row in rows if (value := row.headline(protocol))]
+    scale = _scale(protocol)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 0.45 * len(shown) + 0.9)
+        ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
+        error = [[scale * (v - low) for v, low, _ in ends], [scale * (high - v) for v, _, high in ends]]
+        bars = axes.barh(range(len(shown)), [scale * v for v, _, _ in ends], xerr=error, height=0.65,
+                         color=[KINDS[row.kind] for row, _ in shown], error_kw={"elinewidth": 1.2})  # fmt: skip
+        axes.set_yticks(range(len(shown)), [label(row.name) for row, _ in shown])
+        axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(_axis(protocol) + (" of test images" if tells_accuracy(protocol) else ""))
+        low, high = min(0.0, *(low for _, low, _ in ends)), max(0.0, *(high for _, _, high in ends))
+        axes.set_xlim(1.12 * scale * low, 1.12 * scale * high if high > low else 1)
+    return figure
+
+
+def has_stages(rows: list[Row], protocol: str) -> bool:
+    """Whether the protocol judges each stage by itself."""
+    return any("top1/stage2" in row.numbers(protocol) for row in rows)
+
+
+def stages(rows: list[Row], protocol: str) -> Figure:
+    """Accuracy over the encoder's stages, shallow to deep."""
+    colour = colours([row.name for row in rows])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.4)
+        for row in reversed(rows):
+            numbers = row.numbers(protocol)
+            curve = {int(k.removeprefix("top1/stage")): v for k, v in numbers.items() if k.startswith("top1/stage")}
+            if len(curve) > 1:
+                xs = sorted(curve)
+                line = {"floor": "--", "ceiling": "-."}.get(row.kind, "-")
+                axes.plot(xs, [100 * curve[x] for x in xs], line, marker="o", ms=4, label=label(row.name),
+                          color=colour[row.name])  # fmt: skip
+                axes.set_xticks(xs)
+        axes.set_xlabel("stage")
+        axes.set_ylabel(f"{protocol} top-1, %")
+        _legend(axes)
+    return figure
+
+
+def pretext(rows: list[Row], protocol: str) -> Figure | None:
+    """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
+    fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
+    name = protocols()[protocol].headline
+    runs = [(row, run["pretext"], cell["numbers"]) for row in rows if row.kind == "task"
+            for run, cell in zip(row.described, row.cells.get(protocol, ()))]  # fmt: skip
+    found = [(row, pretext["accuracy"], numbers[name]) for row, pretext, numbers in runs
+             if "accuracy" in pretext and name in numbers]  # fmt: skip
+    if len(found) < 3:
+        return None
+    colour = colours([row.name for row in rows])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.4)
+        for row in dict.fromkeys(row.name for row, _, _ in found):
+            points = [(100 * x, _scale(protocol) * y) for one, x, y in found if one.name == row]
+            axes.scatter(*zip(*points), label=label(row), color=colour[row], s=28)
+        x, y = np.array([(x, y) for _, x, y in found]).T
+        if x.std() > 0 and y.std() > 0:
+            r = np.corrcoef(x, y)[0, 1]
+            axes.set_title(f"correlation r = {r:+.2f} over {len(x)} runs", fontsize=10, loc="left")
+        axes.set_xlabel("accuracy at the pretext task, %")
+        axes.set_ylabel(_axis(protocol))
+        _legend(axes)
+    return figure
+
+
+def cost(rows: list[Row], protocol: str) -> Figure | None:
+    """The headline over seconds of training: the cheapest good task lies up and to the left."""
+    shown = [(row, value) for row in rows if row.described and (value := row.headline(protocol))]
+    if not shown:
+        return None
+    colour, scale = colours([row.name for row in rows]), _scale(protocol)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.2)
+        for row, (value, low, high) in shown:
+            error = None if low is None or high is None else [[scale * (value - low)], [scale * (high - value)]]
+            axes.errorbar([row.cost("seconds")], [scale * value], yerr=error, fmt="o", color=colour[row.name],
+                          label=label(row.name), elinewidth=1.2)  # fmt: skip
+        axes.set_xlim(left=0)
+        axes.set_xlabel("seconds of training, one seed")
+        axes.set_ylabel(_axis(protocol))
+        _legend(axes)
+    return figure
+
+
+def invariance(rows: list[Row]) -> Figure | None:
+    """How far a transformed image moves, over how far two images are apart, for each kind of transform."""
+    kinds = [k for row in rows for k in row.numbers("invariance") if "/" not in k and k not in OF_ALL]
+    return _bars(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
+
+
+def semantics(rows: list[Row]) -> Figure | None:
+    """Neighbours of the same class."""
+    kinds = [k for row in rows for k in row.numbers("semantics") if k.startswith("purity@") and "/" not in k]
+    kinds = sorted(set(kinds), key=lambda kind: int(kind.partition("@")[2]))
+    return _bars(rows, "semantics", kinds, "share of neighbours of the same class")
+
+
+def _bars(rows: list[Row], protocol: str, kinds: list[str], told: str) -> Figure | None:
+    """A group of bars for each kind, a bar for each encoder."""
+    shown = [row for row in rows if protocol in row.cells and row.one.task != PIXELS]
+    if not kinds or not shown:
+        return None
+    colour, width = colours([row.name for row in rows]), 0.8 / len(shown)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.2)
+        for i, row in enumerate(shown):
+            places = [k + (i - (len(shown) - 1) / 2) * width for k in range(len(kinds))]
+            values = [row.number(protocol, kind) or 0 for kind in kinds]
+            shade = KINDS["floor"] if row.kind == "floor" else colour[row.name]
+            axes.bar(places, values, width, label=label(row.name), color=shade)
+        axes.set_xticks(range(len(kinds)), kinds)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(told)
+        _legend(axes)
+    return figure
+
+
+def lowshot(rows: list[Row]) -> Figure | None:
+    """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
+    colour = colours([row.name for row in rows])
+    found = {row.name: {k.removeprefix("linear/"): v for k, v in row.numbers("lowshot").items()
+                        if k.startswith("linear/") and k.count("/") == 1} for row in rows}  # fmt: skip
+    kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in numbers))
+    if not kinds:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3.2)
+        for row in rows:
+            if numbers := found[row.name]:
+                spread = [100 * (row.number("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
+                axes.errorbar(kinds, [100 * numbers.get(kind, float("nan")) for kind in kinds], yerr=spread, marker="o",
+                              ms=4, elinewidth=1, label=label(row.name), color=colour[row.name],
+                              linestyle={"floor": "--", "ceiling": "-."}.get(row.kind, "-"))  # fmt: skip
+        axes.set_xlabel("labels that the probe may use")
+        axes.set_ylabel("top-1, %")
+        _legend(axes)
+    return figure
+
+
+def _scale(protocol: str) -> int:
+    return 100 if tells_accuracy(protocol) else 1
+
+
+def _axis(protocol: str) -> str:
+    return f"{protocol} top-1, %" if tells_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
+
+
+def _legend(axes) -> None:
+    """Beside the axes; a figure with many names is as high as these need."""
+    names = axes.get_legend_handles_labels()[1]
+    axes.figure.set_figheight(max(axes.figure.get_figheight(), 0.2 * len(names) + 0.5))
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
+    """A metric of the pretext task over the images seen, a line for each run that has it."""
+    colour = colours(all_names)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(7, 3)
+        for name, rows in curves.items():
+            if rows and metric in rows[0]:
+                axes.plot([r["images"] for r in rows], [r[metric] for r in rows], label=label(name), lw=1.4,
+                          color=colour[name])  # fmt: skip
+        axes.set_xlabel("images seen")
+        axes.set_ylabel(f"pretext {metric}")
+        _legend(axes)
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an <svg> element, its text as text: the reader's fonts have signs that matplotlib's lack."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

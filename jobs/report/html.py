@@ -1,0 +1,101 @@
+"""report.html: everything a reader needs to trust the comparison, in one file that works offline."""
+
+import base64
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+import jobs.report.figures as plots
+from jobs.evaluation.jobs import Evaluation
+from jobs.report.caveats import caveats, over
+from jobs.report.comparison import Part, Row
+from jobs.report.conclusions import by_kind, conclusions, difference, number
+from jobs.study.folder import Study
+from jobs.study.metrics import of_training
+from jobs.study.warning_log import warn
+from ssl_core.evaluation.features import protocols
+from ssl_core.storage.files import exists, read_bytes, read_json, write_text
+
+
+def write_report(study: Study, parts: list[Part]) -> None:
+    """Writes the report beside results.csv."""
+    environment = Environment(loader=PackageLoader("jobs", "."), autoescape=select_autoescape(["html", "jinja"]))
+    rows = [row for part in parts for row in part.rows]
+    runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
+    curves = {row.name: of_training(_run(row) / "metrics.jsonl") for row in runs}
+    metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
+    page = environment.get_template("report.html.jinja").render(
+        study=read_json(study.file),
+        name=study.root.name,
+        parts=[_part(study, part) for part in parts],
+        runs=runs,
+        number=number,
+        difference=difference,
+        evaluations={one.root.name: Evaluation.told(one) for one in studies.values()},
+        training={
+            m: _figure(study, f"pretext {m}", plots.training, curves, m, [r.name for r in rows]) for m in metrics
+        },
+        samples={row.name: _picture(_run(row) / "samples.png") for row in runs if exists(_run(row) / "samples.png")},
+        configs={row.name: json.dumps(read_json(_run(row) / "config.json"), indent=1) for row in runs},
+    )
+    write_text(study.report, page)
+
+
+def _part(study: Study, part: Part) -> dict:
+    """What the page shows of one dataset."""
+    rows, names, known = part.rows, part.protocols, protocols()
+    accuracies, others = by_kind(names)
+    ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
+    draw = {
+        "pretext": partial(plots.pretext, rows, names[0]), "invariance": partial(plots.invariance, rows),
+        "semantics": partial(plots.semantics, rows), "lowshot": partial(plots.lowshot, rows),
+        "cost": partial(plots.cost, rows, names[0]),
+    }  # fmt: skip
+    figures = {name: figure for name, make in draw.items() if (figure := _figure(study, name, make))}
+    return {
+        "dataset": part.dataset, "rows": rows, "accuracies": accuracies, "others": others,
+        "said": conclusions(part), "caveats": caveats(part), "over": over(part),
+        "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
+        "ranking": {p: _figure(study, f"ranking by {p}", plots.ranking, rows, p) for p in ranked},
+        "stages": {
+            p: _figure(study, f"stages by {p}", plots.stages, rows, p) for p in names if plots.has_stages(rows, p)
+        },
+        "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
+        "figures": figures,
+        "sheets": {row.name: _picture(sheet) for row in rows if (sheet := _sheet(row))},
+        "seeds": part.seeds,
+    }  # fmt: skip
+
+
+def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) -> Markup | None:
+    """What `draw(*args)` draws, or None if there is nothing to draw. Where that fails, a line says so: by then all the
+    work is done, and no figure may cost its report."""
+    try:
+        figure = draw(*args)
+        return figure and Markup(plots.svg(figure))
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        warn(study.root, f"the report lacks the figure {name}: {why}")
+        return Markup('<p class="caveat">The figure {} could not be drawn: {}</p>').format(f"“{name}”", why)
+
+
+def _run(row: Row) -> Path:
+    """The folder of its first seed's run."""
+    return row.study.run(row.one.run or "")
+
+
+def _sheet(row: Row) -> Path | None:
+    """The pictures of the first seed's nearest neighbours."""
+    for cell in row.cells.get("retrieval", ())[:1]:
+        if exists(path := cell["path"].with_suffix(".png")):
+            return path
+    return None
+
+
+def _picture(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(read_bytes(path)).decode()

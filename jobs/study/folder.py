@@ -1,0 +1,116 @@
+"""Where everything of a study lies on disk: a public contract, described in README.md."""
+
+import os
+import secrets
+import subprocess
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+from pathlib import Path
+
+import jobs.study.lock as lock
+from ssl_core.errors import BadInput
+from ssl_core.storage.files import at, exists, found, read_json, write_json, write_text
+
+
+class JobsFailed(RuntimeError):
+    """Some jobs failed; the others are done. The command line exits with 1."""
+
+    exit_code = 1
+
+
+class Left(RuntimeError):
+    """This process got a signal that asks it to leave, and has. The command line exits with 128 + its number."""
+
+    def __init__(self, signal: int):
+        super().__init__("told to leave: what ran was saved; the same command continues")
+        self.exit_code = 128 + signal
+
+
+class Study:
+    """The folder <storage>/<name>/ of one study: a path, or a URL that fsspec opens."""
+
+    def __init__(self, root: str | Path):
+        self.root = at(str(root))
+
+    @classmethod
+    def at(cls, storage: str, name: str) -> "Study":
+        """Raises BadInput for a URL that cannot be opened, or a name that is none."""
+        if not name or name in (".", "..") or "/" in name:
+            raise BadInput(f"--name {name!r}: expected a plain folder name")
+        return cls(at(storage) / name)
+
+    @classmethod
+    def existing(cls, folder: str) -> "Study":
+        """Raises BadInput if there is no study in `folder`."""
+        study = cls(folder)
+        if not exists(study.file):
+            raise BadInput(f"{folder}: no study here (expected {study.file})")
+        return study
+
+    @property
+    def file(self) -> Path:
+        return self.root / "study.json"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def token(self) -> str:
+        """Makes this study's W&B run ids its own."""
+        return read_json(self.file)["token"]
+
+    def run(self, name: str) -> Path:
+        return self.root / "pretrain" / name
+
+    def brought(self, name: str) -> Path:
+        """The folder of an encoder that was not trained here."""
+        return self.root / "encoders" / name
+
+    def runs(self) -> list[Path]:
+        """The folders of finished pretraining runs."""
+        return [path.parent for path in found(self.root, "pretrain/*/encoder.json")]
+
+    def cell(self, digest: str, protocol: str, hash: str) -> Path:
+        return self.root / "evaluate" / digest[:16] / f"{protocol}-{hash}.json"
+
+    def failure(self, job: str, text: str) -> Path:
+        """Keeps a traceback; returns where."""
+        path = self.root / "failures" / f"{job.replace('/', '-')}.txt"
+        write_text(path, text)
+        return path
+
+    def describe(self, **what) -> dict:
+        """Adds `what` to study.json and returns all of it. The token in it is made once."""
+        old = read_json(self.file) if exists(self.file) else {}
+        new = {"token": secrets.token_hex(3), **old, **what, "version": version("tilespin"), "commit": commit()}
+        if new != old:
+            write_json(self.file, new)
+        return new
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keeps other drivers out while the block runs. Raises BadInput if another driver works in this folder."""
+        return lock.held(self.root)
+
+
+def commit() -> str | None:
+    """The git commit that this program is at, with + if files differ from it; None outside a checkout. A cluster gets
+    the files alone, and is told."""
+    if told := os.environ.get("TILESPIN_COMMIT"):
+        return told
+    here = Path(__file__).parent
+    try:
+        run = dict(cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")

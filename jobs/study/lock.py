@@ -1,0 +1,162 @@
+"""One driver for each study, wherever the study is stored: a lock with a heartbeat, and on a disk the system's too."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import ssl_core.storage.files as files
+from ssl_core.errors import BadInput, Gone, StoreFailed
+from ssl_core.storage.retry import briefly
+
+BEAT = 10.0  # seconds between heartbeats
+STALE = 45.0  # seconds without one until their owner is taken for dead; by the watch of who wants the lock
+SETTLE = 2.0  # seconds until a take-over is looked at again: two may have seen the same dead owner
+LOOK = 1.0
+
+
+@contextmanager
+def held(root: Path) -> Iterator[None]:
+    """Keeps other drivers out of the folder `root` while the block runs.
+
+    Raises BadInput if another driver works there. If one takes over, since this process was stopped for longer than
+    STALE seconds, it is sent SIGTERM.
+    """
+    with _held_by_system(root) as alone, _held_by_heartbeat(root / "driver.json", alone):
+        yield
+
+
+@contextmanager
+def _held_by_system(root: Path) -> Iterator[bool]:
+    """Yields whether it is certain that nobody else of this kernel, or of a disk with locks, is there. This lock goes
+    with its owner, whom nobody waits for."""
+    if not files.is_local(root):
+        yield False
+        return
+    with _opened(root) as file:
+        try:
+            # not flock: a process that is started here would inherit that, and hold it when this one is killed
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise _busy(root, f"process {file.read() or 'unknown'}") from None
+        except OSError:  # a file system without locks: the heartbeat has to do
+            yield False
+            return
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield True
+
+
+def _opened(root: Path) -> IO[str]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return open(root / ".driver", "a+")
+    except OSError as error:
+        raise BadInput(f"{root} cannot be written: {error}") from error
+
+
+@contextmanager
+def _held_by_heartbeat(path: Path, alone: bool) -> Iterator[None]:
+    mine = {"host": socket.gethostname(), "kernel": _kernel(), "pid": os.getpid(), "key": secrets.token_hex(8)}
+    try:
+        if not files.create(path, _encoded(mine, 0)):
+            _take_over(path, mine, alone)
+    except (OSError, StoreFailed) as error:
+        raise BadInput(f"{path.parent} cannot be written: {error}") from error
+    ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True, name="heartbeat")
+    beats.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beats.join(BEAT)
+        with contextlib.suppress(OSError, StoreFailed), briefly():
+            if _owner(path).get("key") == mine["key"]:
+                files.remove(path)
+
+
+def _take_over(path: Path, mine: dict, alone: bool) -> None:
+    """Waits until it is certain that the owner is dead. Raises BadInput as soon as it shows a sign of life."""
+    first = _owner(path)
+    whose = f"process {first.get('pid', 'unknown')} on {first.get('host', 'unknown')}"
+    if not _certainly_dead(first, mine, alone):
+        print(f"{path.parent} was left by {whose}; waiting {STALE:.0f} s for a sign of life", file=sys.stderr)
+        until = time.monotonic() + STALE
+        while (seen := _owner(path)) and time.monotonic() < until:
+            if seen != first:
+                raise _busy(path.parent, whose)
+            time.sleep(LOOK)
+    files.write_bytes(path, _encoded(mine, 0))
+    if not alone:
+        time.sleep(SETTLE)
+    if _owner(path).get("key") != mine["key"]:
+        raise _busy(path.parent, "another process")
+
+
+def _certainly_dead(owner: dict, mine: dict, alone: bool) -> bool:
+    """Whether it ran on this kernel and is no more: we hold the lock that it would, or there is no such process."""
+    if not owner or owner.get("kernel") != mine["kernel"]:
+        return not owner
+    if alone:
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return owner["host"] == mine["host"]  # a container's processes have other numbers here
+    except OSError:
+        pass
+    return False
+
+
+def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
+    number = 0
+    while not ended.wait(BEAT):
+        number += 1
+        try:
+            with briefly():
+                owner = _owner(path)
+            if owner and owner.get("key") != mine["key"]:
+                print(f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
+                      file=sys.stderr)  # fmt: skip
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                return
+            with briefly():
+                files.write_bytes(path, _encoded(mine, number))
+        except (OSError, StoreFailed):  # a storage that fails for a while; others find no heartbeat either
+            continue
+
+
+def _owner(path: Path) -> dict:
+    try:
+        return json.loads(files.read_bytes(path))
+    except (FileNotFoundError, Gone, ValueError):
+        return {}
+
+
+def _encoded(mine: dict, beat: int) -> bytes:
+    return json.dumps({**mine, "beat": beat}).encode()
+
+
+def _busy(root: Path, whose: str) -> BadInput:
+    return BadInput(f"{root} is being worked on by {whose}: wait for it, or work in another folder")
+
+
+def _kernel() -> str:
+    """Tells one running kernel from every other, whatever it or its containers are called."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()

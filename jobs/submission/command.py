@@ -1,0 +1,183 @@
+"""A verb's command line as a cluster is to run it: checked here, where a typo costs nothing, and with paths that mean
+the same there."""
+
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ssl_core.data.sources
+from jobs.cli import VERBS
+from jobs.config.parsing import parse
+from jobs.study.folder import Study
+from ssl_core.encoders.pretrained import RANDOM
+from ssl_core.errors import BadInput, choose
+from ssl_core.plugins import modules
+from ssl_core.storage.object_store import is_url
+
+
+@dataclass(frozen=True)
+class Place:
+    """An option that says where something lies."""
+
+    option: str  # what messages call it
+    told: Callable[[Any], str | None]  # its value in the verb's options; None: it was not given
+    data: bool = False  # whether it may be a dataset's name as well
+
+
+STORAGE = Place("--storage", lambda options: options.where.storage)
+STUDY = Place("STUDY", lambda options: options.study)
+# verb: where things lie that it reads and writes
+PLACES = {
+    "study": (STORAGE, Place("--data", lambda options: options.study.data, data=True)),
+    "pretrain": (STORAGE, Place("--data", lambda options: options.recipe.data, data=True)),
+    "sweep": (STORAGE, Place("--data", lambda options: options.grid.data, data=True)),
+    "evaluate": (STUDY, Place("--data", lambda options: options.data, data=True)),
+    "compare": (),  # its studies, see below
+    "pack": (Place("SRC", lambda options: options.src, data=True), Place("DST", lambda options: options.dst)),
+    "doctor": (),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a cluster is to run: `tilespin VERB ARGUMENTS`."""
+
+    verb: str
+    arguments: tuple[str, ...]
+    name: str  # for people, such as the study's
+    study: str | None  # its folder or URL
+
+    @property
+    def compares(self) -> bool:
+        """Whether the study will have results.csv and report.html."""
+        return self.verb in ("study", "evaluate", "compare")
+
+    def line(self, python: str) -> str:
+        """For a shell, in a folder that holds the code."""
+        return shlex.join([python, "-m", "jobs.cli", self.verb, *self.arguments])
+
+
+def prepared(words: list[str], here: bool) -> Command:
+    """`words`: the verb and its arguments, as typed; `here`: whether the cluster is this machine alone.
+
+    Raises BadInput for what the verb would refuse, as far as that can be known from afar, for relative paths on
+    other machines, and for keys among the arguments.
+    """
+    verb, arguments = words[0], words[1:]
+    if verb not in PLACES:
+        raise BadInput(f"no verb {verb!r} to submit: {choose(verb, PLACES)}")
+    for word in arguments:
+        _check_open(word)
+    read = _reader(verb)
+    options = read(arguments)
+    _check(options)
+    for place in (*PLACES[verb], *_several(options)):
+        if told := place.told(options):
+            arguments = _replaced(read, arguments, place, _meant(place, told, here))
+    if getattr(getattr(options, "where", None), "workers", None) == "0" and not _given("--workers", arguments):
+        arguments = [*arguments, "--workers", "1"]  # 0 would train on the head's machine, beside what runs the cluster
+    options = read(arguments)
+    return Command(verb, tuple(arguments), *_named(verb, options))
+
+
+def _several(options: Any) -> list[Place]:
+    """One for each file or folder that an --encoder of `evaluate` names, and for each study of `compare`."""
+
+    def study(options: Any, i: int) -> str:
+        return options.studies[i]
+
+    def path(options: Any, i: int) -> str | None:
+        library, _, rest = options.encoder[i].partition(":")
+        if library not in ("timm", "torchvision"):
+            return options.encoder[i]
+        file = rest.partition("=")[2]
+        return None if file in ("", RANDOM) else file
+
+    count = len(options.encoder) if isinstance(getattr(options, "encoder", None), tuple) else 0
+    found = [Place("--encoder", partial(path, i=i)) for i in range(count)]
+    return found + [Place("STUDY", partial(study, i=i)) for i in range(len(getattr(options, "studies", ())))]
+
+
+def _reader(verb: str) -> Callable[[list[str]], Any]:
+    """The verb's own parsing."""
+    module = import_module(VERBS[verb][0])
+    kind = module.options_type() if hasattr(module, "options_type") else module.Options
+    return lambda arguments: parse(kind, verb, arguments)
+
+
+def _check(options: Any) -> None:
+    """What each part of the options says of itself. Data and studies lie on the cluster: they are not looked for."""
+    if hasattr(options, "where"):
+        replace(options.where, tracking="off").checked()  # who is logged in at W&B counts there, not here
+        Study.at("runs", options.where.name or "runs")
+    evaluation = getattr(options, "evaluation", None) or getattr(getattr(options, "study", None), "evaluation", None)
+    if evaluation:
+        evaluation.check()
+    if hasattr(options, "studies"):
+        options.check()
+    if hasattr(options, "packing"):
+        options.packing.checked()
+
+
+def _check_open(word: str) -> None:
+    """Arguments are shown to all who see the cluster's dashboard. Raises BadInput for a URL with a key in it."""
+    url = word.split("=", 1)[1] if word.startswith("-") and "=" in word else word
+    if is_url(url):
+        parts = urlsplit(url)
+        if parts.password is not None or (parts.scheme in ("http", "https") and parts.query):
+            raise BadInput(f"{parts.scheme}://{parts.hostname}{parts.path}: give keys in the environment of the "
+                           "cluster's machines, not in a URL, which its dashboard shows to all")  # fmt: skip
+
+
+def _meant(place: Place, told: str, here: bool) -> str:
+    """The same place, said so that it means the same on the cluster."""
+    known = place.data and told in {m.NAME for m in modules(ssl_core.data.sources).values() if hasattr(m, "NAME")}
+    if known or is_url(told) or os.path.isabs(told) or told.startswith("~"):
+        return told
+    if here:
+        return os.path.abspath(told)
+    raise BadInput(
+        f"{place.option} {told}: a relative path would lie in a temporary folder of one of the cluster's machines: "
+        "give an absolute path that all of them share, or a URL such as s3://BUCKET/FOLDER"
+    )
+
+
+def _replaced(read: Callable, arguments: list[str], place: Place, new: str) -> list[str]:
+    """`arguments` with `new` where `place` was told, or added. Which word that was, only the verb's parser knows."""
+    told = place.told(read(arguments))
+    if told == new:
+        return arguments
+    for i, word in enumerate(arguments):
+        if word == told or word.endswith(f"={told}"):
+            tried = [*arguments[:i], word[: len(word) - len(told)] + new, *arguments[i + 1 :]]
+            with suppress(BadInput):  # not that word: another option has the same value
+                if place.told(read(tried)) == new:
+                    return tried
+    return [*arguments, place.option, new]
+
+
+def _given(option: str, arguments: list[str]) -> bool:
+    return any(word == option or word.startswith(f"{option}=") for word in arguments)
+
+
+def _named(verb: str, options: Any) -> tuple[str, str | None]:
+    """-> (a name for the job, the study that it works on)."""
+    if verb == "compare":
+        first = options.studies[0].rstrip("/")
+        study = first if len(options.studies) == 1 else f"{first.rpartition('/')[0] or '.'}/{options.name}"
+        return study.rsplit("/", 1)[-1], study
+    if verb == "evaluate":
+        return options.study.rstrip("/").rsplit("/", 1)[-1], options.study
+    if not hasattr(options, "where"):
+        return verb, None
+    if verb == "sweep":
+        return options.where.name, f"{options.where.storage.rstrip('/')}/{options.where.name}"
+    name = options.where.name or (options.study.preset if verb == "study" else Path(options.recipe.data).name)
+    return name, f"{options.where.storage.rstrip('/')}/{name}"

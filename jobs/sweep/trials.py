@@ -1,0 +1,110 @@
+"""Trials of a sweep: how each stands, read from what its run has left, and which learning rate is the best."""
+
+import math
+from dataclasses import dataclass, field
+from statistics import mean
+
+from rich import box
+from rich.table import Table
+
+from jobs.evaluation.encoders import of_run
+from jobs.evaluation.jobs import Evaluation, cell_path
+from jobs.pretraining.worker import Training
+from jobs.study.folder import Study
+from ssl_core.evaluation.frozen_encoder import shares
+from ssl_core.storage.files import exists, read_json
+from ssl_core.task import name_of
+
+
+@dataclass
+class Row:
+    """One trial, as sweep.json has it."""
+
+    task: str
+    encoder: str
+    lr: float
+    seed: int
+    run: str
+    steps: int
+    state: str = "waiting"  # complete, stopped, failed or waiting
+    step: int = 0
+    loss: float | None = None
+    held_out: float | None = None  # linear accuracy on held-out training images, once it is judged
+    held_out_images: int = 0
+    error: str | None = field(default=None)
+
+
+def row(study: Study, one: Training, error: str | None = None) -> Row:
+    """How a trial stands, read from what its run has left."""
+    recipe = one.recipe
+    found = Row(name_of(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
+    if exists(one.folder / "encoder.json"):
+        described = read_json(one.folder / "encoder.json")
+        found.state, found.step, found.loss = "complete", described["steps"], described["pretext"]["loss"]
+        found.held_out, found.held_out_images = _held_out(study, described)
+    elif exists(one.folder / "stopped.json"):
+        found.state = "stopped"
+        found.step, found.loss = (read_json(one.folder / "stopped.json")[key] for key in ("step", "loss"))
+    elif error:
+        found.state, found.error = "failed", error
+    return found
+
+
+def _held_out(study: Study, described: dict) -> tuple[float | None, int]:
+    """-> (accuracy, of how many images). Test images choose nothing, so the test accuracy is not looked at."""
+    evaluation, one = Evaluation.told(study), of_run(described)
+    if evaluation is None or "linear" not in evaluation.protocols:
+        return None, 0
+    path = cell_path(study, one, "linear", evaluation, one.source.digest)
+    if not (path and exists(path)):
+        return None, 0
+    held = shares(one.source, evaluation.splits(), evaluation.probe_seed)[1]["held"][1]
+    return read_json(path)["chosen"]["held_out"], len(held)
+
+
+def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
+    """task: encoder: {lr, by, loss, held_out}, among learning rates that are complete with every seed.
+
+    The held-out linear accuracy chooses, if all of them were judged, and where it cannot tell, the pretext loss: of
+    the rates within one standard error of the best accuracy the one with the lowest loss (after the rule of Breiman et
+    al. 1984, section 3.4.3, which takes the simplest). The error is that of the held-out images, not of the seeds; both
+    numbers are means over seeds. Without judgements it is the loss alone. `supervised` has seen the labels of the
+    images that are held out from the probe.
+    """
+    found: dict[str, dict[str, dict]] = {}
+    for task, encoder in dict.fromkeys((one.task, one.encoder) for one in rows):
+        by_lr: dict[float, list[Row]] = {}
+        for one in rows:
+            if (one.task, one.encoder) == (task, encoder):
+                by_lr.setdefault(one.lr, []).append(one)
+        complete = {lr: of for lr, of in by_lr.items() if all(one.state == "complete" for one in of)}
+        if not complete:
+            continue
+        losses = {lr: mean(one.loss for one in of) for lr, of in complete.items()}
+        by, near, held_out = "pretext loss", list(complete), {}
+        if all(one.held_out is not None for of in complete.values() for one in of):
+            by = "held-out linear accuracy"
+            held_out = {lr: mean(one.held_out for one in of) for lr, of in complete.items()}
+            most, images = max(held_out.values()), min(one.held_out_images for of in complete.values() for one in of)
+            error = math.sqrt(most * (1 - most) / images)
+            near = [lr for lr, accuracy in held_out.items() if accuracy >= most - error]
+            by += ", then pretext loss" if len(near) > 1 else ""
+        lr = min(near, key=lambda lr: (math.isnan(losses[lr]), losses[lr]))
+        chosen = {"lr": lr, "by": by, "loss": losses[lr], "held_out": held_out.get(lr)}
+        found.setdefault(task, {})[encoder] = chosen
+    return found
+
+
+def table(rows: list[Row]) -> Table:
+    """All trials, for the terminal; with their encoders if these differ."""
+    view = Table(title="sweep", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    several = len({one.encoder for one in rows}) > 1
+    for name in ("task", *(["encoder"] if several else []), "lr", "seed", "steps", "loss", "held-out linear", "state"):
+        view.add_column(name, justify="left" if name in ("task", "encoder", "state") else "right", no_wrap=True)
+    for one in rows:
+        view.add_row(
+            one.task, *([one.encoder] if several else []), f"{one.lr:g}", str(one.seed), f"{one.step}/{one.steps}",
+            "" if one.loss is None else f"{one.loss:.4g}",
+            "" if one.held_out is None else f"{100 * one.held_out:.1f} %", one.state,
+        )  # fmt: skip
+    return view

@@ -1,0 +1,154 @@
+"""Offline W&B: a run's segments, one folder for each time that it was started, `wandb/offline-run-<time>-<id>/`.
+
+Records lie in `run-<id>.wandb`, in the framing of LevelDB's logs: blocks of 32 KiB, and before every piece of a record
+its checksum, length and kind.
+"""
+
+import hashlib
+import shlex
+import shutil
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssl_core.storage.files import write_bytes
+
+BLOCK, HEADER, PIECE = 32768, 7, 7  # bytes: of a block, of a file without records, of what is before a piece
+WHOLE, FIRST, LAST = 1, 2, 4  # kinds of pieces; 3 is one in the middle
+GROWTH = 1.1  # a file in a store is only ever written anew: each time it has grown by so much, not for every row
+
+
+def records(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Every record and where it ends, up to the first that a crash tore or damaged."""
+    place, record = HEADER, b""
+    while place + PIECE <= len(data):
+        room = BLOCK - place % BLOCK
+        if room < PIECE:
+            place += room
+            continue
+        checksum, length, kind = struct.unpack_from("<IHB", data, place)
+        piece = data[place + PIECE : place + PIECE + length]
+        if len(piece) < length or zlib.crc32(piece, zlib.crc32(bytes([kind]))) != checksum:
+            return
+        place += PIECE + length
+        record = piece if kind in (WHOLE, FIRST) else record + piece
+        if kind in (WHOLE, LAST):
+            yield record, place
+
+
+def whole(data: bytes) -> bytes:
+    """`data` up to the end of its last whole record; empty if it has none."""
+    return data[: max((end for _, end in records(data)), default=0)]
+
+
+def last_step(folder: Path, id: str) -> int:
+    """The last step in the history of run `id` among the segments below `folder`, online ones too; -1 without any."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    last = -1
+    for file in folder.glob(f"wandb/*run-*/run-{id}.wandb"):
+        for record, _ in records(file.read_bytes()):
+            read = Record.FromString(record)
+            if read.WhichOneof("record_type") == "history":
+                last = max(last, read.history.step.num)
+    return last
+
+
+def wait_for_end(folder: Path, id: str, seconds: float) -> None:
+    """Waits until the record that ends run `id` is in the newest segment below `folder`: the client says that it has
+    finished while its own process still writes. Raises TimeoutError after `seconds`."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    file = max(folder.glob(f"wandb/offline-run-*/run-{id}.wandb"))
+    limit = time.monotonic() + seconds
+    while True:
+        *_, (last, _) = [(b"", 0), *records(file.read_bytes())]
+        if Record.FromString(last).WhichOneof("record_type") == "exit":
+            return
+        if time.monotonic() > limit:
+            raise TimeoutError(f"{file} is not complete after {seconds} s")
+        time.sleep(0.05)
+
+
+def mend(folder: Path, id: str = "*") -> None:
+    """Cuts segments below the local `folder` behind their last whole record, and removes those without any: the
+    client would stop there, and leave out the run's later segments. Of run `id`, or of all runs.
+
+    The writer must be dead. If it is only dying, what it still writes goes to the old file, and so nowhere: nobody
+    who reads the segment from now on is surprised by another row.
+    """
+    for file in folder.glob(f"wandb/offline-run-*/run-{id}.wandb"):
+        if _mark(file).exists():
+            continue
+        if kept := whole(file.read_bytes()):
+            write_bytes(file, kept)
+        else:
+            shutil.rmtree(file.parent)
+
+
+def forget(folder: Path, id: str) -> None:
+    """Removes the segments of run `id` below `folder`, which may be in a store."""
+    for file in list(folder.glob(f"wandb/offline-run-*/run-{id}.wandb")):
+        for inner in list(file.parent.glob("**/*")):
+            if inner.is_file():
+                inner.unlink()
+        if isinstance(folder, Path):
+            shutil.rmtree(file.parent)
+
+
+def mark_synced(folder: Path, id: str) -> None:
+    """Lets `wandb sync` leave out the segments of run `id`, whose rows come again by another way."""
+    for file in folder.glob(f"wandb/offline-run-*/run-{id}.wandb"):
+        _mark(file).write_bytes(b"")
+
+
+def _mark(file: Path) -> Path:
+    """The client's own mark of a segment that is uploaded."""
+    return file.with_name(f"{file.name}.synced")
+
+
+class Upload:
+    """Keeps the segments below a local folder in a store too, for when this machine is gone."""
+
+    def __init__(self, here: Path, there: Path):
+        self.here, self.there = here / "wandb", there / "wandb"
+        self.sent: dict[Path, int] = {}  # bytes
+
+    def send(self, all: bool = False) -> None:
+        """Uploads what has grown; with `all`, were it by one byte. Pictures go before the rows that show them."""
+        for kind in ("offline-run-*/files/**/*", "offline-run-*/*.wandb"):
+            for file in self.here.glob(kind):
+                if not file.is_file():
+                    continue
+                data = file.read_bytes()
+                data = whole(data) if file.suffix == ".wandb" else data
+                before = self.sent.get(file, 0)
+                if len(data) > before * (1 if all else GROWTH):
+                    copy = self.there.joinpath(*file.relative_to(self.here).parts)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copy.write_bytes(data)
+                    self.sent[file] = len(data)
+
+
+def fetched(folder: Path) -> Path:
+    """A local folder with the segments that lie below `folder` in a store."""
+    from ssl_core.storage.cache import folder as cache
+
+    here = cache() / "wandb" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    for pattern in ("files/**/*", "*.wandb*"):
+        for file in folder.glob(f"wandb/offline-run-*/{pattern}"):
+            copy = here.joinpath(*file.parts[len(folder.parts) :])
+            if file.is_file() and not (copy.exists() and copy.stat().st_size == file.stat().st_size):
+                write_bytes(copy, file.read_bytes())
+    return here
+
+
+def sync_command(folder: Path) -> str | None:
+    """The command that uploads every offline run below `folder`, or None if there is none. Nothing may be running."""
+    if not isinstance(folder, Path):
+        folder = fetched(folder)
+    mend(folder)
+    found = any(folder.glob("wandb/offline-run-*"))
+    return f"wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*" if found else None

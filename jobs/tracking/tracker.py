@@ -1,0 +1,220 @@
+"""Weights & Biases: one run for each pretraining and evaluation. It may fail; the work goes on."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import jobs.tracking.offline_runs as segments
+from jobs.study.warning_log import warn
+from jobs.tracking.connection import Mode, client, end_client, no_answer
+
+if TYPE_CHECKING:
+    from jobs.study.folder import Study
+
+INIT_SECONDS, FINISH_SECONDS, FLUSH_SECONDS = 30, 300, 30
+_unreachable = False  # found out by a run of this process: the next ones need not wait for it again
+
+
+class Tracker:
+    """A W&B run.
+
+    With `step`, one that is continued whenever the same id comes again. Its rows have a step, and whoever keeps the
+    truth hands over all of them again when it continues: those that W&B lacks are sent, so that each is there exactly
+    once. Without `step`, one with a result, which replaces that of an earlier attempt under the same id.
+    """
+
+    def __init__(
+        self, mode: Mode, folder: Path, *, id: str, study: str, job_type: str, name: str, config: dict,
+        step: str | None = None,
+    ):  # fmt: skip
+        """`step` names the metric that all others are plotted over. `mode` is not "auto" any more. `folder` is the
+        study's, on a disk or in a store."""
+        self.run, self.folder, self.local = None, folder, folder
+        self.held = -1  # the last step that W&B has
+        self.upload: segments.Upload | None = None
+        self.uploading: threading.Thread | None = None
+        if mode == "off":
+            return
+        if mode == "online" and _unreachable:
+            mode = "offline"
+        # a service inherited from another process would outlive this one, hold its run open and refuse the next attempt
+        os.environ.pop("WANDB_SERVICE", None)
+        with self._guard("start"):
+            if not isinstance(folder, Path):
+                self._stay_here(id)
+            self.local.mkdir(parents=True, exist_ok=True)
+            # artifacts wait for an upload beside their runs, so that both can be moved to a machine with a connection
+            os.environ["WANDB_DATA_DIR"] = str(self.local / "wandb")
+            told = dict(id=id, group=study, job_type=job_type, name=name, config=config)
+            try:
+                self._start(mode, step is not None, told)
+            except Exception as error:
+                if mode != "online":
+                    raise
+                end_client()  # which would go on trying, and hold the id
+                _give_up_without_answer()
+                self._start("offline", step is not None, told)
+                others = " and the runs after it are" if _unreachable else " is"
+                warn(folder, f"W&B did not answer, so {name}{others} tracked offline: {error}")
+            if step:
+                self.run.define_metric(step)
+                self.run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
+
+    def _stay_here(self, id: str) -> None:
+        """The client writes into folders only: one of this machine's cache, kept in the study's store from time to
+        time. What an attempt that was killed here left there is in the store as far as it counts."""
+        from ssl_core.storage.cache import folder as cache
+
+        self.local = cache() / "wandb" / "running" / id
+        shutil.rmtree(self.local, ignore_errors=True)
+        self.upload = segments.Upload(self.local, self.folder)
+
+    def _start(self, mode: Literal["online", "offline"], continued: bool, told: dict) -> None:
+        wandb, id = client(), told["id"]
+        if mode == "offline" and continued:
+            if self.upload is None:
+                segments.mend(self.folder, id)
+            self.held = segments.last_step(self.folder, id)
+        elif mode == "offline":
+            segments.forget(self.folder, id)
+        self.run = wandb.init(
+            mode=mode, dir=str(self.local), project=os.environ.get("WANDB_PROJECT", "tilespin"),
+            resume="allow", **told,
+            settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS, **_limits(wandb)),
+        )  # fmt: skip
+        if mode == "online":
+            # not the summary's step: that may have been uploaded before the row it comes from
+            self.held = self.run.starting_step - 1
+            segments.mark_synced(self.folder, id)  # what was tracked offline before is sent again as far as it lacks
+
+    def _guard(self, doing: str) -> "_Guard":
+        return _Guard(self, doing)
+
+    def log(self, values: dict, step: int) -> None:
+        """A row of history, unless W&B has this step, or a later one, already."""
+        if self.run and step > self.held:
+            with self._guard("log"):
+                self.run.log(values, step=step, commit=True)
+                self.held = step
+
+    def result(self, values: dict) -> None:
+        """The numbers of a run that has only these: a row of history, once, and the summary, where the last count."""
+        self.log(values, 0)
+        self.summary(values)
+
+    def restarted(self, count: int, step: int, cause: str | None) -> None:
+        """Notes that training goes on from `step` for the `count`th time; rows show it by a column of their own."""
+        self.summary({"restarts": count, f"restart/{count}": f"from step {step}" + (f": {cause}" if cause else "")})
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """A row of its own, so `step` is none that others have."""
+        if self.run:
+            with self._guard("log a picture"):
+                import wandb
+                from PIL import Image
+
+                with path.open("rb") as file:
+                    self.log({name: wandb.Image(Image.open(file))}, step)
+
+    def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+        if self.run:
+            with self._guard("log a table"):
+                import wandb
+
+                self.run.log({name: wandb.Table(columns=columns, data=rows)})
+
+    def summary(self, values: dict) -> None:
+        if self.run:
+            with self._guard("write the summary"):
+                self.run.summary.update(values)
+
+    def artifact(self, name: str, kind: str, weights: Path, described: dict) -> None:
+        """`weights`, and `described` as metadata and as the file <weights>.json beside them, which need not be there
+        yet; of weights in a store, where they lie, for they may be nowhere on the machine that uploads."""
+        if self.run:
+            with self._guard("log an artifact"):
+                import wandb
+
+                artifact = wandb.Artifact(name, kind, metadata=described)
+                if isinstance(weights, Path):
+                    artifact.add_file(str(weights))
+                    with artifact.new_file(weights.with_suffix(".json").name) as file:
+                        json.dump(described, file, indent=1, sort_keys=True)
+                else:
+                    artifact.add_reference(str(weights), name=weights.name, checksum=False)
+                self.run.log_artifact(artifact)
+
+    def place(self) -> tuple[str, str] | None:
+        """(entity, project) of a run that is online."""
+        return None if self.run is None or self.run.offline else (self.run.entity, self.run.project)
+
+    def keep(self) -> None:
+        """Uploads what was tracked offline to the study's store, if it is in one, without waiting for it.
+
+        Best called at each checkpoint. What is not kept when this machine dies is sent again by the next.
+        """
+        if self.run and self.upload and not (self.uploading and self.uploading.is_alive()):
+            self.uploading = threading.Thread(target=self._upload, daemon=True)
+            self.uploading.start()
+
+    def _upload(self) -> None:
+        with contextlib.suppress(Exception):  # the next checkpoint tries again, and the end says so if it cannot
+            self.upload.send()
+
+    def finish(self, failed: bool = False) -> None:
+        """Ends the run, online when all is uploaded; the second time nothing happens."""
+        if self.run:
+            with self._guard("finish"):
+                offline, id = self.run.offline, self.run.id
+                self.run.finish(exit_code=int(failed))
+                if offline:
+                    segments.wait_for_end(self.local, id, FLUSH_SECONDS)
+                self.run = None
+        if self.upload:
+            with self._guard("keep what was tracked in the study's storage"):
+                if self.uploading:
+                    self.uploading.join()
+                self.upload.send(all=True)
+                shutil.rmtree(self.local, ignore_errors=True)
+            self.upload = None
+
+
+def _give_up_without_answer() -> None:
+    """The server may have had something against one run only."""
+    global _unreachable
+    _unreachable = no_answer() is not None
+
+
+def _limits(wandb) -> dict:
+    """Finishing online without a connection must not wait for ever; older clients cannot be told."""
+    known = wandb.Settings.model_fields
+    wanted = {"finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True}
+    return {key: value for key, value in wanted.items() if key in known}
+
+
+class _Guard:
+    """Turns any exception of the client into one warning, and tracking off."""
+
+    def __init__(self, tracker: Tracker, doing: str):
+        self.tracker, self.doing = tracker, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        self.tracker.run = None
+        warn(self.tracker.folder, f"W&B tracking stopped, the job goes on: could not {self.doing}: {error}")
+        return True
+
+
+def say_sync(study: "Study") -> None:
+    """How to upload what was tracked offline."""
+    if command := segments.sync_command(study.root):
+        print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)

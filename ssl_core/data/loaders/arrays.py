@@ -1,0 +1,44 @@
+"""Small datasets: all images stay on the device as uint8, and a batch is one gather."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ssl_core.data.dataset import Arrays
+from ssl_core.data.sampler import Stream, slice_of
+from ssl_core.task import Batch
+
+CHUNK = 500  # most images in a batch that is not trained on
+
+
+def chunks(ids: np.ndarray) -> list[np.ndarray]:
+    """`ids` in order, in parts of at most CHUNK that differ by one at most: batch norm cannot use a part of one."""
+    return np.array_split(ids, max(1, -(-len(ids) // CHUNK)))
+
+
+class MemoryLoader:
+    """Holds `split` on `device`."""
+
+    skipped: frozenset[str] = frozenset()  # decoded images cannot fail
+    prompt = True
+
+    def __init__(self, split: Arrays, device: torch.device):
+        self.labels = torch.from_numpy(np.array(split.labels))
+        # a read-only memory map would make torch warn that the tensor must not be written; nothing here writes
+        self.images = torch.from_numpy(np.array(split.images)).to(device)
+        self.device = device
+
+    def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+        for step in steps:
+            yield self._batch(*order.at(slice_of(step, batch, rank, world)))
+
+    def whole(self, ids: np.ndarray) -> Iterator[Batch]:
+        for chunk in chunks(ids):
+            yield self._batch(chunk, np.zeros_like(chunk))
+
+    def _batch(self, ids: np.ndarray, epochs: np.ndarray) -> Batch:
+        rows = torch.from_numpy(ids)
+        weights = torch.ones(len(ids), device=self.device)
+        place = [t.to(self.device, non_blocking=True) for t in (rows, torch.from_numpy(epochs), self.labels[rows])]
+        return Batch(self.images[place[0]], place[0], place[1], weights, place[2])

@@ -1,0 +1,118 @@
+"""What the loaders of encoded images share: who asks for what, and what becomes of images that fail."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice, pairwise
+from threading import Event
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.dispatch import alone
+from ssl_core.data.dataset import Encoded
+from ssl_core.data.decoding.crops import Wanted, centred, drawn
+from ssl_core.data.loaders.arrays import chunks
+from ssl_core.data.loaders.shard_prefetch import expecting
+from ssl_core.data.sampler import Stream, slice_of
+from ssl_core.storage.retry import closing, until_closed
+from ssl_core.task import Batch
+
+BLOCK = 16  # slices
+
+
+class Skipped(set[str]):
+    """The names of images that could not be decoded. `warn` hears of each once, on one line."""
+
+    def __init__(self, warn: Callable[[str], None] | None):
+        self.warn = warn or (lambda said: print(f"warning: {said}", file=sys.stderr, flush=True))
+
+    def note(self, name: str, reason: str) -> None:
+        if name not in self:
+            self.add(name)
+            shown = repr(name)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
+            self.warn(f"skipped, {reason if shown in reason else f'{shown}: {reason}'}")
+
+
+class EncodedLoader:
+    """Reads `split` at side `size` with `threads` threads. `warn` hears of each image that cannot be decoded, once."""
+
+    prompt = True  # whether batches are there when they are asked for, or take too little time to be made ahead
+    resident = False  # whether every image is read once, before the first batch
+
+    def __init__(
+        self, split: Encoded, size: int, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
+    ):
+        self.split, self.size, self.device, self.threads = split, size, device, max(1, threads)
+        self.labels = torch.from_numpy(split.labels)
+        self.skipped = Skipped(warn)
+
+    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
+        """A batch for each request, read ahead; an image that fails is black and has weight 0."""
+        raise NotImplementedError
+
+    def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+        """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
+        one of them stands for all, with weight 0."""
+
+        def slices() -> Iterator[np.ndarray]:
+            return (slice_of(step, batch, rank, world) for step in steps)
+
+        wanted = requests(order, slices())
+        if not self.resident:
+            wanted = (one for one, _ in zip(wanted, expecting(self.split, order, slices())))
+        for read in self.read(wanted):
+            yield self._placed(_without_failed(read))
+
+    def whole(self, ids: np.ndarray) -> Iterator[Batch]:
+        """The images `ids`, in order, by their central squares."""
+        for read in self.read(centred(chunk) for chunk in chunks(np.asarray(ids))):
+            yield self._placed(read)
+
+    def batch(self, wanted: Wanted, images: Tensor, failed: dict[int, str]) -> Batch:
+        """The batch of `images`; names those that have failed, for the reason that stands under their row."""
+        ids, weights = torch.from_numpy(wanted.ids), torch.ones(len(wanted))
+        for row, reason in failed.items():
+            self.skipped.note(self.split.name(int(ids[row])), reason)
+            weights[row] = 0
+        return Batch(images, ids, torch.from_numpy(wanted.epochs), weights, self.labels[ids])
+
+    def _placed(self, batch: Batch) -> Batch:
+        return Batch(*(field.to(self.device, non_blocking=True) for field in batch))
+
+
+@contextmanager
+def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for decoding, which use no others, and give up on a store as soon as the pool is left."""
+    outer = closing()
+    closed = outer or Event()
+
+    def begin() -> None:
+        alone()
+        until_closed(closed)
+
+    workers = ThreadPoolExecutor(threads, "decodes", initializer=begin)
+    try:
+        yield workers
+    finally:
+        if outer is None:
+            closed.set()
+        workers.shutdown(cancel_futures=True)
+
+
+def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[Wanted]:
+    """What is wanted at each slice of positions; drawn for several at once, for less work."""
+    while block := list(islice(slices, BLOCK)):
+        wanted = drawn(order, np.concatenate(block))
+        ends = np.cumsum([len(positions) for positions in block]).tolist()
+        yield from (wanted.part(start, end) for start, end in pairwise([0, *ends]))
+
+
+def _without_failed(batch: Batch) -> Batch:
+    good = batch.weights > 0
+    if good.all():
+        return batch
+    good[0] |= not good.any()
+    return Batch(*(part[good.to(part.device)] for part in batch))

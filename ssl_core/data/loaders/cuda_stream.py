@@ -1,0 +1,29 @@
+"""Copies and crops for the next batches run on a CUDA stream of their own, beside the training step's work."""
+
+from collections.abc import Iterator
+
+import torch
+
+from ssl_core.data.loaders.prefetch import ahead
+from ssl_core.task import Batch
+
+
+def beside(batches: Iterator[Batch], device: torch.device, depth: int) -> Iterator[Batch]:
+    """The same batches, made up to `depth` ahead in a thread whose work on the GPU `device` waits for no step."""
+    for batch, ready in ahead(_on_own_stream(batches, device), depth):
+        here = torch.cuda.current_stream(device)
+        here.wait_event(ready)
+        for field in batch:  # its memory may be used again only when the step is done with it, too
+            field.record_stream(here)
+        yield batch
+
+
+def _on_own_stream(batches: Iterator[Batch], device: torch.device) -> Iterator[tuple]:
+    """Each batch and the event after which it is there."""
+    stream = torch.cuda.Stream(device)
+    while True:
+        with torch.cuda.stream(stream):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, stream.record_event()

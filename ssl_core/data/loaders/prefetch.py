@@ -1,0 +1,79 @@
+"""Reading ahead of the training step, and how long the step waits for it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from queue import Full, Queue
+from typing import Generic, TypeVar
+
+from ssl_core.storage.retry import until_closed
+
+T = TypeVar("T")
+POLL_SECONDS = 0.1
+
+
+class Waited(Generic[T]):
+    """Passes on `items` and keeps the time that each was waited for."""
+
+    def __init__(self, items: Iterator[T]):
+        self.items = items
+        self.seconds, self.started = 0.0, time.perf_counter()
+
+    def __iter__(self) -> "Waited[T]":
+        return self
+
+    def __next__(self) -> T:
+        start = time.perf_counter()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def share(self) -> float:
+        """The part of the time since the last call, or the start, that was spent waiting; 0 to 1."""
+        now = time.perf_counter()
+        share = self.seconds / max(now - self.started, 1e-9)
+        self.seconds, self.started = 0.0, now
+        return min(share, 1.0)
+
+
+def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, up to `depth` of them made ahead in a thread, which ends with this iterator.
+
+    What `items` raises is raised here, in its turn.
+    """
+    queue: Queue = Queue(depth)
+    stopped = threading.Event()
+
+    def put(entry) -> None:
+        while not stopped.is_set():
+            try:
+                return queue.put(entry, timeout=POLL_SECONDS)
+            except Full:
+                continue
+
+    def work() -> None:
+        until_closed(stopped)
+        try:
+            for item in items:
+                put((item, None))
+                if stopped.is_set():
+                    return
+        except BaseException as error:
+            put((None, error))
+        else:
+            put((None, StopIteration()))
+
+    thread = threading.Thread(target=work, daemon=True, name="reads ahead")
+    thread.start()
+    try:
+        while True:
+            item, error = queue.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

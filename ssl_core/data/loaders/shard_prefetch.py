@@ -1,0 +1,50 @@
+"""Shards of a store, fetched in the background before training asks for them."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from ssl_core.data.dataset import Encoded, Packed
+from ssl_core.data.remote import RemoteShard, limit
+from ssl_core.data.sampler import Stream, WindowedOrder
+
+FETCHERS = 4  # shards at a time
+
+
+def expecting(split: Encoded, order: Stream, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Passes on slices of positions. When they come to another window, its shards are fetched, and then as many of
+    the next window's as the cache has room for. Does nothing for images that are here."""
+    if not (isinstance(split, Packed) and isinstance(order, WindowedOrder)):
+        yield from slices
+        return
+    first = int(split.places[0, 0])
+    shards = split.shards[first : first + len(order.counts)]
+    spare = limit() // max(shard.thing.size for shard in shards) - order.window
+    queue: SimpleQueue[RemoteShard | None] = SimpleQueue()
+    for _ in range(FETCHERS):
+        threading.Thread(target=_fetch, args=(queue,), daemon=True, name="fetches shards").start()
+    try:
+        reached = None
+        for positions in slices:
+            for epoch, number in order.windows(positions):
+                if reached is None or (epoch, number) > reached:
+                    reached = epoch, number
+                    coming = order.shards(epoch, number + 1)[: max(0, spare)]
+                    for shard in (*order.shards(epoch, number), *coming):
+                        queue.put(shards[shard])
+            yield positions
+    finally:
+        with suppress(Empty):  # the fetchers may take the last one first
+            while True:
+                queue.get_nowait()
+        for _ in range(FETCHERS):
+            queue.put(None)
+
+
+def _fetch(queue: SimpleQueue) -> None:
+    while (shard := queue.get()) is not None:
+        with suppress(Exception):  # whoever reads it meets the same, and says so
+            shard.fetch()

@@ -1,0 +1,174 @@
+"""Encoders that were not trained here: timm's and torchvision's, state dicts in files, and those of other studies."""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors.torch import load as safetensors_load
+from torch import nn
+
+import ssl_core.encoders.build as encoders
+from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from ssl_core.encoders.choice import choose
+from ssl_core.encoders.state_dicts import read
+from ssl_core.errors import BadInput
+from ssl_core.storage.files import at, exists, read_bytes, read_json
+
+RANDOM = "random"
+FORMS = (
+    "timm:NAME, timm:NAME=FILE, timm:NAME=FILE#NETWORK, timm:NAME=random, the same with torchvision, or a run's folder"
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder with its weights, and how it wants its pixels."""
+
+    label: str  # for people
+    encoder: nn.Module | None  # None: at random initialisation, which need not be kept
+    architecture: str  # what `encoders.build` calls it
+    built: int  # the images' side in pixels that it is made for
+    mean: tuple[float, ...] = IMAGENET_MEAN  # that pixels are standardised by, of 0..255
+    std: tuple[float, ...] = IMAGENET_STD
+    normalisation: str = "dataset"  # as a task's: by these statistics, or "image", by each image's own
+    seed: int = 0  # of its initialisation
+    unused: tuple[str, ...] = ()  # tensors of the file that are no part of the encoder, such as its classifier
+    notes: tuple[str, ...] = ()  # what was decided in taking it, for people
+    origin: dict = field(default_factory=dict)  # encoder.json of another study's
+
+
+def pretrained(told: str) -> Pretrained:
+    """The encoder that `told` names, in one of FORMS. Files are read as safetensors or by torch.load with
+    weights_only: nothing that a file holds is ever run.
+
+    Raises BadInput for what does not exist, cannot be downloaded or read, or does not fit.
+    """
+    if "\0" in told:
+        raise BadInput(f"--encoder {told!r}: no file has such a name")
+    try:
+        return _pretrained(told)
+    except OSError as error:
+        if hasattr(error, "exit_code"):
+            raise
+        raise BadInput(f"--encoder {told}: cannot be read: {error.strerror or error}") from error
+
+
+def _pretrained(told: str) -> Pretrained:
+    library, colon, rest = told.partition(":")
+    if not colon or library not in ("timm", "torchvision"):
+        return _of_study(told)
+    name, equals, source = rest.partition("=")
+    if not name or (equals and not source):
+        raise BadInput(f"--encoder {told}: expected {FORMS}")
+    architecture = name if library == "timm" else told.partition("=")[0]
+    if source == RANDOM:
+        encoders.build(architecture, encoders.SMALL, 0)
+        return Pretrained(told, None, architecture, encoders.SMALL)
+    if source:
+        return _of_file(library, name, architecture, source)
+    return Pretrained(told, _downloaded(library, name), architecture, encoders.SMALL, *_statistics(library, name))
+
+
+def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and std of 0..255 that a library's weights were trained with; torchvision's are all ImageNet's."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name) if library == "timm" and timm.is_model(name.split(".")[0]) else None
+    if config is None or not config.mean or not config.std:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return tuple(255 * v for v in config.mean), tuple(255 * v for v in config.std)
+
+
+def _downloaded(library: str, name: str) -> nn.Module:
+    """With the weights that the library itself publishes."""
+    built = name if library == "timm" else f"{encoders.TORCHVISION}{name}"
+    encoder = encoders.build(built, encoders.SMALL, 0)  # says what is wrong with a name
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it tells of every attempt; one line is enough
+    try:
+        if library == "timm":
+            import timm
+
+            return timm.create_model(name, pretrained=True, features_only=True)
+        from torchvision.models import get_model_weights
+
+        encoder.load_state_dict(get_model_weights(name).DEFAULT.get_state_dict(progress=False), strict=False)
+        return encoder
+    except Exception as error:  # each library has its own for a name without weights or a host that does not answer
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise BadInput(
+            f"--encoder {library}:{name}: its pretrained weights cannot be had: {said[0][:200]}; give them as a file, "
+            f"{library}:{name}=FILE, or take it untrained, {library}:{name}={RANDOM}"
+        ) from error
+
+
+def _of_study(told: str) -> Pretrained:
+    """A run's folder, or its encoder.safetensors beside encoder.json."""
+    place = at(told, "--encoder")
+    folder = place.parent if place.suffix else place
+    if not exists(folder / "encoder.json"):
+        what = "no encoder.json lies beside it, so its architecture has to be said" if place != folder else (
+            "there is no encoder.json in it")  # fmt: skip
+        raise BadInput(f"--encoder {told}: {what}: expected {FORMS}")
+    try:
+        encoder, described = stored(folder)
+    except OSError as error:
+        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {error}") from error
+    return Pretrained(
+        described["run"], encoder, described["encoder"], described["size"], tuple(described["mean"]),
+        tuple(described["std"]), described["normalisation"], described["seed"], origin=described,
+    )  # fmt: skip
+
+
+def stored(folder: Path) -> tuple[nn.Module, dict]:
+    """The encoder of encoder.safetensors in `folder`, and what encoder.json beside it says. Raises BadInput if one of
+    them is not what the other needs."""
+    described = read_json(folder / "encoder.json")
+    encoder = encoders.build(described["encoder"], described["size"], described["seed"])
+    data = read_bytes(folder / "encoder.safetensors")
+    try:
+        encoder.load_state_dict(safetensors_load(data))
+    except Exception as error:
+        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {str(error).splitlines()[0]}") from error
+    if encoders.digest(encoder) != described["digest"]:
+        raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
+    return encoder, described
+
+
+def _of_file(library: str, name: str, architecture: str, source: str) -> Pretrained:
+    """With the weights of a file, or of one of the networks in it: FILE, or FILE#NETWORK."""
+    file, asked = _split(source)
+    encoder = encoders.build(architecture, encoders.SMALL, 0)
+    short = re.split(r"[/\\]", file.rstrip("/"))[-1]
+    choice = choose(encoder, architecture, read(at(file, "--encoder")), file, asked)
+    state = encoder.state_dict()
+    for own, tensor in choice.network.state().items():
+        if state[own].is_floating_point() and not tensor.is_floating_point():
+            raise BadInput(f"{file}: {own} is {str(tensor.dtype).removeprefix('torch.')}, only floats are weights here")
+    taken = {name: tensor.to(state[name].dtype) for name, tensor in choice.network.state().items()}
+    encoder.load_state_dict({**state, **taken})
+    notes = []
+    if choice.others:
+        others = " and ".join(f"{short}#{other}" for other in choice.others)
+        notes.append(f"it is {choice.label} of the file, where {others} would fit as well")
+    if choice.network.order:
+        notes.append(f"the numbers in its names count {name}'s children: {choice.network.order}")
+    label = f"{library}:{name}={short}" + (f"#{choice.label}" if choice.label else "")
+    mean, std = _statistics(library, name)
+    return Pretrained(label, encoder, architecture, encoders.SMALL, mean, std, unused=choice.unused, notes=tuple(notes))
+
+
+def _split(source: str) -> tuple[str, str | None]:
+    """FILE#NETWORK -> FILE and NETWORK, or None if there is no #. A file whose own name holds a # is found by being
+    there; of a web address, what follows the # is never a part of the file's name."""
+    marks = [i for i, letter in enumerate(source) if letter == "#"]
+    if not re.match(r"https?://", source):
+        for end in [len(source), *reversed(marks)]:
+            if marks and exists(at(source[:end], "--encoder")):
+                return source[:end], source[end + 1 :] or None
+    return (source[: marks[0]], source[marks[0] + 1 :] or None) if marks else (source, None)
+
+
+def plain_name(label: str) -> str:
+    """`label` as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", label)

@@ -1,0 +1,131 @@
+"""The dicts of tensors in a file that somebody brings: safetensors, a checkpoint of torch.save, or what Hugging Face
+leaves of a model. What a file is says its content, never its name."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as safetensors_load
+from torch import Tensor
+
+import ssl_core.encoders.pickles as pickles
+from ssl_core.errors import BadInput, some
+from ssl_core.storage.files import exists, is_local, read_bytes
+
+Tables = list[tuple[str, dict[str, Tensor]]]  # where each dict lies, as keys joined by dots, and its tensors
+
+HUGGING_FACE = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+UNPACK = "unpack it first"
+STATE = "save its state_dict with torch.save or as safetensors"
+# the first bytes of what is taken for weights by mistake: (what it is, what would help)
+OTHERS = {
+    b"version https://git-lfs": ("a pointer of Git LFS, not the file that it stands for", "git lfs pull fetches that"),
+    b"\x1f\x8b": ("compressed by gzip", UNPACK),
+    b"BZh": ("compressed by bzip2", UNPACK),
+    b"\xfd7zXZ": ("compressed by xz", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed by Zstandard", UNPACK),
+    b"7z\xbc\xaf": ("an archive of 7-Zip", UNPACK),
+    b"\x89HDF": ("HDF5, as Keras writes it", STATE),
+    b"\x93NUMPY": ("one array of NumPy", STATE),
+    b"GGUF": ("GGUF", STATE),
+}
+
+
+def read(path: Path) -> Tables:
+    """Every dict of tensors in the file, however deep it lies, in the file's order; of a folder that Hugging Face left,
+    those of its model, in one file or in shards.
+
+    Raises BadInput for what is none of that, or holds what only unpickling could make.
+    """
+    if is_local(path) and path.is_dir():
+        found = [path / name for name in HUGGING_FACE if exists(path / name)]
+        if not found:
+            raise BadInput(f"{path} is a folder without {' or '.join(HUGGING_FACE[::2])}: give the file itself")
+        path = found[0]
+    data = _content(path)
+    if data.lstrip()[:1] != b"{" or data[8:9] == b"{":  # where a header of safetensors begins
+        return _parsed(path, data)
+    try:  # an index of shards
+        files = list(dict.fromkeys(str(file) for file in json.loads(data)["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadInput(f"{path} is JSON, but no index of files with weights: it has no weight_map") from error
+    if outside := [file for file in files if not file or file.startswith("/") or ".." in file.split("/")]:
+        raise BadInput(f"{path} names files outside its folder: {some(map(repr, outside))}")
+    merged: dict[str, Tensor] = {}
+    for place in (path.parent / file for file in files):
+        for _, table in _parsed(place, _content(place)):
+            merged |= table
+    return [("", merged)]
+
+
+def _content(path: Path) -> bytes:
+    """Raises BadInput also for what holds no weights that are read here."""
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    if other := _other(data):
+        raise BadInput(f"{path} is {other[0]}: {other[1]}")
+    return data
+
+
+def _parsed(path: Path, data: bytes) -> Tables:
+    if data[:2] == b"PK" or pickles.is_pickle(data):
+        tables = list(_tables(pickles.load(data, path)))
+        if any(tensor.is_meta for _, table in tables for tensor in table.values()):
+            raise BadInput(f"{path} holds names and shapes alone, no numbers: it was saved from the meta device")
+        return tables
+    try:
+        return [("", safetensors_load(data))]
+    except Exception as error:
+        reason = pickles.first_line(error)
+        if data[8:9] == b"{":
+            raise BadInput(f"{pickles.cut_off(path, data)} ({reason})") from error
+        raise BadInput(f"{path} is neither safetensors nor a checkpoint of torch.save ({reason})") from error
+
+
+def _other(data: bytes) -> tuple[str, str] | None:
+    """What the file is, if it holds no weights that are read here, and what would help."""
+    if not data:
+        return "empty", "download or copy it again"
+    start = data[:1000].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not the file behind it", "download it by its direct link"
+    if data[257:262] == b"ustar":
+        return "a tar archive", UNPACK
+    if data[:1] == b"\x08" and (b"onnx" in data[:4096] or b"pytorch" in data[:64]):
+        return "an ONNX model", "its weights have lost their names: save the state_dict that it was made of"
+    if data[:4] == b"PK\x03\x04" and zipfile.is_zipfile(io.BytesIO(data)):
+        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            return "a TorchScript archive", "save torch.jit.load(FILE).state_dict() with torch.save"
+        if all(name.endswith(".npy") for name in names):
+            return "arrays of NumPy (.npz)", STATE
+        if not any(name.endswith("data.pkl") for name in names):
+            return "a zip archive", UNPACK
+    return next((other for magic, other in OTHERS.items() if data.startswith(magic)), None)
+
+
+def _tables(held: Any, where: tuple[str, ...] = (), around: tuple[int, ...] = ()) -> Iterator[tuple[str, dict]]:
+    """Every dict with tensors in `held`, the outer ones first. `around`: the ids of what holds it, which it may hold in
+    its turn."""
+    if id(held) in around:
+        return
+    around = (*around, id(held))
+    if isinstance(held, dict):
+        tensors = {key: value for key, value in held.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        if tensors:
+            yield ".".join(where), tensors
+        for key, value in held.items():
+            yield from _tables(value, (*where, str(key)), around)
+    elif isinstance(held, (list, tuple)):
+        for i, value in enumerate(held):
+            yield from _tables(value, (*where, str(i)), around)

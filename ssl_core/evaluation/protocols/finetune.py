@@ -1,0 +1,52 @@
+"""Fine-tuning: all weights are trained on the labels, from where pretraining left them.
+
+Nesterov's SGD with a cosine schedule, crops and flips, the learning rate chosen on held-out images, as Kornblith et al.
+2019 (arXiv:1805.08974) and SimCLR (arXiv:2002.05709, B.8.1) do with 20,000 batches of 256; 30 epochs here.
+"""
+
+from dataclasses import dataclass
+
+from ssl_core.errors import Diverged
+from ssl_core.evaluation.features import Result
+from ssl_core.evaluation.finetuning import right, tune
+from ssl_core.evaluation.frozen_encoder import Model
+from ssl_core.optim import Optim
+
+version = 2  # crops are those of pretraining
+on = "encoder"
+labels = True
+headline, higher = "top1", True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Each learning rate trains an encoder of its own from the same start; held-out images choose."""
+
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    epochs: int = 30
+    batch: int = 128
+    weight_decay: float = 1e-4
+    least_area: float = 0.2
+    """smallest share of an image's area that a crop shows"""
+
+
+def run(model: Model, config: Config, seed: int) -> Result:
+    """`top1` is the test accuracy, a fraction, of the learning rate with the best held-out accuracy. Checkpoints are
+    kept in `model.keep`."""
+    ids = model.parts["fit"][1]
+    best, chosen = (-1.0, None), None
+    for rate in config.learning_rates:
+        tuned = tune(
+            model, ids, steps=max(1, config.epochs * len(ids) // config.batch), batch=config.batch,
+            optim=Optim(lr=rate, weight_decay=config.weight_decay, warmup=0.0), least=config.least_area, seed=seed,
+            keep=model.keep / f"{rate:g}" if model.keep else None,
+        )  # fmt: skip
+        if tuned is None:
+            continue
+        held = float(right(tuned, model, "held").mean())
+        if held > best[0]:
+            best, chosen = (held, tuned), {"learning_rate": rate, "held_out": held}
+    if chosen is None:
+        raise Diverged(f"fine-tuning diverged at every learning rate of {config.learning_rates}")
+    correct = right(best[1], model, "test")
+    return Result({"top1": float(correct.mean())}, correct, chosen)

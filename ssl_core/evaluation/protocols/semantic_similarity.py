@@ -1,0 +1,88 @@
+"""Do images of one class lie close? Purity of neighbourhoods and separation of classes, before anything is trained.
+
+Purity at k is the share of an image's k nearest training images that have its label, the mean over test images; the
+silhouette is that of Rousseeuw 1987 (doi:10.1016/0377-0427(87)90125-7) by cosine distance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_core.evaluation.features import Result, Subject
+from ssl_core.evaluation.frozen_encoder import evenly
+from ssl_core.evaluation.neighbors import few, nearest
+
+version = 1
+on = "features"
+labels = True
+headline, higher = "purity@20", True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Test images are the queries, all training images that a probe may fit on the neighbours."""
+
+    neighbours: tuple[int, ...] = (1, 5, 20)
+    images: int = 2000
+    """test images that are looked at, evenly spaced"""
+
+
+def run(subject: Subject, config: Config, seed: int) -> Result:
+    """`purity@K` (chance: the classes' shares), `silhouette` (-1 to 1) and `between`, the share of the features'
+    variance that lies between classes (0 to 1), are of the last stage; `purity@20/stageN` of stage N. Higher is
+    better."""
+    rows = evenly(len(subject.labels["test"]), config.images)
+    truth = torch.from_numpy(subject.labels["test"][rows])
+    most = max(config.neighbours)
+
+    def alike(stage: dict[str, np.ndarray]) -> Tensor:
+        return _alike(stage["test"][rows], truth, stage["fit"], torch.from_numpy(subject.labels["fit"]), most)
+
+    stages = [alike(stage) for stage in subject.stages]
+    last = torch.from_numpy(subject.stages[-1]["test"][rows])
+    numbers = {
+        **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbours},
+        **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
+    }
+    notes = few(len(subject.labels["fit"]), config.neighbours)
+    if len(truth.unique()) < 2:
+        notes += ("silhouette and variance between classes need test images of two classes",)
+    else:
+        numbers |= {"silhouette": silhouette(last, truth), "between": between(last, truth)}
+    return Result(numbers, notes=notes)
+
+
+def _alike(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
+    """[n, k] float32: 1 where the k-th nearest image has the query's label."""
+    return torch.cat([labels[rows] == truth[which, None] for which, _, rows in nearest(queries, bank, k)]).float()
+
+
+def silhouette(x: Tensor, y: Tensor) -> float:
+    """x [n, d], y [n] int64 -> the mean of (b - a) / max(a, b): a an image's mean cosine distance to the others of
+    its class, b to the images of the class that is nearest by it. 0 for an image alone in its class, and if there is
+    one class only."""
+    kinds, which, counts = y.unique(return_inverse=True, return_counts=True)
+    if len(kinds) < 2:
+        return 0.0
+    unit = F.normalize(x.double(), dim=1)
+    # distances are linear in the other image, so that sums over a class are distances to the sum of its images
+    sums = torch.zeros(len(kinds), x.shape[1], dtype=unit.dtype).index_add_(0, which, unit)
+    total = counts - unit @ sums.T
+    mine = which[:, None] == torch.arange(len(kinds))
+    a = (total[mine] - (1 - unit.square().sum(1))) / (counts[which] - 1).clamp(min=1)
+    b = (total / counts).masked_fill(mine, torch.inf).amin(1)
+    value = (b - a) / torch.maximum(a, b).clamp(min=1e-12)
+    return float(torch.where(counts[which] > 1, value, 0.0).mean())
+
+
+def between(x: Tensor, y: Tensor) -> float:
+    """x [n, d], y [n] int64 -> trace of the scatter between classes over that of the total scatter; 0 if there is
+    none."""
+    kinds, which, counts = y.unique(return_inverse=True, return_counts=True)
+    x = x.double() - x.double().mean(0)
+    means = torch.zeros(len(kinds), x.shape[1], dtype=x.dtype).index_add_(0, which, x) / counts[:, None]
+    total = float(x.square().sum())
+    return float((counts * means.square().sum(1)).sum()) / total if total > 0 else 0.0

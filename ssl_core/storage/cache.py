@@ -1,0 +1,51 @@
+"""What is fetched or made once and kept between runs, in the folder that kernels/cache.py decides on."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from kernels.cache import folder, wanted
+from ssl_core.storage.files import write_bytes
+
+
+@contextmanager
+def locked(path: Path):
+    """Holds an exclusive lock on `path`, so that two processes do not fetch the same thing at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def arrays(name: str, make: Callable[[], dict[str, np.ndarray]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays `keys` of dataset `name`, memory-mapped from the cache, made by `make()` the first time. A cache that
+    can only be read will do if they are there."""
+    files = _files(wanted() / name, keys)
+    if not _complete(files):
+        files = _files(folder() / name, keys)
+    if not _complete(files):
+        with locked(folder() / f"{name}.lock"):
+            if not _complete(files):
+                for key, value in make().items():
+                    write_bytes(files[key], _npy(value))
+    return {key: np.load(path, mmap_mode="r", allow_pickle=False) for key, path in files.items()}
+
+
+def _files(place: Path, keys: tuple[str, ...]) -> dict[str, Path]:
+    return {key: place / f"{key}.npy" for key in keys}
+
+
+def _complete(files: dict[str, Path]) -> bool:
+    return all(os.path.exists(path) for path in files.values())
+
+
+def _npy(value: np.ndarray) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, value, allow_pickle=False)
+    return buffer.getvalue()

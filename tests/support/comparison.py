@@ -1,0 +1,44 @@
+"""Rows of a comparison, made up."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jobs.evaluation.encoders import Judged
+from jobs.evaluation.jobs import packed
+from jobs.report.collect import _gains
+from jobs.report.comparison import Row
+from jobs.study.folder import Study
+
+N = 400
+
+
+def cells(correct: np.ndarray, protocol: str = "linear", dataset: str = "shapes", **more) -> tuple[dict, ...]:
+    """Of as many seeds as `correct` [seeds, N] has rows."""
+    return tuple(
+        {"numbers": {"top1": float(one.mean()), **more}, "correct": packed(one), "test_images": len(one),
+         "dataset": dataset, "protocol": protocol} for one in correct
+    )  # fmt: skip
+
+
+def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds: float = 10, **more) -> Row:
+    run = None if task == "random-init" else task
+    judged = tuple(
+        Judged(task, "convnet", run and f"{run}-{i}", "shapes", 32, i, "dataset") for i in range(len(correct))
+    )
+    described = tuple({"seconds": seconds, "images": 1000, "macs": 1e12, "pretext": {}} for _ in judged if run)
+    mine = {"linear": cells(correct, **more)}
+    return Row(Study(Path("runs/x")), judged, task, mine, described,
+               {} if base is None else _gains(mine, {"linear": cells(base)}))  # fmt: skip
+
+
+def three() -> list[Row]:
+    """Three seeds: rotnet is much better than jigsaw and than nothing, context is as good as rotnet but cheaper."""
+    rng = np.random.default_rng(0)
+    hard = rng.random((1, N))
+    at = {name: hard + 0.1 * rng.normal(size=(3, N)) for name in ("floor", "rotnet", "jigsaw", "context")}
+    floor = at["floor"] < 0.4
+    return [
+        row("random-init", floor), row("jigsaw", at["jigsaw"] < 0.4, floor), row("rotnet", at["rotnet"] < 0.6, floor),
+        row("context", at["context"] < 0.599, floor, seconds=5),
+    ]  # fmt: skip

@@ -1,0 +1,113 @@
+"""What a study left, wherever it is stored, and whether anything is missing, there twice, or not as it should be."""
+
+import csv
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import jobs.tracking.offline_runs as segments
+from ssl_core.evaluation.features import protocols
+
+EVERY = 20  # steps between rows of metrics.jsonl
+TIMES = {"seconds", "images_per_second", "waited", "restarts", "workers"}  # what faults may change in a row
+
+
+def rows(run: Any) -> list[dict]:
+    """Of metrics.jsonl in a run's folder, as far as it is written."""
+    try:
+        lines = _whole(run / "metrics.jsonl").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # still being written
+            break
+    return found
+
+
+def _whole(path: Any) -> str:
+    """In a store by one request: between two it may be put anew."""
+    return path.read_text() if isinstance(path, Path) else path.fs.cat_file(path.path).decode()
+
+
+def learned(root: Any) -> dict[str, list[dict]]:
+    """For each run all rows of training, without what depends on the time that it took."""
+    return {
+        run.name: [{k: v for k, v in row.items() if k not in TIMES} for row in rows(run) if "loss" in row]
+        for run in _runs(root)
+    }
+
+
+def _runs(root: Any) -> list[Any]:
+    return [path.parent for path in root.glob("pretrain/*/config.json")]
+
+
+def described(root: Any) -> dict[str, dict]:
+    """Each finished run's encoder.json."""
+    return {path.parent.name: json.loads(path.read_text()) for path in root.glob("pretrain/*/encoder.json")}
+
+
+def saved(run: Any) -> int:
+    """The step of the newest checkpoint; 0 without one."""
+    return max((int(path.name[5:14]) for path in run.glob("checkpoints/step-*.json")), default=0)
+
+
+def results(root: Any) -> list[dict]:
+    return list(csv.DictReader((root / "results.csv").read_text().splitlines()))
+
+
+def check_same(faulty: Any, alone: Any) -> None:
+    """The same weights bit for bit, the same rows, the same results, and each cell once."""
+    one, other = described(faulty), described(alone)
+    assert {name: run["digest"] for name, run in one.items()} == {name: run["digest"] for name, run in other.items()}
+    assert all(run["images"] == other[name]["images"] for name, run in one.items())
+    assert learned(faulty) == learned(alone)
+    for run in _runs(faulty):
+        check_rows(rows(run), one[run.name]["steps"])
+    found = results(faulty)
+    numbers = [tuple(row[key] for key in ("task", "encoder", "pretrain_run", "protocol", "metric")) for row in found]
+    assert len(set(numbers)) == len(numbers)
+    assert found == results(alone)
+    cells = [path.name + str(path.parent.name) for path in faulty.glob("evaluate/*/*.json")]
+    assert len(cells) == len(list(alone.glob("evaluate/*/*.json")))
+
+
+def check_rows(found: list[dict], steps: int) -> None:
+    """Every row of training exactly once and in order; restarts numbered without a gap."""
+    assert [row["step"] for row in found if "loss" in row] == expected(steps)
+    restarts = [row["restart"] for row in found if "restart" in row]
+    assert restarts == list(range(1, len(restarts) + 1)), restarts
+
+
+def expected(steps: int) -> list[int]:
+    return [*range(EVERY, steps, EVERY), steps]
+
+
+def check_tracked(folder: Path, root: Any) -> None:
+    """W&B, from the segments below the local `folder` in the order in which they are uploaded: each training's
+    history has every step once, in order, each judgement's its one row."""
+    history = tracked(folder)
+    trained = described(root)
+    for name, run in trained.items():
+        (steps,) = (steps for id, steps in history.items() if id.startswith(name))
+        assert steps == [*expected(run["steps"]), run["steps"] + 1], f"{name}: {steps}"  # the last is the picture's
+    judged = {id: steps for id, steps in history.items() if id.partition("-")[0] in protocols()}
+    assert len(judged) == len(list(root.glob("evaluate/*/*.json")))
+    for id, steps in judged.items():  # the second row is the picture's, if there is one
+        assert steps == ([0, 1] if id.startswith("retrieval") else [0]), f"{id}: {steps}"
+
+
+def tracked(folder: Path) -> dict[str, list[int]]:
+    """The steps in the history of each run."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: dict[str, list[int]] = defaultdict(list)
+    for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        for record, _ in segments.records(file.read_bytes()):
+            read = Record.FromString(record)
+            if read.WhichOneof("record_type") == "history":
+                found[file.stem.removeprefix("run-")].append(read.history.step.num)
+    return dict(found)
