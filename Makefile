@@ -18,7 +18,7 @@ faults: $(STAMP)
 
 # As root: a study on two machines, network namespaces of this one, of which one loses its power
 two-machines: $(STAMP)
-	PYTHONPATH=.:tests $(RUN)/python -m faults.two_machines
+	PYTHONPATH=.:tests $(RUN)/python -m support.two_machines
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -84,7 +84,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     where = Where(storage=str(folder), name="stall", tracking="off")
     config = tasks()[asked.task].Config(batch=asked.batch)
     recipe = Recipe(task=config, data=asked.data, size=asked.size, encoder=asked.encoder, steps=steps)
-    training = jobs.pretraining.worker.prepare(recipe, study, where.checked())
+    training = jobs.pretraining.run.prepare(recipe, study, where.checked())
     moments: list[float] = []
     Timed.kept = []
     with ExitStack() as stack:
@@ -108,11 +108,15 @@ def said(moments: list[float], pairs: int, every: int, kept: list[dict]) -> dict
     usual = statistics.median(taken[WARM:])
     due = [WARM + i * every + AT - 1 for i, way in enumerate(order(pairs)) if way == "B"]
     return {
-        "ratios": found, "interval": interval(found), "holds": interval(found)["low"] <= BAR,
-        "step_ms": 1e3 * usual, "stall_ms": 1e3 * (statistics.median(taken[i] for i in due) - usual),
+        "ratios": found,
+        "interval": interval(found),
+        "holds": interval(found)["low"] <= BAR,
+        "step_ms": 1e3 * usual,
+        "stall_ms": 1e3 * (statistics.median(taken[i] for i in due) - usual),
         "copied_ms": 1e3 * statistics.median(one["copied"] for one in kept),
-        "written_ms": 1e3 * statistics.median(one["written"] for one in kept), "bytes": kept[-1]["bytes"],
-    }  # fmt: skip
+        "written_ms": 1e3 * statistics.median(one["written"] for one in kept),
+        "bytes": kept[-1]["bytes"],
+    }
 
 
 def options() -> argparse.Namespace:
@@ -134,13 +138,17 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
     with tempfile.TemporaryDirectory() as place:
         found = measure(asked, Path(place))
-    print(f"{asked.task} with {asked.encoder}, batch {asked.batch}: a step takes {found['step_ms']:.1f} ms, one with a "
-          f"checkpoint {found['stall_ms']:+.1f} ms; copying its {found['bytes'] / 1e6:.1f} MB takes "
-          f"{found['copied_ms']:.1f} ms, writing them beside the next steps {found['written_ms']:.0f} ms")  # fmt: skip
+    print(
+        f"{asked.task} with {asked.encoder}, batch {asked.batch}: a step takes {found['step_ms']:.1f} ms, one with a "
+        f"checkpoint {found['stall_ms']:+.1f} ms; copying its {found['bytes'] / 1e6:.1f} MB takes "
+        f"{found['copied_ms']:.1f} ms, writing them beside the next steps {found['written_ms']:.0f} ms"
+    )
     level = found["interval"]["level"]
-    print(f"with a checkpoint every {asked.every} steps training takes longer by {told(found['interval'])}, the median "
-          f"of {asked.pairs} ABBA pairs and its {level:.1%} interval by the sign test; the bar of 3 % "
-          f"{'holds' if found['holds'] else 'FAILS'}")  # fmt: skip
+    print(
+        f"with a checkpoint every {asked.every} steps training takes longer by {told(found['interval'])}, the median "
+        f"of {asked.pairs} ABBA pairs and its {level:.1%} interval by the sign test; the bar of 3 % "
+        f"{'holds' if found['holds'] else 'FAILS'}"
+    )
     print(machine.keep(f"checkpoints-{asked.encoder}", result | found, asked.into))
 
 

@@ -107,8 +107,15 @@ def measure(protocol: str, who: str, size: Size) -> dict:
     took = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - used}
     grown = max(0, _resident("VmHWM") - before)
     bytes_there = sum(part.nbytes for part in subject.stages[0].values())
-    return {"protocol": protocol, "who": who, "top1": top1, **took, "grown_mib": grown / 2**20,
-            "features_mib": bytes_there / 2**20, "peak_mib": _resident("VmHWM") / 2**20}  # fmt: skip
+    return {
+        "protocol": protocol,
+        "who": who,
+        "top1": top1,
+        **took,
+        "grown_mib": grown / 2**20,
+        "features_mib": bytes_there / 2**20,
+        "peak_mib": _resident("VmHWM") / 2**20,
+    }
 
 
 def _resident(field: str) -> int:
@@ -145,8 +152,11 @@ def main() -> None:
         for protocol, who in (key for key in CALLS if key[0] in asked.protocols):
             lines.append({"round": number, **apart(protocol, who, size)})
             line = lines[-1]
-            print(f"{protocol:<8}{who:<14}{line['seconds']:>8.1f} s ({line['cpu_seconds']:.1f} of a processor)"
-                  f"{line['grown_mib']:>8.0f} MiB  top1 {line['top1']:.4f}", flush=True)  # fmt: skip
+            print(
+                f"{protocol:<8}{who:<14}{line['seconds']:>8.1f} s ({line['cpu_seconds']:.1f} of a processor)"
+                f"{line['grown_mib']:>8.0f} MiB  top1 {line['top1']:.4f}",
+                flush=True,
+            )
     told = {"load": os.getloadavg()[0], "scikit_learn": machine.version("scikit-learn")}
     print(
         machine.keep("evaluators", {"machine": machine.describe(), **asdict(size), **told, "lines": lines}, asked.into)

@@ -87,11 +87,17 @@ def scenario(parts: Parts, gpu_hours: float, faults: int) -> list[dict]:
         mttf = 3600 * gpu_hours / gpus
         every = daly(parts.stall, mttf)
         mean = Parts(parts.stall, parts.written, (float(np.mean(parts.restarts)),))
-        lines.append({
-            "gpus": gpus, "mttf_hours": mttf / 3600, "every": every, "simulated": simulate(parts, mttf, every, faults),
-            "formula": formula(mean, mttf, every),
-            "minutes_10": formula(mean, mttf, 600), "hours_1": formula(mean, mttf, 3600),
-        })  # fmt: skip
+        lines.append(
+            {
+                "gpus": gpus,
+                "mttf_hours": mttf / 3600,
+                "every": every,
+                "simulated": simulate(parts, mttf, every, faults),
+                "formula": formula(mean, mttf, every),
+                "minutes_10": formula(mean, mttf, 600),
+                "hours_1": formula(mean, mttf, 3600),
+            }
+        )
     return lines
 
 
@@ -142,14 +148,20 @@ def main() -> None:
         "faults as observed, restarts as measured": scenario(parts, OBSERVED, asked.faults),
         f"faults as observed, restarts of {SLOW:.0f} s": scenario(slow, OBSERVED, asked.faults),
     }
-    print(f"simulated: a stall of {1e3 * parts.stall:.1f} ms, safe {1e3 * parts.written:.0f} ms later, restarts of "
-          f"{', '.join(f'{one:.0f}' for one in parts.restarts)} s")  # fmt: skip
+    print(
+        f"simulated: a stall of {1e3 * parts.stall:.1f} ms, safe {1e3 * parts.written:.0f} ms later, restarts of "
+        f"{', '.join(f'{one:.0f}' for one in parts.restarts)} s"
+    )
     for name, lines in scenarios.items():
-        print(f"\n{name}\n{'GPUs':>6} {'hours to a fault':>17} {'best interval, s':>17} {'goodput':>9} "
-              f"{'every 10 min':>13} {'every hour':>11}")  # fmt: skip
+        print(
+            f"\n{name}\n{'GPUs':>6} {'hours to a fault':>17} {'best interval, s':>17} {'goodput':>9} "
+            f"{'every 10 min':>13} {'every hour':>11}"
+        )
         for line in lines:
-            print(f"{line['gpus']:>6} {line['mttf_hours']:>17.1f} {line['every']:>17.1f} {line['simulated']:>9.2%} "
-                  f"{line['minutes_10']:>13.2%} {line['hours_1']:>11.2%}")  # fmt: skip
+            print(
+                f"{line['gpus']:>6} {line['mttf_hours']:>17.1f} {line['every']:>17.1f} {line['simulated']:>9.2%} "
+                f"{line['minutes_10']:>13.2%} {line['hours_1']:>11.2%}"
+            )
     result = {"machine": machine.describe(), "simulation": True, **vars(parts), "scenarios": scenarios}
     path = machine.keep("goodput", result, asked.into)
     print(path)

@@ -110,8 +110,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.split("\n")[0])
     parser.add_argument("--device", default=device, choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, DALI and the CPU loops")
-    parser.add_argument("--shapes", nargs="+", default=(GPU_SHAPES if device == "cuda" else CPU_SHAPES).split(),
-                        metavar="SIDExBATCH")  # fmt: skip
+    parser.add_argument(
+        "--shapes", nargs="+", default=(GPU_SHAPES if device == "cuda" else CPU_SHAPES).split(), metavar="SIDExBATCH"
+    )
     parser.add_argument("--kernels", nargs="+", default=[row.name for row in work.ROWS], metavar="NAME")
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
     parser.add_argument("--dtype", default="bfloat16" if device == "cuda" else "float32", choices=DTYPES)
@@ -137,8 +138,10 @@ def main() -> None:
         print(
             f"\nuint8 NHWC to {chosen.dtype} {layout}, {chosen.device}, {chosen.threads} threads; ms and times as fast"
         )
-        print(f"{'kernel':<14}{'px':>4}{'batch':>6} {'median':>9} {'p20':>9} {'p80':>9} {'copy':>6} {'host us':>7}"
-              + "".join(f"{name:>15}" for name in found))  # fmt: skip
+        print(
+            f"{'kernel':<14}{'px':>4}{'batch':>6} {'median':>9} {'p20':>9} {'p80':>9} {'copy':>6} {'host us':>7}"
+            + "".join(f"{name:>15}" for name in found)
+        )
         for shape in chosen.shapes:
             size, batch = map(int, shape.split("x"))
             w = work.make(size, batch, chosen.device, DTYPES[chosen.dtype], LAYOUTS[layout])

@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.dispatch import Build, kernels
+from kernels.registry import Build, kernels
 
 ARCHITECTURES = (80, 90, 100)  # A100, H100 and H200, B200
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"

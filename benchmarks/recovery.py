@@ -25,9 +25,25 @@ SPARE = 3  # machines for two workers
 
 def arguments(asked: argparse.Namespace, place: str, *more: str) -> list[str]:
     """A training that does not end by itself."""
-    return ["pretrain", "rotnet", "--data", asked.data, "--batch", str(asked.batch), "--steps", "1000000",
-            "--workers", "2", "--checkpoint-every", str(asked.every), "--tracking", "off", "--storage", place,
-            *more]  # fmt: skip
+    return [
+        "pretrain",
+        "rotnet",
+        "--data",
+        asked.data,
+        "--batch",
+        str(asked.batch),
+        "--steps",
+        "1000000",
+        "--workers",
+        "2",
+        "--checkpoint-every",
+        str(asked.every),
+        "--tracking",
+        "off",
+        "--storage",
+        place,
+        *more,
+    ]
 
 
 def start(run: Watched) -> dict[str, float]:
@@ -135,13 +151,21 @@ def under_faults(run: Watched, machines: Machines, count: int, apart: float) -> 
     run.until(lambda: time.monotonic() > begun + count * apart)
     seconds, steps = time.monotonic() - begun, run.furthest - first
     step = statistics.median(usual)
-    return {"faults": count, "seconds": seconds, "steps": steps, "step_ms": 1e3 * step,
-            "goodput": steps * step / seconds}  # fmt: skip
+    return {
+        "faults": count,
+        "seconds": seconds,
+        "steps": steps,
+        "step_ms": 1e3 * step,
+        "goodput": steps * step / seconds,
+    }
 
 
 def told(line: dict) -> None:
-    print(f"{line['fault']:<36} {line['noticed']:>8.1f} {line['resumed']:>8.1f} {line['recovered']:>10.1f} "
-          f"{line['lost']:>6}", flush=True)  # fmt: skip
+    print(
+        f"{line['fault']:<36} {line['noticed']:>8.1f} {line['resumed']:>8.1f} {line['recovered']:>10.1f} "
+        f"{line['lost']:>6}",
+        flush=True,
+    )
 
 
 def options() -> argparse.Namespace:

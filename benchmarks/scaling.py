@@ -36,9 +36,13 @@ def overhead(common: dict, workers: int, batch: int, pairs: int, launcher: str =
         for letter, name in zip("AB", names)
     }
     return {
-        "launcher": launcher, "ratios": found, "interval": interval(found), "holds": interval(found)["low"] <= BAR,
-        "step_ms": {name: 1e3 * seconds for name, seconds in of.items()}, "processors": interval(ratios(processors)),
-    }  # fmt: skip
+        "launcher": launcher,
+        "ratios": found,
+        "interval": interval(found),
+        "holds": interval(found)["low"] <= BAR,
+        "step_ms": {name: 1e3 * seconds for name, seconds in of.items()},
+        "processors": interval(ratios(processors)),
+    }
 
 
 def scaling(common: dict, counts: list[int], batch: int, rounds: int, launcher: str) -> list[dict]:
@@ -61,28 +65,38 @@ def scaling(common: dict, counts: list[int], batch: int, rounds: int, launcher: 
     for (count, kind), side, seconds in zip(kinds, sides, taken):
         rates = [side.batch / one for one in seconds]
         gains = [rate / (sides[0].batch / base) for rate, base in zip(rates, taken[0])]
-        lines.append({
-            "workers": count, "kind": kind, "batch": side.batch, "step_ms": 1e3 * statistics.median(seconds),
-            "images_per_second": statistics.median(rates), "gain": interval(gains),
-            "efficiency": statistics.median(gains) * first / count,
-        })  # fmt: skip
+        lines.append(
+            {
+                "workers": count,
+                "kind": kind,
+                "batch": side.batch,
+                "step_ms": 1e3 * statistics.median(seconds),
+                "images_per_second": statistics.median(rates),
+                "gain": interval(gains),
+                "efficiency": statistics.median(gains) * first / count,
+            }
+        )
     return lines
 
 
 def tell_overhead(found: dict) -> None:
     print("a step, medians: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in found["step_ms"].items()))
-    print(f"{found['launcher']} takes longer by {told(found['interval'])}, the median of {len(found['ratios'])} ABBA "
-          f"pairs and its {found['interval']['level']:.1%} interval by the sign test; the processors' time by "
-          f"{told(found['processors'])}; the bar of 3 % {'holds' if found['holds'] else 'FAILS'}",
-          flush=True)  # fmt: skip
+    print(
+        f"{found['launcher']} takes longer by {told(found['interval'])}, the median of {len(found['ratios'])} ABBA "
+        f"pairs and its {found['interval']['level']:.1%} interval by the sign test; the processors' time by "
+        f"{told(found['processors'])}; the bar of 3 % {'holds' if found['holds'] else 'FAILS'}",
+        flush=True,
+    )
 
 
 def tell_scaling(lines: list[dict]) -> None:
     print(f"\n{'workers':>7} {'kind':<7} {'batch':>6} {'step ms':>9} {'images/s':>9} {'gain':>20} {'efficiency':>11}")
     for line in lines:
         gain = "{median:.2f} [{low:.2f}, {high:.2f}]".format(**line["gain"])
-        print(f"{line['workers']:>7} {line['kind']:<7} {line['batch']:>6} {line['step_ms']:>9.1f} "
-              f"{line['images_per_second']:>9.0f} {gain:>20} {line['efficiency']:>11.0%}")  # fmt: skip
+        print(
+            f"{line['workers']:>7} {line['kind']:<7} {line['batch']:>6} {line['step_ms']:>9.1f} "
+            f"{line['images_per_second']:>9.0f} {gain:>20} {line['efficiency']:>11.0%}"
+        )
 
 
 def options() -> argparse.Namespace:
@@ -96,8 +110,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--pair-workers", type=int, default=2, help="of Ray and of torchrun")
     parser.add_argument("--pairs", type=int, default=21, help="of turns under Ray and torchrun; 0: none")
     parser.add_argument("--rounds", type=int, default=9, help="of all numbers of workers; 0: none")
-    parser.add_argument("--against", choices=("ray", "torchrun"), default="ray",
-                        help="what torchrun is paired with; itself: what this way of measuring gets wrong")  # fmt: skip
+    parser.add_argument(
+        "--against",
+        choices=("ray", "torchrun"),
+        default="ray",
+        help="what torchrun is paired with; itself: what this way of measuring gets wrong",
+    )
     parser.add_argument("--launcher", choices=("ray", "torchrun"), default="ray", help="of the numbers of workers")
     parser.add_argument("--steps", type=int, default=20, help="measured in each turn")
     parser.add_argument("--warm", type=int, default=4, help="steps of each turn that do not count")

@@ -21,8 +21,9 @@ import torch
 from benchmarks.harness import environment as machine
 from benchmarks.peers import eager
 from kernels.random import Draw
+from ssl_core.data.batch import Batch
 from ssl_core.encoders.build import build as encoders
-from ssl_core.task import Batch, DataInfo, Format, Pretext, tasks
+from ssl_core.task import DataInfo, Format, Pretext, tasks
 from ssl_core.tasks import context, jigsaw, rotnet
 from ssl_core.train import Plan, train
 
@@ -141,9 +142,14 @@ def measure(model: Pretext, batch: Batch, format: Format, precision: str, steps:
 def statistics(step: np.ndarray, making: np.ndarray, images: int, peak: int) -> dict:
     low, median, high = np.percentile(step, [20, 50, 80])
     return {
-        "step_ms": median, "step_ms_p20": low, "step_ms_p80": high, "batch_ms": np.median(making),
-        "batch_share": np.median(making / step), "images_per_second": 1e3 * images / median, "peak_bytes": peak,
-    }  # fmt: skip
+        "step_ms": median,
+        "step_ms_p20": low,
+        "step_ms_p80": high,
+        "batch_ms": np.median(making),
+        "batch_share": np.median(making / step),
+        "images_per_second": 1e3 * images / median,
+        "peak_bytes": peak,
+    }
 
 
 def options() -> argparse.Namespace:

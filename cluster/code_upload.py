@@ -11,9 +11,23 @@ ROOMS = ("cluster", "jobs", "kernels", "ssl_core")
 # Names of files and folders that are left out wherever they lie within the rooms
 LEFTOVERS = (".*", "__pycache__", "*.pyc", "*.egg-info", "runs", "wandb")
 KEYS = (
-    ".env*", ".netrc", "_netrc", ".pypirc", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "id_rsa*", "id_dsa*",
-    "id_ecdsa*", "id_ed25519*", "*credentials*", "kubeconfig*", "*.kubeconfig",
-)  # fmt: skip
+    ".env*",
+    ".netrc",
+    "_netrc",
+    ".pypirc",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.jks",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    "*credentials*",
+    "kubeconfig*",
+    "*.kubeconfig",
+)
 # In gitignore's language, where the last pattern that fits decides: of the top only the rooms ("." is the top itself)
 EXCLUDES = ("/*", ".*", "!/.", *(f"!/{room}" for room in ROOMS), *LEFTOVERS[1:], *KEYS)
 LIMIT = 512 << 20  # bytes; what one message to Ray's head can hold

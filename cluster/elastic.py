@@ -72,9 +72,11 @@ class Growth:
 
         board, job = self.pulse.board, self.pulse.job
         room = ray.remote(_there).options(
-            name="room for a worker", num_cpus=float(self.kind == "CPU"), num_gpus=float(self.kind == "GPU"),
+            name="room for a worker",
+            num_cpus=float(self.kind == "CPU"),
+            num_gpus=float(self.kind == "GPU"),
             max_retries=0,
-        )  # fmt: skip
+        )
         while not ray.get(board.has_workers.remote(job)):  # it may still wait for its own room
             if self.ended.wait(LOOK):
                 return

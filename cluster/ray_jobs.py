@@ -74,9 +74,12 @@ class Jobs:
         as many are free. `env` and `metadata` are seen by all who see the dashboard: nothing secret."""
         with self._asking():
             self.client.submit_job(
-                entrypoint=command, submission_id=id, runtime_env={**package(), "env_vars": env}, metadata=metadata,
+                entrypoint=command,
+                submission_id=id,
+                runtime_env={**package(), "env_vars": env},
+                metadata=metadata,
                 entrypoint_num_cpus=cpus or None,
-            )  # fmt: skip
+            )
 
     def follow(self, id: str, write: Callable[[str], Any]) -> Submitted:
         """Hands `write` the log as it grows, from its beginning, until the job ends -> the job. A dashboard that is
@@ -161,11 +164,15 @@ def _described(info) -> Submitted:
     if code is not None and code < 0:
         code = 128 - code  # killed by a signal, in a shell's words
     return Submitted(
-        id=info.submission_id or info.job_id, status=str(info.status.value), command=info.entrypoint,
-        message=info.message or "", metadata=info.metadata or {}, code=code if ended else None,
+        id=info.submission_id or info.job_id,
+        status=str(info.status.value),
+        command=info.entrypoint,
+        message=info.message or "",
+        metadata=info.metadata or {},
+        code=code if ended else None,
         started=info.start_time / 1000 if info.start_time else None,
         ended=info.end_time / 1000 if info.end_time else None,
-    )  # fmt: skip
+    )
 
 
 @contextmanager

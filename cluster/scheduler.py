@@ -111,9 +111,13 @@ class _Running:
         if (group := self.ray.get(self.board.begin.remote(job.name))) is not None:
             self.ray.util.remove_placement_group(group)
         task = self.ray.remote(_work).options(
-            name=job.name, num_cpus=0 if job.delegates else job.cpus, num_gpus=0 if job.delegates else job.gpus,
-            num_returns=2, max_retries=0, **self.room.anywhere_but(avoided),
-        )  # fmt: skip
+            name=job.name,
+            num_cpus=0 if job.delegates else job.cpus,
+            num_gpus=0 if job.delegates else job.gpus,
+            num_returns=2,
+            max_retries=0,
+            **self.room.anywhere_but(avoided),
+        )
         told = (self.board, job.name, tuple(map(str, faults)))
         # unpickled there when signs of life have begun: it may import for long
         work = self.ray.cloudpickle.dumps((job.call, job.args))

@@ -44,9 +44,11 @@ def use_token() -> None:
 
 @contextmanager
 def session(
-    cpus: int | None = None, address: str | None = None, seconds: float = ANSWER_SECONDS,
+    cpus: int | None = None,
+    address: str | None = None,
+    seconds: float = ANSWER_SECONDS,
     waiting: Callable[[str], object] = lambda said: print(said, file=sys.stderr, flush=True),
-) -> Iterator[Mapping[str, float]]:  # fmt: skip
+) -> Iterator[Mapping[str, float]]:
     """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
 
     Joins the cluster at `address`, else the one that RAY_ADDRESS names, to which this program's code is sent, else
@@ -179,11 +181,13 @@ def on_each(call: Callable, *args, seconds: float = 180) -> list:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked = [
-        ray.remote(call).options(
+        ray.remote(call)
+        .options(
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-        ).remote(*args)
+        )
+        .remote(*args)
         for node in machines()
-    ]  # fmt: skip
+    ]
     found = []
     for answer in asked:
         try:

@@ -12,8 +12,13 @@ from cluster.heartbeat import Pulse, beating
 from cluster.retry import Preempted, cause_of, kind_of
 
 # Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
-SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1",
-            "TUNE_WARN_THRESHOLD_S": "60", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1000"}  # fmt: skip
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+}
 LOST = 120.0  # seconds without a sign of life until a trial is not waited for any more
 RETRIES = 3  # after a process or a machine died; the trial itself continues from its last checkpoint
 
@@ -75,12 +80,15 @@ def tune(
                 metric="loss", mode="min", scheduler=_scheduler(known, grace, reduction), reuse_actors=False
             ),
             run_config=ray.tune.RunConfig(
-                name="sweep", storage_path=scratch, verbose=0, callbacks=[_callback(ended)],
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[_callback(ended)],
                 stop=_stopper(stop_requested, board, list(known)),
                 failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             ),
-        ).fit()  # fmt: skip
+        ).fit()
 
 
 def _trainable() -> type:
@@ -139,9 +147,13 @@ def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
             if one.group not in self.of:
                 # the last rung lies beyond the end: a trial that came so far is complete, and nobody stops it
                 self.of[one.group] = ASHAScheduler(
-                    time_attr="step", metric="loss", mode="min", max_t=one.steps + 1,
-                    grace_period=max(1, round(grace * one.steps)), reduction_factor=reduction,
-                )  # fmt: skip
+                    time_attr="step",
+                    metric="loss",
+                    mode="min",
+                    max_t=one.steps + 1,
+                    grace_period=max(1, round(grace * one.steps)),
+                    reduction_factor=reduction,
+                )
             return self.of[one.group]
 
         def on_trial_add(self, tune_controller, trial) -> None:

@@ -15,9 +15,15 @@ from cluster.session import quietly
 
 
 def on_workers(
-    call: Callable[[Any, str], Any], argument: Any, *, workers: tuple[int, int], gpu: bool, name: str, logs: Path,
+    call: Callable[[Any, str], Any],
+    argument: Any,
+    *,
+    workers: tuple[int, int],
+    gpu: bool,
+    name: str,
+    logs: Path,
     silence: float,
-) -> Any:  # fmt: skip
+) -> Any:
     """`call(argument, device)` in each of several processes within one torch.distributed group (NCCL on GPUs, gloo
     on CPUs) -> what rank 0 returned. One attempt, as a job of cluster/scheduler.py.
 
@@ -61,9 +67,12 @@ def _trainer(
         scaling_config=ScalingConfig(num_workers=count, use_gpu=kind == "GPU", resources_per_worker={kind: 1}),
         torch_config=TorchConfig(timeout_s=int(silence)),
         # what happens after a fault is decided elsewhere, for all jobs alike
-        run_config=RunConfig(name=name, **_place(logs), failure_config=FailureConfig(
-            max_failures=0, controller_failure_limit=0, max_preemption_failures=0)),
-    )  # fmt: skip
+        run_config=RunConfig(
+            name=name,
+            **_place(logs),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+        ),
+    )
 
 
 def _place(logs: Path) -> dict:

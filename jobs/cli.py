@@ -35,9 +35,17 @@ QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothi
 def usage() -> str:
     lines = [f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items()]
     return "\n".join(
-        ["usage: tilespin VERB [options]", "", "Which pretext task learns the best representation of your images?",
-         "", "verbs:", *lines, "", "tilespin VERB --help lists a verb's options with their defaults."]
-    )  # fmt: skip
+        [
+            "usage: tilespin VERB [options]",
+            "",
+            "Which pretext task learns the best representation of your images?",
+            "",
+            "verbs:",
+            *lines,
+            "",
+            "tilespin VERB --help lists a verb's options with their defaults.",
+        ]
+    )
 
 
 def main() -> None:

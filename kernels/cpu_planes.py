@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from kernels import dispatch
+from kernels import normalize
 from kernels.cpu_jit import loop
 
 LOOKED_UP, COMPUTED, COPIED = range(3)
@@ -33,9 +33,9 @@ def tone(mean: list[float], std: list[float], dtype: torch.dtype) -> Tone:
 
 @functools.lru_cache(maxsize=64)
 def _tone(mean, std, dtype):
-    means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
+    means, inverses = (np.array(values, np.float32) for values in normalize.scales(mean, std))
     kind = {torch.float32: COMPUTED, torch.uint8: COPIED}.get(dtype, LOOKED_UP)
-    return Tone(means, inverses, dispatch.table(mean, std, dtype), kind)
+    return Tone(means, inverses, normalize.table(mean, std, dtype), kind)
 
 
 @loop
@@ -183,9 +183,17 @@ def pack(planes, top, size, channels_last, tone, out, origin):
     else:
         for channel in range(planes.shape[0]):
             _pack_plane(
-                planes[channel], top, size, run, tone.means[channel], tone.scales[channel], tone.table[channel],
-                tone.kind, out, origin + channel * size * size,
-            )  # fmt: skip
+                planes[channel],
+                top,
+                size,
+                run,
+                tone.means[channel],
+                tone.scales[channel],
+                tone.table[channel],
+                tone.kind,
+                out,
+                origin + channel * size * size,
+            )
 
 
 @loop

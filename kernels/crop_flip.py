@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import checks, cpu_threads, normalize, registry, tensors
 from kernels import triton_tiles as tiles
 from kernels.cpu_jit import loop
 from kernels.cpu_planes import pack_values
@@ -66,9 +66,21 @@ def finished(total, weight, inverse, mean, scale, out):
 
 @triton.jit
 def crop_flip_kernel(
-    images, places, flips, boxes, out, m0, m1, m2, s0, s1, s2,
-    SIZE: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr,
-):  # fmt: skip
+    images,
+    places,
+    flips,
+    boxes,
+    out,
+    m0,
+    m1,
+    m2,
+    s0,
+    s1,
+    s2,
+    SIZE: tl.constexpr,
+    C: tl.constexpr,
+    LAST: tl.constexpr,
+):
     """A tile of one output."""
     ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
     image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
@@ -131,14 +143,20 @@ def _warps(dtype, channels_last):
 
 def _launch(images, places, flips, boxes, size, mean, std, dtype, channels_last):
     b, c = places.shape[0], len(mean)
-    out = dispatch.allocate(images, (b, c, size, size), dtype, channels_last)
+    out = tensors.allocate(images, (b, c, size, size), dtype, channels_last)
     if b:
         with torch.cuda.device_of(images):
             crop_flip_kernel[(b * tiles.count(size),)](
-                images.contiguous(), *map(dispatch.loadable, (places, flips, boxes)), out,
-                *dispatch.scalars(mean, std),
-                SIZE=size, C=c, LAST=channels_last, num_warps=_warps(dtype, channels_last), enable_fp_fusion=False,
-            )  # fmt: skip
+                images.contiguous(),
+                *map(tensors.as_triton_int, (places, flips, boxes)),
+                out,
+                *normalize.scalars(mean, std),
+                SIZE=size,
+                C=c,
+                LAST=channels_last,
+                num_warps=_warps(dtype, channels_last),
+                enable_fp_fusion=False,
+            )
     return out
 
 
@@ -271,17 +289,26 @@ def _loop(first, last, images, places, flips, boxes, size, mean, scale, rounded,
 
 
 def _compiled(images, places, flips, boxes, size, mean, std, dtype, channels_last):
-    out = dispatch.allocate(images, (places.shape[0], len(mean), size, size), dtype, channels_last)
+    out = tensors.allocate(images, (places.shape[0], len(mean), size, size), dtype, channels_last)
     # The loop does not round to 16 bits.
     short = dtype in (torch.bfloat16, torch.float16)
-    buffer = dispatch.allocate(images, out.shape, torch.float32, channels_last) if short else out
-    means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
-    dispatch.over_rows(
-        _loop, len(out), out.numel(),
-        dispatch.flat(images.contiguous()), dispatch.array(places), dispatch.array(flips),
-        dispatch.array(dispatch.places(boxes)), size, means, inverses,
-        dtype == torch.uint8, channels_last, dispatch.flat(buffer),
-    )  # fmt: skip
+    buffer = tensors.allocate(images, out.shape, torch.float32, channels_last) if short else out
+    means, inverses = (np.array(values, np.float32) for values in normalize.scales(mean, std))
+    cpu_threads.parallel_rows(
+        _loop,
+        len(out),
+        out.numel(),
+        tensors.as_flat_array(images.contiguous()),
+        tensors.as_int64_array(places),
+        tensors.as_int64_array(flips),
+        tensors.as_int64_array(tensors.as_coordinates(boxes)),
+        size,
+        means,
+        inverses,
+        dtype == torch.uint8,
+        channels_last,
+        tensors.as_flat_array(buffer),
+    )
     return out.copy_(buffer) if short else out
 
 
@@ -296,8 +323,8 @@ def _reference_axis(start, length, limit, size):
 
 def _reference(images, places, flips, boxes, size, mean, std, dtype, channels_last):
     c = len(mean)
-    out = dispatch.allocate(images, (places.shape[0], c, size, size), dtype, channels_last)
-    for image, (y, x, height, width) in enumerate(dispatch.places(boxes).tolist()):
+    out = tensors.allocate(images, (places.shape[0], c, size, size), dtype, channels_last)
+    for image, (y, x, height, width) in enumerate(tensors.as_coordinates(boxes).tolist()):
         start, h, w = places[image].tolist()
         pixels = images[start : start + h * w * c].reshape(h, w, c)
         rows, down = _reference_axis(y, height, h, size)
@@ -310,23 +337,30 @@ def _reference(images, places, flips, boxes, size, mean, std, dtype, channels_la
         value = nearest + (total - nearest.double() * (sum_y * sum_x)).float() * inverse
         if dtype == torch.uint8:
             value = (value + 0.5).floor().to(torch.uint8)
-        out[image] = dispatch.normalise(value.flip(2) if flips[image] else value, mean, std, dtype)
+        out[image] = normalize.normalize(value.flip(2) if flips[image] else value, mean, std, dtype)
     return out
 
 
 @torch.library.custom_op("tilespin::crop_flip", mutates_args=())
 def crop_flip_op(
-    images: torch.Tensor, places: torch.Tensor, flips: torch.Tensor, boxes: torch.Tensor, size: int,
-    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
-) -> torch.Tensor:  # fmt: skip
+    images: torch.Tensor,
+    places: torch.Tensor,
+    flips: torch.Tensor,
+    boxes: torch.Tensor,
+    size: int,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
     """The operator behind `crop_flip`; its arguments are not checked."""
-    run = dispatch.pick(_launch, _compiled, images)
+    run = registry.pick(_launch, _compiled, images)
     return run(images, places, flips, boxes, size, mean, std, dtype, channels_last)
 
 
 @crop_flip_op.register_fake
 def _(images, places, flips, boxes, size, mean, std, dtype, channels_last):
-    return dispatch.allocate(images, (places.shape[0], len(mean), size, size), dtype, channels_last)
+    return tensors.allocate(images, (places.shape[0], len(mean), size, size), dtype, channels_last)
 
 
 def _equal_places(b, h, w, c, device):
@@ -356,7 +390,7 @@ def _first_fault(places, boxes, count, c, limit):
 def _check_places(images, places, boxes, size, c):
     """Raise ValueError unless every place is inside images and every box's sides are exact."""
     limit = min(LONGEST, math.isqrt(STEEPEST * size))
-    numbers = dispatch.array(places), dispatch.array(dispatch.places(boxes))
+    numbers = tensors.as_int64_array(places), tensors.as_int64_array(tensors.as_coordinates(boxes))
     image, longest = _first_fault(*numbers, images.numel(), c, limit)
     if longest:
         raise ValueError(
@@ -391,22 +425,22 @@ def crop_flip(images, flips, boxes, *, size, mean, std, dtype=torch.float32, cha
     Source: random resized crops (Szegedy et al. 2015, arXiv:1409.4842).
     """
     if places is None:
-        dispatch.check_images(images)
+        checks.check_images(images)
         b, c = images.shape[0], images.shape[3]
     else:
-        dispatch.check_bytes("images", images)
-        dispatch.check_tensor("places", places)
-        dispatch.check_integers("places", places, (*places.shape[:1], 3), images.device)
+        checks.check_bytes("images", images)
+        checks.check_tensor("places", places)
+        checks.check_integers("places", places, (*places.shape[:1], 3), images.device)
         b, c = places.shape[0], None
-    dispatch.check_integers("flips", flips, (b,), images.device)
-    dispatch.check_integers("boxes", boxes, (b, 4), images.device)
+    checks.check_integers("flips", flips, (b,), images.device)
+    checks.check_integers("boxes", boxes, (b, 4), images.device)
     longest = max(images.shape[1:3]) if places is None else 1
     if not isinstance(size, int) or not 1 <= size <= LONGEST or longest > LONGEST or longest**2 > STEEPEST * size:
         raise ValueError(
             f"size: got {size!r} for images {list(images.shape)}; expected an int in 1..{LONGEST}, sides <= {LONGEST},"
             f" (longest side)^2 <= {STEEPEST} * size"
         )
-    mean, std = dispatch.check_output(c, mean, std, dtype)
+    mean, std = checks.check_output(c, mean, std, dtype)
     concrete = type(images) is torch.Tensor and not torch.compiler.is_compiling()
     if places is None:
         places = (_known_places if concrete else _equal_places)(*images.shape, images.device)
@@ -459,16 +493,21 @@ def _builds():
         (torch.bfloat16, True, 82),
         (torch.float32, True, 82),
     ):
-        yield dispatch.Build(
+        yield registry.Build(
             crop_flip_kernel,
             {
-                "images": "*u8", "places": "*i64", "flips": "*i64", "boxes": "*i64", "out": POINTERS[dtype], **SCALES,
+                "images": "*u8",
+                "places": "*i64",
+                "flips": "*i64",
+                "boxes": "*i64",
+                "out": POINTERS[dtype],
+                **SCALES,
             },
             {"SIZE": 224, "C": 3, "LAST": last},
             warps=_warps(dtype, last),
             elements=3 * SIDE.value**2,
             budget=budget,
-        )  # fmt: skip
+        )
 
 
-KERNELS = (dispatch.Kernel("crop_flip", crop_flip_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)
+KERNELS = (registry.Kernel("crop_flip", crop_flip_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import checks, cpu_threads, normalize, registry, tensors
 from kernels import triton_tiles as tiles
 from kernels.cpu_jit import loop
 from kernels.cpu_planes import COMPUTED, pack, scratch, tone, unpack
@@ -51,9 +51,29 @@ def erased_pixels(boxes, field, levels, image, i, j, inside, SIZE: tl.constexpr,
 
 @triton.jit
 def erase_kernel(
-    images, flips, offsets, boxes, field, levels, masked, target, mask, m0, m1, m2, s0, s1, s2, h, w,
-    SIZE: tl.constexpr, C: tl.constexpr, N: tl.constexpr, G: tl.constexpr, LAST: tl.constexpr,
-):  # fmt: skip
+    images,
+    flips,
+    offsets,
+    boxes,
+    field,
+    levels,
+    masked,
+    target,
+    mask,
+    m0,
+    m1,
+    m2,
+    s0,
+    s1,
+    s2,
+    h,
+    w,
+    SIZE: tl.constexpr,
+    C: tl.constexpr,
+    N: tl.constexpr,
+    G: tl.constexpr,
+    LAST: tl.constexpr,
+):
     """A tile of one window, of its masked copy and of its mask."""
     ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
     image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
@@ -89,8 +109,8 @@ def erase_kernel(
 
 def _outputs(images, size, dtype, channels_last):
     b, _, _, c = images.shape
-    masked, target = (dispatch.allocate(images, (b, c, size, size), dtype, channels_last) for _ in range(2))
-    return masked, target, dispatch.allocate(images, (b, 1, size, size), torch.uint8, channels_last)
+    masked, target = (tensors.allocate(images, (b, c, size, size), dtype, channels_last) for _ in range(2))
+    return masked, target, tensors.allocate(images, (b, 1, size, size), torch.uint8, channels_last)
 
 
 def _fill(mean, dtype):
@@ -105,12 +125,24 @@ def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype
     if b:
         with torch.cuda.device_of(images):
             erase_kernel[(b * tiles.count(size),)](
-                images.contiguous(), dispatch.loadable(flips), dispatch.loadable(offsets),
-                dispatch.loadable(boxes), dispatch.loadable(field), dispatch.loadable(levels), *outputs,
-                *dispatch.scalars(means, std), h, w,
-                SIZE=size, C=c, N=boxes.shape[1], G=field.shape[1], LAST=channels_last,
-                num_warps=WARPS, enable_fp_fusion=False,
-            )  # fmt: skip
+                images.contiguous(),
+                tensors.as_triton_int(flips),
+                tensors.as_triton_int(offsets),
+                tensors.as_triton_int(boxes),
+                tensors.as_triton_int(field),
+                tensors.as_triton_int(levels),
+                *outputs,
+                *normalize.scalars(means, std),
+                h,
+                w,
+                SIZE=size,
+                C=c,
+                N=boxes.shape[1],
+                G=field.shape[1],
+                LAST=channels_last,
+                num_warps=WARPS,
+                enable_fp_fusion=False,
+            )
     return outputs
 
 
@@ -195,14 +227,24 @@ def _loop(
 def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
     masked, target, mask = _outputs(images, size, dtype, channels_last)
     colours = tone(mean, std, dtype)
-    dispatch.over_rows(
-        _loop, len(target), target.numel(),
-        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(flips),
-        dispatch.array(offsets), dispatch.array(dispatch.places(boxes)), dispatch.array(field),
-        dispatch.array(levels), channels_last, colours,
-        np.array(_fill(mean, dtype), colours.table.dtype), dispatch.flat(masked), dispatch.flat(target),
-        dispatch.flat(mask).reshape(-1, size, size),
-    )  # fmt: skip
+    cpu_threads.parallel_rows(
+        _loop,
+        len(target),
+        target.numel(),
+        tensors.as_flat_array(images.contiguous()),
+        tuple(images.shape),
+        tensors.as_int64_array(flips),
+        tensors.as_int64_array(offsets),
+        tensors.as_int64_array(tensors.as_coordinates(boxes)),
+        tensors.as_int64_array(field),
+        tensors.as_int64_array(levels),
+        channels_last,
+        colours,
+        np.array(_fill(mean, dtype), colours.table.dtype),
+        tensors.as_flat_array(masked),
+        tensors.as_flat_array(target),
+        tensors.as_flat_array(mask).reshape(-1, size, size),
+    )
     return masked, target, mask
 
 
@@ -227,20 +269,28 @@ def _reference(images, flips, offsets, boxes, field, levels, size, mean, std, dt
     for k in range(b):
         y, x = min(max(int(offsets[k, 0]), 0), h - size), min(max(int(offsets[k, 1]), 0), w - size)
         window = images[k, y : y + size, x : x + size].permute(2, 0, 1)
-        target[k] = dispatch.normalise(window.flip(2) if flips[k] else window, mean, std, dtype)
-        mask[k] = _reference_mask(dispatch.places(boxes[k]), field[k].long(), int(levels[k]), size)
+        target[k] = normalize.normalize(window.flip(2) if flips[k] else window, mean, std, dtype)
+        mask[k] = _reference_mask(tensors.as_coordinates(boxes[k]), field[k].long(), int(levels[k]), size)
         masked[k] = torch.where(mask[k] != 0, fill, target[k])
     return masked, target, mask
 
 
 @torch.library.custom_op("tilespin::erase", mutates_args=())
 def erase_op(
-    images: torch.Tensor, flips: torch.Tensor, offsets: torch.Tensor, boxes: torch.Tensor,
-    field: torch.Tensor, levels: torch.Tensor, size: int, mean: list[float], std: list[float],
-    dtype: torch.dtype, channels_last: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    images: torch.Tensor,
+    flips: torch.Tensor,
+    offsets: torch.Tensor,
+    boxes: torch.Tensor,
+    field: torch.Tensor,
+    levels: torch.Tensor,
+    size: int,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The operator behind `erase`; its arguments are not checked."""
-    run = dispatch.pick(_launch, _compiled, images)
+    run = registry.pick(_launch, _compiled, images)
     return run(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last)
 
 
@@ -263,21 +313,21 @@ def erase(images, flips, offsets, boxes, field, levels, *, size, mean, std, dtyp
     Raises ValueError for an argument of another type, shape, device or range.
     Source: context encoders and their mean fill (Pathak et al. 2016, arXiv:1604.07379).
     """
-    dispatch.check_images(images)
-    dispatch.check_size("size", size, images)
+    checks.check_images(images)
+    checks.check_size("size", size, images)
     b, device = images.shape[0], images.device
-    dispatch.check_integers("flips", flips, (b,), device)
-    dispatch.check_integers("offsets", offsets, (b, 2), device)
-    dispatch.check_tensor("boxes", boxes)
+    checks.check_integers("flips", flips, (b,), device)
+    checks.check_integers("offsets", offsets, (b, 2), device)
+    checks.check_tensor("boxes", boxes)
     if boxes.dim() != 3:
         raise ValueError(f"boxes: got {list(boxes.shape)}; expected [{b}, n, 4]")
-    dispatch.check_integers("boxes", boxes, (b, boxes.shape[1], 4), device)
-    dispatch.check_tensor("field", field)
+    checks.check_integers("boxes", boxes, (b, boxes.shape[1], 4), device)
+    checks.check_tensor("field", field)
     if field.dim() != 3 or field.shape[1] == 1 or field.shape[1] * size >= 2**23:
         raise ValueError(f"field: got {list(field.shape)}; expected [{b}, g, g], g 0 or >= 2, g * size < 2^23")
-    dispatch.check_integers("field", field, (b, field.shape[1], field.shape[1]), device)
-    dispatch.check_integers("levels", levels, (b,), device)
-    mean, std = dispatch.check_output(images.shape[3], mean, std, dtype)
+    checks.check_integers("field", field, (b, field.shape[1], field.shape[1]), device)
+    checks.check_integers("levels", levels, (b,), device)
+    mean, std = checks.check_output(images.shape[3], mean, std, dtype)
     return erase_op(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last)
 
 
@@ -299,7 +349,7 @@ def _builds():
         (torch.float32, 8, True, 52),
     ):  # elements are counted once, though the masked and the whole image are both written
         outputs = {"masked": POINTERS[dtype], "target": POINTERS[dtype], "mask": "*u8"}
-        yield dispatch.Build(
+        yield registry.Build(
             erase_kernel,
             {"images": "*u8", **pointers, "field": "*u8", **outputs, **SCALES, "h": "i32", "w": "i32"},
             {"SIZE": 224, "C": 3, "N": 2, "G": g, "LAST": last},
@@ -309,4 +359,4 @@ def _builds():
         )
 
 
-KERNELS = (dispatch.Kernel("erase", erase_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)
+KERNELS = (registry.Kernel("erase", erase_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import checks, cpu_threads, normalize, registry, tensors
 from kernels.cpu_jit import loop
 from kernels.cpu_planes import pack_values
 from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
@@ -84,9 +84,15 @@ def rgb(source, pixel, inside):
 
 @triton.jit
 def brightness_sums_kernel(
-    images, factors, order, sums,
-    N: tl.constexpr, SPAN: tl.constexpr, BLOCK: tl.constexpr, STEPS: tl.constexpr,
-):  # fmt: skip
+    images,
+    factors,
+    order,
+    sums,
+    N: tl.constexpr,
+    SPAN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STEPS: tl.constexpr,
+):
     """The sum, in steps, of the grey levels of SPAN pixels of one image as they are before the contrast's turn."""
     PARTS: tl.constexpr = (N + SPAN - 1) // SPAN
     # int32 lanes cannot overflow: each takes SPAN / BLOCK levels of at most 255 * STEPS
@@ -110,10 +116,25 @@ def brightness_sums_kernel(
 
 @triton.jit
 def photometric_kernel(
-    images, factors, order, greys, sums, out, m0, m1, m2, s0, s1, s2,
-    N: tl.constexpr, SPAN: tl.constexpr, STEPS: tl.constexpr, LANES: tl.constexpr, LAST: tl.constexpr,
+    images,
+    factors,
+    order,
+    greys,
+    sums,
+    out,
+    m0,
+    m1,
+    m2,
+    s0,
+    s1,
+    s2,
+    N: tl.constexpr,
+    SPAN: tl.constexpr,
+    STEPS: tl.constexpr,
+    LANES: tl.constexpr,
+    LAST: tl.constexpr,
     BLOCK: tl.constexpr,
-):  # fmt: skip
+):
     """BLOCK pixels of one image."""
     PARTS: tl.constexpr = (N + SPAN - 1) // SPAN
     BLOCKS: tl.constexpr = (N + BLOCK - 1) // BLOCK
@@ -144,21 +165,41 @@ def photometric_kernel(
 
 def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    out = dispatch.allocate(images, (b, c, h, w), dtype, channels_last)
+    out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     parts = triton.cdiv(h * w, SPAN)
     sums = torch.empty(b, parts, dtype=torch.int64, device=images.device)
     if b:
-        images, factors, order = images.contiguous(), factors.contiguous(), dispatch.loadable(order)
+        images, factors, order = images.contiguous(), factors.contiguous(), tensors.as_triton_int(order)
         with torch.cuda.device_of(images):
             brightness_sums_kernel[(b * parts,)](
-                images, factors, order, sums,
-                N=h * w, SPAN=SPAN, BLOCK=SUMMED, STEPS=STEPS, num_warps=4, enable_fp_fusion=False,
-            )  # fmt: skip
+                images,
+                factors,
+                order,
+                sums,
+                N=h * w,
+                SPAN=SPAN,
+                BLOCK=SUMMED,
+                STEPS=STEPS,
+                num_warps=4,
+                enable_fp_fusion=False,
+            )
             photometric_kernel[(b * triton.cdiv(h * w, BLOCK),)](
-                images, factors, order, dispatch.loadable(greys), sums, out, *dispatch.scalars(mean, std),
-                N=h * w, SPAN=SPAN, STEPS=STEPS, LANES=triton.next_power_of_2(parts), LAST=channels_last,
-                BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
-            )  # fmt: skip
+                images,
+                factors,
+                order,
+                tensors.as_triton_int(greys),
+                sums,
+                out,
+                *normalize.scalars(mean, std),
+                N=h * w,
+                SPAN=SPAN,
+                STEPS=STEPS,
+                LANES=triton.next_power_of_2(parts),
+                LAST=channels_last,
+                BLOCK=BLOCK,
+                num_warps=4,
+                enable_fp_fusion=False,
+            )
     return out
 
 
@@ -253,17 +294,26 @@ def _loop(first, last, images, pixels, factors, order, greys, mean, scale, round
 
 def _compiled(images, factors, order, greys, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    out = dispatch.allocate(images, (b, c, h, w), dtype, channels_last)
+    out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     # The loop does not round to 16 bits.
     short = dtype in (torch.bfloat16, torch.float16)
-    buffer = dispatch.allocate(images, out.shape, torch.float32, channels_last) if short else out
-    means, inverses = (np.array(values, np.float32) for values in dispatch.scales(mean, std))
-    dispatch.over_rows(
-        _loop, len(out), out.numel(),
-        dispatch.flat(images.contiguous()), h * w, factors.contiguous().numpy(), dispatch.array(order) & 3,
-        dispatch.array(greys), means, inverses, dtype == torch.uint8, channels_last,
-        dispatch.flat(buffer),
-    )  # fmt: skip
+    buffer = tensors.allocate(images, out.shape, torch.float32, channels_last) if short else out
+    means, inverses = (np.array(values, np.float32) for values in normalize.scales(mean, std))
+    cpu_threads.parallel_rows(
+        _loop,
+        len(out),
+        out.numel(),
+        tensors.as_flat_array(images.contiguous()),
+        h * w,
+        factors.contiguous().numpy(),
+        tensors.as_int64_array(order) & 3,
+        tensors.as_int64_array(greys),
+        means,
+        inverses,
+        dtype == torch.uint8,
+        channels_last,
+        tensors.as_flat_array(buffer),
+    )
     return out.copy_(buffer) if short else out
 
 
@@ -296,7 +346,7 @@ def _reference_hue(pixels, shift):
 
 def _reference(images, factors, order, greys, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    out = dispatch.allocate(images, (b, c, h, w), dtype, channels_last)
+    out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     for image in range(b):
         pixels = images[image].permute(2, 0, 1).float()
         for operation in (order[image].long() & 3).tolist():
@@ -313,24 +363,30 @@ def _reference(images, factors, order, greys, mean, std, dtype, channels_last):
             pixels = _reference_grey(pixels).expand(3, h, w)
         if dtype == torch.uint8:
             pixels = (pixels + 0.5).floor().to(torch.uint8)
-        out[image] = dispatch.normalise(pixels, mean, std, dtype)
+        out[image] = normalize.normalize(pixels, mean, std, dtype)
     return out
 
 
 @torch.library.custom_op("tilespin::photometric", mutates_args=())
 def photometric_op(
-    images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor, greys: torch.Tensor,
-    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
-) -> torch.Tensor:  # fmt: skip
+    images: torch.Tensor,
+    factors: torch.Tensor,
+    order: torch.Tensor,
+    greys: torch.Tensor,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
     """The operator behind `photometric`; its arguments are not checked."""
-    run = dispatch.pick(_launch, _compiled, images)
+    run = registry.pick(_launch, _compiled, images)
     return run(images, factors, order, greys, mean, std, dtype, channels_last)
 
 
 @photometric_op.register_fake
 def _(images, factors, order, greys, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    return dispatch.allocate(images, (b, c, h, w), dtype, channels_last)
+    return tensors.allocate(images, (b, c, h, w), dtype, channels_last)
 
 
 def photometric(images, factors, order, greys, *, mean, std, dtype=torch.float32, channels_last=False):
@@ -348,19 +404,19 @@ def photometric(images, factors, order, greys, *, mean, std, dtype=torch.float32
     Raises ValueError for an argument of another type, shape, device or range.
     Source: colour distortion as in SimCLR (Chen et al. 2020, arXiv:2002.05709).
     """
-    dispatch.check_images(images)
+    checks.check_images(images)
     b, c, device = images.shape[0], images.shape[3], images.device
     if c != 3:
         raise ValueError(f"images: got {list(images.shape)}; expected 3 channels")
-    dispatch.check_tensor("factors", factors)
+    checks.check_tensor("factors", factors)
     if factors.dtype != torch.float32 or tuple(factors.shape) != (b, 4) or factors.device != device:
         raise ValueError(
             f"factors: got {factors.dtype} {list(factors.shape)} on {factors.device};"
             f" expected torch.float32 [{b}, 4] on {device}"
         )
-    dispatch.check_integers("order", order, (b, 4), device)
-    dispatch.check_integers("greys", greys, (b,), device)
-    mean, std = dispatch.check_output(c, mean, std, dtype)
+    checks.check_integers("order", order, (b, 4), device)
+    checks.check_integers("greys", greys, (b,), device)
+    mean, std = checks.check_output(c, mean, std, dtype)
     return photometric_op(images, factors, order, greys, mean, std, dtype, channels_last)
 
 
@@ -383,7 +439,7 @@ def _examples(generator):
 
 def _builds():
     pointers = {"images": "*u8", "factors": "*fp32", "order": "*i64", "sums": "*i64"}
-    yield dispatch.Build(
+    yield registry.Build(
         brightness_sums_kernel,
         pointers,
         {"N": 224 * 224, "SPAN": SPAN, "BLOCK": SUMMED, "STEPS": STEPS},
@@ -399,16 +455,21 @@ def _builds():
         (torch.bfloat16, True, 75),
         (torch.float32, True, 75),
     ):
-        yield dispatch.Build(
+        yield registry.Build(
             photometric_kernel,
             {**pointers, "greys": "*i64", "out": POINTERS[dtype], **SCALES},
             {
-                "N": 224 * 224, "SPAN": SPAN, "STEPS": STEPS, "LANES": 8, "LAST": last, "BLOCK": BLOCK,
+                "N": 224 * 224,
+                "SPAN": SPAN,
+                "STEPS": STEPS,
+                "LANES": 8,
+                "LAST": last,
+                "BLOCK": BLOCK,
             },
             warps=4,
             elements=3 * BLOCK,
             budget=budget,
-        )  # fmt: skip
+        )
 
 
-KERNELS = (dispatch.Kernel("photometric", photometric_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)
+KERNELS = (registry.Kernel("photometric", photometric_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import checks, registry, tensors
 from kernels.cpu_jit import loop
 from kernels.examples import integers
 
@@ -39,9 +39,17 @@ def _launch(ids, epochs, seed, stream, count):
     if total:
         with torch.cuda.device_of(ids):
             draw_kernel[(triton.cdiv(total, 256),)](
-                dispatch.loadable(ids), dispatch.loadable(epochs), out, seed, stream, total, blocks, count,
-                BLOCK=256, num_warps=4,
-            )  # fmt: skip
+                tensors.as_triton_int(ids),
+                tensors.as_triton_int(epochs),
+                out,
+                seed,
+                stream,
+                total,
+                blocks,
+                count,
+                BLOCK=256,
+                num_warps=4,
+            )
     return out
 
 
@@ -65,7 +73,7 @@ def _loop(ids, epochs, seed, stream, out):
 
 def _compiled(ids, epochs, seed, stream, count):
     out = torch.empty((ids.shape[0], count), dtype=torch.int64, device=ids.device)
-    _loop(dispatch.array(ids), dispatch.array(epochs), seed, stream, out.numpy())
+    _loop(tensors.as_int64_array(ids), tensors.as_int64_array(epochs), seed, stream, out.numpy())
     return out
 
 
@@ -95,7 +103,7 @@ def _reference(ids, epochs, seed, stream, count):
 @torch.library.custom_op("tilespin::draw", mutates_args=())
 def draw_op(ids: torch.Tensor, epochs: torch.Tensor, seed: int, stream: int, count: int) -> torch.Tensor:
     """The operator behind `draw`; its arguments are not checked."""
-    return dispatch.pick(_launch, _compiled, ids)(ids, epochs, seed, stream, count)
+    return registry.pick(_launch, _compiled, ids)(ids, epochs, seed, stream, count)
 
 
 @draw_op.register_fake
@@ -114,11 +122,11 @@ def draw(ids, epochs, *, seed, stream, count):
     for name, value, limit in (("seed", seed, 2**32), ("stream", stream, 2**32), ("count", count, 2**31)):
         if not isinstance(value, int) or not 0 <= value < limit:
             raise ValueError(f"{name}: got {value!r}; expected an int in 0..{limit - 1}")
-    dispatch.check_tensor("ids", ids)
+    checks.check_tensor("ids", ids)
     if ids.dim() != 1:
         raise ValueError(f"ids: got {list(ids.shape)}; expected [b]")
-    dispatch.check_integers("ids", ids, ids.shape, ids.device)
-    dispatch.check_integers("epochs", epochs, ids.shape, ids.device)
+    checks.check_integers("ids", ids, ids.shape, ids.device)
+    checks.check_integers("epochs", epochs, ids.shape, ids.device)
     return draw_op(ids, epochs, seed, stream, count)
 
 
@@ -159,7 +167,7 @@ def _examples(generator):
 
 _TYPES = {"ids": "*i64", "epochs": "*i64", "out": "*i64", "seed": "i64", "stream": "i64"}
 KERNELS = (
-    dispatch.Kernel(
+    registry.Kernel(
         "draw",
         draw_op,
         _reference,
@@ -167,7 +175,7 @@ KERNELS = (
         _compiled,
         _examples,
         (
-            dispatch.Build(
+            registry.Build(
                 draw_kernel,
                 {**_TYPES, "total": "i32", "blocks": "i32", "count": "i32"},
                 {"BLOCK": 256},

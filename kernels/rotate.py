@@ -4,7 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import checks, cpu_threads, normalize, registry, tensors
 from kernels import triton_tiles as tiles
 from kernels.cpu_jit import loop
 from kernels.cpu_planes import pack, scratch, tone, transpose, unpack
@@ -34,9 +34,24 @@ def pixels(p, inside, mean, scale, out):
 
 @triton.jit
 def rotate_kernel(
-    images, turns, flips, offsets, out, m0, m1, m2, s0, s1, s2, h, w,
-    SIZE: tl.constexpr, C: tl.constexpr, EVERY: tl.constexpr, LAST: tl.constexpr,
-):  # fmt: skip
+    images,
+    turns,
+    flips,
+    offsets,
+    out,
+    m0,
+    m1,
+    m2,
+    s0,
+    s1,
+    s2,
+    h,
+    w,
+    SIZE: tl.constexpr,
+    C: tl.constexpr,
+    EVERY: tl.constexpr,
+    LAST: tl.constexpr,
+):
     """A tile of one output, or those of all four turns (EVERY) that show the same pixels, which are then cached."""
     ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
     image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
@@ -66,14 +81,25 @@ def rotate_kernel(
 
 def _launch(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    out = tensors.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
     if b:
         with torch.cuda.device_of(images):
             rotate_kernel[(b * tiles.count(size),)](
-                images.contiguous(), dispatch.loadable(turns), dispatch.loadable(flips),
-                dispatch.loadable(offsets), out, *dispatch.scalars(mean, std), h, w,
-                SIZE=size, C=c, EVERY=every, LAST=channels_last, num_warps=2, enable_fp_fusion=False,
-            )  # fmt: skip
+                images.contiguous(),
+                tensors.as_triton_int(turns),
+                tensors.as_triton_int(flips),
+                tensors.as_triton_int(offsets),
+                out,
+                *normalize.scalars(mean, std),
+                h,
+                w,
+                SIZE=size,
+                C=c,
+                EVERY=every,
+                LAST=channels_last,
+                num_warps=2,
+                enable_fp_fusion=False,
+            )
     return out
 
 
@@ -98,24 +124,34 @@ def _loop(first, last, images, shape, turns, flips, offsets, every, size, channe
 
 def _compiled(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
     b, c = images.shape[0], images.shape[3]
-    out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
-    dispatch.over_rows(
-        _loop, len(out), out.numel(),
-        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(turns), dispatch.array(flips),
-        dispatch.array(offsets), every, size, channels_last, tone(mean, std, dtype), dispatch.flat(out),
-    )  # fmt: skip
+    out = tensors.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    cpu_threads.parallel_rows(
+        _loop,
+        len(out),
+        out.numel(),
+        tensors.as_flat_array(images.contiguous()),
+        tuple(images.shape),
+        tensors.as_int64_array(turns),
+        tensors.as_int64_array(flips),
+        tensors.as_int64_array(offsets),
+        every,
+        size,
+        channels_last,
+        tone(mean, std, dtype),
+        tensors.as_flat_array(out),
+    )
     return out
 
 
 def _reference(images, turns, flips, offsets, every, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
-    out = dispatch.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    out = tensors.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
     for row in range(out.shape[0]):
         image, turn = divmod(row, 4) if every else (row, int(turns[row]) & 3)
         y, x = min(max(int(offsets[image, 0]), 0), h - size), min(max(int(offsets[image, 1]), 0), w - size)
         window = images[image, y : y + size, x : x + size].permute(2, 0, 1)
         window = window.flip(2) if flips[image] else window
-        out[row] = dispatch.normalise(window.rot90(turn, (1, 2)), mean, std, dtype)
+        out[row] = normalize.normalize(window.rot90(turn, (1, 2)), mean, std, dtype)
     return out
 
 
@@ -135,40 +171,53 @@ def _one(implementation):
 
 @torch.library.custom_op("tilespin::rotate", mutates_args=())
 def rotate_op(
-    images: torch.Tensor, turns: torch.Tensor, flips: torch.Tensor, offsets: torch.Tensor, size: int,
-    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
-) -> torch.Tensor:  # fmt: skip
+    images: torch.Tensor,
+    turns: torch.Tensor,
+    flips: torch.Tensor,
+    offsets: torch.Tensor,
+    size: int,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
     """The operator behind `rotate`; its arguments are not checked."""
-    run = _one(dispatch.pick(_launch, _compiled, images))
+    run = _one(registry.pick(_launch, _compiled, images))
     return run(images, turns, flips, offsets, size, mean, std, dtype, channels_last)
 
 
 @rotate_op.register_fake
 def _(images, turns, flips, offsets, size, mean, std, dtype, channels_last):
-    return dispatch.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
+    return tensors.allocate(images, (images.shape[0], images.shape[3], size, size), dtype, channels_last)
 
 
 @torch.library.custom_op("tilespin::rotate_all", mutates_args=())
 def rotate_all_op(
-    images: torch.Tensor, flips: torch.Tensor, offsets: torch.Tensor, size: int,
-    mean: list[float], std: list[float], dtype: torch.dtype, channels_last: bool,
-) -> torch.Tensor:  # fmt: skip
+    images: torch.Tensor,
+    flips: torch.Tensor,
+    offsets: torch.Tensor,
+    size: int,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
     """The operator behind `rotate_all`; its arguments are not checked."""
-    run = _every(dispatch.pick(_launch, _compiled, images))
+    run = _every(registry.pick(_launch, _compiled, images))
     return run(images, flips, offsets, size, mean, std, dtype, channels_last)
 
 
 @rotate_all_op.register_fake
 def _(images, flips, offsets, size, mean, std, dtype, channels_last):
-    return dispatch.allocate(images, (4 * images.shape[0], images.shape[3], size, size), dtype, channels_last)
+    return tensors.allocate(images, (4 * images.shape[0], images.shape[3], size, size), dtype, channels_last)
 
 
 def _check(images, flips, offsets, size, mean, std, dtype):
-    dispatch.check_images(images)
-    dispatch.check_size("size", size, images)
-    dispatch.check_integers("flips", flips, (images.shape[0],), images.device)
-    dispatch.check_integers("offsets", offsets, (images.shape[0], 2), images.device)
-    return dispatch.check_output(images.shape[3], mean, std, dtype)
+    checks.check_images(images)
+    checks.check_size("size", size, images)
+    checks.check_integers("flips", flips, (images.shape[0],), images.device)
+    checks.check_integers("offsets", offsets, (images.shape[0], 2), images.device)
+    return checks.check_output(images.shape[3], mean, std, dtype)
 
 
 def rotate(images, turns, flips, offsets, *, size, mean, std, dtype=torch.float32, channels_last=False):
@@ -184,7 +233,7 @@ def rotate(images, turns, flips, offsets, *, size, mean, std, dtype=torch.float3
     Source: RotNet (Gidaris et al. 2018, arXiv:1803.07728).
     """
     mean, std = _check(images, flips, offsets, size, mean, std, dtype)
-    dispatch.check_integers("turns", turns, (images.shape[0],), images.device)
+    checks.check_integers("turns", turns, (images.shape[0],), images.device)
     return rotate_op(images, turns, flips, offsets, size, mean, std, dtype, channels_last)
 
 
@@ -218,7 +267,7 @@ def _builds(every):
         (torch.bfloat16, True, 21),
         (torch.float32, True, 22),
     ):
-        yield dispatch.Build(
+        yield registry.Build(
             rotate_kernel,
             {"images": "*u8", "out": POINTERS[dtype], **labels, **SCALES},
             {"SIZE": 224, "C": 3, "EVERY": every, "LAST": last},
@@ -229,7 +278,7 @@ def _builds(every):
 
 
 KERNELS = tuple(
-    dispatch.Kernel(
+    registry.Kernel(
         name,
         op,
         wrap(_reference),

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import checks, cpu_threads, normalize, registry, tensors
 from kernels.cpu_jit import loop
 from kernels.cpu_planes import Tone, pack, scratch, tone, unpack_grey_row, unpack_row
 from kernels.examples import POINTERS, SCALES, image_batches, integers
@@ -61,9 +61,27 @@ def total(lanes):
 
 @triton.jit
 def shuffle_kernel(
-    images, permutations, corners, shifts, greys, out, m0, m1, m2, s0, s1, s2, h, w, tiles,
-    TILE: tl.constexpr, C: tl.constexpr, STANDARDISE: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    images,
+    permutations,
+    corners,
+    shifts,
+    greys,
+    out,
+    m0,
+    m1,
+    m2,
+    s0,
+    s1,
+    s2,
+    h,
+    w,
+    tiles,
+    TILE: tl.constexpr,
+    C: tl.constexpr,
+    STANDARDISE: tl.constexpr,
+    LAST: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One whole tile, BLOCK x BLOCK pixels at a time, so that a tile of any size fits the registers. Standardising
     goes over the tile twice; the second reading comes from the cache."""
     N: tl.constexpr = TILE * TILE
@@ -114,16 +132,29 @@ def _block(tile):
 def _launch(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     t = permutations.shape[1]
-    out = dispatch.allocate(images, (b * t, c, tile, tile), dtype, channels_last)
+    out = tensors.allocate(images, (b * t, c, tile, tile), dtype, channels_last)
     block, warps = _block(tile)
     if b:
         with torch.cuda.device_of(images):
             shuffle_kernel[(b * t,)](
-                images.contiguous(), dispatch.loadable(permutations), dispatch.loadable(corners),
-                dispatch.loadable(shifts), dispatch.loadable(greys), out, *dispatch.scalars(mean, std),
-                h, w, t, TILE=tile, C=c, STANDARDISE=standardise, LAST=channels_last, BLOCK=block,
-                num_warps=warps, enable_fp_fusion=False,
-            )  # fmt: skip
+                images.contiguous(),
+                tensors.as_triton_int(permutations),
+                tensors.as_triton_int(corners),
+                tensors.as_triton_int(shifts),
+                tensors.as_triton_int(greys),
+                out,
+                *normalize.scalars(mean, std),
+                h,
+                w,
+                t,
+                TILE=tile,
+                C=c,
+                STANDARDISE=standardise,
+                LAST=channels_last,
+                BLOCK=block,
+                num_warps=warps,
+                enable_fp_fusion=False,
+            )
     return out
 
 
@@ -196,16 +227,25 @@ def _loop(
 
 def _compiled(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
     shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
-    out = dispatch.allocate(images, shape, dtype, channels_last)
+    out = tensors.allocate(images, shape, dtype, channels_last)
     # A standardised tile is computed, in float32 because the loop does not round to 16 bits.
-    buffer = dispatch.allocate(images, shape, torch.float32, channels_last) if standardise else out
-    dispatch.over_rows(
-        _loop, len(out), out.numel(),
-        dispatch.flat(images.contiguous()), tuple(images.shape), dispatch.array(permutations),
-        dispatch.array(dispatch.places(corners)), dispatch.array(dispatch.places(shifts)),
-        dispatch.array(greys), tile, standardise, channels_last,
-        tone(mean, std, buffer.dtype), dispatch.flat(buffer),
-    )  # fmt: skip
+    buffer = tensors.allocate(images, shape, torch.float32, channels_last) if standardise else out
+    cpu_threads.parallel_rows(
+        _loop,
+        len(out),
+        out.numel(),
+        tensors.as_flat_array(images.contiguous()),
+        tuple(images.shape),
+        tensors.as_int64_array(permutations),
+        tensors.as_int64_array(tensors.as_coordinates(corners)),
+        tensors.as_int64_array(tensors.as_coordinates(shifts)),
+        tensors.as_int64_array(greys),
+        tile,
+        standardise,
+        channels_last,
+        tone(mean, std, buffer.dtype),
+        tensors.as_flat_array(buffer),
+    )
     return out.copy_(buffer) if standardise and dtype != torch.float32 else buffer
 
 
@@ -213,7 +253,7 @@ def _reference(images, permutations, corners, shifts, greys, tile, standardise, 
     b, h, w, c = images.shape
     t, steps = permutations.shape[1], torch.arange(tile)
     places = permutations.long().clamp(0, t - 1)[:, :, None].expand(-1, -1, 2)
-    starts = dispatch.places(corners).gather(1, places)[:, :, None] + dispatch.places(shifts)[:, None]
+    starts = tensors.as_coordinates(corners).gather(1, places)[:, :, None] + tensors.as_coordinates(shifts)[:, None]
     y = (starts[..., 0, None] + steps).clamp(0, h - 1)[..., :, None]
     x = (starts[..., 1, None] + steps).clamp(0, w - 1)[..., None, :]
     pixels = images[torch.arange(b).view(b, 1, 1, 1, 1), y, x, torch.arange(c).view(c, 1, 1)]
@@ -222,9 +262,9 @@ def _reference(images, permutations, corners, shifts, greys, tile, standardise, 
         luma = ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)
         pixels = torch.where((greys != 0).view(b, 1, 1, 1, 1), luma[:, :, None], pixels)
     pixels = pixels.reshape(b * t, c, tile, tile)
-    out = dispatch.allocate(images, pixels.shape, dtype, channels_last)
+    out = tensors.allocate(images, pixels.shape, dtype, channels_last)
     if not standardise:
-        return out.copy_(dispatch.normalise(pixels, mean, std, dtype))
+        return out.copy_(normalize.normalize(pixels, mean, std, dtype))
     count, exact = torch.tensor(tile * tile, dtype=torch.float32), pixels.long()
     total, squares = exact.sum((2, 3), keepdim=True), (exact * exact).sum((2, 3), keepdim=True)
     # Through float64, because torch's float32 square root on a CPU is not correctly rounded.
@@ -234,25 +274,43 @@ def _reference(images, permutations, corners, shifts, greys, tile, standardise, 
 
 @torch.library.custom_op("tilespin::shuffle_tiles", mutates_args=())
 def shuffle_tiles_op(
-    images: torch.Tensor, permutations: torch.Tensor, corners: torch.Tensor, shifts: torch.Tensor,
-    greys: torch.Tensor, tile: int, standardise: bool, mean: list[float], std: list[float],
-    dtype: torch.dtype, channels_last: bool,
-) -> torch.Tensor:  # fmt: skip
+    images: torch.Tensor,
+    permutations: torch.Tensor,
+    corners: torch.Tensor,
+    shifts: torch.Tensor,
+    greys: torch.Tensor,
+    tile: int,
+    standardise: bool,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> torch.Tensor:
     """The operator behind `shuffle_tiles`; its arguments are not checked."""
-    run = dispatch.pick(_launch, _compiled, images)
+    run = registry.pick(_launch, _compiled, images)
     return run(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last)
 
 
 @shuffle_tiles_op.register_fake
 def _(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
     shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
-    return dispatch.allocate(images, shape, dtype, channels_last)
+    return tensors.allocate(images, shape, dtype, channels_last)
 
 
 def shuffle_tiles(
-    images, permutations, corners, shifts, greys, *,
-    tile, standardise, mean, std, dtype=torch.float32, channels_last=False,
-):  # fmt: skip
+    images,
+    permutations,
+    corners,
+    shifts,
+    greys,
+    *,
+    tile,
+    standardise,
+    mean,
+    std,
+    dtype=torch.float32,
+    channels_last=False,
+):
     """Cut tiles from each image in a permuted order, shift their channels, grey them, and normalise them.
 
     images: uint8 [b, h, w, c], c 1 or 3, any strides. The others are integers: permutations [b, t]; corners
@@ -266,18 +324,18 @@ def shuffle_tiles(
     Source: jigsaw puzzles with gaps, chromatic jitter and tile normalisation (Noroozi & Favaro 2016,
     arXiv:1603.09246).
     """
-    dispatch.check_images(images)
-    dispatch.check_size("tile", tile, images)
+    checks.check_images(images)
+    checks.check_size("tile", tile, images)
     b, c, device = images.shape[0], images.shape[3], images.device
-    dispatch.check_tensor("permutations", permutations)
+    checks.check_tensor("permutations", permutations)
     if permutations.dim() != 2 or permutations.shape[1] < 1:
         raise ValueError(f"permutations: got {list(permutations.shape)}; expected [{b}, t], t >= 1")
     t = permutations.shape[1]
-    dispatch.check_integers("permutations", permutations, (b, t), device)
-    dispatch.check_integers("corners", corners, (b, t, 2), device)
-    dispatch.check_integers("shifts", shifts, (b, c, 2), device)
-    dispatch.check_integers("greys", greys, (b,), device)
-    mean, std = dispatch.check_output(c, mean, std, dtype)
+    checks.check_integers("permutations", permutations, (b, t), device)
+    checks.check_integers("corners", corners, (b, t, 2), device)
+    checks.check_integers("shifts", shifts, (b, c, 2), device)
+    checks.check_integers("greys", greys, (b,), device)
+    mean, std = checks.check_output(c, mean, std, dtype)
     if standardise and dtype == torch.uint8:
         raise ValueError("standardise: got True with dtype torch.uint8; expected a float dtype")
     return shuffle_tiles_op(
@@ -318,7 +376,7 @@ def _builds():
         (512, torch.bfloat16, True, False, 54),
     ):
         block, warps = _block(tile)
-        yield dispatch.Build(
+        yield registry.Build(
             shuffle_kernel,
             {
                 "images": "*u8",
@@ -338,5 +396,5 @@ def _builds():
 
 
 KERNELS = (
-    dispatch.Kernel("shuffle_tiles", shuffle_tiles_op, _reference, _launch, _compiled, _examples, tuple(_builds())),
+    registry.Kernel("shuffle_tiles", shuffle_tiles_op, _reference, _launch, _compiled, _examples, tuple(_builds())),
 )

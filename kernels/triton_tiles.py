@@ -3,9 +3,9 @@
 import triton
 import triton.language as tl
 
-from kernels import dispatch
+from kernels import tensors
 
-FAR = tl.constexpr(dispatch.FAR)
+FAR = tl.constexpr(tensors.FAR)
 SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane idle
 
 

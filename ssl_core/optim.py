@@ -34,8 +34,14 @@ class Optim:
 
     def check(self) -> None:
         """Raises BadInput for values that cannot train anything."""
-        for name, low, high in (("lr", 0, math.inf), ("weight_decay", 0, math.inf), ("momentum", 0, 1),
-                                ("warmup", 0, 1), ("decay", 0, 1), ("clip", 0, math.inf)):  # fmt: skip
+        for name, low, high in (
+            ("lr", 0, math.inf),
+            ("weight_decay", 0, math.inf),
+            ("momentum", 0, 1),
+            ("warmup", 0, 1),
+            ("decay", 0, 1),
+            ("clip", 0, math.inf),
+        ):
             value = getattr(self, name)
             if not low <= value <= high or value == math.inf:
                 raise BadInput(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")

@@ -1,26 +1,17 @@
 """What every pretext task is: how a batch is made of images, what is predicted, what it costs."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 import kernels.random as sampling
 import ssl_core.tasks
+from ssl_core.data.batch import Batch
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
 from ssl_core.plugins import modules, subclass_in
-
-
-class Batch(NamedTuple):
-    """Images as the decoder left them, on the training device."""
-
-    images: Tensor  # [b, height, width, 3] uint8
-    ids: Tensor  # [b] int64, the image's row in its source
-    epochs: Tensor  # [b] int64: a batch may straddle two epochs
-    weights: Tensor  # [b] float32: 0 for an image that could not be decoded
-    labels: Tensor  # [b] int64, -1 where there is none; only the supervised ceiling looks at them
 
 
 @dataclass(frozen=True)

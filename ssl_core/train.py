@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ssl_core.optim as optim
 from kernels.random import Draw
+from ssl_core.data.batch import Batch
 from ssl_core.errors import BadInput, Diverged
 from ssl_core.memory_bank import own_buffers
-from ssl_core.task import Batch, Format, Pretext, TaskConfig, name_of
+from ssl_core.task import Format, Pretext, TaskConfig, name_of
 
 
 @dataclass(frozen=True, kw_only=True)

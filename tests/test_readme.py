@@ -10,8 +10,11 @@ from support.command import ROOT
 from jobs.cli import VERBS, run
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = [block for name in ("README.md", "docs/guide.md")
-          for block in re.findall(r"```\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)]  # fmt: skip
+BLOCKS = [
+    block
+    for name in ("README.md", "docs/guide.md")
+    for block in re.findall(r"```\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+]
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
 SHORT = {

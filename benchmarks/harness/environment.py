@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 PEERS = ("torchvision", "kornia", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "webdataset", "simplejpeg", "pillow")
 
 
@@ -21,8 +21,16 @@ def describe() -> dict:
     versions = {name: version(name) for name in ("torch", "triton", "numba", "numpy")}
     versions |= {name: _installed(name) for name in PEERS if _installed(name)}
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu,
-            "python": platform.python_version(), **versions, "commit": commit, "date": str(date.today())}  # fmt: skip
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        **versions,
+        "commit": commit,
+        "date": str(date.today()),
+    }
 
 
 def _installed(package: str) -> str | None:

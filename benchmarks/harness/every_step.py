@@ -33,7 +33,7 @@ def watch(marks: str) -> None:
 
     opened, done = jobs.execution.run.session, jobs.commands.pretrain.do
     jobs.execution.run.session, jobs.commands.pretrain.do = session, do  # pyright: ignore
-    jobs.pretraining.worker.Training = partial(jobs.pretraining.worker.Training, log_every=1)  # pyright: ignore
+    jobs.pretraining.run.Training = partial(jobs.pretraining.run.Training, log_every=1)  # pyright: ignore
     mark("imported")
 
 

@@ -3,7 +3,7 @@ compute-sanitizer."""
 
 import torch
 
-from kernels.dispatch import kernels
+from kernels.registry import kernels
 
 
 def main() -> None:

@@ -18,8 +18,11 @@ RAY = Path(sys.executable).with_name("ray")
 STORE_BYTES = 100_000_000
 FEW = {"OMP_NUM_THREADS": "1", "RAY_enable_worker_prestart": "0"}  # threads and processes
 # How soon a silent machine counts as dead: Ray's defaults are five times 13 s
-SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "4000",
-        "RAY_health_check_failure_threshold": "3"}  # fmt: skip
+SOON = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "4000",
+    "RAY_health_check_failure_threshold": "3",
+}
 # Ray calls a process what it works at: the name of a run, of its features or a judgement, or a worker of Ray Train
 WORKS = re.compile(r"ray::(\w+-[0-9a-f]{12}|\w+/|.*RayTrainWorker)")
 
@@ -103,8 +106,13 @@ class Machines:
 
     def start(self) -> None:
         """All of them, at the address that they had before."""
-        self.head = self._start("--head", f"--port={self.address.partition(':')[2]}", "--include-dashboard=false",
-                                f"--ray-client-server-port={free_port()}", cpus=0)  # fmt: skip
+        self.head = self._start(
+            "--head",
+            f"--port={self.address.partition(':')[2]}",
+            "--include-dashboard=false",
+            f"--ray-client-server-port={free_port()}",
+            cpus=0,
+        )
         for _ in range(self.count):
             self.add(wait=False)
         for machine in self.working:
@@ -134,9 +142,20 @@ class Machines:
 
     def drain(self, machine: Machine, seconds: int) -> None:
         """Tells Ray that the machine goes in so many seconds, as clouds do of spot instances; it is not made to go."""
-        command = [RAY, "drain-node", "--address", self.address, "--node-id", machine.node(), "--reason",
-                   "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a spot machine is wanted back",
-                   "--deadline-remaining-seconds", str(seconds)]  # fmt: skip
+        command = [
+            RAY,
+            "drain-node",
+            "--address",
+            self.address,
+            "--node-id",
+            machine.node(),
+            "--reason",
+            "DRAIN_NODE_REASON_PREEMPTION",
+            "--reason-message",
+            "a spot machine is wanted back",
+            "--deadline-remaining-seconds",
+            str(seconds),
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def controllers(self) -> list[int]:
@@ -152,13 +171,28 @@ class Machines:
         folder = Path(self.temporary.name) / str(self.number)  # its own: two that start at once would share sockets
         folder.mkdir()
         log = folder / "start.log"
-        command = [RAY, "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
-                   f"--object-store-memory={STORE_BYTES}", f"--temp-dir={folder}",
-                   "--disable-usage-stats", "--include-log-monitor=false", "--no-monitor", *arguments]  # fmt: skip
+        command = [
+            RAY,
+            "start",
+            "--block",
+            "--node-ip-address=127.0.0.1",
+            f"--num-cpus={cpus}",
+            f"--object-store-memory={STORE_BYTES}",
+            f"--temp-dir={folder}",
+            "--disable-usage-stats",
+            "--include-log-monitor=false",
+            "--no-monitor",
+            *arguments,
+        ]
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         with log.open("wb") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                       env={**environment, **FEW, **self.settings})  # fmt: skip
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**environment, **FEW, **self.settings},
+            )
         machine = Machine(process, log)
         if wait:
             _started(machine)

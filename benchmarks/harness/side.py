@@ -33,9 +33,14 @@ def by_ray(side: Side) -> None:
 
 def _together(side: Side, gpu: bool) -> dict:
     return on_workers(
-        train_in_turns, side, workers=(side.workers, side.workers), gpu=gpu, name=side.name,
-        logs=Path(side.folder) / "ray", silence=PATIENCE.total_seconds(),
-    )  # fmt: skip
+        train_in_turns,
+        side,
+        workers=(side.workers, side.workers),
+        gpu=gpu,
+        name=side.name,
+        logs=Path(side.folder) / "ray",
+        silence=PATIENCE.total_seconds(),
+    )
 
 
 def by_torchrun(side: Side) -> None:

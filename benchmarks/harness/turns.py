@@ -31,7 +31,7 @@ from ssl_core.task import tasks
 from ssl_core.train import Step, train, workers
 
 PATIENCE = timedelta(minutes=15)  # for a side to start, or to finish its turn
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Side:
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.workers)]
         return [sys.executable, *run, *said]
 
-    def training(self) -> jobs.pretraining.worker.Training:
+    def training(self) -> jobs.pretraining.run.Training:
         """The run as `tilespin pretrain` would have it. Raises BadInput."""
         config = tasks()[self.task].Config(batch=self.batch)
         steps = self.turns * (self.warm + self.block)
@@ -67,7 +67,7 @@ class Side:
         where = Where(
             storage=self.folder, name=self.name, workers=str(self.workers), checkpoint_every="24h", tracking="off"
         )
-        return jobs.pretraining.worker.prepare(recipe, Study.at(self.folder, self.name), where.checked())
+        return jobs.pretraining.run.prepare(recipe, Study.at(self.folder, self.name), where.checked())
 
 
 def train_in_turns(side: Side, device: str) -> dict:

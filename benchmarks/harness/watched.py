@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.harness import processes
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOOK = 0.05  # seconds between two looks: how exactly moments are known
 PATIENCE = 300.0  # seconds until a training that does nothing is given up
 TAIL = 16 << 10  # bytes at the end of metrics.jsonl, some tens of rows
@@ -84,8 +84,13 @@ class Watched:
         """Seconds of each part of a start, from the command to its first step."""
         marks = dict(json.loads(line) for line in self.marks.read_text().splitlines())
         (config,) = self.folder.glob("*/pretrain/*/config.json")  # rank 0 writes it when all workers are ready
-        moments = {"imports": marks["imported"], "checks of the command": marks["checked"], "Ray": marks["ray"],
-                   "workers": config.stat().st_mtime, "first step": first}  # fmt: skip
+        moments = {
+            "imports": marks["imported"],
+            "checks of the command": marks["checked"],
+            "Ray": marks["ray"],
+            "workers": config.stat().st_mtime,
+            "first step": first,
+        }
         found, last = {}, typed
         for name, moment in moments.items():
             found[name], last = moment - last, moment
@@ -122,6 +127,9 @@ def cost(run: Watched, fault: Callable[[], object], retype: bool) -> dict[str, f
         start.update(next((row for row in reversed(run.rows) if "restart" in row), {}))
         return "loss" in run.rows[-1] and run.rows[-1]["step"] > start["step"]
 
-    moments = {"noticed": noticed, "resumed": run.until(resumed),
-               "recovered": run.until(lambda: run.rows[-1].get("step", 0) > reached)}  # fmt: skip
+    moments = {
+        "noticed": noticed,
+        "resumed": run.until(resumed),
+        "recovered": run.until(lambda: run.rows[-1].get("step", 0) > reached),
+    }
     return {name: moment - begun for name, moment in moments.items()} | {"lost": reached - start["step"]}

@@ -92,8 +92,10 @@ def shuffle_tiles(w):
 
 
 def erase(w):
-    places, sizes = (w.erased[..., part].reshape(len(w.images), -1).cpu().numpy().astype(np.float32)
-                     for part in (slice(0, 2), slice(2, 4)))  # fmt: skip
+    places, sizes = (
+        w.erased[..., part].reshape(len(w.images), -1).cpu().numpy().astype(np.float32)
+        for part in (slice(0, 2), slice(2, 4))
+    )
 
     def graph(images):
         whole = _normalise(images, w)

@@ -17,8 +17,11 @@ def draw(source: Path) -> None:
     cores = max(line["cores"] for line in lines)
     sizes = sorted({line["size"] for line in lines})
     figure, axes = pyplot.subplots(1, len(sizes), figsize=(3.2 * len(sizes) + 2, 3.6), squeeze=False, sharey=True)
-    names = [line["reader"] for line in sorted(lines, key=lambda line: line["p50"])
-             if (line["size"], line["cores"]) == (sizes[-1], cores)]  # fmt: skip
+    names = [
+        line["reader"]
+        for line in sorted(lines, key=lambda line: line["p50"])
+        if (line["size"], line["cores"]) == (sizes[-1], cores)
+    ]
     for axis, size in zip(axes[0], sizes):
         found = {line["reader"]: line for line in lines if (line["size"], line["cores"]) == (size, cores)}
         shown = [found[name] for name in names]

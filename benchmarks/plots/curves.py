@@ -27,8 +27,14 @@ def scaling(source: Path) -> None:
             [0.0, *(abs(line["gain"][end] - line["gain"]["median"]) for line in shown)] for end in ("low", "high")
         ]
         xs = [first["workers"], *(line["workers"] for line in shown)]
-        axis.errorbar(xs, [base * gain for gain in gains], yerr=[[base * v for v in ends] for ends in spread],
-                      marker="o", capsize=3, label=label)  # fmt: skip
+        axis.errorbar(
+            xs,
+            [base * gain for gain in gains],
+            yerr=[[base * v for v in ends] for ends in spread],
+            marker="o",
+            capsize=3,
+            label=label,
+        )
     axis.set(xlabel="workers", ylabel="images a second", xticks=counts, ylim=(0, None), title=_where(result))
     axis.legend(fontsize=8)
     _keep(figure, source)

@@ -23,10 +23,15 @@ def with_pillow(path: Path) -> Image.Image:
 
 def transforms(size: int) -> v2.Compose:
     """Of a uint8 tensor or a picture of Pillow's."""
-    return v2.Compose([
-        v2.RandomResizedCrop(size, scale=SCALE, ratio=RATIO, antialias=True), v2.RandomHorizontalFlip(), v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True), v2.Normalize([m / 255 for m in MEAN], [s / 255 for s in STD]),
-    ])  # fmt: skip
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=SCALE, ratio=RATIO, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([m / 255 for m in MEAN], [s / 255 for s in STD]),
+        ]
+    )
 
 
 class Files(torch.utils.data.Dataset):

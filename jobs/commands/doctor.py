@@ -63,7 +63,7 @@ def _kernels() -> str:
     """Runs every kernel on its own examples and compares it with its reference."""
     import torch
 
-    from kernels.dispatch import kernels
+    from kernels.registry import kernels
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     checked = []
@@ -164,6 +164,14 @@ def _compile() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
-    "Python": _python, "torch": _torch, "kernels": _kernels, "DALI": _dali, "loader": _loader, "Ray": _ray,
-    "W&B": _tracking, "caches": _caches, "data": _data, "--compile": _compile,
-}  # fmt: skip
+    "Python": _python,
+    "torch": _torch,
+    "kernels": _kernels,
+    "DALI": _dali,
+    "loader": _loader,
+    "Ray": _ray,
+    "W&B": _tracking,
+    "caches": _caches,
+    "data": _data,
+    "--compile": _compile,
+}

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import tyro
 
-from jobs.commands.compare import shown
+from jobs.config.evaluation import Evaluation
 from jobs.config.parsing import parse
 from jobs.config.runtime import Where
 from jobs.evaluation.encoders import with_floors
 from jobs.evaluation.external import add, arrive, everything, place_of, said
-from jobs.evaluation.jobs import Evaluation, check
+from jobs.evaluation.jobs import check
 from jobs.execution.run import Plan, do
+from jobs.report.publish import shown
 from jobs.study.folder import Study
 from ssl_core.errors import BadInput
 from ssl_core.storage.files import exists

@@ -9,7 +9,7 @@ from jobs.config.published import PUBLISHED
 from jobs.config.recipe import Recipe
 from jobs.config.runtime import Where
 from jobs.execution.run import Plan, do
-from jobs.pretraining.worker import prepare
+from jobs.pretraining.run import prepare
 from jobs.study.folder import Study
 from jobs.tracking.tracker import say_sync
 from ssl_core.storage.files import read_json

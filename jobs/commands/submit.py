@@ -10,10 +10,10 @@ from pathlib import Path
 import cluster.code_upload as code
 from cluster.head import ClusterError
 from cluster.ray_jobs import Jobs, Unknown
-from jobs.commands.jobs import address, follow, reattach, say
 from jobs.config.parsing import parse
 from jobs.study.folder import commit
 from jobs.submission.command import PLACES, Command, prepared
+from jobs.submission.follow import address, follow, reattach, say
 from jobs.submission.results import fetch
 from ssl_core.errors import BadInput
 from ssl_core.storage.object_store import is_url
@@ -69,8 +69,9 @@ def main(arguments: list[str]) -> None:
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """-> (options of submit, the verb and what follows it): the first word that is no option, nor one's value."""
-    flags = {f"--{no}{field.name.replace('_', '-')}" for field in fields(Options) if field.type is bool
-             for no in ("", "no-")} | {"-h", "--help"}  # fmt: skip
+    flags = {
+        f"--{no}{field.name.replace('_', '-')}" for field in fields(Options) if field.type is bool for no in ("", "no-")
+    } | {"-h", "--help"}
     i = 0
     while i < len(arguments) and arguments[i].startswith("-"):
         i += 1 if arguments[i] in flags or "=" in arguments[i] else 2
@@ -85,8 +86,10 @@ def checked_size() -> int:
     sizes = {path: path.stat().st_size for path in code.shipped()}
     if (total := sum(sizes.values())) >= code.LIMIT:
         largest = max(sizes, key=lambda path: sizes[path])
-        raise BadInput(f"the code is {total / 1e6:,.1f} MB, more than the {code.LIMIT / 1e6:,.0f} MB that Ray takes: "
-                       f"move away what is no code; the largest is {largest}")  # fmt: skip
+        raise BadInput(
+            f"the code is {total / 1e6:,.1f} MB, more than the {code.LIMIT / 1e6:,.0f} MB that Ray takes: "
+            f"move away what is no code; the largest is {largest}"
+        )
     return total
 
 

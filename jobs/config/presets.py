@@ -5,7 +5,7 @@ from typing import Any
 
 import tyro
 
-from jobs.evaluation.jobs import Evaluation
+from jobs.config.evaluation import Evaluation
 from ssl_core.tasks.context import Context
 from ssl_core.tasks.jigsaw import Jigsaw
 from ssl_core.tasks.npid import NPID
@@ -51,9 +51,14 @@ FULL = replace(
     DEMO,
     preset="full",
     tasks=(
-        RotNet.Config(), Jigsaw.Config(), Context.Config(), PIRL.Config(), NPID.Config(), SimCLR.Config(),
+        RotNet.Config(),
+        Jigsaw.Config(),
+        Context.Config(),
+        PIRL.Config(),
+        NPID.Config(),
+        SimCLR.Config(),
         Supervised.Config(),
     ),
-)  # fmt: skip
+)
 
 PRESETS = {config.preset: config for config in (DEMO, FULL)}

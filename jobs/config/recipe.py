@@ -50,8 +50,13 @@ class Recipe:
             if not (math.isfinite(self.epochs) and self.epochs > 0):
                 raise BadInput(f"--epochs is {self.epochs}, expected more than 0")
             steps = round(self.epochs * len(source.train) / self.task.batch) or 1
-        for name, value, least in (("--steps", steps, 1), ("--batch", self.task.batch, 1), ("--seed", self.seed, 0),
-                                   ("--accumulate", self.accumulate, 1), ("--size", source.size, 8)):  # fmt: skip
+        for name, value, least in (
+            ("--steps", steps, 1),
+            ("--batch", self.task.batch, 1),
+            ("--seed", self.seed, 0),
+            ("--accumulate", self.accumulate, 1),
+            ("--size", source.size, 8),
+        ):
             if value < least:
                 raise BadInput(f"{name} is {value}, expected at least {least}")
         if self.seed >= 2**31:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import ssl_core.encoders.build as encoders
-from jobs.pretraining.worker import Training
+from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.encoders.pretrained import stored

@@ -45,10 +45,18 @@ def arrive(told: str, data: str, size: int | None) -> Arrival:
     digest = encoders.digest(one.encoder)
     folder = f"{plain_name(one.label)}-{seen_through(digest, one.mean, one.std)[:8]}"
     described = {
-        **one.origin, "told": told, "label": one.label, "encoder": one.architecture, "size": one.built,
-        "mean": one.mean, "std": one.std, "normalisation": one.normalisation, "digest": digest, "seed": one.seed,
+        **one.origin,
+        "told": told,
+        "label": one.label,
+        "encoder": one.architecture,
+        "size": one.built,
+        "mean": one.mean,
+        "std": one.std,
+        "normalisation": one.normalisation,
+        "digest": digest,
+        "seed": one.seed,
         "unused": one.unused,
-    }  # fmt: skip
+    }
     judged = Judged(task=one.label, normalisation=one.normalisation, brought=folder, **common)
     return Arrival(judged, one, described)
 
@@ -88,8 +96,11 @@ def said(arrival: Arrival) -> str:
     one = arrival.one
     if one.encoder is None:
         return f"{one.label}: at random initialisation"
-    pixels = "each image by its own statistics" if one.normalisation == "image" else (
-        f"pixels by mean {_numbers(one.mean)} and std {_numbers(one.std)} of 255")  # fmt: skip
+    pixels = (
+        "each image by its own statistics"
+        if one.normalisation == "image"
+        else (f"pixels by mean {_numbers(one.mean)} and std {_numbers(one.std)} of 255")
+    )
     left = f"; left out: {', '.join(one.unused[:4])}{' …' if len(one.unused) > 4 else ''}" if one.unused else ""
     return "; ".join([f"{one.label}: {one.architecture}, {pixels}{left}", *one.notes])
 

@@ -36,9 +36,14 @@ class Watch:
         self.runs, self.study = runs, study
         self.local = all(is_local(path) for path, _ in runs.values()) and (study is None or is_local(study))
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(), console=console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
         self.lines = not console.is_interactive  # as in the log of a job on a cluster
         self.all = self.progress.add_task("all jobs", total=total, speed="")
         self.bars: dict[str, TaskID] = {}

@@ -11,18 +11,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-import jobs.evaluation.jobs as cells
-import jobs.pretraining.worker as training
+import jobs.pretraining.worker as worker
 import jobs.report.caveats as caveats
 from cluster.head import ClusterError
 from cluster.job import Again, Job, Outcome, run_here
 from cluster.scheduler import run_on_ray
 from cluster.session import on_each, session, wait_for
 from cluster.worker_group import on_workers
+from jobs.config.evaluation import Evaluation
 from jobs.config.runtime import Group, Where
 from jobs.evaluation.encoders import Judged
+from jobs.evaluation.jobs import jobs as evaluation_jobs
+from jobs.evaluation.records import headline
 from jobs.execution.progress import Watch, again
 from jobs.execution.signals import on_signals
+from jobs.pretraining.run import Training, decoders
 from jobs.study.folder import JobsFailed, Left, Study
 from jobs.study.similar_runs import unlike_earlier
 from ssl_core.data.dataset import Source, open_source
@@ -40,9 +43,9 @@ class Plan:
 
     study: Study
     where: Where
-    trainings: list[training.Training]
+    trainings: list[Training]
     judged: list[Judged]
-    evaluation: cells.Evaluation | None = None
+    evaluation: Evaluation | None = None
 
     def sources(self) -> list[Source]:
         """The datasets that it trains or evaluates on."""
@@ -69,25 +72,31 @@ class Plan:
         device, group = self.where.place(), self.where.group
         missing = [t for t in self.trainings if not exists(t.folder / "encoder.json")]
         together = group.most > 1
-        train = _train_together if together else training.run
+        train = _train_together if together else worker.run
         extra = (device, group) if together else (device,)
         count = max(1, group.least)
         stretch = max(1, group.most) / count
         room = dict(cpus=count, gpus=count if device == "cuda" else 0, stretch=stretch, delegates=together)
         found = [Job(t.name, train, (t, *extra), **room) for t in missing]
         if self.evaluation:
-            threads = training.decoders(self.where, self.judged[0].source)
+            threads = decoders(self.where, self.judged[0].source)
             planned = {t.name for t in missing}
-            found += cells.jobs(self.study, self.judged, self.evaluation, self.where.tracking, device, planned,
-                                threads)  # fmt: skip
+            found += evaluation_jobs(
+                self.study, self.judged, self.evaluation, self.where.tracking, device, planned, threads
+            )
         return found
 
 
-def _train_together(one: training.Training, device: str, group: Group) -> dict:
+def _train_together(one: Training, device: str, group: Group) -> dict:
     return on_workers(
-        training.run, one, workers=group, gpu=device == "cuda", name=f"{one.name}-{time.time_ns()}",
-        logs=Study(one.study).logs / "ray", silence=max(training.FIRST_STEP, one.hang_after) + 60,
-    )  # fmt: skip
+        worker.run,
+        one,
+        workers=group,
+        gpu=device == "cuda",
+        name=f"{one.name}-{time.time_ns()}",
+        logs=Study(one.study).logs / "ray",
+        silence=max(worker.FIRST_STEP, one.hang_after) + 60,
+    )
 
 
 def do(plan: Plan) -> None:
@@ -121,8 +130,10 @@ def do(plan: Plan) -> None:
     if number := signal_received():
         raise Left(number)
     if failed:
-        raise JobsFailed(f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
-                         "run the same command again to do them over")  # fmt: skip
+        raise JobsFailed(
+            f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
+            "run the same command again to do them over"
+        )
 
 
 @contextmanager
@@ -152,8 +163,10 @@ def _check_shared(study: Study) -> None:
             raise ClusterError(f"a machine of the cluster cannot work: {' '.join(str(seen).split())[:300]}")
         host, sees = seen
         if not sees:
-            raise BadInput(f"--storage: {host} does not see {study.root}; on several machines give a folder that all "
-                           "of them share, or a URL such as s3://bucket/runs")  # fmt: skip
+            raise BadInput(
+                f"--storage: {host} does not see {study.root}; on several machines give a folder that all "
+                "of them share, or a URL such as s3://bucket/runs"
+            )
 
 
 def _host_that_sees(path: str) -> tuple[str, bool]:
@@ -177,5 +190,5 @@ def _line(outcome: Outcome, study: Study) -> str:
         skipped = f", {len(value['skipped'])} files skipped" if value["skipped"] else ""
         return f"[green]trained[/]  {name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
     if isinstance(value, dict) and "numbers" in value:
-        return f"[green]judged[/]   {name}: {cells.headline(value['protocol'], value['numbers'])}"
+        return f"[green]judged[/]   {name}: {headline(value['protocol'], value['numbers'])}"
     return ""

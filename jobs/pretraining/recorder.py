@@ -22,7 +22,7 @@ from ssl_core.storage.files import exists, write_bytes, write_json
 from ssl_core.task import Format, Pretext, name_of
 
 if TYPE_CHECKING:
-    from jobs.pretraining.worker import Training
+    from jobs.pretraining.run import Training
 
 
 class Journal:
@@ -30,9 +30,14 @@ class Journal:
     attempts of this driver ended. What takes time is written `behind`."""
 
     def __init__(
-        self, training: "Training", source: Source, state: dict | None, behind: Behind, faults: tuple[str, ...],
+        self,
+        training: "Training",
+        source: Source,
+        state: dict | None,
+        behind: Behind,
+        faults: tuple[str, ...],
         workers: int,
-    ):  # fmt: skip
+    ):
         recipe = training.recipe
         self.training, self.recipe, self.source = training, recipe, source
         self.folder = training.folder
@@ -45,13 +50,22 @@ class Journal:
         write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
         self.rows = Rows(self.folder / "metrics.jsonl", first, behind)
         # evaluation runs have the task's name under "task" too, so that W&B can group by it
-        flat = {**recipe.identity(source), "data": recipe.data, "task": name_of(recipe.task),
-                "options": asdict(recipe.task)}  # fmt: skip
+        flat = {
+            **recipe.identity(source),
+            "data": recipe.data,
+            "task": name_of(recipe.task),
+            "options": asdict(recipe.task),
+        }
         self.tracker = Tracker(
-            training.tracking, Study(training.study).root, id=f"{training.name}-{Study(training.study).token}",
-            study=Study(training.study).root.name, job_type="pretrain", name=training.name, step="train/step",
+            training.tracking,
+            Study(training.study).root,
+            id=f"{training.name}-{Study(training.study).token}",
+            study=Study(training.study).root.name,
+            job_type="pretrain",
+            name=training.name,
+            step="train/step",
             config=flat,
-        )  # fmt: skip
+        )
         restarts = self.rows.restarts + again
         if again:
             cause = faults[-1] if faults else "stopped; started again"
@@ -70,11 +84,16 @@ class Journal:
         now = time.monotonic()
         images = (step - self.last[0]) * self.recipe.task.batch
         self.row = {
-            "step": step, **means, "images": step * self.recipe.task.batch,
+            "step": step,
+            **means,
+            "images": step * self.recipe.task.batch,
             "epoch": step * self.recipe.task.batch / len(self.source.train),
-            "images_per_second": images / max(1e-9, now - self.last[1]), "waited": waited, "seconds": self.seconds(),
-            "workers": self.workers, "restarts": self.rows.restarts,
-        }  # fmt: skip
+            "images_per_second": images / max(1e-9, now - self.last[1]),
+            "waited": waited,
+            "seconds": self.seconds(),
+            "workers": self.workers,
+            "restarts": self.rows.restarts,
+        }
         self.last = (step, now)
         self.rows.add(self.row)
         self._track(self.row)
@@ -101,15 +120,26 @@ class Journal:
         write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(encoders.weights(model.encoder)))
         recipe = self.recipe
         described = {
-            "encoder": recipe.encoder, "size": self.source.size, "mean": self.source.mean, "std": self.source.std,
-            "normalisation": model.task.normalisation, "digest": encoders.digest(model.encoder),
-            "task": name_of(recipe.task), "run": self.training.name, "data": recipe.data,
-            "dataset": self.source.digest, "seed": recipe.seed, "steps": recipe.steps,
-            "images": recipe.steps * recipe.task.batch, "macs": macs * recipe.steps * recipe.task.batch,
-            "seconds": seconds, "restarts": self.rows.restarts,
+            "encoder": recipe.encoder,
+            "size": self.source.size,
+            "mean": self.source.mean,
+            "std": self.source.std,
+            "normalisation": model.task.normalisation,
+            "digest": encoders.digest(model.encoder),
+            "task": name_of(recipe.task),
+            "run": self.training.name,
+            "data": recipe.data,
+            "dataset": self.source.digest,
+            "seed": recipe.seed,
+            "steps": recipe.steps,
+            "images": recipe.steps * recipe.task.batch,
+            "macs": macs * recipe.steps * recipe.task.batch,
+            "seconds": seconds,
+            "restarts": self.rows.restarts,
             **_cost(next(model.parameters()).device, seconds, self.workers),
-            "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")}, "skipped": skipped,
-        }  # fmt: skip
+            "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
+            "skipped": skipped,
+        }
         if exists(self.folder / "samples.png"):
             self.tracker.picture("samples", self.folder / "samples.png", recipe.steps + 1)
         weights = self.folder / "encoder.safetensors"

@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
+from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import Judged
-from jobs.evaluation.jobs import Evaluation
 from jobs.report.comparison import Part, readable
 from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from typing import Any
 
+from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
 from jobs.evaluation.encoders import Judged, labels, with_floors
 from jobs.evaluation.external import everything
-from jobs.evaluation.jobs import Evaluation, cell_path
+from jobs.evaluation.records import cell_path
 from jobs.report.comparison import Row, stacked
 from jobs.study.folder import Study
 from jobs.study.similar_runs import flat

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from jobs.evaluation.encoders import PIXELS, RANDOM, Judged
-from jobs.evaluation.jobs import unpacked
+from jobs.evaluation.records import unpacked
 from jobs.study.folder import Study
 from ssl_core.evaluation.features import protocols
 from ssl_core.evaluation.statistics import Interval, crossed, holding, holm, paired, student, wilson
@@ -116,8 +116,9 @@ class Row:
         gain = self.gains.get(protocol)
         if gain is None:
             return ""
-        return ("better than random" if gain.low > 0 else "worse than random" if gain.high < 0 else
-                "within noise of random")  # fmt: skip
+        return (
+            "better than random" if gain.low > 0 else "worse than random" if gain.high < 0 else "within noise of random"
+        )
 
 
 def stacked(cells: tuple[dict, ...]) -> np.ndarray | None:

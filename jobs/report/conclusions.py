@@ -40,8 +40,13 @@ def conclusions(part: Part) -> list[str]:
         said.append(f"Within noise of it: {', '.join(row.name for row in equals)}.")
         cheapest = min((best, *equals), key=lambda row: row.cost("seconds") or 0)
         if (cheapest.cost("seconds") or 0) < 0.9 * (best.cost("seconds") or 0):
-            said.append(f"The cheapest of these is {cheapest.name}, {cheapest.cost('seconds'):.0f} s against "
-                        f"{best.cost('seconds'):.0f} s.")  # fmt: skip
-    said += [f"{row.name} is {row.verdict(protocol)} at this budget." for row in tasks
-             if row.verdict(protocol) not in ("", "better than random")]  # fmt: skip
+            said.append(
+                f"The cheapest of these is {cheapest.name}, {cheapest.cost('seconds'):.0f} s against "
+                f"{best.cost('seconds'):.0f} s."
+            )
+    said += [
+        f"{row.name} is {row.verdict(protocol)} at this budget."
+        for row in tasks
+        if row.verdict(protocol) not in ("", "better than random")
+    ]
     return said

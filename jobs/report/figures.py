@@ -14,10 +14,16 @@ from ssl_core.evaluation.features import protocols, tells_accuracy
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought": "#c77d18"}
 STYLE = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "figure.constrained_layout.use": True,
     "text.parse_math": False,  # a name may hold dollars
-}  # fmt: skip
+}
 LONGEST = 40  # characters of a name in a figure
 
 
@@ -48,8 +54,14 @@ def ranking(rows: list[Row], protocol: str) -> Figure:
         figure, axes = _axes(7, 0.45 * len(shown) + 0.9)
         ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
         error = [[scale * (v - low) for v, low, _ in ends], [scale * (high - v) for v, _, high in ends]]
-        bars = axes.barh(range(len(shown)), [scale * v for v, _, _ in ends], xerr=error, height=0.65,
-                         color=[KINDS[row.kind] for row, _ in shown], error_kw={"elinewidth": 1.2})  # fmt: skip
+        bars = axes.barh(
+            range(len(shown)),
+            [scale * v for v, _, _ in ends],
+            xerr=error,
+            height=0.65,
+            color=[KINDS[row.kind] for row, _ in shown],
+            error_kw={"elinewidth": 1.2},
+        )
         axes.set_yticks(range(len(shown)), [label(row.name) for row, _ in shown])
         axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
@@ -75,8 +87,15 @@ def stages(rows: list[Row], protocol: str) -> Figure:
             if len(curve) > 1:
                 xs = sorted(curve)
                 line = {"floor": "--", "ceiling": "-."}.get(row.kind, "-")
-                axes.plot(xs, [100 * curve[x] for x in xs], line, marker="o", ms=4, label=label(row.name),
-                          color=colour[row.name])  # fmt: skip
+                axes.plot(
+                    xs,
+                    [100 * curve[x] for x in xs],
+                    line,
+                    marker="o",
+                    ms=4,
+                    label=label(row.name),
+                    color=colour[row.name],
+                )
                 axes.set_xticks(xs)
         axes.set_xlabel("stage")
         axes.set_ylabel(f"{protocol} top-1, %")
@@ -88,10 +107,17 @@ def pretext(rows: list[Row], protocol: str) -> Figure | None:
     """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
     fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
     name = protocols()[protocol].headline
-    runs = [(row, run["pretext"], cell["numbers"]) for row in rows if row.kind == "task"
-            for run, cell in zip(row.described, row.cells.get(protocol, ()))]  # fmt: skip
-    found = [(row, pretext["accuracy"], numbers[name]) for row, pretext, numbers in runs
-             if "accuracy" in pretext and name in numbers]  # fmt: skip
+    runs = [
+        (row, run["pretext"], cell["numbers"])
+        for row in rows
+        if row.kind == "task"
+        for run, cell in zip(row.described, row.cells.get(protocol, ()))
+    ]
+    found = [
+        (row, pretext["accuracy"], numbers[name])
+        for row, pretext, numbers in runs
+        if "accuracy" in pretext and name in numbers
+    ]
     if len(found) < 3:
         return None
     colour = colours([row.name for row in rows])
@@ -120,8 +146,15 @@ def cost(rows: list[Row], protocol: str) -> Figure | None:
         figure, axes = _axes(7, 3.2)
         for row, (value, low, high) in shown:
             error = None if low is None or high is None else [[scale * (value - low)], [scale * (high - value)]]
-            axes.errorbar([row.cost("seconds")], [scale * value], yerr=error, fmt="o", color=colour[row.name],
-                          label=label(row.name), elinewidth=1.2)  # fmt: skip
+            axes.errorbar(
+                [row.cost("seconds")],
+                [scale * value],
+                yerr=error,
+                fmt="o",
+                color=colour[row.name],
+                label=label(row.name),
+                elinewidth=1.2,
+            )
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds of training, one seed")
         axes.set_ylabel(_axis(protocol))
@@ -165,8 +198,14 @@ def _bars(rows: list[Row], protocol: str, kinds: list[str], told: str) -> Figure
 def lowshot(rows: list[Row]) -> Figure | None:
     """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
     colour = colours([row.name for row in rows])
-    found = {row.name: {k.removeprefix("linear/"): v for k, v in row.numbers("lowshot").items()
-                        if k.startswith("linear/") and k.count("/") == 1} for row in rows}  # fmt: skip
+    found = {
+        row.name: {
+            k.removeprefix("linear/"): v
+            for k, v in row.numbers("lowshot").items()
+            if k.startswith("linear/") and k.count("/") == 1
+        }
+        for row in rows
+    }
     kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in numbers))
     if not kinds:
         return None
@@ -175,9 +214,17 @@ def lowshot(rows: list[Row]) -> Figure | None:
         for row in rows:
             if numbers := found[row.name]:
                 spread = [100 * (row.number("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
-                axes.errorbar(kinds, [100 * numbers.get(kind, float("nan")) for kind in kinds], yerr=spread, marker="o",
-                              ms=4, elinewidth=1, label=label(row.name), color=colour[row.name],
-                              linestyle={"floor": "--", "ceiling": "-."}.get(row.kind, "-"))  # fmt: skip
+                axes.errorbar(
+                    kinds,
+                    [100 * numbers.get(kind, float("nan")) for kind in kinds],
+                    yerr=spread,
+                    marker="o",
+                    ms=4,
+                    elinewidth=1,
+                    label=label(row.name),
+                    color=colour[row.name],
+                    linestyle={"floor": "--", "ceiling": "-."}.get(row.kind, "-"),
+                )
         axes.set_xlabel("labels that the probe may use")
         axes.set_ylabel("top-1, %")
         _legend(axes)
@@ -206,8 +253,13 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
         figure, axes = _axes(7, 3)
         for name, rows in curves.items():
             if rows and metric in rows[0]:
-                axes.plot([r["images"] for r in rows], [r[metric] for r in rows], label=label(name), lw=1.4,
-                          color=colour[name])  # fmt: skip
+                axes.plot(
+                    [r["images"] for r in rows],
+                    [r[metric] for r in rows],
+                    label=label(name),
+                    lw=1.4,
+                    color=colour[name],
+                )
         axes.set_xlabel("images seen")
         axes.set_ylabel(f"pretext {metric}")
         _legend(axes)

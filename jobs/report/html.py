@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import jobs.report.figures as plots
-from jobs.evaluation.jobs import Evaluation
+from jobs.config.evaluation import Evaluation
 from jobs.report.caveats import caveats, over
 from jobs.report.comparison import Part, Row
 from jobs.report.conclusions import by_kind, conclusions, difference, number
@@ -24,7 +24,7 @@ from ssl_core.storage.files import exists, read_bytes, read_json, write_text
 
 def write_report(study: Study, parts: list[Part]) -> None:
     """Writes the report beside results.csv."""
-    environment = Environment(loader=PackageLoader("jobs", "."), autoescape=select_autoescape(["html", "jinja"]))
+    environment = Environment(loader=PackageLoader("jobs.report", "."), autoescape=select_autoescape(["html", "jinja"]))
     rows = [row for part in parts for row in part.rows]
     runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
     curves = {row.name: of_training(_run(row) / "metrics.jsonl") for row in runs}
@@ -52,14 +52,21 @@ def _part(study: Study, part: Part) -> dict:
     accuracies, others = by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
     draw = {
-        "pretext": partial(plots.pretext, rows, names[0]), "invariance": partial(plots.invariance, rows),
-        "semantics": partial(plots.semantics, rows), "lowshot": partial(plots.lowshot, rows),
+        "pretext": partial(plots.pretext, rows, names[0]),
+        "invariance": partial(plots.invariance, rows),
+        "semantics": partial(plots.semantics, rows),
+        "lowshot": partial(plots.lowshot, rows),
         "cost": partial(plots.cost, rows, names[0]),
-    }  # fmt: skip
+    }
     figures = {name: figure for name, make in draw.items() if (figure := _figure(study, name, make))}
     return {
-        "dataset": part.dataset, "rows": rows, "accuracies": accuracies, "others": others,
-        "said": conclusions(part), "caveats": caveats(part), "over": over(part),
+        "dataset": part.dataset,
+        "rows": rows,
+        "accuracies": accuracies,
+        "others": others,
+        "said": conclusions(part),
+        "caveats": caveats(part),
+        "over": over(part),
         "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
         "ranking": {p: _figure(study, f"ranking by {p}", plots.ranking, rows, p) for p in ranked},
         "stages": {
@@ -69,7 +76,7 @@ def _part(study: Study, part: Part) -> dict:
         "figures": figures,
         "sheets": {row.name: _picture(sheet) for row in rows if (sheet := _sheet(row))},
         "seeds": part.seeds,
-    }  # fmt: skip
+    }
 
 
 def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) -> Markup | None:

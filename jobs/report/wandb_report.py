@@ -24,11 +24,21 @@ def save(study: Study, parts: list[Part], entity: str, project: str) -> str:
     bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads]
     lines = [wr.LinePlot(title=f"pretext {m}", x="train/images", y=[f"train/{m}"]) for m in ("loss", "accuracy")]
     tables = [wr.WeavePanelSummaryTable(table_name=name) for name in ("comparison", "pairs")]
-    report = wr.Report(entity=entity, project=project, title=f"Tilespin: {study.root.name}", blocks=[
-        wr.H1("Which pretext task learned the best representation?"), *said,
-        wr.H2("All numbers"), grid("compare", tables), wr.H2("Judgements"), grid("evaluate", bars),
-        wr.H2("Pretraining"), grid("pretrain", lines),
-    ])  # fmt: skip
+    report = wr.Report(
+        entity=entity,
+        project=project,
+        title=f"Tilespin: {study.root.name}",
+        blocks=[
+            wr.H1("Which pretext task learned the best representation?"),
+            *said,
+            wr.H2("All numbers"),
+            grid("compare", tables),
+            wr.H2("Judgements"),
+            grid("evaluate", bars),
+            wr.H2("Pretraining"),
+            grid("pretrain", lines),
+        ],
+    )
     if earlier := read_json(study.file).get("wandb_report"):
         report.id = wr.Report.from_url(earlier).id
     report.save()

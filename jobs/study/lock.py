@@ -129,8 +129,10 @@ def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
             with briefly():
                 owner = _owner(path)
             if owner and owner.get("key") != mine["key"]:
-                print(f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
-                      file=sys.stderr)  # fmt: skip
+                print(
+                    f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
+                    file=sys.stderr,
+                )
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
                 return
             with briefly():

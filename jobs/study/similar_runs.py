@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jobs.pretraining.worker import Training
+from jobs.pretraining.run import Training
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import BadInput
 from ssl_core.storage.files import exists, found, read_json

@@ -132,8 +132,10 @@ def _check_open(word: str) -> None:
     if is_url(url):
         parts = urlsplit(url)
         if parts.password is not None or (parts.scheme in ("http", "https") and parts.query):
-            raise BadInput(f"{parts.scheme}://{parts.hostname}{parts.path}: give keys in the environment of the "
-                           "cluster's machines, not in a URL, which its dashboard shows to all")  # fmt: skip
+            raise BadInput(
+                f"{parts.scheme}://{parts.hostname}{parts.path}: give keys in the environment of the "
+                "cluster's machines, not in a URL, which its dashboard shows to all"
+            )
 
 
 def _meant(place: Place, told: str, here: bool) -> str:

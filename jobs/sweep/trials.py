@@ -7,9 +7,10 @@ from statistics import mean
 from rich import box
 from rich.table import Table
 
+from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import of_run
-from jobs.evaluation.jobs import Evaluation, cell_path
-from jobs.pretraining.worker import Training
+from jobs.evaluation.records import cell_path
+from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.evaluation.frozen_encoder import shares
 from ssl_core.storage.files import exists, read_json
@@ -103,8 +104,13 @@ def table(rows: list[Row]) -> Table:
         view.add_column(name, justify="left" if name in ("task", "encoder", "state") else "right", no_wrap=True)
     for one in rows:
         view.add_row(
-            one.task, *([one.encoder] if several else []), f"{one.lr:g}", str(one.seed), f"{one.step}/{one.steps}",
+            one.task,
+            *([one.encoder] if several else []),
+            f"{one.lr:g}",
+            str(one.seed),
+            f"{one.step}/{one.steps}",
             "" if one.loss is None else f"{one.loss:.4g}",
-            "" if one.held_out is None else f"{100 * one.held_out:.1f} %", one.state,
-        )  # fmt: skip
+            "" if one.held_out is None else f"{100 * one.held_out:.1f} %",
+            one.state,
+        )
     return view

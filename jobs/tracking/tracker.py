@@ -29,9 +29,17 @@ class Tracker:
     """
 
     def __init__(
-        self, mode: Mode, folder: Path, *, id: str, study: str, job_type: str, name: str, config: dict,
+        self,
+        mode: Mode,
+        folder: Path,
+        *,
+        id: str,
+        study: str,
+        job_type: str,
+        name: str,
+        config: dict,
         step: str | None = None,
-    ):  # fmt: skip
+    ):
         """`step` names the metric that all others are plotted over. `mode` is not "auto" any more. `folder` is the
         study's, on a disk or in a store."""
         self.run, self.folder, self.local = None, folder, folder
@@ -83,10 +91,13 @@ class Tracker:
         elif mode == "offline":
             segments.forget(self.folder, id)
         self.run = wandb.init(
-            mode=mode, dir=str(self.local), project=os.environ.get("WANDB_PROJECT", "tilespin"),
-            resume="allow", **told,
+            mode=mode,
+            dir=str(self.local),
+            project=os.environ.get("WANDB_PROJECT", "tilespin"),
+            resume="allow",
+            **told,
             settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS, **_limits(wandb)),
-        )  # fmt: skip
+        )
         if mode == "online":
             # not the summary's step: that may have been uploaded before the row it comes from
             self.held = self.run.starting_step - 1

@@ -52,8 +52,13 @@ def exported(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
 
 
 def _safetensors(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
-    told = {"encoder": one.architecture, "size": one.built, "normalisation": one.normalisation,
-            "mean": " ".join(map(str, one.mean)), "std": " ".join(map(str, one.std))}  # fmt: skip
+    told = {
+        "encoder": one.architecture,
+        "size": one.built,
+        "normalisation": one.normalisation,
+        "mean": " ".join(map(str, one.mean)),
+        "std": " ".join(map(str, one.std)),
+    }
     data = safetensors_bytes(encoders.weights(encoder), {name: str(value) for name, value in told.items()})
     again = encoders.build(one.architecture, one.built, one.seed + 1)
     again.load_state_dict(safetensors_load(data))
@@ -73,8 +78,10 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
     if name in encoders.OWN or name.startswith(encoders.TORCHVISION):
         raise BadInput(f"--format timm: {name} is none of timm's encoders: take safetensors, torchscript or onnx")
     if encoders.has_small_stem(name, one.built):
-        raise BadInput(f"--format timm: this {name} was made for {one.built} px, with a stem that timm's has not: take "
-                       "safetensors, torchscript or onnx, or train at 64 px or more")  # fmt: skip
+        raise BadInput(
+            f"--format timm: this {name} was made for {one.built} px, with a stem that timm's has not: take "
+            "safetensors, torchscript or onnx, or train at 64 px or more"
+        )
     x = _pixels(max(size, encoders.SMALL)).float()
     weights, wrapper = encoders.weights(encoder), encoders.wrapper(encoder)
     whole, again = timm.create_model(name, num_classes=0), timm.create_model(name, features_only=True).eval()
@@ -120,9 +127,14 @@ def _onnx(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
-                module, (_pixels(size),), input_names=["pixels"], output_names=names, dynamo=True, verbose=False,
+                module,
+                (_pixels(size),),
+                input_names=["pixels"],
+                output_names=names,
+                dynamo=True,
+                verbose=False,
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
-            )  # fmt: skip
+            )
         except Exception as error:  # many kinds, of torch.export and of the translation
             raise ExportFailed(f"{one.architecture} cannot be written as ONNX: {str(error).splitlines()[0]}") from error
     data = program.model_proto.SerializeToString()

@@ -107,17 +107,27 @@ def _of_study(told: str) -> Pretrained:
     place = at(told, "--encoder")
     folder = place.parent if place.suffix else place
     if not exists(folder / "encoder.json"):
-        what = "no encoder.json lies beside it, so its architecture has to be said" if place != folder else (
-            "there is no encoder.json in it")  # fmt: skip
+        what = (
+            "no encoder.json lies beside it, so its architecture has to be said"
+            if place != folder
+            else ("there is no encoder.json in it")
+        )
         raise BadInput(f"--encoder {told}: {what}: expected {FORMS}")
     try:
         encoder, described = stored(folder)
     except OSError as error:
         raise BadInput(f"{folder}: encoder.safetensors cannot be read: {error}") from error
     return Pretrained(
-        described["run"], encoder, described["encoder"], described["size"], tuple(described["mean"]),
-        tuple(described["std"]), described["normalisation"], described["seed"], origin=described,
-    )  # fmt: skip
+        described["run"],
+        encoder,
+        described["encoder"],
+        described["size"],
+        tuple(described["mean"]),
+        tuple(described["std"]),
+        described["normalisation"],
+        described["seed"],
+        origin=described,
+    )
 
 
 def stored(folder: Path) -> tuple[nn.Module, dict]:

@@ -47,9 +47,16 @@ class Classifier(Task):
 
 
 def tune(
-    model: Model, ids: np.ndarray, *, steps: int, batch: int, optim: Optim, least: float, seed: int,
+    model: Model,
+    ids: np.ndarray,
+    *,
+    steps: int,
+    batch: int,
+    optim: Optim,
+    least: float,
+    seed: int,
     keep: Path | None = None,
-) -> Pretext | None:  # fmt: skip
+) -> Pretext | None:
     """A copy of `model`'s encoder and a head, all their weights trained as `fit` does -> both, or None if that
     diverged. `least` is the smallest share of an image's area that a crop shows."""
     plan = Plan(steps=steps, seed=seed, optim=optim)

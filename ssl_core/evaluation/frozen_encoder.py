@@ -81,9 +81,16 @@ class Model:
 
     @torch.no_grad()
     def __init__(
-        self, encoder: nn.Module, source: Source, normalisation: str, splits: Splits, seed: int,
-        device: torch.device, threads: int, keep: Path | None = None,
-    ):  # fmt: skip
+        self,
+        encoder: nn.Module,
+        source: Source,
+        normalisation: str,
+        splits: Splits,
+        seed: int,
+        device: torch.device,
+        threads: int,
+        keep: Path | None = None,
+    ):
         self.encoder = encoder.to(device, memory_format=torch.channels_last)
         self.source, self.normalisation, self.splits, self.seed = source, normalisation, splits, seed
         self.device, self.threads, self.keep = device, threads, keep

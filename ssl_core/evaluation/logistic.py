@@ -13,9 +13,14 @@ def logistic(x: Tensor, y: Tensor, classes: int, c: float, iterations: int = 100
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     steps = torch.optim.LBFGS(
-        layer.parameters(), max_iter=iterations, max_eval=2 * iterations, history_size=10,
-        tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe",
-    )  # fmt: skip
+        layer.parameters(),
+        max_iter=iterations,
+        max_eval=2 * iterations,
+        history_size=10,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
+    )
     penalty = 1 / (2 * c * len(x))
 
     def closure() -> Tensor:

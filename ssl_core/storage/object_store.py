@@ -25,8 +25,19 @@ LOOK = 0.1  # seconds until who waits for an answer looks whether it is still wa
 BUSY = {408, 425, 429}  # the HTTP statuses below 500 that pass
 REFUSED = {401, 403}
 TAKEN = {409, 412}  # there is such an object already
-STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "Digest", "LastModified", "last_modified", "updated",
-          "mtime", "created")  # fmt: skip
+STAMPS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "content_md5",
+    "Content-MD5",
+    "Digest",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "created",
+)
 ASKERS = 16  # questions at a time, where a listing does not tell sizes
 
 

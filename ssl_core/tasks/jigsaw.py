@@ -85,9 +85,15 @@ class Jigsaw(Task):
         targets = below(words[4], len(self.set))  # [b, orders]
         first = self.set[targets[:, 0]]
         views = shuffle_tiles(
-            batch.images, first, origin[:, None] + cells + jitter, shifts, greys,
-            tile=self.tile, standardise=True, **format.options(),
-        )  # fmt: skip
+            batch.images,
+            first,
+            origin[:, None] + cells + jitter,
+            shifts,
+            greys,
+            tile=self.tile,
+            standardise=True,
+            **format.options(),
+        )
         # slot s of order k wants tile set[k][s], which lies in the slot where `first` put it
         return (views, torch.argsort(first, dim=1).repeat(orders, 1, 1).transpose(0, 1), targets), targets
 

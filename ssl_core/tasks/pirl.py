@@ -97,9 +97,15 @@ class PIRL(Task):
         corners = cells + below(jitter.view(-1, self.tiles, 2), self.gap + 1)
         shifts = torch.zeros_like(crop[:, :3])[:, :, None].expand(-1, 3, 2)
         tiles = shuffle_tiles(
-            shown, order.argsort(dim=1, stable=True), corners, shifts, still[:, 0],
-            tile=self.cell - self.gap, standardise=False, **BYTES,
-        )  # fmt: skip
+            shown,
+            order.argsort(dim=1, stable=True),
+            corners,
+            shifts,
+            still[:, 0],
+            tile=self.cell - self.gap,
+            standardise=False,
+            **BYTES,
+        )
         return bytes_of(tiles)
 
     def forward(self, encoder, inputs):

@@ -13,14 +13,14 @@ import torch
 from benchmarks import kernels as benchmark
 from benchmarks import peers
 from benchmarks.harness import work
-from kernels import dispatch
+from kernels import registry
 
 ROOT = pathlib.Path(__file__).parents[2]
 WRONG = {("kornia", "crop_flip")}  # it does not antialias
 
 
 def test_every_kernel_has_a_row():
-    assert {row.name for row in work.ROWS} == {kernel.name for kernel in dispatch.kernels()}
+    assert {row.name for row in work.ROWS} == {kernel.name for kernel in registry.kernels()}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -84,8 +84,12 @@ def test_it_runs_and_says_what_it_measured(tmp_path):
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.kernels", *arguments, tmp_path],
-        env=environment, cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
     assert len(result["lines"]) == 2 * len(work.ROWS)

@@ -14,12 +14,15 @@ from benchmarks.goodput import Parts
 from benchmarks.harness import watched
 
 
-@pytest.mark.parametrize(("parts", "mttf", "every"), [
-    (Parts(5, 0, (60,)), 3600, 180),
-    (Parts(1, 10, (60,)), 600, 100),
-    (Parts(0.01, 0.05, (40,)), 7200, 10),
-    (Parts(20, 100, (300,)), 900, 100),  # half of the time is lost
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("parts", "mttf", "every"),
+    [
+        (Parts(5, 0, (60,)), 3600, 180),
+        (Parts(1, 10, (60,)), 600, 100),
+        (Parts(0.01, 0.05, (40,)), 7200, 10),
+        (Parts(20, 100, (300,)), 900, 100),  # half of the time is lost
+    ],
+)
 def test_the_simulation_comes_to_the_formula(parts, mttf, every):
     simulated = goodput.simulate(parts, mttf, every, 100_000, seed=3)
     assert simulated == pytest.approx(goodput.formula(parts, mttf, every), abs=0.003)
@@ -53,10 +56,19 @@ def test_restarts_of_different_lengths_cost_what_they_cost():
 
 def test_goodput_runs_on_measured_parts(tmp_path):
     """From results of the other benchmarks, as they write them, to a table and a plot."""
-    stall = {"interval": {"median": 1.004}, "every": 50, "step_ms": 100.0, "stall_ms": 3.0, "copied_ms": 1.0,
-             "written_ms": 40.0}  # fmt: skip
-    faults = [{"fault": "worker killed", "resumed": 20.0}, {"fault": "machine lost", "resumed": 40.0},
-              {"fault": "driver told to leave, retyped", "resumed": 900.0}]  # fmt: skip
+    stall = {
+        "interval": {"median": 1.004},
+        "every": 50,
+        "step_ms": 100.0,
+        "stall_ms": 3.0,
+        "copied_ms": 1.0,
+        "written_ms": 40.0,
+    }
+    faults = [
+        {"fault": "worker killed", "resumed": 20.0},
+        {"fault": "machine lost", "resumed": 40.0},
+        {"fault": "driver told to leave, retyped", "resumed": 900.0},
+    ]
     (tmp_path / "2026-01-01-checkpoints-convnet-cpu.json").write_text(json.dumps(stall))
     (tmp_path / "2026-01-01-recovery-cpu.json").write_text(json.dumps({"faults": faults}))
     command = [

@@ -51,8 +51,12 @@ def test_the_interval_holds_the_median_as_often_as_it_says():
 def test_a_frozen_tree_stands_still_and_goes_on():
     """A shell and what it started: nothing of it runs while it is frozen, all of it afterwards."""
     child = "import itertools, sys\nfor i in itertools.count(): print(i, flush=True); sys.stdin.readline()"
-    shell = subprocess.Popen(["bash", "-c", f'"{sys.executable}" -u -c "{child}"; true'], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True)  # fmt: skip
+    shell = subprocess.Popen(
+        ["bash", "-c", f'"{sys.executable}" -u -c "{child}"; true'],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert shell.stdout.readline() == "0\n"
         stopped = processes.freeze(shell.pid)
@@ -101,8 +105,29 @@ def test_checkpoints_run(shapes, tmp_path):
 
 def test_scaling_runs(shapes, tmp_path):
     """Ray and torchrun in turns, and one and two workers under torchrun; both draw and say what they found."""
-    words = ("--data", shapes, "--batch", 8, "--steps", 2, "--warm", 1, "--pairs", 6, "--rounds", 6, "--workers", 1, 2,
-             "--pair-workers", 1, "--launcher", "torchrun", "--into", tmp_path)  # fmt: skip
+    words = (
+        "--data",
+        shapes,
+        "--batch",
+        8,
+        "--steps",
+        2,
+        "--warm",
+        1,
+        "--pairs",
+        6,
+        "--rounds",
+        6,
+        "--workers",
+        1,
+        2,
+        "--pair-workers",
+        1,
+        "--launcher",
+        "torchrun",
+        "--into",
+        tmp_path,
+    )
     done = run("benchmarks.scaling", *words)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*-scaling-*.json")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks import train
-from ssl_core.task import Batch, Format
+from ssl_core.data.batch import Batch
+from ssl_core.task import Format
 
 
 @pytest.fixture

@@ -13,11 +13,32 @@ from support.command import ROOT, environment
 import cluster.code_upload as code
 
 PLANTED = (
-    ".env", ".env.local", ".netrc", "id_rsa", "id_ed25519", "id_ed25519.pub", "server.pem", "tls.key",
-    "aws_credentials.json", ".git-credentials", "kubeconfig", "store.p12",
-)  # fmt: skip
-BESIDE = ("runs/demo/results.csv", "data/a.png", "wandb/x", "tests/test_a.py", ".git/config", ".venv/bin/python",
-          "benchmarks/results/a.json", "docs/images/a.svg", "mine/model.safetensors", "a", "notes.txt")  # fmt: skip
+    ".env",
+    ".env.local",
+    ".netrc",
+    "id_rsa",
+    "id_ed25519",
+    "id_ed25519.pub",
+    "server.pem",
+    "tls.key",
+    "aws_credentials.json",
+    ".git-credentials",
+    "kubeconfig",
+    "store.p12",
+)
+BESIDE = (
+    "runs/demo/results.csv",
+    "data/a.png",
+    "wandb/x",
+    "tests/test_a.py",
+    ".git/config",
+    ".venv/bin/python",
+    "benchmarks/results/a.json",
+    "docs/images/a.svg",
+    "mine/model.safetensors",
+    "a",
+    "notes.txt",
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +80,12 @@ def packed_by_ray(checkout: Path) -> dict[str, bytes]:
 def test_code_is_shipped_whole_and_alone(checkout):
     """Ray packs the same files as `shipped` names: all of the program's, none of what was planted."""
     found = packed_by_ray(checkout)
-    tracked = {str(path.relative_to(ROOT)) for room in code.ROOMS for path in (ROOT / room).rglob("*")
-               if path.is_file() and "__pycache__" not in path.parts}  # fmt: skip
+    tracked = {
+        str(path.relative_to(ROOT))
+        for room in code.ROOMS
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert set(found) == tracked and "jobs/report.html.jinja" in found and "ssl_core/storage/object_store.py" in found
     assert b"planted" not in found.values()
 

@@ -94,16 +94,42 @@ def jpegs(shapes, tmp_path) -> Path:
 
 
 def command(folder: Path, images: Path, workers: int, loader: str) -> subprocess.Popen:
-    arguments = ["pretrain", "recorded", "--data", images, "--size", 32, "--batch", BATCH, "--steps", STEPS, "--lr",
-                 0.001, "--checkpoint-every", 20, "--threads", 1, "--tracking", "off", "--workers", workers,
-                 "--storage", folder / "runs", "--loader", loader]  # fmt: skip
+    arguments = [
+        "pretrain",
+        "recorded",
+        "--data",
+        images,
+        "--size",
+        32,
+        "--batch",
+        BATCH,
+        "--steps",
+        STEPS,
+        "--lr",
+        0.001,
+        "--checkpoint-every",
+        20,
+        "--threads",
+        1,
+        "--tracking",
+        "off",
+        "--workers",
+        workers,
+        "--storage",
+        folder / "runs",
+        "--loader",
+        loader,
+    ]
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         # what runs in a shell's background ignores interrupts, and so would this
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=environment() | {"PYTHONPATH": str(folder), "RECORDS": str(folder / "records")},
-    )  # fmt: skip
+    )
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -129,8 +155,14 @@ def wait_for(process: subprocess.Popen, met: Callable[[], object]):
 
 def second_worker_at(folder: Path, step: int, but: int | None = None) -> int | None:
     """The process of rank 1, another one than `but`, as soon as it has taken this step."""
-    return next((pid for pid, rows in records(folder).items() if rows[-1:] and rows[-1]["rank"]
-                 and rows[-1]["step"] >= step and pid != but), None)  # fmt: skip
+    return next(
+        (
+            pid
+            for pid, rows in records(folder).items()
+            if rows[-1:] and rows[-1]["rank"] and rows[-1]["step"] >= step and pid != but
+        ),
+        None,
+    )
 
 
 def surviving(folder: Path) -> list[list[dict]]:

@@ -78,10 +78,34 @@ def test_a_cluster_that_comes_while_it_is_waited_for():
 
 
 def test_a_user_sees_lines_that_help_and_none_of_rays(shapes, tmp_path):
-    command = [sys.executable, "-m", "jobs.cli", "pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 1,
-               "--storage", tmp_path, "--workers", 1, "--wait", "1s", "--tracking", "off"]  # fmt: skip
-    done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment() | {"RAY_ADDRESS": "127.0.0.1:1"},
-                          capture_output=True, text=True)  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "pretrain",
+        "rotnet",
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--steps",
+        1,
+        "--storage",
+        tmp_path,
+        "--workers",
+        1,
+        "--wait",
+        "1s",
+        "--tracking",
+        "off",
+    ]
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=ROOT,
+        env=environment() | {"RAY_ADDRESS": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1, done.stderr
     *_, waiting, failed = done.stderr.splitlines()
     assert "trying for up to 1 s" in waiting and "tried for 1 s" in failed

@@ -25,19 +25,43 @@ POD, STRINGS = "V1PodTemplateSpec", dict[str, str]
 TYPES = {
     "RayJob": {"apiVersion": str, "kind": str, "metadata": "V1ObjectMeta", "spec": "RayJobSpec"},
     "RayCluster": {"apiVersion": str, "kind": str, "metadata": "V1ObjectMeta", "spec": "RayClusterSpec"},
-    "RayJobSpec": {"entrypoint": str, "runtimeEnvYAML": str, "metadata": STRINGS, "jobId": str, "backoffLimit": int,
-                   "activeDeadlineSeconds": int, "shutdownAfterJobFinishes": bool, "ttlSecondsAfterFinished": int,
-                   "submissionMode": str, "submitterPodTemplate": POD, "suspend": bool, "entrypointNumCpus": float,
-                   "rayClusterSpec": "RayClusterSpec"},
-    "RayClusterSpec": {"rayVersion": str, "authOptions": "AuthOptions", "enableInTreeAutoscaling": bool,
-                       "autoscalerOptions": "AutoscalerOptions", "headGroupSpec": "HeadGroupSpec",
-                       "workerGroupSpecs": ["WorkerGroupSpec"]},
+    "RayJobSpec": {
+        "entrypoint": str,
+        "runtimeEnvYAML": str,
+        "metadata": STRINGS,
+        "jobId": str,
+        "backoffLimit": int,
+        "activeDeadlineSeconds": int,
+        "shutdownAfterJobFinishes": bool,
+        "ttlSecondsAfterFinished": int,
+        "submissionMode": str,
+        "submitterPodTemplate": POD,
+        "suspend": bool,
+        "entrypointNumCpus": float,
+        "rayClusterSpec": "RayClusterSpec",
+    },
+    "RayClusterSpec": {
+        "rayVersion": str,
+        "authOptions": "AuthOptions",
+        "enableInTreeAutoscaling": bool,
+        "autoscalerOptions": "AutoscalerOptions",
+        "headGroupSpec": "HeadGroupSpec",
+        "workerGroupSpecs": ["WorkerGroupSpec"],
+    },
     "AuthOptions": {"mode": str, "secretName": str, "enableK8sTokenAuth": bool},
     "AutoscalerOptions": {"idleTimeoutSeconds": int, "upscalingMode": str, "version": str},
     "HeadGroupSpec": {"rayStartParams": STRINGS, "template": POD, "serviceType": str, "enableIngress": bool},
-    "WorkerGroupSpec": {"groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int, "numOfHosts": int,
-                        "idleTimeoutSeconds": int, "rayStartParams": STRINGS, "template": POD},
-}  # fmt: skip
+    "WorkerGroupSpec": {
+        "groupName": str,
+        "replicas": int,
+        "minReplicas": int,
+        "maxReplicas": int,
+        "numOfHosts": int,
+        "idleTimeoutSeconds": int,
+        "rayStartParams": STRINGS,
+        "template": POD,
+    },
+}
 
 
 def check(value: Any, kind: Any, where: str) -> None:

@@ -98,8 +98,11 @@ def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, 
     ]
     told = list(run_on_ray(jobs))
     assert [(type(one).__name__, one.name) for one in told] == [
-        ("Outcome", "training"), ("Outcome", "features"), ("Again", "judged"), ("Outcome", "judged"),
-    ]  # fmt: skip
+        ("Outcome", "training"),
+        ("Outcome", "features"),
+        ("Again", "judged"),
+        ("Outcome", "judged"),
+    ]
     assert told[-1].value == 7
     assert (Path(logs["training"]).read_text(), Path(logs["features"]).read_text()) == ("x", "xx")
 

@@ -92,9 +92,16 @@ def test_a_spot_machine_may_be_taken_away_often_but_not_for_ever():
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(BadInput("x"), "final"), (Diverged("x"), "final"), (OutOfMemory("x"), "program"), (DiskFull("x"), "final"),
-     (StoreFailed("x"), "system"), (Preempted("x"), "preempted"), (ValueError("x"), "program")],
-)  # fmt: skip
+    [
+        (BadInput("x"), "final"),
+        (Diverged("x"), "final"),
+        (OutOfMemory("x"), "program"),
+        (DiskFull("x"), "final"),
+        (StoreFailed("x"), "system"),
+        (Preempted("x"), "preempted"),
+        (ValueError("x"), "program"),
+    ],
+)
 def test_exceptions_say_what_kind_they_are(error, kind):
     assert kind_of(error) == kind
     assert cause_of(error) == ("x" if kind in ("final", "preempted") else f"{type(error).__name__}: x")

@@ -20,8 +20,20 @@ import cluster.code_upload as code
 USER = {"WANDB_API_KEY": "planted-user-key-0123456789", "AWS_SECRET_ACCESS_KEY": "planted-user-secret-0123456789"}
 FILES = (".env", "jobs/.env", "id_rsa", "ssl_core/id_rsa", "kernels/server.pem", "cluster/tls.key", "jobs/.netrc")
 PLANTED = b"planted-"
-SHORT = ("--size", 32, "--batch", 16, "--encoder", "convnet-plain", "--tracking", "off", "--threads", 1,
-         "--workers", 0)  # in the driver itself: one process less to wait for  # fmt: skip
+SHORT = (
+    "--size",
+    32,
+    "--batch",
+    16,
+    "--encoder",
+    "convnet-plain",
+    "--tracking",
+    "off",
+    "--threads",
+    1,
+    "--workers",
+    0,
+)  # in the driver itself: one process less to wait for
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +60,26 @@ def elsewhere(tmp_path_factory, shapes) -> Path:
 def studied(cluster, checkout, elsewhere) -> str:
     """What `submit study demo` said, made short."""
     return cluster.run(
-        "submit", "--address", cluster.address, "study", "demo", "--data", "shapes", "--size", 32, "--budget", 4,
-        "--labels", 120, "--protocols", "knn", "--tracking", "offline",
-        cwd=elsewhere, env=USER | {"PYTHONPATH": str(checkout)},
-    )  # fmt: skip
+        "submit",
+        "--address",
+        cluster.address,
+        "study",
+        "demo",
+        "--data",
+        "shapes",
+        "--size",
+        32,
+        "--budget",
+        4,
+        "--labels",
+        120,
+        "--protocols",
+        "knn",
+        "--tracking",
+        "offline",
+        cwd=elsewhere,
+        env=USER | {"PYTHONPATH": str(checkout)},
+    )
 
 
 def jobs_of(cluster: Head) -> str:
@@ -120,8 +148,24 @@ def test_exit_codes_are_the_jobs_own(cluster, elsewhere):
 def test_killed_driver_is_retried_and_interrupt_detaches(cluster, elsewhere):
     """A driver that was killed goes on from its checkpoint, as another job; Ctrl-C leaves that alone and says how to
     follow and how to stop it, which both work."""
-    submit = command("submit", "--address", cluster.address, "--retries", 1, "pretrain", "rotnet", *SHORT, "--data",
-                     "shapes", "--steps", 100000, "--checkpoint-every", 20, "--name", "long")  # fmt: skip
+    submit = command(
+        "submit",
+        "--address",
+        cluster.address,
+        "--retries",
+        1,
+        "pretrain",
+        "rotnet",
+        *SHORT,
+        "--data",
+        "shapes",
+        "--steps",
+        100000,
+        "--checkpoint-every",
+        20,
+        "--name",
+        "long",
+    )
     run = dict(cwd=elsewhere, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     with subprocess.Popen(submit, **run) as waiting:
         until(lambda: list(elsewhere.glob("runs/long/pretrain/*/checkpoints/step-*.json")), waiting)

@@ -83,8 +83,13 @@ def test_a_request_to_stop_lets_every_trial_save(ends):
 
 def test_who_falls_behind_ends_at_the_first_rung(ends):
     assert {name: [end.step for end in of] for name, of in ends.items() if name not in ("saved", "left")} == {
-        "good": [9], "bad": [3], "better": [9], "other": [9], "hopeless": [1], "killed": [9]
-    }  # fmt: skip
+        "good": [9],
+        "bad": [3],
+        "better": [9],
+        "other": [9],
+        "hopeless": [1],
+        "killed": [9],
+    }
 
 
 def test_losses_of_other_groups_do_not_count(ends):

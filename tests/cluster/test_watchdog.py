@@ -23,8 +23,9 @@ with Watchdog(0.5, lambda stacks: print(stacks, flush=True)) as dog:
 
 
 def hangs(how: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", HANGS.format(how=how)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=900)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", HANGS.format(how=how)], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
 
 
 @pytest.mark.parametrize("how", ["time.sleep(1000)", "while True: pass"])

@@ -49,8 +49,10 @@ def killed(study: list, root: Path, moments: list[float]) -> int:
                 return kill
             driver.kill()
         newest, known = check_restarts(root, newest, known)
-        print(f"killed after {moment:.1f} s: newest checkpoints {list(newest.values())}, restarts "
-              f"{list(known.values())}", flush=True)  # fmt: skip
+        print(
+            f"killed after {moment:.1f} s: newest checkpoints {list(newest.values())}, restarts {list(known.values())}",
+            flush=True,
+        )
 
 
 def check_restarts(root: Path, newest: dict[str, int], known: dict[str, int]) -> tuple[dict, dict]:

@@ -24,9 +24,36 @@ def machines():
 
 
 def arguments(shapes: Path, storage: Path, workers: str) -> list:
-    return ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--encoder", "convnet-plain", "--batch", 120,
-            "--steps", STEPS, "--lr", 0.02, "--checkpoint-every", 10, "--threads", 1, "--tracking", "off",
-            "--workers", workers, "--storage", storage, "--name", "one", "--wait", "3m"]  # fmt: skip
+    return [
+        "pretrain",
+        "rotnet",
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--encoder",
+        "convnet-plain",
+        "--batch",
+        120,
+        "--steps",
+        STEPS,
+        "--lr",
+        0.02,
+        "--checkpoint-every",
+        10,
+        "--threads",
+        1,
+        "--tracking",
+        "off",
+        "--workers",
+        workers,
+        "--storage",
+        storage,
+        "--name",
+        "one",
+        "--wait",
+        "3m",
+    ]
 
 
 def run_of(storage: Path) -> Path:
@@ -67,8 +94,14 @@ def test_two_workers_on_two_machines_lose_nothing(machines, shapes, tmp_path):
     storage, rng = tmp_path / "struck", random.Random(3)
     driver = Driver(*arguments(shapes, storage, "2"), env=machines.environment())
     try:
-        for kind in ("worker killed", "raylet killed", "worker frozen", "power cut", "controller killed",
-                     "driver killed"):  # fmt: skip
+        for kind in (
+            "worker killed",
+            "raylet killed",
+            "worker frozen",
+            "power cut",
+            "controller killed",
+            "driver killed",
+        ):
             wait_for_steps(driver, storage)
             machine = rng.choice(machines.working)
             pid, newest, began = machine.trains()[0], saved(run_of(storage)), time.monotonic()
@@ -120,8 +153,10 @@ def test_a_group_shrinks_and_grows_with_the_cluster(machines, tilespin, shapes, 
     check_rows(rows(run_of(storage)), STEPS)
     sizes = [row["workers"] for row in rows(run_of(storage)) if "loss" in row]
     assert [size for i, size in enumerate(sizes) if not i or sizes[i - 1] != size] == [2, 1, 2]
-    one, other = ([row["loss"] for rows in learned(root / "one").values() for row in rows]
-                  for root in (storage, tmp_path / "alone"))  # fmt: skip
+    one, other = (
+        [row["loss"] for rows in learned(root / "one").values() for row in rows]
+        for root in (storage, tmp_path / "alone")
+    )
     assert one == pytest.approx(other, rel=1e-4)
 
 

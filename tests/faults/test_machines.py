@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from support.evidence import saved
 
-import jobs.pretraining.worker as training
 from benchmarks.harness.local_nodes import Machine, Machines
 from benchmarks.harness.processes import wait_for
 from cluster.job import Again, Job, Outcome
@@ -19,6 +18,8 @@ from cluster.scheduler import run_on_ray
 from cluster.session import session
 from jobs.config.recipe import Recipe
 from jobs.config.runtime import Where
+from jobs.pretraining.run import Training, prepare
+from jobs.pretraining.worker import run
 from jobs.study.folder import Study
 from jobs.study.metrics import rows
 from ssl_core.tasks.rotnet import RotNet
@@ -37,7 +38,7 @@ def machines():
         yield machines
 
 
-def slowly(one: training.Training, device: str) -> dict:
+def slowly(one: Training, device: str) -> dict:
     real = RotNet.loss
 
     def loss(self, *args):
@@ -45,7 +46,7 @@ def slowly(one: training.Training, device: str) -> dict:
         return real(self, *args)
 
     with mock.patch.object(RotNet, "loss", loss):
-        return training.run(one, device)
+        return run(one, device)
 
 
 def train(marker: Path) -> int:
@@ -131,7 +132,7 @@ def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
     recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
     study = Study.at(str(tmp_path), "study")
     study.describe()
-    one = training.prepare(recipe, study, Where(checkpoint_every="10", tracking="off", threads=1, workers="1"))
+    one = prepare(recipe, study, Where(checkpoint_every="10", tracking="off", threads=1, workers="1"))
     with session(address=machines.address):
         queue = Followed([Job(one.name, slowly, (one, "cpu"))])
         if len(machines.working) < 2:
@@ -156,4 +157,4 @@ def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
     assert lost["step"] > drained["step"] and killed.fault.step - lost["step"] <= 10
     alone = replace(one, study=str(tmp_path / "alone"))
     Study(alone.study).describe()
-    assert training.run(alone, "cpu")["digest"] == trained.value["digest"]
+    assert run(alone, "cpu")["digest"] == trained.value["digest"]

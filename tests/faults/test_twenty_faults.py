@@ -13,10 +13,18 @@ from benchmarks.harness.environment import describe, keep
 from benchmarks.harness.local_nodes import Machines
 
 TIMES = {
-    "worker killed": 3, "worker frozen": 1, "raylet killed": 3, "power cut": 2, "machine silent": 1,
-    "machine drained": 2, "driver killed": 3, "driver told to leave": 1, "head lost": 1, "store busy": 2,
+    "worker killed": 3,
+    "worker frozen": 1,
+    "raylet killed": 3,
+    "power cut": 2,
+    "machine silent": 1,
+    "machine drained": 2,
+    "driver killed": 3,
+    "driver told to leave": 1,
+    "head lost": 1,
+    "store busy": 2,
     "store silent": 1,
-}  # fmt: skip
+}
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 COUNT = int(os.environ.get("FAULTS_COUNT", "20"))
 BUDGET = int(os.environ.get("FAULTS_BUDGET", "2500"))  # so much that the study outlasts the faults
@@ -49,8 +57,24 @@ def test_a_study_outlives_twenty_faults(tilespin, shapes, tmp_path, monkeypatch)
         files.mkdir("bucket")
         root = UPath("s3://bucket/runs/demo", **files.storage_options)
         with Machines(count=2, cpus=1) as machines:
-            siege = Siege(machines, store, [*study, "--storage", "s3://bucket/runs", "--workers", 1,
-                          "--checkpoint-every", 10, "--tracking", "offline"], root, {}, SEED)  # fmt: skip
+            siege = Siege(
+                machines,
+                store,
+                [
+                    *study,
+                    "--storage",
+                    "s3://bucket/runs",
+                    "--workers",
+                    1,
+                    "--checkpoint-every",
+                    10,
+                    "--tracking",
+                    "offline",
+                ],
+                root,
+                {},
+                SEED,
+            )
             try:
                 for kind, pause in plan(SEED)[:COUNT]:
                     siege.strike(kind, pause)
@@ -62,8 +86,20 @@ def test_a_study_outlives_twenty_faults(tilespin, shapes, tmp_path, monkeypatch)
         check_same(root, tmp_path / "demo")
         files.get("bucket/runs/demo/wandb/", f"{tmp_path}/segments/wandb/", recursive=True)
         check_tracked(tmp_path / "segments", root)
-    print(f"all is as without faults, after {took:.0f} s; the command was typed {len(siege.drivers)} times, "
-          f"the store refused {store.refused} requests", flush=True)  # fmt: skip
+    print(
+        f"all is as without faults, after {took:.0f} s; the command was typed {len(siege.drivers)} times, "
+        f"the store refused {store.refused} requests",
+        flush=True,
+    )
     if len(plan(SEED)) == COUNT:
-        keep("faults", {"machine": describe(), "seed": SEED, "seconds_alone": alone, "seconds": took,
-                        "typed": len(siege.drivers), "faults": siege.record()})  # fmt: skip
+        keep(
+            "faults",
+            {
+                "machine": describe(),
+                "seed": SEED,
+                "seconds_alone": alone,
+                "seconds": took,
+                "typed": len(siege.drivers),
+                "faults": siege.record(),
+            },
+        )

@@ -58,8 +58,10 @@ def test_three_kinds_side_by_side(study):
     assert labels < set(rows) and PIXELS in rows
     assert len(rows) == 1 + 2 * 3 and len([name for name in rows if name.startswith(RANDOM)]) == 3
     assert {rows[name]["encoder"] for name in (*labels, ours)} == {
-        "test_resnet", "torchvision:squeezenet1_1", "convnet"
-    }  # fmt: skip
+        "test_resnet",
+        "torchvision:squeezenet1_1",
+        "convnet",
+    }
     with open(study.results) as file:
         gains = [row["task"] for row in csv.DictReader(file) if row["metric"] == "top1/gain-over-random-init"]
     assert set(gains) == labels | {ours}

@@ -108,7 +108,12 @@ def test_results_are_written_before_they_are_printed(shapes, tmp_path):
     study = tmp_path / "study"
     options = ["--encoder", "timm:resnet18=random", "--protocols", "knn", "--data", str(shapes), *PLAIN]
     command = [sys.executable, "-m", "jobs.cli", "evaluate", str(study), *options]
-    with subprocess.Popen(command, cwd=ROOT, env=environment() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL) as process:  # fmt: skip
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         process.stdout.close()
     assert (study / "report.html").exists() and (study / "results.csv").exists()

@@ -3,9 +3,10 @@
 import pytest
 
 from cluster.job import Job, Outcome, check
+from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import Judged, labels, with_floors
-from jobs.evaluation.jobs import Evaluation, jobs
 from jobs.evaluation.jobs import check as can_be_judged
+from jobs.evaluation.jobs import jobs
 from jobs.execution.run import _line
 from jobs.study.folder import Study
 from ssl_core.errors import BadInput

@@ -19,8 +19,10 @@ def of(*words: str, here: bool = False) -> str:
         ("study demo --storage s3://bucket/runs --data s3://bucket/images",) * 2,
         ("pretrain rotnet --storage=~/runs --workers 4", "pretrain rotnet '--storage=~/runs' --workers 4"),
         ("pretrain rotnet --storage /r --workers 0", "pretrain rotnet --storage /r --workers 0"),
-        ("pretrain rotnet --storage /r --data fashion-mnist",
-         "pretrain rotnet --storage /r --data fashion-mnist --workers 1"),
+        (
+            "pretrain rotnet --storage /r --data fashion-mnist",
+            "pretrain rotnet --storage /r --data fashion-mnist --workers 1",
+        ),
         ("evaluate /mnt/runs/demo --protocols knn", "evaluate /mnt/runs/demo --protocols knn --workers 1"),
         ("compare s3://bucket/runs/demo", "compare s3://bucket/runs/demo"),
         ("compare /r/one /r/two --name both", "compare /r/one /r/two --name both"),
@@ -28,7 +30,7 @@ def of(*words: str, here: bool = False) -> str:
         ("doctor", "doctor"),
         ("sweep --storage /r --factors 1 3", "sweep --storage /r --factors 1 3"),
     ],
-)  # fmt: skip
+)
 def test_elsewhere_what_is_absolute_stays(words, line):
     assert of(*words.split()) == f"python -m jobs.cli {line}"
 
@@ -42,16 +44,18 @@ def test_elsewhere_what_is_absolute_stays(words, line):
         ("pretrain rotnet --name runs --workers 2", "pretrain rotnet --name runs --workers 2 --storage {}/runs"),
         ("pretrain rotnet --device cpu --storage cpu", "pretrain rotnet --device cpu --storage {}/cpu --workers 1"),
         ("evaluate --workers 1 runs/demo --tracking off", "evaluate --workers 1 {}/runs/demo --tracking off"),
-        ("evaluate new --data photos --encoder timm:resnet18=a.pth --encoder old/run --encoder timm:x=random "
-         "--workers 1",
-         "evaluate {}/new --data {}/photos --encoder timm:resnet18={}/a.pth --encoder {}/old/run "
-         "--encoder timm:x=random --workers 1"),
+        (
+            "evaluate new --data photos --encoder timm:resnet18=a.pth --encoder old/run --encoder timm:x=random "
+            "--workers 1",
+            "evaluate {}/new --data {}/photos --encoder timm:resnet18={}/a.pth --encoder {}/old/run "
+            "--encoder timm:x=random --workers 1",
+        ),
         ("compare runs/one runs/two", "compare {}/runs/one {}/runs/two"),
         ("sweep --data photos", "sweep --data {}/photos --storage {}/runs"),
         ("pack photos small", "pack {}/photos {}/small"),
         ("pack cifar10 cifar10", "pack cifar10 {}/cifar10"),
     ],
-)  # fmt: skip
+)
 def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypatch):
     place = tmp_path / "deeper" if "../" in words else tmp_path
     place.mkdir(exist_ok=True)

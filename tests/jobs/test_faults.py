@@ -10,7 +10,6 @@ from unittest import mock
 import pytest
 import torch
 
-import jobs.pretraining.worker as training
 from benchmarks.harness.processes import wait_for
 from cluster.heartbeat import current
 from cluster.job import Again, Job
@@ -18,6 +17,8 @@ from cluster.scheduler import run_on_ray
 from cluster.session import session
 from jobs.config.recipe import Recipe
 from jobs.config.runtime import Where
+from jobs.pretraining.run import Training, prepare
+from jobs.pretraining.worker import run
 from jobs.study.folder import Study
 from ssl_core.tasks.rotnet import RotNet
 
@@ -31,16 +32,16 @@ def ray_session():
 
 
 @pytest.fixture
-def one(shapes, tmp_path) -> training.Training:
+def one(shapes, tmp_path) -> Training:
     """A run of twelve steps, with a checkpoint after every fourth."""
     recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
     where = Where(checkpoint_every="4", hang_after="8s", tracking="off", threads=1)
     study = Study.at(str(tmp_path), "study")
     study.describe()
-    return training.prepare(recipe, study, where)
+    return prepare(recipe, study, where)
 
 
-def disturbed(one: training.Training, device: str, marker: str | None, how) -> dict:
+def disturbed(one: Training, device: str, marker: str | None, how) -> dict:
     """Trains it, but calls `how` after step 6: once, if there is to be a `marker` of it, else always."""
     real = RotNet.loss
 
@@ -52,7 +53,7 @@ def disturbed(one: training.Training, device: str, marker: str | None, how) -> d
         return real(self, *args)
 
     with mock.patch.object(RotNet, "loss", loss):
-        return training.run(one, device)
+        return run(one, device)
 
 
 def hang() -> None:
@@ -75,11 +76,11 @@ def own_error() -> None:
     raise ValueError("wrong at 0x7f01")
 
 
-def events(one: training.Training, how, marker: Path | None) -> list:
+def events(one: Training, how, marker: Path | None) -> list:
     return list(run_on_ray([Job(one.name, disturbed, (one, "cpu", marker and str(marker), how))]))
 
 
-def rows(one: training.Training, kind: str) -> list[dict]:
+def rows(one: Training, kind: str) -> list[dict]:
     return [row for row in map(json.loads, (one.folder / "metrics.jsonl").read_text().splitlines()) if kind in row]
 
 
@@ -123,5 +124,5 @@ def test_told_to_leave_it_saves_first(ray_session, one, tmp_path):
     assert list(run_on_ray([slow, Job("next", print, needs=(one.name,))], (tmp_path / "marker").exists)) == []
     saved = max((one.folder / "checkpoints").glob("step-*.json"))
     assert json.loads(saved.read_text())["step"] == 7, "step 7 is the one during which it was told"
-    assert training.run(one, "cpu")["restarts"] == 1
+    assert run(one, "cpu")["restarts"] == 1
     assert rows(one, "restart")[0]["step"] == 7

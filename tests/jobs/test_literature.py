@@ -9,7 +9,7 @@ import jobs.commands.pretrain
 from jobs.config.parsing import parse
 from jobs.config.published import PUBLISHED
 from jobs.config.recipe import Recipe
-from jobs.pretraining.worker import build
+from jobs.pretraining.run import build
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
@@ -44,8 +44,25 @@ def test_parses_and_trains_two_steps(name, shapes, tmp_path):
     recipe = parse(jobs.commands.pretrain.options_type(), "pretrain", [name]).recipe
     assert {key: getattr(recipe, key) for key in vars(PUBLISHED[name].recipe)} == vars(PUBLISHED[name].recipe)
     size = SMALL.get(recipe.size, 32)
-    arguments = [name, "--data", shapes, "--size", size, "--steps", 2, "--batch", 2, "--tracking", "off",
-                 "--storage", tmp_path, "--name", "it", "--threads", 1]  # fmt: skip
+    arguments = [
+        name,
+        "--data",
+        shapes,
+        "--size",
+        size,
+        "--steps",
+        2,
+        "--batch",
+        2,
+        "--tracking",
+        "off",
+        "--storage",
+        tmp_path,
+        "--name",
+        "it",
+        "--threads",
+        1,
+    ]
     jobs.commands.pretrain.main([str(word) for word in arguments])
     (path,) = tmp_path.glob("it/pretrain/*/encoder.json")
     described = json.loads(path.read_text())
@@ -66,7 +83,12 @@ def test_later_options_leave_the_names_of_older_runs_alone():
     source = Source("x", "x", 32, *[images(1, 32).train] * 2)
     assert recipe.run_name(source) == "rotnet-4215e4e7e457"
     assert recipe.identity(source)["task"]["optim"].keys() == {
-        "optimizer", "lr", "weight_decay", "momentum", "warmup", "clip"
-    }  # fmt: skip
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "momentum",
+        "warmup",
+        "clip",
+    }
     stepped = PUBLISHED["rotnet-cifar10-nin"].recipe
     assert stepped.identity(source)["task"]["optim"]["decay_at"] == (0.3, 0.6, 0.8)

@@ -126,8 +126,9 @@ with lock.held(Path(sys.argv[1])):
 
 def test_who_was_taken_for_dead_leaves(tmp_path):
     """Stopped for longer than others wait, then continued: it finds another's key, and goes."""
-    driver = subprocess.Popen([sys.executable, "-c", TAKEN, tmp_path], cwd=ROOT, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True)  # fmt: skip
+    driver = subprocess.Popen(
+        [sys.executable, "-c", TAKEN, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert driver.stdout.readline() == "held\n"
         driver.send_signal(signal.SIGSTOP)

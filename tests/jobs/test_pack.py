@@ -155,8 +155,10 @@ def test_bad_input_ends_the_process_with_two(tilespin, shapes):
 def test_two_at_once_do_not_meet(shapes, tmp_path):
     """A second driver is refused while the first works, in whichever process it is."""
     place = tmp_path / "packed"
-    hold = ("import sys, time; from pathlib import Path; from jobs.study.folder import Study\n"
-            "with Study(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)")  # fmt: skip
+    hold = (
+        "import sys, time; from pathlib import Path; from jobs.study.folder import Study\n"
+        "with Study(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
+    )
     child = subprocess.Popen([sys.executable, "-c", hold, str(place / ".pack")], cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert child.stdout.readline() == b"held\n"

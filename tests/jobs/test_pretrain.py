@@ -11,7 +11,8 @@ from safetensors.torch import load
 from jobs.commands.pretrain import main
 from jobs.config.recipe import Recipe
 from jobs.config.runtime import Where
-from jobs.pretraining.worker import _advice, prepare
+from jobs.pretraining.run import prepare
+from jobs.pretraining.worker import _advice
 from jobs.study.folder import Study
 from ssl_core.errors import BadInput
 from ssl_core.task import tasks
@@ -97,8 +98,24 @@ def test_advice_on_memory_is_right_for_the_task(task, precision, ways, shapes, t
 
 def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):
     """A loss that is not finite ends the run with exit code 1 and what to try; no encoder is left."""
-    arguments = ["--data", shapes, "--size", 32, "--steps", 60, "--lr", 1e9, "--warmup", 0, "--encoder",
-                 "convnet-plain", "--tracking", "off", "--storage", tmp_path]  # fmt: skip
+    arguments = [
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--steps",
+        60,
+        "--lr",
+        1e9,
+        "--warmup",
+        0,
+        "--encoder",
+        "convnet-plain",
+        "--tracking",
+        "off",
+        "--storage",
+        tmp_path,
+    ]
     done = tilespin("pretrain", "context", *arguments, code=1)
     assert "lower --lr" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -109,8 +126,22 @@ def test_second_driver_is_refused(tilespin, shapes, tmp_path):
     """One study, one driver: the second says which process is at work. The lock goes with its owner."""
     from jobs.study.folder import Study
 
-    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 2, "--tracking", "off",
-                 "--storage", tmp_path, "--name", "mine"]  # fmt: skip
+    arguments = [
+        "pretrain",
+        "rotnet",
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--steps",
+        2,
+        "--tracking",
+        "off",
+        "--storage",
+        tmp_path,
+        "--name",
+        "mine",
+    ]
     with Study.at(str(tmp_path), "mine").held():
         assert f"by process {os.getpid()}" in tilespin(*arguments, code=2).stderr
     tilespin(*arguments)

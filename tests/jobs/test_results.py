@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support.comparison import N, cells, row, three
 
+from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import Judged
-from jobs.evaluation.jobs import Evaluation
 from jobs.report.collect import _apart, gather
 from jobs.report.comparison import Row, as_csv, by_dataset, measured, pairs
 from jobs.report.conclusions import conclusions, number
@@ -44,8 +44,9 @@ def test_recipes_of_one_task_are_told_apart_by_what_they_do_not_share(tmp_path):
     two = [run("pirl-1", transform="rotation"), run("pirl-2", seed=1, transform="jigsaw", grid=2)]
     alone = [run("rotnet-1", optim={"lr": 0.1})]
     assert _apart(study, two + alone) == {
-        "pirl-1": "pirl (transform rotation, grid as usual)", "pirl-2": "pirl (transform jigsaw, grid 2)",
-    }  # fmt: skip
+        "pirl-1": "pirl (transform rotation, grid as usual)",
+        "pirl-2": "pirl (transform jigsaw, grid 2)",
+    }
     inside = [run(f"rotnet-{lr}", optim={"lr": lr, "warmup": 0.2}) for lr in (0.1, 0.2)]
     assert list(_apart(study, inside).values()) == ["rotnet (lr 0.1)", "rotnet (lr 0.2)"]
     long = [run("rotnet-3", encoder="an encoder with a long name"), run("rotnet-4", encoder="another such encoder")]
@@ -58,13 +59,22 @@ def test_recipes_keep_their_names_with_several_seeds(tmp_path, shapes):
     study.describe(evaluation=asdict(Evaluation(protocols=("linear",))))
     for run, lr, seed in (("rotnet-a", 0.1, 1), ("rotnet-b", 0.1, 0), ("rotnet-c", 0.2, 1), ("rotnet-d", 0.2, 0)):
         write_json(study.run(run) / "config.json", {"task": {"optim": {"lr": lr}}, "seed": seed})
-        told = {"task": "rotnet", "encoder": "convnet", "run": run, "data": str(shapes), "size": 32, "seed": seed,
-                "normalisation": "dataset", "digest": run}  # fmt: skip
+        told = {
+            "task": "rotnet",
+            "encoder": "convnet",
+            "run": run,
+            "data": str(shapes),
+            "size": 32,
+            "seed": seed,
+            "normalisation": "dataset",
+            "digest": run,
+        }
         write_json(study.run(run) / "encoder.json", told)
     rows = [one for one in gather(study) if one.kind == "task"]
     assert {one.name: [each.seed for each in one.judged] for one in rows} == {
-        "rotnet (lr 0.1)": [0, 1], "rotnet (lr 0.2)": [0, 1],
-    }  # fmt: skip
+        "rotnet (lr 0.1)": [0, 1],
+        "rotnet (lr 0.2)": [0, 1],
+    }
 
 
 def test_one_seed_has_wilsons_interval():

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-import jobs.pretraining.worker as training
 from jobs.config.recipe import Recipe
 from jobs.config.runtime import Where
+from jobs.pretraining.run import Training, prepare
 from jobs.study.folder import Study
 from jobs.study.similar_runs import unlike_earlier
 from ssl_core.data.dataset import open_source
@@ -19,9 +19,9 @@ from ssl_core.tasks.rotnet import RotNet
 def prepared(shapes, tmp_path):
     """prepared(recipe's changes) -> a run; `begun` leaves the file that says what it is."""
 
-    def make(begun: bool = False, **changes) -> training.Training:
+    def make(begun: bool = False, **changes) -> Training:
         recipe = replace(Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=10), **changes)
-        one = training.prepare(recipe, Study.at(str(tmp_path), "study"), Where(tracking="off", threads=1))
+        one = prepare(recipe, Study.at(str(tmp_path), "study"), Where(tracking="off", threads=1))
         if begun:
             one.folder.mkdir(parents=True)
             identity = one.recipe.identity(open_source(one.recipe.data, one.recipe.size))

@@ -18,15 +18,31 @@ from cluster.heartbeat import Pulse, beating
 from cluster.retry import Preempted
 from jobs.config.recipe import Recipe
 from jobs.config.runtime import Where
-from jobs.pretraining.worker import prepare, run
+from jobs.pretraining.run import prepare
+from jobs.pretraining.worker import run
 from jobs.study.folder import Study
 from ssl_core.memory_bank import MemoryOptions
 from ssl_core.tasks.pirl import PIRL
 
 
 def command(shapes: Path, storage: Path, *more) -> list[str]:
-    arguments = ["pretrain", "jigsaw", "--data", shapes, "--size", 32, "--batch", 20, "--steps", 120, "--tracking",
-                 "off", "--storage", storage, *more]  # fmt: skip
+    arguments = [
+        "pretrain",
+        "jigsaw",
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--batch",
+        20,
+        "--steps",
+        120,
+        "--tracking",
+        "off",
+        "--storage",
+        storage,
+        *more,
+    ]
     return [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
 
 

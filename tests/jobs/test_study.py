@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.command import ROOT, complaint, environment
 
-from jobs.evaluation.jobs import unpacked
+from jobs.evaluation.records import unpacked
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
@@ -178,8 +178,13 @@ def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):
         if row["metric"] == "top1":
             assert row["value"] == values[row["task"].rpartition("/")[2], row["protocol"]]
     for task in TASKS - {"supervised"}:
-        (same,) = (row for row in both if row["metric"] in (f"top1/over/one/{task}", f"top1/over/other/{task}")
-                   and row["task"] == task and row["protocol"] == "linear")  # fmt: skip
+        (same,) = (
+            row
+            for row in both
+            if row["metric"] in (f"top1/over/one/{task}", f"top1/over/other/{task}")
+            and row["task"] == task
+            and row["protocol"] == "linear"
+        )
         assert float(same["value"]) == float(same["low"]) == 0
     assert "one/rotnet" in said and "other/rotnet" in said
     error = complaint(tilespin("compare", tmp_path / "one", tmp_path / "other", "--name", "one", code=2).stderr)
@@ -191,11 +196,24 @@ def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):
 def test_the_report_opens_without_a_network(study, tmp_path, width):
     """In a browser that may reach nothing, with nothing to complain of, and with pictures in it."""
     picture = tmp_path / "page.png"
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-               "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
-               "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", f"--window-size={width},4000",
-               f"--user-data-dir={tmp_path / 'user'}", f"--screenshot={picture}", (study[0] / "report.html").as_uri(),
-               ]  # fmt: skip
+    command = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--hide-scrollbars",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--enable-logging=stderr",
+        f"--window-size={width},4000",
+        f"--user-data-dir={tmp_path / 'user'}",
+        f"--screenshot={picture}",
+        (study[0] / "report.html").as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert ":CONSOLE" not in done.stderr, done.stderr
     image = Image.open(picture)

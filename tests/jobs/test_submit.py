@@ -9,9 +9,9 @@ import pytest
 import cluster.code_upload as code
 import jobs.commands.submit as submit
 from cluster.ray_jobs import Submitted, Unknown
-from jobs.commands.jobs import address
 from jobs.commands.submit import checked_size, split
 from jobs.study.folder import commit
+from jobs.submission.follow import address
 from jobs.submission.results import MARK, packed, unpacked
 from ssl_core.errors import BadInput
 

@@ -9,17 +9,37 @@ import pytest
 
 import jobs.commands.sweep
 import jobs.pretraining.recorder
-from jobs.commands.sweep import Grid, told
 from jobs.config.runtime import Where
-from jobs.pretraining.worker import prepare
+from jobs.pretraining.run import prepare
 from jobs.study.folder import Study
+from jobs.sweep.grid import Grid
+from jobs.sweep.run import told
 from jobs.sweep.trials import Row, best
 from ssl_core.errors import BadInput
 
 
 def arguments(shapes, storage) -> list[str]:
-    words = ["--data", shapes, "--size", 32, "--tasks", "rotnet", "--factors", 1, 0.001, "--budget", 32, "--grace", 0.5,
-             "--storage", storage, "--tracking", "off", "--threads", 1]  # fmt: skip
+    words = [
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--tasks",
+        "rotnet",
+        "--factors",
+        1,
+        0.001,
+        "--budget",
+        32,
+        "--grace",
+        0.5,
+        "--storage",
+        storage,
+        "--tracking",
+        "off",
+        "--threads",
+        1,
+    ]
     return [str(word) for word in words]
 
 
@@ -70,9 +90,11 @@ def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
     """Not that it failed; and there is no encoder, but a checkpoint would continue it."""
     said: list = []
     tracker = SimpleNamespace(
-        log=lambda values, step: None, summary=said.append, keep=lambda: None,
+        log=lambda values, step: None,
+        summary=said.append,
+        keep=lambda: None,
         finish=lambda failed=False: said.append(failed),
-    )  # fmt: skip
+    )
     monkeypatch.setattr(jobs.pretraining.recorder, "Tracker", lambda *_, **__: tracker)
     grid, study = Grid(tasks=("rotnet",), factors=(1.0,), data=str(shapes), size=32, budget=32), Study(tmp_path / "it")
     study.describe()
@@ -87,8 +109,15 @@ def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
 
 
 def test_every_combination_has_the_same_budget(shapes):
-    grid = Grid(tasks=("rotnet", "context"), encoders=("convnet", "nin"), lrs=(0.1, 0.2), seeds=(0, 1),
-                data=str(shapes), size=32, budget=100)  # fmt: skip
+    grid = Grid(
+        tasks=("rotnet", "context"),
+        encoders=("convnet", "nin"),
+        lrs=(0.1, 0.2),
+        seeds=(0, 1),
+        data=str(shapes),
+        size=32,
+        budget=100,
+    )
     found = grid.recipes()
     assert len({json.dumps(one.identity(type("It", (), {"digest": "x"})), sort_keys=True) for one in found}) == 16
     assert len(found) == 16 and {one.task.optim.lr for one in found} == {0.1, 0.2}
@@ -121,16 +150,23 @@ def test_where_held_out_images_cannot_tell_the_loss_chooses():
         for lr, loss, accuracy in ((0.1, 1.0, 0.6), (0.3, 0.5, 0.552), (0.9, 0.1, 0.55))
     ]
     assert best(judged)["rotnet"]["convnet"] == {
-        "lr": 0.3, "by": "held-out linear accuracy, then pretext loss", "loss": 0.5, "held_out": 0.552,
-    }  # fmt: skip
+        "lr": 0.3,
+        "by": "held-out linear accuracy, then pretext loss",
+        "loss": 0.5,
+        "held_out": 0.552,
+    }
     for one in judged:
         one.held_out_images = 10_000
     assert chosen(judged)[0] == 0.1
 
 
 def test_a_learning_rate_counts_with_all_its_seeds():
-    rows = [ROW, replace(ROW, seed=1, loss=2.0), replace(ROW, lr=0.3, loss=0.1),
-            replace(ROW, lr=0.3, seed=1, state="failed", loss=None)]  # fmt: skip
+    rows = [
+        ROW,
+        replace(ROW, seed=1, loss=2.0),
+        replace(ROW, lr=0.3, loss=0.1),
+        replace(ROW, lr=0.3, seed=1, state="failed", loss=None),
+    ]
     assert chosen(rows) == (0.1, "pretext loss") and best(rows)["rotnet"]["convnet"]["loss"] == 1.5
 
 

@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support.command import ROOT, environment
@@ -14,8 +13,6 @@ from upath import UPath
 
 import jobs.tracking.offline_runs as segments
 from benchmarks.harness.processes import wait_for
-
-DRIVER = Path(__file__).parents[1] / "support" / "tracked.py"
 
 
 @pytest.fixture
@@ -26,16 +23,22 @@ def server():
 
 @pytest.fixture
 def track(server, tmp_path):
-    """Runs tests/jobs/tracked.py -> what it said. It goes on from where it stays, or is killed, as soon as
+    """Runs tests/support/tracked.py -> what it said. It goes on from where it stays, or is killed, as soon as
     `seen` is true."""
 
     def run(mode: str, folder, machine: str = "a", transmit: int = 1, seen=lambda: True, **options) -> dict:
-        env = environment() | server.environment() | {
-            "PYTHONPATH": str(ROOT), "TILESPIN_CACHE": str(tmp_path / machine), "SECRET_TOKEN": "planted-secret",
-            "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": str(transmit),
-        }  # fmt: skip
+        env = (
+            environment()
+            | server.environment()
+            | {
+                "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
+                "TILESPIN_CACHE": str(tmp_path / machine),
+                "SECRET_TOKEN": "planted-secret",
+                "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": str(transmit),
+            }
+        )
         arguments = [f"{name}={value}" for name, value in options.items()]
-        command = [sys.executable, DRIVER, mode, str(folder), *arguments]
+        command = [sys.executable, "-m", "support.tracked", mode, str(folder), *arguments]
         errors = tmp_path / "stderr"
         with (
             errors.open("w") as stderr,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernels import dispatch
+from kernels import registry
 
-KERNELS = dispatch.kernels()
+KERNELS = registry.kernels()
 ROOT = pathlib.Path(__file__).parents[2]
 each_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 
@@ -46,9 +46,10 @@ def test_cpu_equals_reference(kernel):
 
 
 def test_interpreted_triton_equals_reference():
-    environment = dict(os.environ, TRITON_INTERPRET="1", OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
-    script = pathlib.Path(__file__).parents[1] / "support" / "interpreted.py"
-    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=900)
+    environment = dict(os.environ, TRITON_INTERPRET="1", OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}:{ROOT}/tests")
+    run = subprocess.run(
+        [sys.executable, "-m", "support.interpreted"], env=environment, capture_output=True, text=True, timeout=900
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [f"checked {kernel.name}" for kernel in KERNELS]
 

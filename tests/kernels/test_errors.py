@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.varied import names, public, rows
 
-from kernels import dispatch
+from kernels import registry
 
 
 def worse(name, value, first):
@@ -47,7 +47,7 @@ def worse(name, value, first):
 
 
 def bad_calls():
-    for kernel in dispatch.kernels():
+    for kernel in registry.kernels():
         for name, value in arguments(kernel).items():
             optional = inspect.signature(public(kernel)).parameters[name].default is None
             for index, (bad, shown) in enumerate(worse(name, value, name in (names(kernel)[0], "places"))):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from support.varied import names, public, rows, several, vary
 
-from kernels import dispatch
+from kernels import registry
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-each_kernel = pytest.mark.parametrize("kernel", dispatch.kernels(), ids=lambda kernel: kernel.name)
+each_kernel = pytest.mark.parametrize("kernel", registry.kernels(), ids=lambda kernel: kernel.name)
 VARIATIONS = 4  # each compiles
 FEW = 4  # examples, where more would show no more
 DEVICE = "cuda"

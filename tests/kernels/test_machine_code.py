@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.machine_code import ARCHITECTURES, compile_build, faults
-from kernels import dispatch
+from kernels import registry
 
 BUILDS = [
     pytest.param(build, arch, id=f"{kernel.name}-{index}-sm_{arch}")
-    for kernel in dispatch.kernels()
+    for kernel in registry.kernels()
     for index, build in enumerate(kernel.builds)
     for arch in ARCHITECTURES
 ]
-pytestmark = pytest.mark.skipif(dispatch.INTERPRETED, reason="nothing is compiled under the interpreter")
+pytestmark = pytest.mark.skipif(registry.INTERPRETED, reason="nothing is compiled under the interpreter")
 
 
 @pytest.mark.parametrize(("build", "arch"), BUILDS)
@@ -24,7 +24,7 @@ def test_build_passes_the_gate(build, arch):
 
 
 def build_of(name: str):
-    return next(kernel for kernel in dispatch.kernels() if kernel.name == name).builds[0]
+    return next(kernel for kernel in registry.kernels() if kernel.name == name).builds[0]
 
 
 def test_gate_sees_a_planted_spill():

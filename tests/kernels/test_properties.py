@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.varied import example, several, vary
 
-from kernels import dispatch
+from kernels import registry
 from kernels.crop_flip import crop_flip
 from kernels.erase import erase
 from kernels.photometric import photometric
@@ -15,7 +15,7 @@ from kernels.shuffle_tiles import shuffle_tiles
 hypothesis = pytest.importorskip("hypothesis")
 # One seed for all of an example: choice by choice, hypothesis would repeat most of an example in the next.
 given = hypothesis.given(random=hypothesis.strategies.randoms(use_true_random=True))
-KERNELS = {kernel.name: kernel for kernel in dispatch.kernels()}
+KERNELS = {kernel.name: kernel for kernel in registry.kernels()}
 
 
 def settings(examples):

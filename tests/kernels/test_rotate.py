@@ -23,9 +23,14 @@ def test_equals_rot90(images):
 
 def test_flips_before_it_turns(images):
     result = rotate(
-        images, torch.full((4,), 5), torch.tensor([1, 0, 1, 0]), torch.zeros(4, 2, dtype=torch.int32),
-        size=9, dtype=torch.uint8, **PIXELS,
-    )  # fmt: skip
+        images,
+        torch.full((4,), 5),
+        torch.tensor([1, 0, 1, 0]),
+        torch.zeros(4, 2, dtype=torch.int32),
+        size=9,
+        dtype=torch.uint8,
+        **PIXELS,
+    )
     assert torch.equal(result[0], images[0, :9, :9].flip(1).rot90(1, (0, 1)).permute(2, 0, 1))
     assert torch.equal(result[1], images[1, :9, :9].rot90(1, (0, 1)).permute(2, 0, 1))
 
@@ -81,8 +86,13 @@ def test_compiles(images):
 def test_names_the_bad_argument(name, change):
     labels = torch.zeros(2, dtype=torch.int64)
     arguments = {
-        "images": torch.zeros(2, 8, 8, 3, dtype=torch.uint8), "turns": labels, "flips": labels,
-        "offsets": torch.zeros(2, 2, dtype=torch.int64), "size": 4, **PIXELS, **change,
-    }  # fmt: skip
+        "images": torch.zeros(2, 8, 8, 3, dtype=torch.uint8),
+        "turns": labels,
+        "flips": labels,
+        "offsets": torch.zeros(2, 2, dtype=torch.int64),
+        "size": 4,
+        **PIXELS,
+        **change,
+    }
     with pytest.raises(ValueError, match=f"^{name}: got .*; expected "):
         rotate(**arguments)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from kernels import dispatch
+from kernels import cpu_threads, registry
 
 
 @pytest.fixture(params=[2, 3])
@@ -17,9 +17,9 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("kernel", dispatch.kernels(), ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", registry.kernels(), ids=lambda kernel: kernel.name)
 def test_threads_do_not_change_a_result(kernel, threads, monkeypatch):
-    monkeypatch.setattr(dispatch, "WORTH_THREADS", 1)
+    monkeypatch.setattr(cpu_threads, "WORTH_THREADS", 1)
     for arguments in kernel.examples(torch.Generator().manual_seed(2)):
         results, expected = kernel.cpu(*arguments), kernel.reference(*arguments)
         for result, wanted in zip(*(x if isinstance(x, tuple) else (x,) for x in (results, expected)), strict=True):
@@ -27,25 +27,25 @@ def test_threads_do_not_change_a_result(kernel, threads, monkeypatch):
 
 
 def test_a_fault_in_a_thread_is_not_swallowed(threads, monkeypatch):
-    monkeypatch.setattr(dispatch, "WORTH_THREADS", 1)
+    monkeypatch.setattr(cpu_threads, "WORTH_THREADS", 1)
 
     def loop(first, last):
         if last == 10:
             raise ValueError("in the last part")
 
     with pytest.raises(ValueError, match="in the last part"):
-        dispatch.over_rows(loop, 10, 10)
+        cpu_threads.parallel_rows(loop, 10, 10)
 
 
 def test_a_thread_alone_does_all_work_itself(threads, monkeypatch):
     """And only that one: the others go on sharing theirs."""
-    monkeypatch.setattr(dispatch, "WORTH_THREADS", 1)
+    monkeypatch.setattr(cpu_threads, "WORTH_THREADS", 1)
 
     def parts():
         ran = []
-        dispatch.over_rows(lambda *part: ran.append((*part, threading.get_ident())), 10, 10)
+        cpu_threads.parallel_rows(lambda *part: ran.append((*part, threading.get_ident())), 10, 10)
         return ran
 
-    with ThreadPoolExecutor(1, initializer=dispatch.alone) as pool:
+    with ThreadPoolExecutor(1, initializer=cpu_threads.single_threaded) as pool:
         assert pool.submit(parts).result() == [(0, 10, pool.submit(threading.get_ident).result())]
     assert len(parts()) > 1

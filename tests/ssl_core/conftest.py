@@ -1,11 +1,9 @@
-"""Lets tests, and the processes that they start, import the helper modules that lie in this folder."""
+"""Fixtures for the tests of data, tasks and evaluation."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
+from support.tar_files import labelled, write
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +25,6 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
 @pytest.fixture
 def shards(tmp_path, cache) -> Path:
     """Three tar files of ten images in two classes."""
-    from support.tar_files import labelled, write
-
     for number in range(3):
         write(tmp_path / "data" / f"set-{number}.tar", labelled(number * 10, 10))
     return tmp_path / "data"

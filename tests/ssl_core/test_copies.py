@@ -49,8 +49,9 @@ def test_packing_keeps_the_test_image_of_copies(folder):
     copy(folder, "train/a/0.ppm", "test/a/0.ppm")
     copy(folder, "train/a/0.ppm", "train/b/0.ppm")
     assert [(part, first) for part, _, first in find_duplicates(open_source(str(folder)))] == [
-        ("train", "test-00000000"), ("train", "test-00000000"),
-    ]  # fmt: skip
+        ("train", "test-00000000"),
+        ("train", "test-00000000"),
+    ]
 
 
 def test_what_cannot_be_read_is_no_copy_of_anything(folder):

@@ -15,11 +15,11 @@ from support.loaders import each_kind
 from support.structured import gradients
 
 from kernels.random import Draw
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays, Files
 from ssl_core.data.loaders.arrays import MemoryLoader
 from ssl_core.data.loaders.cpu import TorchLoader
 from ssl_core.data.sampler import Order
-from ssl_core.task import Batch
 
 CPU = torch.device("cpu")
 MOST = 200  # images
@@ -49,13 +49,18 @@ def schedules(draw, most: int = MOST, steps: int = 40) -> Schedule:
     batch = draw(st.integers(1, 32))
     attempt = st.builds(
         Attempt,
-        workers=st.integers(1, min(8, batch)), steps=st.integers(0, steps // 2), lost=st.integers(0, 12),
+        workers=st.integers(1, min(8, batch)),
+        steps=st.integers(0, steps // 2),
+        lost=st.integers(0, 12),
         ahead=st.integers(0, 3),
-    )  # fmt: skip
+    )
     return Schedule(
-        draw(st.integers(1, most)), batch, draw(st.integers(1, steps)), draw(st.integers(0, 2**32 - 1)),
+        draw(st.integers(1, most)),
+        batch,
+        draw(st.integers(1, steps)),
+        draw(st.integers(0, 2**32 - 1)),
         draw(st.lists(attempt, min_size=1, max_size=3)),
-    )  # fmt: skip
+    )
 
 
 def joined(parts) -> Batch:

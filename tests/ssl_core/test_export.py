@@ -118,8 +118,13 @@ def test_safetensors_say_what_they_are(tmp_path):
     encoder = one("convnet", "image")
     (tmp_path / "w.safetensors").write_bytes(exported(encoder, 48, "safetensors")[0])
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
-        assert file.metadata() == {"encoder": "convnet", "size": "48", "normalisation": "image",
-                                   "mean": "120.0 110.0 100.0", "std": "60.0 50.0 40.0"}  # fmt: skip
+        assert file.metadata() == {
+            "encoder": "convnet",
+            "size": "48",
+            "normalisation": "image",
+            "mean": "120.0 110.0 100.0",
+            "std": "60.0 50.0 40.0",
+        }
         for name, tensor in encoder.encoder.state_dict().items():
             assert torch.equal(file.get_tensor(name), tensor)
 

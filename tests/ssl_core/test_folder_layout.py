@@ -81,7 +81,7 @@ CAT_DOG = ("cat", "dog")
         ([f"{i}.png" for i in range(3)], (), None, None, ""),
         (classes("fold1", "fold2"), ("fold1", "fold2"), None, None, "every class folder has cat, dog: if these"),
     ],
-)  # fmt: skip
+)
 def test_what_folders_are_taken_for(images, names, train, test, note):
     found = understand(tree(*images))
     assert found.classes == names
@@ -136,11 +136,15 @@ def test_class_names_in_other_unicode_forms_or_case():
 
 def test_names_of_splits():
     assert split_roles(["train", "Test Set", "val-2017", "un", "trains"]) == {
-        "train": "train", "Test Set": "test", "val-2017": "val",
-    }  # fmt: skip
+        "train": "train",
+        "Test Set": "test",
+        "val-2017": "val",
+    }
     assert split_roles(["ValidSet", "trainImages", "unlabeled2017"]) == {
-        "ValidSet": "val", "trainImages": "train", "unlabeled2017": "unlabelled",
-    }  # fmt: skip
+        "ValidSet": "val",
+        "trainImages": "train",
+        "unlabeled2017": "unlabelled",
+    }
     assert split_roles(["XTrain", "XTest", "no_label"]) == {
         "XTrain": "train",
         "XTest": "test",

@@ -7,12 +7,12 @@ from PIL import Image
 from support.loaders import KINDS, each_kind
 from support.structured import gradients
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Files
 from ssl_core.data.loaders.cpu import TorchLoader
 from ssl_core.data.loaders.cuda_stream import beside
 from ssl_core.data.loaders.select import overlapped
 from ssl_core.data.sampler import Order
-from ssl_core.task import Batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 COUNT, BATCH, SIZE, EPOCHS = 48, 12, 64, 50

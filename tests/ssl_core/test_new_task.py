@@ -71,9 +71,24 @@ def test_the_command_line_offers_it(copy):
 
 def test_the_command_line_trains_it(copy):
     done = tilespin(
-        copy, "pretrain", "flip", "--steps", "3", "--data", "pictures", "--size", "32", "--workers", "0",
-        "--threads", "1", "--tracking", "off", "--storage", str(copy / "runs"),
-    )  # fmt: skip
+        copy,
+        "pretrain",
+        "flip",
+        "--steps",
+        "3",
+        "--data",
+        "pictures",
+        "--size",
+        "32",
+        "--workers",
+        "0",
+        "--threads",
+        "1",
+        "--tracking",
+        "off",
+        "--storage",
+        str(copy / "runs"),
+    )
     assert done.returncode == 0, done.stderr
     assert "3 steps" in done.stdout
     assert list((copy / "runs").rglob("encoder.json"))

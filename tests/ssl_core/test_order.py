@@ -74,13 +74,22 @@ def test_windowed_each_epoch_meets_each_image_once(counts, window, seed, epoch):
 
 
 @quickly
-@given(counts=shards, window=windows, seed=seeds, start=st.integers(0, 3000), batch=st.integers(1, 120),
-       attempts=st.lists(st.integers(1, 9), min_size=1, max_size=6))  # fmt: skip
+@given(
+    counts=shards,
+    window=windows,
+    seed=seeds,
+    start=st.integers(0, 3000),
+    batch=st.integers(1, 120),
+    attempts=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+)
 def test_windowed_the_stream_is_the_same_for_any_workers_and_restarts(counts, window, seed, start, batch, attempts):
     order = WindowedOrder(tuple(counts), seed, window)
     whole = order.at(np.arange(start * batch, (start + len(attempts)) * batch))
-    parts = [order.at(slice_of(start + step, batch, rank, world))
-             for step, world in enumerate(attempts) for rank in range(world)]  # fmt: skip
+    parts = [
+        order.at(slice_of(start + step, batch, rank, world))
+        for step, world in enumerate(attempts)
+        for rank in range(world)
+    ]
     for all_of_it, pieces in zip(whole, zip(*parts)):
         assert (np.concatenate(pieces) == all_of_it).all()
     scattered = np.random.default_rng(0).permutation(len(whole[0]))

@@ -76,8 +76,16 @@ def test_counts_add_up_and_pixels_stay(mixed, tmp_path):
 
 def test_raw_is_lossless(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
-    source = Source("noise", "x", 32, Arrays(images, np.arange(20) % 3), Arrays(images[:5], np.arange(5) % 3),
-                    ("a", "b", "c"), (1.0,) * 3, (2.0,) * 3)  # fmt: skip
+    source = Source(
+        "noise",
+        "x",
+        32,
+        Arrays(images, np.arange(20) % 3),
+        Arrays(images[:5], np.arange(5) % 3),
+        ("a", "b", "c"),
+        (1.0,) * 3,
+        (2.0,) * 3,
+    )
     pack(source, tmp_path, raw=True)
     packed = open_source(str(tmp_path))
     assert (packed.size, packed.mean, packed.std, packed.classes) == (32, (1.0,) * 3, (2.0,) * 3, ("a", "b", "c"))
@@ -286,9 +294,14 @@ def npy(header: str) -> bytes:
 
 
 HOSTILE = {
-    "bytes in words": first_shard(bytes="9"), "bytes below 0": first_shard(bytes=-1), "no bytes": first_shard(bytes=0),
-    "images in words": first_shard(images="9"), "too many images": first_shard(images=10**30),
-    "another count": first_shard(images=1), "a way out": first_shard(name=".."), "no name": first_shard(name=""),
+    "bytes in words": first_shard(bytes="9"),
+    "bytes below 0": first_shard(bytes=-1),
+    "no bytes": first_shard(bytes=0),
+    "images in words": first_shard(images="9"),
+    "too many images": first_shard(images=10**30),
+    "another count": first_shard(images=1),
+    "a way out": first_shard(name=".."),
+    "no name": first_shard(name=""),
     "no sum": first_shard(sha256=None),
     "no shards": {"index": lambda index: index["splits"]["train"].update(shards=[])},
     "shards in words": {"index": lambda index: index["splits"]["train"].update(shards="ab")},
@@ -297,15 +310,26 @@ HOSTILE = {
     "std 0": {"index": lambda index: index.update(std=[0, 1, 1])},
     "size": {"index": lambda index: index.update(size=10**9)},
     "classes": {"index": lambda index: index.update(classes=[1, 2])},
-    "empty": {"table": b""}, "no npy": {"table": b"PK\3\4" + bytes(100)},
-    "open bracket": {"table": npy("{'descr': (")}, "no end": {"table": npy("{'descr': '''")},
+    "empty": {"table": b""},
+    "no npy": {"table": b"PK\3\4" + bytes(100)},
+    "open bracket": {"table": npy("{'descr': (")},
+    "no end": {"table": npy("{'descr': '''")},
     "no memory": {"table": npy(str({"descr": "<i8", "fortran_order": False, "shape": (2**60,)}))},
-    "one dimension": {"rows": lambda rows: rows[:, 0]}, "four columns": {"rows": lambda rows: rows[:, :4]},
-    "floats": {"rows": lambda rows: rows.astype(float)}, "a row less": {"rows": lambda rows: rows[1:]},
-    "not in order": {"rows": lambda rows: rows[::-1]}, "no such shard": put(-1, 0, 99), "shard -1": put(0, 0, -1),
-    "offset -1": put(0, 1, -1), "offset 2^63": put(0, 1, 2**63 - 1), "length -1": put(0, 2, -1),
-    "length 2^63": put(0, 2, 2**63 - 1), "number -1": put(0, 3, -1), "label -2": put(0, 4, -2), "label": put(0, 4, 99),
-}  # fmt: skip
+    "one dimension": {"rows": lambda rows: rows[:, 0]},
+    "four columns": {"rows": lambda rows: rows[:, :4]},
+    "floats": {"rows": lambda rows: rows.astype(float)},
+    "a row less": {"rows": lambda rows: rows[1:]},
+    "not in order": {"rows": lambda rows: rows[::-1]},
+    "no such shard": put(-1, 0, 99),
+    "shard -1": put(0, 0, -1),
+    "offset -1": put(0, 1, -1),
+    "offset 2^63": put(0, 1, 2**63 - 1),
+    "length -1": put(0, 2, -1),
+    "length 2^63": put(0, 2, 2**63 - 1),
+    "number -1": put(0, 3, -1),
+    "label -2": put(0, 4, -2),
+    "label": put(0, 4, 99),
+}
 
 
 @pytest.mark.parametrize("harm", HOSTILE.values(), ids=HOSTILE)
@@ -330,8 +354,13 @@ def test_enlarging_is_remarked(packed_shapes):
 
 
 def test_nothing_decodes(tmp_path):
-    source = Source("none", "x", 32, Arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64)),
-                    Arrays(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)))  # fmt: skip
+    source = Source(
+        "none",
+        "x",
+        32,
+        Arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64)),
+        Arrays(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)),
+    )
     with pytest.raises(BadInput, match="nothing is packed"):
         pack(source, tmp_path)
 

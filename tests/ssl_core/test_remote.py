@@ -27,11 +27,13 @@ from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.loaders import shard_prefetch as prefetch
 from ssl_core.data.loaders.cpu import TorchLoader
 from ssl_core.data.loaders.shard_prefetch import expecting
-from ssl_core.data.remote import RemoteFiles, opened
+from ssl_core.data.remote import RemoteFiles
 from ssl_core.data.sampler import WINDOW, order_of
 from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.storage import object_cache
 from ssl_core.storage import object_store as store
 from ssl_core.storage import retry as patience
+from ssl_core.storage.object_cache import opened
 from ssl_core.storage.object_store import Object, look
 from ssl_core.storage.retry import briefly, until_closed
 
@@ -110,8 +112,10 @@ def web(folder, packed, tmp_path, hasty):
 def trained(source: Source, steps: range, world: int = 1, batch: int = 9) -> list:
     """The batches of all workers, each with a loader of its own, in the order of the stream; said: the warnings."""
     order, split = order_of(source.train, 3), source.train
-    streams = [TorchLoader(split, 16, CPU, 2, lambda said: None).training(order, batch, steps, rank, world)
-               for rank in range(world)]  # fmt: skip
+    streams = [
+        TorchLoader(split, 16, CPU, 2, lambda said: None).training(order, batch, steps, rank, world)
+        for rank in range(world)
+    ]
     return [part for parts in zip(*streams) for part in parts]
 
 
@@ -194,10 +198,10 @@ def test_packs_what_is_on_s3(s3, folder, tmp_path):
 
 def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, monkeypatch):
     """However small the cache, each shard is fetched once or twice."""
-    monkeypatch.setenv(remote.LIMIT, str((WINDOW + 1) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
+    monkeypatch.setenv(object_cache.LIMIT, str((WINDOW + 1) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
     open_source.cache_clear()
     source = open_source(f"{web.url}/packed")
-    shutil.rmtree(remote._root())
+    shutil.rmtree(object_cache._root())
     web.gets.clear()
     index = pack(source, tmp_path / "again", per_shard=10, side=16)
     assert index["images"] == len(source.train) + len(source.test)
@@ -252,7 +256,7 @@ TROUBLES = ["slow", "503", "429", "reset", "cut", "hang"]
 def test_a_store_that_fails_for_a_while_only_delays(web, kind, trouble):
     """Each file's first two requests go wrong, or each of them is slow; a hanging one holds only some files up."""
     source = open_source(f"{web.url}/{kind}")
-    shutil.rmtree(remote._root())
+    shutil.rmtree(object_cache._root())
     some = {"packed": "shard-00000", "insects": "01"}[kind]
     web.gets.clear()
 
@@ -297,7 +301,7 @@ def test_what_s3_says_of_its_failures_is_understood(web, monkeypatch, trouble):
 def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypatch):
     """With the images gone that were not reached, the rest would be another dataset."""
     source = open_source(f"{web.url}/packed")
-    shutil.rmtree(remote._root())
+    shutil.rmtree(object_cache._root())
     monkeypatch.setattr(patience, "LONG", 0.3)
     web.trouble = lambda name, number: "503"
     with pytest.raises(StoreFailed, match=r"shard-\d+.tar.*503"):
@@ -327,7 +331,7 @@ def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
 
 def test_who_waits_for_another_is_patient_while_that_gets_on(web, monkeypatch):
     monkeypatch.setattr(patience, "LONG", 1.2)
-    monkeypatch.setattr(remote, "PART", 2**15)
+    monkeypatch.setattr(object_cache, "PART", 2**15)
     (web.root / "a.bin").write_bytes(bytes(2**20))
     thing, found = look(f"{web.url}/a.bin"), []
     web.trouble = lambda name, number: "slow"
@@ -384,7 +388,7 @@ def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
 
 def test_a_slow_link_is_enough():
     """Of 4 Mbit/s."""
-    assert remote.PART * store.AT_ONCE * 8 / store.ATTEMPT_SECONDS < 4e6
+    assert object_cache.PART * store.AT_ONCE * 8 / store.ATTEMPT_SECONDS < 4e6
 
 
 def test_nobody_who_looks_on_waits_long(web, monkeypatch):
@@ -402,7 +406,7 @@ def test_nobody_who_looks_on_waits_long(web, monkeypatch):
 
 def test_what_will_not_pass_is_not_waited_for(web):
     files = open_source(f"{web.url}/insects").train
-    shutil.rmtree(remote._root())
+    shutil.rmtree(object_cache._root())
     web.gets.clear()
     web.trouble = lambda name, number: "403"
     with pytest.raises(StoreFailed, match=r"403.*no permission"):
@@ -449,13 +453,13 @@ def test_one_file_of_a_folder_that_is_gone_or_of_unknown_size_is_left_out(web):
 def test_an_image_larger_than_any_or_than_the_cache_costs_only_itself(web, monkeypatch):
     large = web.root / "insects" / "bee é" / "001.png"
     large.write_bytes(large.read_bytes() + bytes(100_000))
-    monkeypatch.setenv(remote.LIMIT, "5e-5")
+    monkeypatch.setenv(object_cache.LIMIT, "5e-5")
     files = open_source(f"{web.url}/insects").train
     number = next(i for i in range(len(files)) if files.size(i) > 1e5)
     said: list[str] = []
     list(TorchLoader(files, 16, CPU, 1, said.append).whole(np.arange(len(files))))
     assert sum("are more than an image has" in line and files.name(number) in line for line in said) == 1
-    monkeypatch.setenv(remote.LIMIT, "50")
+    monkeypatch.setenv(object_cache.LIMIT, "50")
     assert files.open(number).read()
     monkeypatch.setattr(remote, "LARGEST", 100_000)
     with pytest.raises(ValueError, match="more than an image has"):
@@ -463,7 +467,7 @@ def test_an_image_larger_than_any_or_than_the_cache_costs_only_itself(web, monke
 
 
 def test_a_large_object_comes_in_parts_and_only_the_failed_part_again(web, monkeypatch):
-    monkeypatch.setattr(remote, "PART", 1000)
+    monkeypatch.setattr(object_cache, "PART", 1000)
     path = web.root / "large.bin"
     path.write_bytes(np.random.default_rng(0).bytes(4500))
     thing = look(f"{web.url}/large.bin")
@@ -477,7 +481,7 @@ def test_shards_are_checked_against_the_index(web):
     source = open_source(f"{web.url}/packed")
     web.trouble = lambda name, number: "damage" if number == 0 else ""
     assert pixels_of(source) == pixels_of(open_source(str(web.root / "packed"))), "damaged on its way: fetched again"
-    shutil.rmtree(remote._root())
+    shutil.rmtree(object_cache._root())
     web.trouble = lambda name, number: "damage"
     with pytest.raises(StoreFailed, match="other bytes than its index says"):
         source.train.open(0)
@@ -536,7 +540,7 @@ def test_the_cache_keeps_its_bound_in_training(web, cache, monkeypatch):
     source = open_source(f"{web.url}/packed")
     shutil.rmtree(cache)
     limit = (WINDOW + 1) * shard_bytes(source)
-    monkeypatch.setenv(remote.LIMIT, str(limit / 1e9))
+    monkeypatch.setenv(object_cache.LIMIT, str(limit / 1e9))
     open_source.cache_clear()
     source = open_source(f"{web.url}/packed")
     most, done = [0], threading.Event()
@@ -566,7 +570,7 @@ def test_what_was_not_used_for_longest_goes_first(web, monkeypatch):
         (web.root / f"{i}.bin").write_bytes(bytes(1000))
         things.append(look(f"{web.url}/{i}.bin"))
     web.gets.clear()
-    monkeypatch.setenv(remote.LIMIT, "3e-6")
+    monkeypatch.setenv(object_cache.LIMIT, "3e-6")
     for number in (0, 1, 2, 0, 3):  # 1 goes
         opened(things[number]).close()
         time.sleep(0.01)
@@ -585,9 +589,12 @@ def test_an_evicted_shard_frees_its_space_at_once(web):
     source = open_source(f"{web.url}/packed")
     for i in range(len(source.train)):
         source.train.open(i)
-    links = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
-             if os.path.lexists(f"/proc/self/fd/{number}")]  # fmt: skip
-    assert not [link for link in links if str(remote._root()) in link]
+    links = [
+        os.readlink(f"/proc/self/fd/{number}")
+        for number in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{number}")
+    ]
+    assert not [link for link in links if str(object_cache._root()) in link]
 
 
 def test_a_changed_object_is_fetched_anew(web):
@@ -641,7 +648,7 @@ def test_a_cache_of_another_user_is_read(web, monkeypatch):
 
 FETCH = """
 import sys
-from ssl_core.data.remote import opened
+from ssl_core.storage.object_cache import opened
 from ssl_core.storage.object_store import Object
 from concurrent.futures import ThreadPoolExecutor
 things = [Object(url, int(size), "1") for url, size in (line.split() for line in sys.stdin)]
@@ -652,8 +659,13 @@ with ThreadPoolExecutor(8) as pool:
 
 
 def fetcher(things: list[Object]) -> subprocess.Popen:
-    child = subprocess.Popen([sys.executable, "-c", FETCH], stdin=subprocess.PIPE, text=True, cwd=Path.cwd(),
-                             env={**os.environ, "PYTHONPATH": str(Path(remote.__file__).parents[2])})  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-c", FETCH],
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=Path.cwd(),
+        env={**os.environ, "PYTHONPATH": str(Path(object_cache.__file__).parents[2])},
+    )
     child.stdin.write("".join(f"{thing.url} {thing.size}\n" for thing in things))
     child.stdin.close()
     return child
@@ -672,7 +684,7 @@ def test_several_processes_keep_the_bound_together(web, cache, monkeypatch):
     for i in range(30):
         (web.root / f"{i}.bin").write_bytes(bytes(50_000 + i))
     things = [Object(f"{web.url}/{i}.bin", 50_000 + i, "1") for i in range(30)]
-    monkeypatch.setenv(remote.LIMIT, "0.0003")
+    monkeypatch.setenv(object_cache.LIMIT, "0.0003")
     children, most = [fetcher(things), fetcher(things[::-1])], 0
     while any(child.poll() is None for child in children):
         most = max(most, held(cache))
@@ -691,7 +703,7 @@ def test_a_fetch_that_was_killed_leaves_nothing_in_the_way(web, cache, monkeypat
         time.sleep(0.01)
     child.kill()
     child.wait()
-    monkeypatch.setenv(remote.LIMIT, "1.5e-6")
+    monkeypatch.setenv(object_cache.LIMIT, "1.5e-6")
     assert len(opened(thing).read()) == 1000, "the torn file is gone for it"
     assert held(cache) == 1000
 
@@ -750,7 +762,7 @@ def test_prefetching_draws_a_slice_when_it_is_asked_for(web):
 
 
 def test_prefetching_leaves_room_for_the_window(web, cache, monkeypatch):
-    monkeypatch.setenv(remote.LIMIT, str((WINDOW + 2) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
+    monkeypatch.setenv(object_cache.LIMIT, str((WINDOW + 2) * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
     open_source.cache_clear()
     source = open_source(f"{web.url}/packed")
     order = order_of(source.train, 0)
@@ -766,13 +778,13 @@ def test_prefetching_leaves_room_for_the_window(web, cache, monkeypatch):
 
 @pytest.mark.parametrize("told", ["much", "0", "-1", "nan"])
 def test_the_limit_has_to_be_a_number(web, monkeypatch, told):
-    monkeypatch.setenv(remote.LIMIT, told)
+    monkeypatch.setenv(object_cache.LIMIT, told)
     with pytest.raises(BadInput, match=f"TILESPIN_CACHE_GB is '{told}'"):
         open_source(f"{web.url}/packed")
 
 
 def test_a_cache_too_small_for_a_window_is_refused(web, monkeypatch):
-    monkeypatch.setenv(remote.LIMIT, str(WINDOW * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
+    monkeypatch.setenv(object_cache.LIMIT, str(WINDOW * shard_bytes(open_source(f"{web.url}/packed")) / 1e9))
     open_source.cache_clear()
     with pytest.raises(BadInput, match=r"needs TILESPIN_CACHE_GB of \S+ at least"):
         open_source(f"{web.url}/packed")

@@ -329,9 +329,7 @@ def test_a_broken_file_weighs_nothing_and_is_named_once(folder_with_a_broken_fil
 def test_a_folder_smaller_than_a_batch_fills_it(tmp_path):
     put(tmp_path, "1.png", "2.png", "3.png")
     source = open_source(str(tmp_path), 16)
-    _, batches = training_batches(
-        source, batch=8, steps=range(3), seed=0, rank=0, world=1, device=CPU, threads=1
-    )  # fmt: skip
+    _, batches = training_batches(source, batch=8, steps=range(3), seed=0, rank=0, world=1, device=CPU, threads=1)
     met = list(batches)
     assert [len(batch.ids) for batch in met] == [8, 8, 8]
     ids, epochs = (torch.cat([getattr(batch, name) for batch in met]).tolist() for name in ("ids", "epochs"))

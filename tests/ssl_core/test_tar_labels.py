@@ -60,14 +60,19 @@ def test_where_labels_are_found(tmp_path, files, label):
 
 
 def test_sparse_class_numbers_become_a_row(tmp_path):
-    members = [(f"{i}{end}", data) for i, cls in enumerate((900, 3, 41) * 5)
-               for end, data in ((".jpg", picture(i, "jpeg")), (".cls", str(cls).encode()))]  # fmt: skip
+    members = [
+        (f"{i}{end}", data)
+        for i, cls in enumerate((900, 3, 41) * 5)
+        for end, data in ((".jpg", picture(i, "jpeg")), (".cls", str(cls).encode()))
+    ]
     write(tmp_path / "data" / "a.tar", members)
     source = open_source(str(tmp_path / "data"))
     assert source.classes == ("3", "41", "900")
     assert {int(source.train.name(i).split(": ")[1]) % 3: int(source.train.labels[i]) for i in range(12)} == {
-        0: 2, 1: 0, 2: 1,
-    }  # fmt: skip
+        0: 2,
+        1: 0,
+        2: 1,
+    }
 
 
 def test_images_of_which_some_have_no_label_have_none(tmp_path):
@@ -120,11 +125,13 @@ def test_labels_that_are_not_used_are_named(tmp_path, labels, kind, note):
     ("members", "notes"),
     [
         ({"x.label": b"7", "y.label": b"8"}, ("not read as labels, which are .cls or .json: 2 .label",)),
-        ({"x.json": b"{'label': 7}"}, ('1 labels cannot be used, such as "{\'label\': 7}", which is no JSON',)),
-        ({"cat/x.png": picture(1), "dog/x.png": picture(2)}, (
-            "folders within tar files are not read as splits or classes: extract the files, and give their folder",)),
+        ({"x.json": b"{'label': 7}"}, ("1 labels cannot be used, such as \"{'label': 7}\", which is no JSON",)),
+        (
+            {"cat/x.png": picture(1), "dog/x.png": picture(2)},
+            ("folders within tar files are not read as splits or classes: extract the files, and give their folder",),
+        ),
     ],
-)  # fmt: skip
+)
 def test_why_there_are_no_labels_is_said(tmp_path, members, notes):
     write(tmp_path / "data" / "a.tar", [("x.png", picture(0)), *members.items()])
     assert open_source(str(tmp_path / "data")).notes == notes
@@ -144,8 +151,9 @@ def test_test_shards_without_labels_give_way_to_validation_shards(tmp_path):
     source = open_source(str(tmp_path / "data"))
     assert source.classes == ("cat", "dog") and source.test.labels.tolist() == [1, 0, 1, 0]
     assert source.notes == (
-        "trained on 1 train shards, tested on 1 val shards, by their names", "not used: 1 test shards",
-    )  # fmt: skip
+        "trained on 1 train shards, tested on 1 val shards, by their names",
+        "not used: 1 test shards",
+    )
 
 
 def test_validation_shards_without_labels_test_nothing(tmp_path):

@@ -114,8 +114,13 @@ def test_several_images_of_a_key(tmp_path, names, used, out):
 def test_no_link_is_followed(tmp_path):
     (tmp_path / "secret.png").write_bytes(picture(5))
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for kind, name in ((tarfile.SYMTYPE, "link.png"), (tarfile.LNKTYPE, "hard.png"), (tarfile.FIFOTYPE, "pipe.png"),
-                           (tarfile.CHRTYPE, "device.png"), (tarfile.DIRTYPE, "folder.png")):  # fmt: skip
+        for kind, name in (
+            (tarfile.SYMTYPE, "link.png"),
+            (tarfile.LNKTYPE, "hard.png"),
+            (tarfile.FIFOTYPE, "pipe.png"),
+            (tarfile.CHRTYPE, "device.png"),
+            (tarfile.DIRTYPE, "folder.png"),
+        ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, str(tmp_path / "secret.png")
             tar.addfile(member)

@@ -8,10 +8,11 @@ from support.structured import CLASSES, FORMAT, IMAGES, batch_of, gradients, pre
 from torch import nn
 
 from kernels.random import Draw
+from ssl_core.data.batch import Batch
 from ssl_core.encoders.build import ConvNet
 from ssl_core.errors import BadInput
 from ssl_core.optim import Optim
-from ssl_core.task import Batch, DataInfo, EncoderInfo, tasks
+from ssl_core.task import DataInfo, EncoderInfo, tasks
 from ssl_core.train import Plan, train
 
 each_task = pytest.mark.parametrize("task", tasks())

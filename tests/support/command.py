@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1", "WANDB_MODE": "offline"}
 
 

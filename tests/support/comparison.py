@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.evaluation.encoders import Judged
-from jobs.evaluation.jobs import packed
+from jobs.evaluation.records import packed
 from jobs.report.collect import _gains
 from jobs.report.comparison import Row
 from jobs.study.folder import Study
@@ -16,9 +16,15 @@ N = 400
 def cells(correct: np.ndarray, protocol: str = "linear", dataset: str = "shapes", **more) -> tuple[dict, ...]:
     """Of as many seeds as `correct` [seeds, N] has rows."""
     return tuple(
-        {"numbers": {"top1": float(one.mean()), **more}, "correct": packed(one), "test_images": len(one),
-         "dataset": dataset, "protocol": protocol} for one in correct
-    )  # fmt: skip
+        {
+            "numbers": {"top1": float(one.mean()), **more},
+            "correct": packed(one),
+            "test_images": len(one),
+            "dataset": dataset,
+            "protocol": protocol,
+        }
+        for one in correct
+    )
 
 
 def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds: float = 10, **more) -> Row:
@@ -28,8 +34,14 @@ def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds:
     )
     described = tuple({"seconds": seconds, "images": 1000, "macs": 1e12, "pretext": {}} for _ in judged if run)
     mine = {"linear": cells(correct, **more)}
-    return Row(Study(Path("runs/x")), judged, task, mine, described,
-               {} if base is None else _gains(mine, {"linear": cells(base)}))  # fmt: skip
+    return Row(
+        Study(Path("runs/x")),
+        judged,
+        task,
+        mine,
+        described,
+        {} if base is None else _gains(mine, {"linear": cells(base)}),
+    )
 
 
 def three() -> list[Row]:
@@ -39,6 +51,8 @@ def three() -> list[Row]:
     at = {name: hard + 0.1 * rng.normal(size=(3, N)) for name in ("floor", "rotnet", "jigsaw", "context")}
     floor = at["floor"] < 0.4
     return [
-        row("random-init", floor), row("jigsaw", at["jigsaw"] < 0.4, floor), row("rotnet", at["rotnet"] < 0.6, floor),
+        row("random-init", floor),
+        row("jigsaw", at["jigsaw"] < 0.4, floor),
+        row("rotnet", at["rotnet"] < 0.6, floor),
         row("context", at["context"] < 0.599, floor, seconds=5),
-    ]  # fmt: skip
+    ]

@@ -31,14 +31,22 @@ class Driver:
     """Use as a context manager: its end kills the process and what it started."""
 
     def __init__(
-        self, *arguments, env: Mapping[str, str] | None = None,
+        self,
+        *arguments,
+        env: Mapping[str, str] | None = None,
         through: Callable[..., list[str]] = lambda *command: [*command],
-    ):  # fmt: skip
+    ):
         """`through` makes of the command one that runs it elsewhere."""
         self.lines: list[tuple[float, str]] = []
         command = through(sys.executable, "-m", "jobs.cli", *map(str, arguments))
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment() | {"COLUMNS": "300"} | dict(env or {}),
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment() | {"COLUMNS": "300"} | dict(env or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 

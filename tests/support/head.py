@@ -30,8 +30,15 @@ class Head:
 
     def run(self, *arguments, code: int = 0, cwd: Path = ROOT, timeout: int = 600, env: dict | None = None) -> str:
         """`tilespin` with arguments, as such a user -> what it said on stdout and stderr."""
-        done = subprocess.run(command(*arguments), cwd=cwd, env=self.env | (env or {}), timeout=timeout, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        done = subprocess.run(
+            command(*arguments),
+            cwd=cwd,
+            env=self.env | (env or {}),
+            timeout=timeout,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}"
         return done.stdout
 
@@ -47,16 +54,30 @@ def head() -> Iterator[Head]:
     token = secrets.token_hex(32)
     (folder / "token").write_text(token)
     (folder / "token").chmod(0o600)
-    common = environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-                              "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}  # fmt: skip
+    common = environment() | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": str(ROOT),
+    }
     common.pop("RAY_AUTH_TOKEN", None)  # of this process's own sessions; it would count for more than the file
     dashboard, agent, client = free_ports(3)
     start = [
-        Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--temp-dir={folder / 'r'}", "--port=0",
-        "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}", "--metrics-export-port=0",
-        "--num-cpus=2", "--object-store-memory=100000000",
-    ]  # fmt: skip
+        Path(sys.executable).with_name("ray"),
+        "start",
+        "--head",
+        "--block",
+        f"--temp-dir={folder / 'r'}",
+        "--port=0",
+        "--node-ip-address=127.0.0.1",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={agent}",
+        f"--ray-client-server-port={client}",
+        "--metrics-export-port=0",
+        "--num-cpus=2",
+        "--object-store-memory=100000000",
+    ]
     own = {"RAY_enable_worker_prestart": "0", **KEYS}
     without = {k: v for k, v in common.items() if k != "PYTHONPATH"}  # what is sent must suffice there
     with open(folder / "head.log", "wb") as log:

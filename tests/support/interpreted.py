@@ -4,7 +4,7 @@ import random
 
 import torch
 
-from kernels import dispatch
+from kernels import registry
 from support.varied import several, vary
 
 VARIATIONS = 5  # of each kernel's examples: a second a kernel
@@ -26,9 +26,9 @@ def agrees(result, expected):
 
 
 def main():
-    assert dispatch.INTERPRETED
+    assert registry.INTERPRETED
     torch.set_num_threads(1)
-    for kernel in dispatch.kernels():
+    for kernel in registry.kernels():
         varied = (tuple(vary(kernel, random.Random(seed)).values()) for seed in range(VARIATIONS))
         for index, arguments in enumerate([*kernel.examples(torch.Generator().manual_seed(1)), *varied]):
             results, expected = several(kernel.op(*arguments)), several(kernel.reference(*arguments))

@@ -57,8 +57,11 @@ class Siege:
 
     def working(self) -> list[tuple[Machine, int, str]]:
         """(machine, pid, job) of all at work."""
-        return [(machine, pid, said.removeprefix("ray::")) for machine in self.machines.working
-                for pid, said in machine.workers()]  # fmt: skip
+        return [
+            (machine, pid, said.removeprefix("ray::"))
+            for machine in self.machines.working
+            for pid, said in machine.workers()
+        ]
 
     def strike(self, kind: str, pause: float) -> Stroke:
         """After `pause` seconds of work. Returns when what was struck is at work again, or done."""
@@ -69,8 +72,13 @@ class Siege:
             raise AssertionError(f"the study ended after {len(self.strokes)} faults:\n{self.driver.said()}")
         machine, pid, job = self.random.choice(targets)
         whole = kind in ("driver killed", "driver told to leave", "head lost", "store busy", "store silent")
-        struck = sorted({name for one, _, name in self.working()
-                         if whole or (one is machine and (name == job or kind not in SINGLE))})  # fmt: skip
+        struck = sorted(
+            {
+                name
+                for one, _, name in self.working()
+                if whole or (one is machine and (name == job or kind not in SINGLE))
+            }
+        )
         saved = {name: evidence.saved(self.root / "pretrain" / name) for name in struck if RUN.fullmatch(name)}
         before = {name: self._restarts(name) for name in saved}
         stroke = Stroke(kind, round(time.monotonic() - self.began, 1), struck, saved)
@@ -101,7 +109,8 @@ class Siege:
 
     def _at_work_anew(self, job: str) -> bool:
         return any(again.time > self.since and again.job == job for again in self.of.again()) and any(
-            one == job for _, _, one in self.working())  # fmt: skip
+            one == job for _, _, one in self.working()
+        )
 
     def _settled(self, stroke: Stroke, before: dict[str, list], whole: bool) -> None:
         """Waits until each that was struck is at work again or done, and notes how far it was thrown back."""
@@ -149,9 +158,11 @@ class Siege:
 
     def _say(self, stroke: Stroke) -> None:
         lost = "?" if stroke.steps_lost is None else stroke.steps_lost
-        print(f"{len(self.strokes):2}  {stroke.kind:21} at {stroke.at:6.1f} s  detected {_seconds(stroke.detected)}  "
-              f"resumed {_seconds(stroke.resumed)}  steps lost {lost:3}  {', '.join(stroke.struck)}",
-              flush=True)  # fmt: skip
+        print(
+            f"{len(self.strokes):2}  {stroke.kind:21} at {stroke.at:6.1f} s  detected {_seconds(stroke.detected)}  "
+            f"resumed {_seconds(stroke.resumed)}  steps lost {lost:3}  {', '.join(stroke.struck)}",
+            flush=True,
+        )
 
 
 def _seconds(value: float | None) -> str:
@@ -234,9 +245,16 @@ def stall_store(siege: Siege, machine: Machine, pid: int) -> None:
 
 # What they return, if anything, is done while it is watched how the study goes on
 KINDS: dict[str, Callable[[Siege, Machine, int], Callable | None]] = {
-    "worker killed": kill_worker, "worker frozen": freeze_worker, "raylet killed": kill_raylet,
-    "power cut": cut_power, "machine silent": fall_silent, "machine drained": drain, "driver killed": kill_driver,
-    "driver told to leave": ask_driver_to_leave, "head lost": lose_head, "store busy": fail_store,
+    "worker killed": kill_worker,
+    "worker frozen": freeze_worker,
+    "raylet killed": kill_raylet,
+    "power cut": cut_power,
+    "machine silent": fall_silent,
+    "machine drained": drain,
+    "driver killed": kill_driver,
+    "driver told to leave": ask_driver_to_leave,
+    "head lost": lose_head,
+    "store busy": fail_store,
     "store silent": stall_store,
-}  # fmt: skip
+}
 SINGLE = {"worker killed", "worker frozen"}  # these strike one process, the others all of a machine or more

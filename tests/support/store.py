@@ -49,9 +49,12 @@ class FailingStore:
         import s3fs
 
         return s3fs.S3FileSystem(
-            key="us-east-1", secret="us-east-1", use_listings_cache=False, skip_instance_cache=True,
+            key="us-east-1",
+            secret="us-east-1",
+            use_listings_cache=False,
+            skip_instance_cache=True,
             endpoint_url=self.environment(failing=False)["AWS_ENDPOINT_URL"],
-        )  # fmt: skip
+        )
 
     def _answer(self, request: dict, start: Callable) -> Iterable[bytes]:
         now = time.monotonic()

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 import ssl_core.encoders.build as encoders
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays
-from ssl_core.task import Batch, DataInfo, Format, Pretext, tasks
+from ssl_core.task import DataInfo, Format, Pretext, tasks
 
 CLASSES = 10
 IMAGES = 64  # that a task is told there are

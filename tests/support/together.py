@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.sampler import Order, slice_of
 from ssl_core.optim import Optim
-from ssl_core.task import Batch
 from ssl_core.train import Plan, train
 from support.structured import FORMAT, arrays, pretext
 

@@ -1,6 +1,6 @@
 """A pretraining as W&B sees it, in a process that tests can kill: rows of step, loss and restarts.
 
-tracked.py MODE FOLDER NAME=VALUE...: goes on from step `first`, for the `restarts`th time, up to step `last`, a row
+support.tracked MODE FOLDER NAME=VALUE...: goes on from step `first`, for the `restarts`th time, up to step `last`, a row
 every `pause` seconds and a checkpoint every 50. At the checkpoint after step `hold` it stays until a line comes on
 stdin; after step `kill` it is killed when one comes; after `outage` the server answers nothing for a while; after
 `core` W&B's own process is killed. W&B may take `patience` seconds to start.
@@ -20,8 +20,17 @@ from upath import UPath
 
 import jobs.tracking.tracker as tracking
 
-OPTIONS = {"first": 0, "last": 300, "restarts": 0, "pause": 0.002, "kill": 0, "outage": 0, "core": 0, "hold": 0,
-           "patience": 120}  # fmt: skip
+OPTIONS = {
+    "first": 0,
+    "last": 300,
+    "restarts": 0,
+    "pause": 0.002,
+    "kill": 0,
+    "outage": 0,
+    "core": 0,
+    "hold": 0,
+    "patience": 120,
+}
 
 
 def row(step: int, restarts: int) -> dict:
@@ -33,9 +42,15 @@ def main(mode: str, folder: Path, options: dict) -> None:
     started = time.monotonic()
     tracking.INIT_SECONDS = options["patience"]
     tracker = tracking.Tracker(
-        mode, folder, id="rotnet-1", study="s", job_type="pretrain", name="rotnet", config={"batch": 8},
+        mode,
+        folder,
+        id="rotnet-1",
+        study="s",
+        job_type="pretrain",
+        name="rotnet",
+        config={"batch": 8},
         step="train/step",
-    )  # fmt: skip
+    )
     said = {"held": tracker.held, "start": time.monotonic() - started, "longest": 0.0}
     if restarts:
         tracker.restarted(restarts, first, "node lost")

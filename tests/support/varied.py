@@ -6,7 +6,7 @@ from random import Random
 
 import torch
 
-from kernels import dispatch
+from kernels import checks, registry
 
 # Labels of which the kernels define every value; the others keep the values of their example.
 ANY_VALUE = {"turns", "flips", "greys", "offsets", "boxes", "corners", "shifts", "permutations", "ids", "epochs"}
@@ -14,17 +14,17 @@ BITS = (1, 3, 5, 7, 63)
 MEAN, STD = [-20.3, 127.5, 299.0], [0.1, 3.0, 1000.0]
 
 
-def names(kernel: dispatch.Kernel) -> list[str]:
+def names(kernel: registry.Kernel) -> list[str]:
     """What the operator calls its arguments."""
     return [argument.name for argument in kernel.op._opoverload._schema.arguments]
 
 
-def public(kernel: dispatch.Kernel) -> Callable:
+def public(kernel: registry.Kernel) -> Callable:
     """The function that checks the arguments and calls the operator; it has the operator's name."""
     return getattr(inspect.getmodule(kernel.reference), kernel.name)
 
 
-def rows(kernel: dispatch.Kernel, arguments: dict) -> int:
+def rows(kernel: registry.Kernel, arguments: dict) -> int:
     """How many images (or ids) a call is about: as many as its first argument has, or as it says where they lie."""
     return len(arguments.get("places", arguments[names(kernel)[0]]))
 
@@ -34,20 +34,20 @@ def several(result) -> tuple[torch.Tensor, ...]:
     return (result,) if isinstance(result, torch.Tensor) else tuple(result)
 
 
-def example(kernel: dispatch.Kernel, random: Random) -> dict:
+def example(kernel: registry.Kernel, random: Random) -> dict:
     """One example by argument name; the examples' last few have shapes that their seed decides."""
     examples = list(kernel.examples(torch.Generator().manual_seed(random.getrandbits(32))))
     return dict(zip(names(kernel), random.choice(examples), strict=True))
 
 
-def vary(kernel: dispatch.Kernel, random: Random) -> dict:
+def vary(kernel: registry.Kernel, random: Random) -> dict:
     """One example with its means, labels, integer types and strides changed."""
     arguments = example(kernel, random)
     for name, value in arguments.items():
         if name in ("mean", "std") and random.choice((False, True)):
             arguments[name] = {"mean": MEAN, "std": STD}[name][-len(value) :]
         if isinstance(value, torch.Tensor):
-            is_label = name != "images" and value.dtype in dispatch.INTEGER_DTYPES
+            is_label = name != "images" and value.dtype in checks.INTEGER_DTYPES
             value = relabelled(value, name in ANY_VALUE, random) if is_label else value
             arguments[name] = relaid(value, random)
     return arguments
@@ -58,7 +58,7 @@ def relabelled(labels: torch.Tensor, free: bool, random: Random) -> torch.Tensor
     if free and random.choice((False, True)):
         bits, generator = random.choice(BITS), torch.Generator().manual_seed(random.getrandbits(32))
         labels = torch.randint(-(2**bits), 2**bits - 1, labels.shape, generator=generator)
-    held = [dtype for dtype in dispatch.INTEGER_DTYPES if free or torch.equal(labels.to(dtype).long(), labels.long())]
+    held = [dtype for dtype in checks.INTEGER_DTYPES if free or torch.equal(labels.to(dtype).long(), labels.long())]
     return labels.to(random.choice(held))
 
 

@@ -95,17 +95,31 @@ class Server:
             self.runs[asked["runName"]].artifacts.append(asked)
             return {"createArtifact": {"artifact": {"id": "a", "state": "PENDING", "artifactSequence": _SEQUENCE}}}
         if operation in ("CreateArtifactManifest", "UpdateArtifactManifest"):
-            file = {"id": "f", "name": "manifest", "displayName": "manifest", "uploadHeaders": [],
-                    "uploadUrl": self._place("-", "manifest")}  # fmt: skip
+            file = {
+                "id": "f",
+                "name": "manifest",
+                "displayName": "manifest",
+                "uploadHeaders": [],
+                "uploadUrl": self._place("-", "manifest"),
+            }
             answer = {"artifactManifest": {"id": "m", "file": file}}
             return {operation[0].lower() + operation[1:]: answer}
         if operation == "CreateArtifactFiles":
             nodes = [
-                {"node": {"id": "x", "name": file["name"], "displayName": file["name"], "artifact": {"id": "a"},
-                          "uploadUrl": self._place("-", file["name"]), "uploadHeaders": [],
-                          "storagePath": file["name"], "uploadMultipartUrls": None}}
+                {
+                    "node": {
+                        "id": "x",
+                        "name": file["name"],
+                        "displayName": file["name"],
+                        "artifact": {"id": "a"},
+                        "uploadUrl": self._place("-", file["name"]),
+                        "uploadHeaders": [],
+                        "storagePath": file["name"],
+                        "uploadMultipartUrls": None,
+                    }
+                }
                 for file in asked["artifactFiles"]
-            ]  # fmt: skip
+            ]
             return {"createArtifactFiles": {"files": {"edges": nodes}}}
         if operation == "upsertView":
             view = self.views.setdefault(asked["id"] or f"Vmlldzo{len(self.views)}", {})
@@ -132,11 +146,22 @@ class Server:
         told = {"t": run.config.get("_wandb", {}).get("value", {}).get("t", {})} if run.attempts else {}
         project = {"id": "p", "name": "tilespin", "entity": {"id": "e", "name": "me"}}
         return {
-            "id": f"id-{name}", "name": name, "displayName": name, "description": None, "sweepName": None,
-            "project": project, "config": json.dumps(run.config), "wandbConfig": json.dumps(told), "tags": [],
-            "summaryMetrics": json.dumps(run.summary), "historyLineCount": len(run.lines),
-            "historyTail": json.dumps(tail), "eventsLineCount": 0, "eventsTail": "[]", "logLineCount": 0,
-        }  # fmt: skip
+            "id": f"id-{name}",
+            "name": name,
+            "displayName": name,
+            "description": None,
+            "sweepName": None,
+            "project": project,
+            "config": json.dumps(run.config),
+            "wandbConfig": json.dumps(told),
+            "tags": [],
+            "summaryMetrics": json.dumps(run.summary),
+            "historyLineCount": len(run.lines),
+            "historyTail": json.dumps(tail),
+            "eventsLineCount": 0,
+            "eventsTail": "[]",
+            "logLineCount": 0,
+        }
 
     def stream(self, name: str, posted: dict) -> None:
         """Takes in what a running client posts to its run's file stream."""
@@ -155,21 +180,46 @@ class Server:
 
 
 _SEQUENCE = {"id": "s", "latestArtifact": None}
-_PERSON = {"id": "u", "entity": "me", "username": "me", "flags": "{}", "email": "me@x", "admin": False,
-           "teams": {"edges": []}, "name": "me"}  # fmt: skip
+_PERSON = {
+    "id": "u",
+    "entity": "me",
+    "username": "me",
+    "flags": "{}",
+    "email": "me@x",
+    "admin": False,
+    "teams": {"edges": []},
+    "name": "me",
+}
 _FIXED = {
     "Viewer": {"viewer": _PERSON},
-    "ServerInfo": {"viewer": _PERSON, "serverInfo": {"cliVersionInfo": {"max_cli_version": "99"}, "features": [],
-                                                     "latestLocalVersionInfo": None}},
+    "ServerInfo": {
+        "viewer": _PERSON,
+        "serverInfo": {"cliVersionInfo": {"max_cli_version": "99"}, "features": [], "latestLocalVersionInfo": None},
+    },
     "ServerFeaturesQuery": {"serverInfo": {"features": []}},
     "RunStoppedStatus": {"project": {"run": {"stopped": False}}},
     "OrganizationCoreWeaveOrganizationID": {"entity": None},
-    "GetProjects": {"models": {"pageInfo": {"endCursor": None, "hasNextPage": False}, "edges": [{"node": {
-        "id": "p", "name": "tilespin", "entityName": "me", "createdAt": "", "isBenchmark": False, "user": None}}]}},
+    "GetProjects": {
+        "models": {
+            "pageInfo": {"endCursor": None, "hasNextPage": False},
+            "edges": [
+                {
+                    "node": {
+                        "id": "p",
+                        "name": "tilespin",
+                        "entityName": "me",
+                        "createdAt": "",
+                        "isBenchmark": False,
+                        "user": None,
+                    }
+                }
+            ],
+        }
+    },
     "ProjectInternalId": {"project": {"id": "p", "internalId": "1"}},
     "ArtifactType": {"project": {"artifact": None}},
     "CommitArtifact": {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}},
-}  # fmt: skip
+}
 
 
 class _Handler(BaseHTTPRequestHandler):

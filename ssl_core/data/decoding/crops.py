@@ -117,6 +117,15 @@ def cut(images: Tensor, places: np.ndarray, boxes: np.ndarray, size: int) -> Ten
     pixels = squares(places[:, 1], places[:, 2], boxes)
     there = [torch.from_numpy(values).to(images.device, non_blocking=True) for values in (places, pixels)]
     none = torch.zeros(len(places), dtype=torch.uint8, device=images.device)
-    out = crop_flip(images, none, there[1], places=there[0], size=size, mean=(0.0,) * 3, std=(1.0,) * 3,
-                    dtype=torch.uint8, channels_last=True)  # fmt: skip
+    out = crop_flip(
+        images,
+        none,
+        there[1],
+        places=there[0],
+        size=size,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        dtype=torch.uint8,
+        channels_last=True,
+    )
     return out.permute(0, 2, 3, 1)

@@ -25,8 +25,19 @@ from ssl_core.data.decoding.deep_pixels import (
 
 # What Pillow raises on broken or hostile files: RuntimeError on AVIF, struct.error on EXIF, and
 # DecompressionBombError to guard memory.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError,
-              RuntimeError, struct.error, Image.DecompressionBombError)  # fmt: skip
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 T = TypeVar("T")
 Open = Callable[[], BinaryIO]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays
 from ssl_core.data.sampler import Stream, slice_of
-from ssl_core.task import Batch
 
 CHUNK = 500  # most images in a batch that is not trained on
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.dispatch import alone
+from kernels.cpu_threads import alone
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Encoded
 from ssl_core.data.decoding.crops import Wanted, centred, drawn
 from ssl_core.data.loaders.arrays import chunks
 from ssl_core.data.loaders.shard_prefetch import expecting
 from ssl_core.data.sampler import Stream, slice_of
 from ssl_core.storage.retry import closing, until_closed
-from ssl_core.task import Batch
 
 BLOCK = 16  # slices
 

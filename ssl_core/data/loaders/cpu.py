@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.decoding.crops import Buffer, Wanted, cut, least
 from ssl_core.data.loaders.base import EncodedLoader, pool
-from ssl_core.task import Batch
 
 AHEAD = 2  # batches that are under way or ready before the training step wants them
 PIECE = 8  # images that a thread decodes and cuts at a time: few enough to stay in its cache

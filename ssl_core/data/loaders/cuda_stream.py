@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.loaders.prefetch import ahead
-from ssl_core.task import Batch
 
 
 def beside(batches: Iterator[Batch], device: torch.device, depth: int) -> Iterator[Batch]:

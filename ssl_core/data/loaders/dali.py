@@ -14,11 +14,11 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.decoding.crops import Wanted, squares
 from ssl_core.data.decoding.decode import UNREADABLE, read_plain
 from ssl_core.data.loaders.base import EncodedLoader, pool
 from ssl_core.data.loaders.cpu import decoded
-from ssl_core.task import Batch
 
 DEPTH = 2  # batches that DALI has in hand
 STAND_IN = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # for what DALI is not to decode
@@ -120,14 +120,21 @@ def build(feed: Callable, size: int, most: int, threads: int, device: torch.devi
     [b, size, size, 3]. A worker has one GPU, so it has one device here, too."""
     gpu = device.type == "cuda"
 
-    @pipeline_def(batch_size=most, num_threads=threads, prefetch_queue_depth=DEPTH,
-                  device_id=(device.index or 0) if gpu else None)  # fmt: skip
+    @pipeline_def(
+        batch_size=most, num_threads=threads, prefetch_queue_depth=DEPTH, device_id=(device.index or 0) if gpu else None
+    )
     def define():
         encoded, start, shape = fn.external_source(
             source=feed, num_outputs=3, dtype=[types.UINT8, types.INT32, types.INT32], ndim=1
         )
-        part = fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW",
-                                       adjust_orientation=False, device="mixed" if gpu else "cpu")  # fmt: skip
+        part = fn.decoders.image_slice(
+            encoded,
+            start=start,
+            shape=shape,
+            axis_names="HW",
+            adjust_orientation=False,
+            device="mixed" if gpu else "cpu",
+        )
         return fn.resize(part, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=True)
 
     pipeline = define()

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Encoded, Packed
 from ssl_core.data.decoding.crops import Buffer, Wanted, cut, least
 from ssl_core.data.loaders.base import EncodedLoader, pool
-from ssl_core.task import Batch
 
 PIECE = 64  # images that a thread decodes at a time
 SAMPLE = 16  # images by which the size of all is judged

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 
+from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.data.loaders.arrays import MemoryLoader
 from ssl_core.data.loaders.base import EncodedLoader
@@ -19,7 +20,6 @@ from ssl_core.data.loaders.resident import ResidentLoader, bytes_needed
 from ssl_core.data.sampler import order_of
 from ssl_core.errors import BadInput
 from ssl_core.storage.retry import briefly
-from ssl_core.task import Batch
 
 Name = Literal["auto", "dali", "torch", "memory"]
 SHARE = 1 / 8  # of a GPU's or a machine's memory that resident images may take

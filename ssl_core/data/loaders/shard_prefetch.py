@@ -8,8 +8,9 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from ssl_core.data.dataset import Encoded, Packed
-from ssl_core.data.remote import RemoteShard, limit
+from ssl_core.data.remote import RemoteShard
 from ssl_core.data.sampler import Stream, WindowedOrder
+from ssl_core.storage.object_cache import limit
 
 FETCHERS = 4  # shards at a time
 

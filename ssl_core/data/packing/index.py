@@ -29,9 +29,12 @@ def make_plan(source: Source, packing: Packing) -> dict:
     """All that the shards depend on, to be kept: a second attempt must cut them as the first did."""
     duplicates = find_duplicates(source) if packing.drop_duplicates else []
     return {
-        "format": FORMAT, "options": asdict(packing), "source": source.digest, "duplicates": duplicates,
+        "format": FORMAT,
+        "options": asdict(packing),
+        "source": source.digest,
+        "duplicates": duplicates,
         "per_shard": {part: _per_shard(getattr(source, part), packing) for part in PARTS},
-    }  # fmt: skip
+    }
 
 
 def check_same(told: dict, source: Source, packing: Packing, place: Path) -> None:
@@ -81,23 +84,33 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
     np.save(table, rows, allow_pickle=False)
     write_bytes(root / TABLE, table.getvalue())
     lost = [entry for record in records for entry in record["skipped"]]
-    twice = [(key(part, i), name_of(getattr(source, part), i), f"has the bytes of {first}")
-             for part, i, first in plan["duplicates"]]  # fmt: skip
+    twice = [
+        (key(part, i), name_of(getattr(source, part), i), f"has the bytes of {first}")
+        for part, i, first in plan["duplicates"]
+    ]
     lines = ["\t".join(" ".join(word.split()) for word in entry) + "\n" for entry in [*lost, *twice]]
     write_bytes(root / SKIPPED, "".join(lines).encode(errors="backslashreplace"))
     side = plan["options"]["side"]
     told = ("name", "images", "bytes", "sha256")
     index = {
-        "format": FORMAT, "options": plan["options"], "source": plan["source"], "size": min(source.size, side),
-        "classes": source.classes, "mean": source.mean, "std": source.std, "table": TABLE,
+        "format": FORMAT,
+        "options": plan["options"],
+        "source": plan["source"],
+        "size": min(source.size, side),
+        "classes": source.classes,
+        "mean": source.mean,
+        "std": source.std,
+        "table": TABLE,
         "table_sha256": hashlib.sha256(table.getvalue()).hexdigest(),
         "splits": {
             part: {"shards": [{name: one[name] for name in told} for one in kept if one["part"] == part]}
             for part in PARTS
         },
-        "images": len(rows), "skipped": len(lost), "duplicates": len(twice),
+        "images": len(rows),
+        "skipped": len(lost),
+        "duplicates": len(twice),
         "source_bytes": sum(record["source_bytes"] for record in records),
-    }  # fmt: skip
+    }
     write_json(root / INDEX, index)
     return index
 

@@ -94,8 +94,16 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
     if rows:
         write_bytes(path, file.getbuffer())
     sha256 = hashlib.sha256(file.getbuffer()).hexdigest()
-    return dict(name=path.name, part=part, images=len(rows), bytes=len(file.getbuffer()), sha256=sha256, rows=rows,
-                skipped=skipped, source_bytes=before)  # fmt: skip
+    return dict(
+        name=path.name,
+        part=part,
+        images=len(rows),
+        bytes=len(file.getbuffer()),
+        sha256=sha256,
+        rows=rows,
+        skipped=skipped,
+        source_bytes=before,
+    )
 
 
 def name_of(split: Split, i: int) -> str:

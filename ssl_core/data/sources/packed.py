@@ -70,9 +70,15 @@ def assembled(
         size, side = size or index["size"], index["options"]["side"]
         notes = (f"packed at {side} px: images of {size} px are enlarged",) if size > side else ()
         return Source(
-            name, total.hexdigest(), size, *splits, tuple(index["classes"]), tuple(index["mean"]),
-            tuple(index["std"]), notes,
-        )  # fmt: skip
+            name,
+            total.hexdigest(),
+            size,
+            *splits,
+            tuple(index["classes"]),
+            tuple(index["mean"]),
+            tuple(index["std"]),
+            notes,
+        )
     except BadInput:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -10,10 +10,11 @@ from ssl_core.data.image_folder import laid_out
 from ssl_core.data.image_names import LeftOut
 from ssl_core.data.listing import saying
 from ssl_core.data.packing.index import INDEX, TABLE
-from ssl_core.data.remote import LIMIT, RemoteFiles, RemoteShard, content, limit
+from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.packed import assembled, parsed
 from ssl_core.errors import BadInput, Gone, StoreFailed
+from ssl_core.storage.object_cache import LIMIT, content, limit
 from ssl_core.storage.object_store import Object, checked, is_url, listing, look, read
 from ssl_core.storage.retry import Patience, briefly
 

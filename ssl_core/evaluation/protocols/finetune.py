@@ -37,10 +37,15 @@ def run(model: Model, config: Config, seed: int) -> Result:
     best, chosen = (-1.0, None), None
     for rate in config.learning_rates:
         tuned = tune(
-            model, ids, steps=max(1, config.epochs * len(ids) // config.batch), batch=config.batch,
-            optim=Optim(lr=rate, weight_decay=config.weight_decay, warmup=0.0), least=config.least_area, seed=seed,
+            model,
+            ids,
+            steps=max(1, config.epochs * len(ids) // config.batch),
+            batch=config.batch,
+            optim=Optim(lr=rate, weight_decay=config.weight_decay, warmup=0.0),
+            least=config.least_area,
+            seed=seed,
             keep=model.keep / f"{rate:g}" if model.keep else None,
-        )  # fmt: skip
+        )
         if tuned is None:
             continue
         held = float(right(tuned, model, "held").mean())

@@ -43,10 +43,15 @@ def run(model: Model, config: Config, seed: int) -> Result:
         accuracies = []
         for i, rows in enumerate(draws):
             tuned = tune(
-                model, pool[rows], steps=config.steps, batch=config.batch,
-                optim=Optim(lr=config.learning_rate, weight_decay=0.0, warmup=0.0), least=config.least_area, seed=seed,
+                model,
+                pool[rows],
+                steps=config.steps,
+                batch=config.batch,
+                optim=Optim(lr=config.learning_rate, weight_decay=0.0, warmup=0.0),
+                least=config.least_area,
+                seed=seed,
                 keep=model.keep / f"{name}-{i}" if model.keep else None,
-            )  # fmt: skip
+            )
             accuracies.append(float(right(tuned, model, "test").mean()) if tuned else 0.0)
         numbers |= told(f"finetune/{name}", accuracies)
     return Result(numbers, notes=left_out(labels, config.shots))

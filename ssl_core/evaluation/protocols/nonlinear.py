@@ -47,8 +47,9 @@ def run(model: Model, config: Config, seed: int) -> Result:
     """`top1/stageN` is the test accuracy on stage N (counted from 1), `top1` that of the stage with the best held-out
     accuracy; fractions, higher is better. Checkpoints are kept in `model.keep`."""
     ids = model.parts["fit"][1]
-    optim = Optim(lr=config.lr, weight_decay=config.weight_decay, warmup=0.0, decay_at=config.decay_at,
-                  decay=config.decay)  # fmt: skip
+    optim = Optim(
+        lr=config.lr, weight_decay=config.weight_decay, warmup=0.0, decay_at=config.decay_at, decay=config.decay
+    )
     plan = Plan(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
     probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
     if probed is None:
@@ -57,9 +58,10 @@ def run(model: Model, config: Config, seed: int) -> Result:
     best = int(held.argmax())
     numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(test, start=1)}
     return Result(
-        {**numbers, "top1": numbers[f"top1/stage{best + 1}"]}, test[best],
+        {**numbers, "top1": numbers[f"top1/stage{best + 1}"]},
+        test[best],
         {"stage": best + 1, "held_out": float(held[best])},
-    )  # fmt: skip
+    )
 
 
 class Frozen(nn.Module):
@@ -84,12 +86,16 @@ class Heads(Task):
         hidden = min(own.hidden * data.classes, 2048)
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True),
-                nn.Linear(hidden, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True),
+                nn.Linear(width, hidden, bias=False),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(inplace=True),
+                nn.Linear(hidden, hidden, bias=False),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(inplace=True),
                 nn.Linear(hidden, data.classes),
             )
             for width in encoder.widths
-        )  # fmt: skip
+        )
 
     def make(self, batch, draw, format):
         images, words = batch.images, draw.words("shift and flip", 3)

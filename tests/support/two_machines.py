@@ -14,13 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from support.command import ROOT
-from support.driver import Driver
-from support.siege import RUN
-
 from benchmarks.harness.local_nodes import RAY, SOON
 from benchmarks.harness.processes import below, kill, wait_for
 from ssl_core.data.dataset import open_source
+from support.command import ROOT
+from support.driver import Driver
+from support.siege import RUN
 
 NAMES = ("one", "two")
 PORT = 6379
@@ -82,15 +81,41 @@ class Machine:
         hosts = folder / f"hosts-{number}"
         hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{network.address(i)} {n}\n" for i, n in enumerate(NAMES)))
         self.log = folder / f"{NAMES[number]}.log"
-        ray = [str(RAY), "start", "--block", "--num-cpus=1", "--disable-usage-stats",
-               "--object-store-memory=500000000", f"--node-ip-address={network.address(number)}",
-               *arguments]  # fmt: skip
+        ray = [
+            str(RAY),
+            "start",
+            "--block",
+            "--num-cpus=1",
+            "--disable-usage-stats",
+            "--object-store-memory=500000000",
+            f"--node-ip-address={network.address(number)}",
+            *arguments,
+        ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", network.spaces[number], "unshare", "--uts", "--mount", "--pid", "--fork",
-                 "--mount-proc", "--kill-child", "bash", "-ec", BOOT, "boot", *ray],
-                env=os.environ | {"NAME": NAMES[number], "HOSTS": str(hosts)}, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL)  # fmt: skip
+                [
+                    "ip",
+                    "netns",
+                    "exec",
+                    network.spaces[number],
+                    "unshare",
+                    "--uts",
+                    "--mount",
+                    "--pid",
+                    "--fork",
+                    "--mount-proc",
+                    "--kill-child",
+                    "bash",
+                    "-ec",
+                    BOOT,
+                    "boot",
+                    *ray,
+                ],
+                env=os.environ | {"NAME": NAMES[number], "HOSTS": str(hosts)},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
 
     def booted(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -156,8 +181,24 @@ def main() -> int:
 
 
 def follow(machines: list[Machine], address: str, budget: str, storage: Path, say) -> int:
-    study = ["study", "demo", "--budget", budget, "--workers", "1", "--name", "two-machines", "--storage", storage,
-             "--checkpoint-every", "10", "--threads", "1", "--tracking", "off"]  # fmt: skip
+    study = [
+        "study",
+        "demo",
+        "--budget",
+        budget,
+        "--workers",
+        "1",
+        "--name",
+        "two-machines",
+        "--storage",
+        storage,
+        "--checkpoint-every",
+        "10",
+        "--threads",
+        "1",
+        "--tracking",
+        "off",
+    ]
     started, seen, cut = time.monotonic(), 0, False
     with Driver(*study, env={"RAY_ADDRESS": address}, through=machines[0].inside) as driver:
         while driver.running() or seen < len(driver.lines):

@@ -1,0 +1,1 @@
+"""Evaluations of encoders as jobs, and the records that they leave."""

@@ -1,0 +1,1 @@
+"""One pretraining run, on one worker or several."""

@@ -1,0 +1,60 @@
+"""The comparison as tables for the terminal."""
+
+import re
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from jobs.report.caveats import over
+from jobs.report.comparison import Part
+from jobs.report.conclusions import difference, number
+from ssl_core.evaluation import features
+
+
+def table(part: Part, protocols: tuple[str, ...]) -> Table:
+    """The comparison for the terminal, in percent; 95 % intervals behind ±."""
+    title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
+    title += f", {part.seeds} seeds" if part.seeds > 1 else ""
+    title += f", {over(part)}" if over(part) else ""
+    view = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    view.add_column("task", no_wrap=True)
+    # where room is short, an interval goes below its number
+    for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
+        view.add_column(name, justify="right", overflow="fold")
+    kind = None
+    for row in part.rows:
+        if kind not in (None, row.kind):
+            view.add_section()
+        kind = row.kind
+        first, *others = (number(row, protocol) for protocol in protocols)
+        gain, images = row.gains.get(protocols[0]), row.cost("images")
+        cost = ("", "", "")
+        if images is not None:
+            cost = (
+                f"{images / 1000:,.0f}k" if images >= 10_000 else f"{images:,.0f}",
+                f"{(row.cost('macs') or 0) / 1e12:.2f}",
+                f"{row.cost('seconds'):.0f}",
+            )
+        view.add_row(escape(row.name), first, difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
+    return view
+
+
+def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
+    """The headlines of protocols that are no accuracies, with an arrow to where better is."""
+    title = "diagnostics of the frozen encoder" + (f", {over(part)}" if over(part) else "")
+    view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    view.add_column("task", no_wrap=True)
+    for name in protocols:
+        module = features.protocols()[name]
+        measure = re.sub(r"(?=[@/])", "\n", module.headline, count=1)
+        view.add_column(f"{name}\n{measure} {'↑' if module.higher else '↓'}", justify="right", overflow="fold")
+    view.add_column("linear\n- knn ↓", justify="right")
+    for row in part.rows:
+        gap = row.gap
+        view.add_row(
+            escape(row.name),
+            *(number(row, protocol) for protocol in protocols),
+            difference(gap.mean, *gap.ends) if gap else "",
+        )
+    return view

@@ -1,0 +1,1 @@
+"""The folder of a study: its files, lock, metrics, and warnings."""

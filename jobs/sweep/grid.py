@@ -1,0 +1,74 @@
+"""What a sweep tries, and when it stops a trial."""
+
+from dataclasses import dataclass, replace
+
+from jobs.config.presets import StudyConfig
+from jobs.pretraining.budget import recipes
+from ssl_core.errors import BadInput, choose
+from ssl_core.task import tasks
+
+ROWS = 50  # of metrics.jsonl in each trial: where one can be stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What is tried: every combination, each for the same budget."""
+
+    tasks: tuple[str, ...] = ()
+    """which tasks; default: all there are"""
+    encoders: tuple[str, ...] = ("convnet",)
+    factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    """learning rates, as multiples of each task's own"""
+    lrs: tuple[float, ...] = ()
+    """learning rates themselves, for every task, instead of --factors"""
+    seeds: tuple[int, ...] = (0,)
+    data: str = "cifar10"
+    """as in tilespin pretrain"""
+    size: int | None = None
+    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    budget: float = 280.0
+    """GMACs (10^9 multiply-accumulates) of encoder forward and backward for each trial"""
+
+    def recipes(self):
+        """The recipe of each trial. Raises BadInput."""
+        known = tasks()
+        for name in self.tasks:
+            if name not in known:
+                raise BadInput(f"--tasks {name}: {choose(name, known)}")
+        for option in ("encoders", "seeds", "lrs" if self.lrs else "factors"):
+            values = getattr(self, option)
+            if not values or len(set(values)) < len(values):
+                raise BadInput(f"--{option} {' '.join(map(str, values))}: expected at least one, each once")
+        found = []
+        for encoder in self.encoders:
+            config = StudyConfig(
+                preset="sweep",
+                tasks=tuple(known[name].Config() for name in self.tasks or known),
+                data=self.data,
+                size=self.size,
+                encoder=encoder,
+                budget=self.budget,
+            )
+            for one in recipes(config):
+                optim = one.task.optim
+                for lr in self.lrs or (float(f"{factor * optim.lr:.6g}") for factor in self.factors):
+                    task = replace(one.task, optim=replace(optim, lr=lr))
+                    found += [replace(one, task=task, seed=seed) for seed in self.seeds]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Asynchronous successive halving on the pretext loss, among trials of the same task and encoder."""
+
+    grace: float = 0.2
+    """fraction of its steps that each trial gets; 1 stops none"""
+    reduction: float = 3.0
+    """at --grace, and whenever it is this many times as far, a trial goes on only among the best 1 / --reduction"""
+
+    def check(self) -> None:
+        """Raises BadInput."""
+        if not 0 < self.grace <= 1:
+            raise BadInput(f"--grace is {self.grace}, expected a fraction above 0 and at most 1")
+        if not 1 < self.reduction <= 100:
+            raise BadInput(f"--reduction is {self.reduction}, expected more than 1 and at most 100")

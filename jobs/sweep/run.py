@@ -1,0 +1,79 @@
+"""Runs a sweep's trials through Ray Tune."""
+
+from collections.abc import Generator
+from contextlib import closing
+
+import cluster.tune as tune
+from jobs.config.runtime import Where
+from jobs.execution.run import Plan, console, room
+from jobs.execution.signals import on_signals
+from jobs.pretraining.run import Training
+from jobs.pretraining.worker import followed
+from jobs.study.folder import Left, Study
+from jobs.study.metrics import of_training
+from jobs.sweep.grid import Stopping
+from jobs.sweep.trials import Row
+from ssl_core.storage.files import exists, read_json, write_json
+from ssl_core.task import name_of
+
+
+def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Training], rows: dict[str, Row]) -> None:
+    """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with. Raises
+    Left, if a signal asked for it, after all that run have saved."""
+    device = where.place()
+    fresh = {name for name, one in rows.items() if one.state == "waiting"}
+    groups = {_group(one) for one in trainings if one.name in fresh}
+    trials = [
+        tune.Trial(one.name, _group(one), told, (one, device), one.recipe.steps)
+        for one in trainings
+        if _group(one) in groups
+    ]
+
+    def ended(end: tune.Ended) -> None:
+        if signal_received():  # nobody compared it with others
+            return
+        one = rows[end.name]
+        one.error = end.error
+        if not end.error and end.step < one.steps:
+            write_json(study.run(end.name) / "stopped.json", {"step": end.step, "loss": end.loss})
+        if end.name in fresh:
+            state = "[red]failed[/] " if end.error else "complete" if end.step == one.steps else "stopped "
+            loss = "" if end.loss is None else f", loss {end.loss:.4g}"
+            console.print(
+                f"{state} {one.task} {one.encoder} lr {one.lr:g} seed {one.seed}: step {end.step}{loss}",
+                highlight=False,
+            )
+
+    with room(Plan(study, where, trainings, [])), on_signals() as signal_received:
+        gpus = float(device == "cuda")
+        tune.tune(
+            trials,
+            grace=stopping.grace,
+            reduction=stopping.reduction,
+            gpus=gpus,
+            ended=ended,
+            stop_requested=lambda: bool(signal_received()),
+        )
+    if number := signal_received():
+        raise Left(number)
+
+
+def _group(one: Training) -> str:
+    """Losses of other tasks and encoders say nothing of this one."""
+    return f"{name_of(one.recipe.task)} {one.recipe.encoder}"
+
+
+def told(one: Training, device: str) -> Generator[dict, None, None]:
+    """The rows of a run: those of earlier attempts, then new ones; the last when its encoder is there."""
+    steps, last = one.recipe.steps, 0
+    for old in of_training(one.folder / "metrics.jsonl"):
+        if last < old["step"] < steps:
+            last = old["step"]
+            yield old
+    if exists(one.folder / "stopped.json") and not exists(one.folder / "encoder.json"):
+        return
+    with closing(followed(one, device)) as rows:
+        for new in rows:
+            if last < new["step"] < steps:
+                yield new
+    yield {"step": steps, "loss": read_json(one.folder / "encoder.json")["pretext"]["loss"]}

@@ -1,0 +1,72 @@
+"""Checks of the kernels' arguments, with one clear line for each mistake."""
+
+import torch
+
+PIXEL_DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
+
+
+INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+LARGEST = 1e38  # of a mean or std: float32 ends soon after
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise ValueError unless value is a tensor."""
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name}: got {value!r}; expected a torch.Tensor")
+
+
+def check_images(images: torch.Tensor) -> None:
+    """Raise ValueError unless images is uint8 [b, h, w, c], h and w >= 1, c 1 or 3, h*w*c < 2^31."""
+    check_tensor("images", images)
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(
+            f"images: got {images.dtype} {list(images.shape)}; expected torch.uint8 [b, h, w, c], c 1 or 3"
+        )
+    if not 0 < images.shape[1] * images.shape[2] * images.shape[3] < 2**31:
+        raise ValueError(f"images: got {list(images.shape)}; expected h, w >= 1 and h*w*c < 2^31")
+
+
+def check_bytes(name: str, value: torch.Tensor) -> None:
+    """Raise ValueError unless value is uint8 [n]."""
+    check_tensor(name, value)
+    if value.dtype != torch.uint8 or value.dim() != 1:
+        raise ValueError(f"{name}: got {value.dtype} {list(value.shape)}; expected torch.uint8 [n]")
+
+
+def check_size(name: str, size: int, images: torch.Tensor) -> None:
+    """Raise ValueError unless size is in 1..min(h, w) of the images."""
+    limit = min(images.shape[1], images.shape[2])
+    if not isinstance(size, int) or not 1 <= size <= limit:
+        raise ValueError(f"{name}: got {size!r}; expected an int in 1..{limit}, the images' shorter side")
+
+
+def check_integers(name: str, labels: torch.Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raise ValueError unless labels is an integer (or bool) tensor of that shape on that device."""
+    check_tensor(name, labels)
+    if labels.dtype not in INTEGER_DTYPES or tuple(labels.shape) != tuple(shape) or labels.device != device:
+        raise ValueError(
+            f"{name}: got {labels.dtype} {list(labels.shape)} on {labels.device};"
+            f" expected an integer tensor {list(shape)} on {device}"
+        )
+
+
+def check_output(channels: int | None, mean, std, dtype: torch.dtype) -> tuple[list[float], list[float]]:
+    """(mean, std) as lists of floats. Raise ValueError unless they hold one number per channel (None: 1 or 3, as mean
+    has), std > 0, both finite as float32 and std's inverse too, and dtype is supported."""
+    if dtype not in PIXEL_DTYPES:
+        raise ValueError(f"dtype: got {dtype}; expected one of {', '.join(map(str, PIXEL_DTYPES))}")
+    means, stds = _numbers(mean), _numbers(std)
+    if len(means) not in ((channels,) if channels else (1, 3)) or not all(abs(value) <= LARGEST for value in means):
+        raise ValueError(f"mean: got {mean!r}; expected {channels or '1 or 3'} numbers, one per channel")
+    if len(stds) != len(means) or not all(1 / LARGEST <= value <= LARGEST for value in stds):
+        raise ValueError(f"std: got {std!r}; expected {len(means)} numbers > 0, one per channel")
+    return means, stds
+
+
+def _numbers(values) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        return []

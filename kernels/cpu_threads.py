@@ -1,0 +1,53 @@
+"""Shares the rows of a CPU loop among threads."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import torch
+
+PARTS = 8  # of the work, for each thread
+
+
+WORTH_THREADS = 100_000  # outputs: below, handing work to a thread costs more than it saves
+
+
+_THREAD = threading.local()
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count)
+
+
+def single_threaded() -> None:
+    """The current thread does all work of the CPU loops that it calls itself from now on: one of many that do."""
+    _THREAD.alone = True
+
+
+def parallel_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
+    """Run loop(first, last, *arguments) over 0..rows-1: in as many threads as torch uses, where `elements`
+    outputs are work enough and this thread is not `alone`. The loop must release the GIL, and its rows must not
+    depend on each other."""
+    shared = elements >= WORTH_THREADS and not getattr(_THREAD, "alone", False)
+    count = min(torch.get_num_threads(), rows) if shared else 1
+    # In parts, because a thread may be slower than its neighbour: torch's own threads spin for a while after an op.
+    parts = min(rows, count * min(PARTS, max(elements // WORTH_THREADS, 1))) if count > 1 else 1
+    left = list(pairwise([rows * i // parts for i in range(parts + 1)]))
+
+    def work() -> None:
+        while left:
+            try:
+                part = left.pop()
+            except IndexError:  # another thread took the last
+                return
+            loop(*part, *arguments)
+
+    # a pool for each process: threads do not survive a fork
+    others = [_threads(os.getpid(), count - 1).submit(work) for _ in range(count - 1)]
+    work()
+    for other in others:
+        other.cancel() or other.result()

@@ -1,0 +1,40 @@
+"""Tensors as the kernels take and return them."""
+
+import numpy as np
+import torch
+
+from kernels import buffer_pool as memory
+
+FAR = 2**40  # pixels: no image reaches so far, and sums of such coordinates cannot overflow
+
+
+_BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
+
+
+def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
+    """An uninitialised [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    if type(images) is torch.Tensor and images.device.type == "cpu":  # neither fake nor traced
+        return memory.empty(shape, dtype, layout)
+    return torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
+
+
+def as_flat_array(tensor: torch.Tensor) -> np.ndarray:
+    """The memory of a dense tensor as a 1-D array (16-bit floats as int16), shared with it."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(_BITS.get(tensor.dtype, tensor.dtype)).numpy()
+
+
+def as_int64_array(labels: torch.Tensor) -> np.ndarray:
+    """Integer labels as a contiguous int64 array: one type, so that a CPU loop compiles once."""
+    return labels.to(torch.int64).contiguous().numpy()
+
+
+def as_coordinates(labels: torch.Tensor) -> torch.Tensor:
+    """Coordinates as int64, those further out than FAR drawn in to it."""
+    return labels.to(torch.int64).clamp(-FAR, FAR)
+
+
+def as_triton_int(labels: torch.Tensor) -> torch.Tensor:
+    """Integer labels as a Triton kernel can load them: contiguous, bool as uint8."""
+    labels = labels.contiguous()
+    return labels.view(torch.uint8) if labels.dtype == torch.bool else labels

@@ -1,0 +1,1 @@
+"""Loaders, which all deliver the same batches in the same order."""

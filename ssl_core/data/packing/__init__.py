@@ -1,0 +1,1 @@
+"""Packing a dataset into tar shards."""

@@ -1,0 +1,1 @@
+"""How representations are evaluated."""

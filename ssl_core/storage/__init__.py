@@ -1,0 +1,1 @@
+"""Files, object stores, caches, checkpoints, and retries."""
