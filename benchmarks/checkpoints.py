@@ -1,6 +1,6 @@
 """`python -m benchmarks.checkpoints`: what checkpoints cost training, against the same training without.
 
-One run through `jobs.pretraining.worker.run`, in this process. Every block of so many steps has one
+One run through `jobs.pretraining.worker.run_training`, in this process. Every block of so many steps has one
 checkpoint or none, in ABBA order; it is taken early in its block, so that what its writing costs the steps beside it
 falls into the same block.
 """
@@ -20,11 +20,12 @@ from unittest.mock import patch
 import torch
 
 import jobs.pretraining.recorder
+import jobs.pretraining.run
 import jobs.pretraining.worker
 from benchmarks.harness import environment as machine
 from benchmarks.harness.abba import interval, order, ratios, told
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
 from jobs.study.folder import Study
 from ssl_core.storage.checkpoint import Snapshot
 from ssl_core.task import tasks
@@ -79,21 +80,21 @@ def _timed(moments: list[float], every: int, model, *arguments) -> Iterator[Step
 def measure(asked: argparse.Namespace, folder: Path) -> dict:
     """Trains; -> the ratios of the pairs, their interval, and where the time goes."""
     steps = WARM + 4 * asked.pairs * asked.every + 1  # the last step never has a checkpoint
-    study = Study.at(str(folder), "stall")
+    study = Study.open(str(folder), "stall")
     study.describe()
-    where = Where(storage=str(folder), name="stall", tracking="off")
+    where = RuntimeConfig(storage=str(folder), name="stall", wandb="off")
     config = tasks()[asked.task].Config(batch=asked.batch)
-    recipe = Recipe(task=config, data=asked.data, size=asked.size, encoder=asked.encoder, steps=steps)
-    training = jobs.pretraining.run.prepare(recipe, study, where.checked())
+    recipe = PretrainConfig(task=config, data=asked.data, size=asked.size, encoder=asked.encoder, steps=steps)
+    training = jobs.pretraining.run.prepare_training(recipe, study, where.checked())
     moments: list[float] = []
     Timed.kept = []
     with ExitStack() as stack:
         stack.enter_context(patch.object(jobs.pretraining.worker, "train", partial(_timed, moments, asked.every)))
         stack.enter_context(
-            patch.object(jobs.pretraining.worker, "Clock", lambda _: Alternating(asked.pairs, asked.every))
+            patch.object(jobs.pretraining.worker, "IntervalTimer", lambda _: Alternating(asked.pairs, asked.every))
         )
         stack.enter_context(patch.object(jobs.pretraining.recorder, "Snapshot", Timed))
-        jobs.pretraining.worker.run(training, where.place())
+        jobs.pretraining.worker.run_training(training, where.resolved_device())
     if len(Timed.kept) != 2 * asked.pairs:
         raise RuntimeError(f"{len(Timed.kept)} checkpoints were written, expected {2 * asked.pairs}")
     return said(moments, asked.pairs, asked.every, Timed.kept)

@@ -3,7 +3,7 @@ memory.
 
 Features are Gaussian clusters, float32. Each measurement has a process of its own, which makes its features, notes its
 memory, works, and notes the most that it had. Both of kNN classify the held-out and the test features by their 200
-nearest neighbours, Tilespin's by their 20 nearest as well. Both of linear train six classifiers, Tilespin's on six
+nearest neighbors, Tilespin's by their 20 nearest as well. Both of linear train six classifiers, Tilespin's on six
 learning rates in 40 passes by SGD, scikit-learn's on six strengths of its penalty in 40 iterations of L-BFGS each, at
 least a pass over the features every one; and classify the same features.
 """
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from benchmarks.harness import environment as machine
-from ssl_core.evaluation.features import Subject
+from ssl_core.evaluation.features import FrozenFeatures
 from ssl_core.evaluation.protocols import knn, linear
 
-NEIGHBOURS, TEMPERATURE = 200, knn.Config().temperature
+NEIGHBORS, TEMPERATURE = 200, knn.Config().temperature
 RATES, PASSES = linear.Config().learning_rates, linear.Config().epochs
 CHUNK = 1000  # rows of features made at once, so that making them takes no memory to speak of
 
@@ -40,41 +40,41 @@ class Size:
     threads: int
 
 
-def features(size: Size) -> Subject:
-    """Clusters around random centres, near enough to one another that no classifier is always right."""
+def features(size: Size) -> FrozenFeatures:
+    """Clusters around random centers, near enough to one another that no classifier is always right."""
     random = np.random.default_rng(0)
-    centres = random.standard_normal((size.classes, size.width), np.float32) * 0.08
+    centers = random.standard_normal((size.classes, size.width), np.float32) * 0.08
     stage, labels = {}, {}
-    for name, count in (("fit", size.images), ("held", max(1, size.queries // 8)), ("test", size.queries)):
+    for name, count in (("train", size.images), ("val", max(1, size.queries // 8)), ("test", size.queries)):
         labels[name] = np.arange(count) % size.classes
         stage[name] = np.empty((count, size.width), np.float32)
         for first in range(0, count, CHUNK):
             rows = stage[name][first : first + CHUNK]
             rows[:] = random.standard_normal(rows.shape, np.float32)
-            rows += centres[labels[name][first : first + CHUNK]]
-    return Subject([stage], labels, size.classes)
+            rows += centers[labels[name][first : first + CHUNK]]
+    return FrozenFeatures([stage], labels, size.classes)
 
 
-def knn_here(subject: Subject) -> float:
-    return knn.run(subject, knn.Config(), 0).numbers[f"top1/k{NEIGHBOURS}"]
+def knn_here(subject: FrozenFeatures) -> float:
+    return knn.run(subject, knn.Config(), 0).numbers[f"top1/k{NEIGHBORS}"]
 
 
-def knn_there(subject: Subject) -> float:
+def knn_there(subject: FrozenFeatures) -> float:
     from sklearn.neighbors import KNeighborsClassifier
 
     stage, labels = subject.stages[0], subject.labels
     vote = dict(metric="cosine", weights=lambda distances: np.exp((1 - distances) / TEMPERATURE))
-    neighbours = min(NEIGHBOURS, len(stage["fit"]))
-    model = KNeighborsClassifier(neighbours, algorithm="brute", **vote).fit(stage["fit"], labels["fit"])
-    model.predict(stage["held"])
+    neighbors = min(NEIGHBORS, len(stage["train"]))
+    model = KNeighborsClassifier(neighbors, algorithm="brute", **vote).fit(stage["train"], labels["train"])
+    model.predict(stage["val"])
     return float((model.predict(stage["test"]) == labels["test"]).mean())
 
 
-def linear_here(subject: Subject) -> float:
+def linear_here(subject: FrozenFeatures) -> float:
     return linear.run(subject, linear.Config(), 0).numbers["top1"]
 
 
-def linear_there(subject: Subject) -> float:
+def linear_there(subject: FrozenFeatures) -> float:
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -83,12 +83,12 @@ def linear_there(subject: Subject) -> float:
     warnings.simplefilter("ignore", ConvergenceWarning)  # it has as many iterations as it is given
     stage, labels, models = subject.stages[0], subject.labels, []
     for c in np.logspace(-5, 0, len(RATES)):
-        models.append(LogisticRegression(C=c, max_iter=PASSES, tol=1e-9).fit(stage["fit"], labels["fit"]))
-    best = max(models, key=lambda model: model.score(stage["held"], labels["held"]))
+        models.append(LogisticRegression(C=c, max_iter=PASSES, tol=1e-9).fit(stage["train"], labels["train"]))
+    best = max(models, key=lambda model: model.score(stage["val"], labels["val"]))
     return float(best.score(stage["test"], labels["test"]))
 
 
-CALLS: dict[tuple[str, str], Callable[[Subject], float]] = {
+CALLS: dict[tuple[str, str], Callable[[FrozenFeatures], float]] = {
     ("knn", "tilespin"): knn_here,
     ("knn", "scikit-learn"): knn_there,
     ("linear", "tilespin"): linear_here,

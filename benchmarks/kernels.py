@@ -12,7 +12,8 @@ import torch
 
 from benchmarks import peers
 from benchmarks.harness import environment as machine
-from benchmarks.harness import timing, work
+from benchmarks.harness import kernel_cases as work
+from benchmarks.harness import timing
 
 CPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 224x64 224x128"
 GPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 96x1024 224x64 224x256 224x1024"

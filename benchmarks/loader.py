@@ -1,7 +1,7 @@
-"""`python -m benchmarks.loader FOLDER`: images a second, from JPEG files to a normalised float32 batch, and what
+"""`python -m benchmarks.loader FOLDER`: images a second, from JPEG files to a normalized float32 batch, and what
 training waits for them.
 
-Every reader takes the same images, a random square of each, resized, flipped by chance and normalised, with so many
+Every reader takes the same images, a random square of each, resized, flipped by chance and normalized, with so many
 processor cores and as many decoding threads or processes. A round reads all images with each, once, or several times
 where that takes too little time; starting up and the first batch do not count. Without FOLDER the photos are made up:
 realistic for codecs only.
@@ -30,14 +30,14 @@ from benchmarks.harness import environment as machine
 from benchmarks.harness.timing import quantiles
 from benchmarks.readers import MEAN, STD, Photos
 from ssl_core.data.dataset import Source, open_source
-from ssl_core.data.loaders.prefetch import Waited
+from ssl_core.data.loaders.prefetch import TimedIterator
 from ssl_core.data.loaders.select import training_batches
-from ssl_core.data.packing.index import WORK, make_plan, shards_of, write_index
+from ssl_core.data.packing.index import WORK, assign_shards, make_plan, write_index
 from ssl_core.data.packing.shard import Packing, finish_shard
-from ssl_core.encoders.build import build as encoders
-from ssl_core.task import DataInfo, Format, Pretext
+from ssl_core.encoders import build as encoders
+from ssl_core.task import DataInfo, InputFormat, PretextModel
 from ssl_core.tasks.rotnet import RotNet
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 MADE = 500  # photos, where none are given
 WARM = 10  # training steps before the waiting is measured
@@ -74,7 +74,7 @@ def pack(source: Source, place: Path, packing: Packing) -> Path:
     plan = make_plan(source, packing)
     records = [
         finish_shard(place / name, place / WORK / f"{name}.json", getattr(source, part), part, numbers, packing)
-        for name, part, numbers in shards_of(source, plan)
+        for name, part, numbers in assign_shards(source, plan)
     ]
     write_index(place, source, plan, records)
     return place
@@ -116,18 +116,20 @@ def waiting(data: str, loader: str, photos: Photos, steps: int) -> dict:
     source = open_source(data, photos.size)
     encoder = encoders.build("convnet", photos.size, seed=0)
     config = RotNet.Config(batch=photos.batch)
-    model = Pretext(encoder, RotNet(config, encoders.describe(encoder, "convnet", photos.size), DataInfo(photos.size)))
+    model = PretextModel(
+        encoder, RotNet(config, encoders.describe(encoder, "convnet", photos.size), DataInfo(photos.size))
+    )
     model = model.to(photos.device, memory_format=torch.channels_last)
     where = dict(rank=0, world=1, device=photos.device, threads=photos.cores)
     _, batches = training_batches(source, batch=photos.batch, steps=range(steps), seed=0, loader=loader, **where)
-    waited, start = Waited(batches), 0.0
-    for step in train(model, waited, Format(MEAN, STD), Plan(steps=steps, seed=0, optim=config.optim)):
+    waited, start = TimedIterator(batches), 0.0
+    for step in train(model, waited, InputFormat(MEAN, STD), TrainConfig(steps=steps, seed=0, optim=config.optim)):
         if step.number == WARM:
-            waited.share()
+            waited.waiting_share()
             start = time.perf_counter()
     float(step.metrics["loss"])  # waits for a GPU
     rate = (steps - WARM) * photos.batch / (time.perf_counter() - start)
-    return {"loader": loader, "waited": waited.share(), "images_per_second": rate}
+    return {"loader": loader, "waited": waited.waiting_share(), "images_per_second": rate}
 
 
 def measure(photos: Photos, rounds: int, stages: tuple[str, ...]) -> list[dict]:
@@ -154,7 +156,7 @@ def measure_training(photos: Photos, steps: int) -> list[dict]:
     print(
         f"\nRotNet, convnet, {photos.size} px, {photos.cores} cores: images a second, and waiting for data", flush=True
     )
-    for data, loader in (("folder", "torch"), ("packed", "torch"), ("packed raw", "torch"), ("folder", "memory")):
+    for data, loader in (("folder", "cpu"), ("packed", "cpu"), ("packed raw", "cpu"), ("folder", "memory")):
         told = waiting(str(datas[data]), loader, photos, steps)
         lines.append(
             {"stage": "training", "reader": f"{loader}, {data}", "size": photos.size, "cores": photos.cores, **told}
@@ -192,7 +194,7 @@ def main() -> None:
         source = open_source(str(folder))
         paths = tuple(path for path in source.train.paths if path.suffix.lower() in (".jpg", ".jpeg"))
         packed = pack(source, Path(place) / "packed", Packing())
-        raw = pack(source, Path(place) / "raw", Packing(raw=True))
+        raw = pack(source, Path(place) / "raw", Packing(lossless=True))
         tars = tar_up(paths, Path(place) / "tars", 2 * max(asked.cores))
         for cores, size in itertools.product(asked.cores, asked.sizes):
             photos = Photos(folder, paths, tars, packed, raw, size, asked.batch, cores, device)
@@ -206,7 +208,7 @@ def main() -> None:
     path = machine.keep("loader", {"machine": machine.describe(), **asked_for, **told, "lines": lines}, asked.into)
     print(path)
     try:
-        from benchmarks.plots import bars
+        from benchmarks.plots import loader_plot as bars
     except ImportError:
         print("without the plot: matplotlib is not installed")
     else:

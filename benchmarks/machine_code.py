@@ -65,7 +65,7 @@ def faults(build: Build, code: Code) -> list[str]:
     found = []
     if code.stack or code.local or code.named("STL", "LDL"):
         found.append(f"spills: {code.stack} bytes of stack, {dict(code.named('STL', 'LDL'))}")
-    if build.vectorised:
+    if build.vectorized:
         # a plane of uint8 is stored eight pixels at a time, everything else sixteen bytes
         bytes_out = any(kind == "*u8" for name, kind in build.types.items() if name in ("out", "mask"))
         wide = {"STG.E.128", "STG.E.64"} if bytes_out else {"STG.E.128"}

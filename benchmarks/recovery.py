@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.harness import environment as machine
 from benchmarks.harness.local_nodes import Machine, Machines
-from benchmarks.harness.watched import Watched, cost
+from benchmarks.harness.observed_run import Watched, cost
 from benchmarks.plots import curves
 
 NOTICE = 60  # seconds of a preemption notice
@@ -38,7 +38,7 @@ def arguments(asked: argparse.Namespace, place: str, *more: str) -> list[str]:
         "2",
         "--checkpoint-every",
         str(asked.every),
-        "--tracking",
+        "--wandb",
         "off",
         "--storage",
         place,
@@ -58,7 +58,7 @@ def midway(run: Watched, every: int) -> None:
     run.until(lambda: run.rows and run.rows[-1]["step"] >= step)
 
 
-def signalled(run: Watched, which: signal.Signals) -> None:
+def signaled(run: Watched, which: signal.Signals) -> None:
     """Sends the driver a signal."""
     assert run.process
     os.kill(run.process.pid, which)
@@ -72,7 +72,7 @@ def on_own_ray(asked: argparse.Namespace) -> tuple[dict, list[dict]]:
             parts, lines = start(run), []
             for _ in range(asked.times):
                 midway(run, asked.every)
-                found = cost(run, lambda: signalled(run, signal.SIGKILL), retype=True)
+                found = cost(run, lambda: signaled(run, signal.SIGKILL), retype=True)
                 lines.append({"fault": "driver and its Ray killed, retyped", **found})
                 told(lines[-1])
             return parts, lines
@@ -92,8 +92,8 @@ def faults(run: Watched, machines: Machines) -> dict[str, tuple[Callable[[Machin
         "worker frozen": (lambda one: hurt(one, signal.SIGSTOP), False, False),
         "machine to be taken away": (lambda one: machines.drain(one, NOTICE), False, True),
         "machine lost": (lambda one: one.cut(), False, True),
-        "driver killed, retyped": (lambda _: signalled(run, signal.SIGKILL), True, False),
-        "driver told to leave, retyped": (lambda _: signalled(run, signal.SIGTERM), True, False),
+        "driver killed, retyped": (lambda _: signaled(run, signal.SIGKILL), True, False),
+        "driver told to leave, retyped": (lambda _: signaled(run, signal.SIGTERM), True, False),
         "machine lost, with the controller": (lambda one: one.cut(), False, True),
     }
 

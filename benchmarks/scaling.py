@@ -1,9 +1,9 @@
 """`python -m benchmarks.scaling`: what Ray costs a training step against torchrun, and what more workers bring.
 
-Both are measured on the loop of every run, `jobs.pretraining.worker.run`, on this machine's GPUs or else its
-CPUs. All sides are alive at once and take turns of some steps (benchmarks/harness/turns.py); start-up does not count.
-Ray against torchrun: the same two workers, in ABBA pairs. More workers, through Ray: strong, the same batch shared, and
-weak, the same share.
+Both are measured on the loop of every run, `jobs.pretraining.worker.run_training`, on this machine's GPUs or else its
+CPUs. All sides are alive at once and take turns of some steps (benchmarks/harness/alternating.py); start-up does not
+count. Ray against torchrun: the same two workers, in ABBA pairs. More workers, through Ray: strong, the same batch
+shared, and weak, the same share.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.harness import environment as machine
 from benchmarks.harness.abba import interval, order, ratios, told
-from benchmarks.harness.turns import Side, meeting_point, started
+from benchmarks.harness.alternating import Side, meeting_point, started
 
 BAR = 1.03  # how many times as long as under torchrun a step may take
 

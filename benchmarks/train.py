@@ -1,8 +1,8 @@
 """`python -m benchmarks.train`: what the kernels change in a whole training step, on this machine.
 
 Each task trains through the project's own loop, on synthetic images that stay on the device, in one process. Every
-second step makes its batch in plain torch instead, so that a noisy neighbour hurts both. Plain torch leaves out what
-it has no short way to say: Jigsaw's grey images and shifted channels (off on both sides) and the context encoder's
+second step makes its batch in plain torch instead, so that a noisy neighbor hurts both. Plain torch leaves out what
+it has no short way to say: Jigsaw's gray images and shifted channels (off on both sides) and the context encoder's
 regions (rectangles on both sides).
 """
 
@@ -20,17 +20,17 @@ import torch
 
 from benchmarks.harness import environment as machine
 from benchmarks.peers import eager
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
-from ssl_core.encoders.build import build as encoders
-from ssl_core.task import DataInfo, Format, Pretext, tasks
+from ssl_core.encoders import build as encoders
+from ssl_core.task import DataInfo, InputFormat, PretextModel, tasks
 from ssl_core.tasks import context, jigsaw, rotnet
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 TASKS = {
     "four turns": ("rotnet", {}),
-    "one turn": ("rotnet", {"turns": "one"}),
-    "jigsaw": ("jigsaw", {"grey": 0.0, "shift": 0}),
+    "one turn": ("rotnet", {"rotations": "one"}),
+    "jigsaw": ("jigsaw", {"grayscale": 0.0, "shift": 0}),
     "context": ("context", {"mask": "blocks"}),
 }
 WARM = 3  # unmeasured steps of each kind
@@ -53,7 +53,7 @@ def rotate_all(images, flips, offsets, *, size, **options):
     return eager.rotate_all(window(images, flips, offsets, size), **options)
 
 
-def shuffle_tiles(images, permutations, corners, shifts, greys, *, tile, standardise, mean, std, **options):
+def shuffle_tiles(images, permutations, corners, shifts, grays, *, tile, standardize, mean, std, **options):
     return eager.shuffle_tiles(images, permutations, corners, tile, **options)
 
 
@@ -87,29 +87,31 @@ def between(start, end) -> float:
     return 1e3 * (end - start) if isinstance(start, float) else start.elapsed_time(end)
 
 
-def pretext(task: str, options: dict, encoder: str, batch: int, size: int) -> Pretext:
+def pretext(task: str, options: dict, encoder: str, batch: int, size: int) -> PretextModel:
     """The module as a run would build it."""
     built, kind = encoders.build(encoder, size, seed=0), tasks()[task]
     info = encoders.describe(built, encoder, size)
-    return Pretext(built, kind(kind.Config(batch=batch, **options), info, DataInfo(size, images=batch)))
+    return PretextModel(built, kind(kind.Config(batch=batch, **options), info, DataInfo(size, images=batch)))
 
 
-def same_batch(model: Pretext, batch: Batch, format: Format) -> None:
+def same_batch(model: PretextModel, batch: Batch, format: InputFormat) -> None:
     """Raises AssertionError unless both ways make the same pixels, up to the last bits of bfloat16."""
     made = []
     for way in WAYS.values():
         with way():
-            inputs, _ = model.task.make(batch, Draw(batch.ids, batch.epochs, 0), format)
+            inputs, _ = model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, 0), format)
         made.append(inputs[0] if isinstance(inputs, tuple) else inputs)
     torch.testing.assert_close(*made, rtol=2e-2, atol=2e-2)
     assert made[0].stride() == made[1].stride()
 
 
-def measure(model: Pretext, batch: Batch, format: Format, precision: str, steps: int, compile: bool) -> dict[str, dict]:
+def measure(
+    model: PretextModel, batch: Batch, format: InputFormat, precision: str, steps: int, compile: bool
+) -> dict[str, dict]:
     """Training steps of both ways in turn; by way, the statistics of its steps."""
     device, total = batch.images.device, 2 * (WARM + steps)
     made, taken, peaks = [], [], []
-    make: Callable = model.task.make
+    make: Callable = model.task.make_batch
 
     def watched(*arguments):
         start = mark(device)
@@ -119,8 +121,8 @@ def measure(model: Pretext, batch: Batch, format: Format, precision: str, steps:
 
     # a small learning rate: noise teaches nothing, and must not blow up the weights
     optim = replace(model.task.config.optim, lr=1e-4)
-    plan = Plan(steps=total, seed=0, optim=optim, precision=precision, compile=compile)
-    with patch.object(model.task, "make", watched):
+    plan = TrainConfig(steps=total, seed=0, optim=optim, precision=precision, compile=compile)
+    with patch.object(model.task, "make_batch", watched):
         run = train(model, itertools.repeat(batch), format, plan)
         for way, _ in zip(itertools.cycle(WAYS.values()), range(total)):
             if device.type == "cuda":
@@ -169,7 +171,7 @@ def main() -> None:
     asked = options()
     device = torch.device(asked.device)
     precision, dtype = ("bf16", torch.bfloat16) if device.type == "cuda" else ("fp32", torch.float32)
-    format = Format(MEAN, STD, dtype)
+    format = InputFormat(MEAN, STD, dtype)
     shape = (asked.batch, asked.size, asked.size, 3)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ids = torch.arange(asked.batch)

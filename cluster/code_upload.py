@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-HOME = Path(__file__).parents[1]
-ROOMS = ("cluster", "jobs", "kernels", "ssl_core")
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("cluster", "jobs", "kernels", "ssl_core")
 # Names of files and folders that are left out wherever they lie within the rooms
-LEFTOVERS = (".*", "__pycache__", "*.pyc", "*.egg-info", "runs", "wandb")
-KEYS = (
+IGNORED = (".*", "__pycache__", "*.pyc", "*.egg-info", "runs", "wandb")
+SECRETS = (
     ".env*",
     ".netrc",
     "_netrc",
@@ -29,28 +29,28 @@ KEYS = (
     "*.kubeconfig",
 )
 # In gitignore's language, where the last pattern that fits decides: of the top only the rooms ("." is the top itself)
-EXCLUDES = ("/*", ".*", "!/.", *(f"!/{room}" for room in ROOMS), *LEFTOVERS[1:], *KEYS)
-LIMIT = 512 << 20  # bytes; what one message to Ray's head can hold
+EXCLUDES = ("/*", ".*", "!/.", *(f"!/{package}" for package in PACKAGES), *IGNORED[1:], *SECRETS)
+MAX_BYTES = 512 << 20  # bytes; what one message to Ray's head can hold
 
 
-def package() -> dict:
+def working_dir_options() -> dict:
     """The part of a Ray runtime environment that ships this checkout's code: {"working_dir", "excludes"}."""
-    return {"working_dir": str(HOME), "excludes": list(EXCLUDES)}
+    return {"working_dir": str(ROOT), "excludes": list(EXCLUDES)}
 
 
 def runtime_env() -> dict:
-    """What a driver gives ray.init when it joins a cluster: `package()`; nothing within a submitted job, whose
-    workers inherit the job's own."""
-    return {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else package()
+    """What a driver gives ray.init when it joins a cluster: `working_dir_options()`; nothing within a submitted job,
+    whose workers inherit the job's own."""
+    return {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else working_dir_options()
 
 
-def shipped() -> Iterator[Path]:
+def uploaded_files() -> Iterator[Path]:
     """The files that a cluster is given, as EXCLUDES say."""
-    for room in ROOMS:
-        for folder, folders, files in os.walk(HOME / room):
-            folders[:] = sorted(name for name in folders if not _stays(name))
-            yield from (Path(folder, name) for name in sorted(files) if not _stays(name))
+    for package in PACKAGES:
+        for folder, folders, files in os.walk(ROOT / package):
+            folders[:] = sorted(name for name in folders if not _is_excluded(name))
+            yield from (Path(folder, name) for name in sorted(files) if not _is_excluded(name))
 
 
-def _stays(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in (*LEFTOVERS, *KEYS))
+def _is_excluded(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in (*IGNORED, *SECRETS))

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-FIRST_ANSWER, ANSWER = 2.0, 10.0  # seconds for the first answer, after which there is a word, and for each later one
-PAUSE = 1.0  # seconds between two questions
-PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's own, if it is set
-LOOK = 5.0  # seconds between two looks whether a head that was joined is still there
+FIRST_ANSWER_S = 2.0  # for the first answer, after which there is a word
+ANSWER_S = 10.0  # for each later one
+PAUSE_S = 1.0  # seconds between two questions
+RECONNECT_TIMEOUT_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's own, if it is set
+POLL_S = 5.0  # seconds between two looks whether a head that was joined is still there
 
 
 class ClusterError(RuntimeError):
@@ -30,31 +31,32 @@ class BadAddress(ClusterError):
     exit_code = 2
 
 
-def await_head(address: str, seconds: float, waiting: Callable[[str], object]) -> str:
+def wait_for_head(address: str, timeout: float, notify: Callable[[str], object]) -> str:
     """Returns as soon as the head of the cluster at `address`, "HOST:PORT" or "auto" for one that runs on this
-    machine, answers -> its HOST:PORT. `waiting` is told, once, if it does not at first.
+    machine, answers -> its HOST:PORT. `notify` is told, once, if it does not at first.
 
-    Raises ClusterError if it does not within `seconds`, or something else answers, or it wants another token, and
+    Raises ClusterError if it does not within `timeout`, or something else answers, or it wants another token, and
     BadAddress.
     """
-    until, patience = None, FIRST_ANSWER
+    deadline, answer_timeout = None, FIRST_ANSWER_S
     while True:
-        place = _place(address)
-        why = _asked(place, patience) if place else "none was started on this machine"
-        if place and not why:
-            return place
-        silent = f"no Ray cluster answers at {address if place in (address, None) else f'{address} ({place})'}: {why}"
-        if until is None and seconds:
-            until = time.monotonic() + seconds
-            waiting(f"{silent}; trying for up to {seconds:.0f} s")
-        left = until - time.monotonic() if until else 0
-        if left <= 0:
-            raise ClusterError(f"{silent}; tried for {seconds:.0f} s")
-        time.sleep(min(PAUSE, left))
-        patience = max(FIRST_ANSWER, min(ANSWER, left))
+        host_port = _resolve_address(address)
+        reason = _connection_error(host_port, answer_timeout) if host_port else "none was started on this machine"
+        if host_port and not reason:
+            return host_port
+        place = address if host_port in (address, None) else f"{address} ({host_port})"
+        message = f"no Ray cluster answers at {place}: {reason}"
+        if deadline is None and timeout:
+            deadline = time.monotonic() + timeout
+            notify(f"{message}; trying for up to {timeout:.0f} s")
+        remaining = deadline - time.monotonic() if deadline else 0
+        if remaining <= 0:
+            raise ClusterError(f"{message}; tried for {timeout:.0f} s")
+        time.sleep(min(PAUSE_S, remaining))
+        answer_timeout = max(FIRST_ANSWER_S, min(ANSWER_S, remaining))
 
 
-def _place(address: str) -> str | None:
+def _resolve_address(address: str) -> str | None:
     """HOST:PORT, or None if none is known on this machine. Raises BadAddress."""
     from ray._private.services import canonicalize_bootstrap_address
 
@@ -71,13 +73,13 @@ def _place(address: str) -> str | None:
     except ConnectionError:
         return None
     except ValueError as error:
-        said = f"{address!r} is no address of a Ray cluster's head: expected HOST:PORT, or auto"
-        raise BadAddress(said) from error
+        message = f"{address!r} is no address of a Ray cluster's head: expected HOST:PORT, or auto"
+        raise BadAddress(message) from error
 
 
-def _asked(place: str, seconds: float) -> str:
-    """Why the head at `place` does not answer within `seconds`; nothing if it does. Raises ClusterError if that is to
-    stay so."""
+def _connection_error(host_port: str, timeout: float) -> str:
+    """Why the head at `host_port` does not answer within `timeout`; nothing if it does. Raises ClusterError if that is
+    to stay so."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
@@ -85,56 +87,56 @@ def _asked(place: str, seconds: float) -> str:
     from ray.exceptions import AuthenticationError
 
     try:
-        with init_grpc_channel(place) as channel:
-            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=seconds)
+        with init_grpc_channel(host_port) as channel:
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=timeout)
     except AuthenticationError as error:
-        raise ClusterError(wants_token(place)) from error
+        raise ClusterError(token_message(host_port)) from error
     except grpc.RpcError as error:
         code, details = error.code(), error.details() or ""  # pyright: ignore
         if code == grpc.StatusCode.UNAUTHENTICATED:
-            raise ClusterError(wants_token(place)) from error
+            raise ClusterError(token_message(host_port)) from error
         if code == grpc.StatusCode.UNIMPLEMENTED or "SETTINGS frame" in details:
             raise ClusterError(
-                f"what answers at {place} is not the head of a Ray cluster: is the port right?"
+                f"what answers at {host_port} is not the head of a Ray cluster: is the port right?"
             ) from error
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"no answer within {seconds:.0f} s"
+            return f"no answer within {timeout:.0f} s"
         return details.rpartition(": ")[2].strip(" ]") or code.name
     return ""
 
 
-def wants_token(address: str) -> str:
+def token_message(address: str) -> str:
     return (
         f"the cluster at {address} wants its token: RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or in the "
         "file that RAY_AUTH_TOKEN_PATH names"
     )
 
 
-def _patience() -> float:
+def _reconnect_timeout() -> float:
     """Seconds that Ray bears without its head."""
     try:
-        return float(os.environ.get(PATIENCE, "60"))
+        return float(os.environ.get(RECONNECT_TIMEOUT_VARIABLE, "60"))
     except ValueError:
         return 60.0
 
 
 @contextmanager
-def watched(place: str) -> Iterator[None]:
-    """Ends this process, with a word and exit code 1, if nothing listens at `place` for almost as long as Ray would
+def watch_head(host_port: str) -> Iterator[None]:
+    """Ends this process, with a word and exit code 1, if nothing listens at `host_port` for almost as long as Ray would
     bear it, which then ends the process too."""
-    host, port = place.rsplit(":", 1)
-    limit, ended = max(LOOK, _patience() - 2 * LOOK), threading.Event()
+    host, port = host_port.rsplit(":", 1)
+    limit, stopped = max(POLL_S, _reconnect_timeout() - 2 * POLL_S), threading.Event()
 
     def watch() -> None:
-        seen = time.monotonic()
-        while not ended.wait(LOOK):
+        last_answer = time.monotonic()
+        while not stopped.wait(POLL_S):
             try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
-                seen = time.monotonic()
+                socket.create_connection((host.strip("[]"), int(port)), timeout=POLL_S).close()
+                last_answer = time.monotonic()
             except OSError:
-                if (missed := time.monotonic() - seen) > limit:
+                if (silence := time.monotonic() - last_answer) > limit:
                     print(
-                        f"tilespin: the head of the Ray cluster at {place} is gone: no answer for {missed:.0f} s; "
+                        f"tilespin: the head of the Ray cluster at {host_port} is gone: no answer for {silence:.0f} s; "
                         "the same command continues where it stopped",
                         file=sys.stderr,
                         flush=True,
@@ -146,5 +148,5 @@ def watched(place: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ended.set()
+        stopped.set()
         thread.join()

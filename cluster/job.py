@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.heartbeat import Pulse, beating
-from cluster.retry import Decision, Failed, Fault, cause_of, kind_of
+from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.retry import Decision, Fault, JobFault, describe_error, fault_kind
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Job:
     needs: tuple[str, ...] = ()  # names of jobs that come before it in the list
     cpus: float = 1
     gpus: float = 0
-    stretch: float = 1  # how many times its room it takes while it runs, as far as there is more
-    delegates: bool = False  # True: the room is taken by workers that the call starts, not by its own process
+    scale_up: float = 1  # how many times its room it takes while it runs, as far as there is more
+    starts_workers: bool = False  # True: the room is taken by workers that the call starts, not by its own process
     fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
-    holds: int = 0  # bytes of that result, about
+    result_bytes: int = 0  # bytes of that result, about
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Outcome:
     name: str
     value: Any = None
     error: str | None = None
-    because: str | None = None  # the job that failed before this one, which therefore did not run
-    why: str | None = None  # one line
+    failed_need: str | None = None  # the job that failed before this one, which therefore did not run
+    reason: str | None = None  # one line
 
 
 @dataclass(frozen=True)
-class Again:
+class Retrying:
     """A job's attempt ended in a fault, and it will be tried again."""
 
     name: str
@@ -49,7 +49,7 @@ class Again:
     attempt: int  # the one that comes
 
 
-def check(jobs: list[Job]) -> None:
+def check_jobs(jobs: list[Job]) -> None:
     """Raises ValueError if two jobs share a name, or one needs a job that does not come before it."""
     seen: set[str] = set()
     for job in jobs:
@@ -58,36 +58,36 @@ def check(jobs: list[Job]) -> None:
         seen.add(job.name)
 
 
-def run_here(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Again]:
-    """One after the other in this process, without Ray, until `told_to_leave`. What fails here is not tried again."""
-    check(jobs)
+def run_here(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Retrying]:
+    """One after the other in this process, without Ray, until `stop_requested`. What fails here is not tried again."""
+    check_jobs(jobs)
     done: dict[str, Outcome] = {}
     for job in jobs:
         broken = next((done[need] for need in job.needs if done[need].error), None)
         if broken:
-            outcome = Outcome(job.name, None, broken.error, broken.because or broken.name)
-        elif told_to_leave():
+            outcome = Outcome(job.name, None, broken.error, broken.failed_need or broken.name)
+        elif stop_requested():
             return
         else:
-            with beating(Pulse(job.name)):
-                value, fault = attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
+            with sending_heartbeats(Heartbeat(job.name)):
+                value, fault = run_attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
             if fault and fault.kind == "preempted":
                 return
-            outcome = Outcome(job.name, value, fault and fault.text, why=fault and fault.cause)
+            outcome = Outcome(job.name, value, fault and fault.text, reason=fault and fault.cause)
         done[job.name] = outcome
         yield outcome
         for need in job.needs:  # large results go when their last user has run
             last = max(i for i, other in enumerate(jobs) if need in other.needs)
             if jobs[last] is job:
-                done[need] = Outcome(need, None, done[need].error, done[need].because)
+                done[need] = Outcome(need, None, done[need].error, done[need].failed_need)
 
 
-def attempt(call: Callable, args: tuple, pulse: Pulse | None = None) -> tuple[Any, Fault | None]:
+def run_attempt(call: Callable, args: tuple, heartbeat: Heartbeat | None = None) -> tuple[Any, Fault | None]:
     """-> (what `call` returns, the fault that it ended in or None)."""
     try:
         return call(*args), None
-    except Failed as error:
+    except JobFault as error:
         return None, error.fault
     except Exception as error:
-        step = pulse.step if pulse else None
-        return None, Fault(kind_of(error), cause_of(error), step, traceback.format_exc())
+        step = heartbeat.step if heartbeat else None
+        return None, Fault(fault_kind(error), describe_error(error), step, traceback.format_exc())

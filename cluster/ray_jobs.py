@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.code_upload import package
-from cluster.head import ClusterError, wants_token
+from cluster.code_upload import working_dir_options
+from cluster.head import ClusterError, token_message
 
-CONNECT_SECONDS = 10
-PATIENCE_SECONDS = 300  # for a dashboard that stopped answering while a job was followed
-READY_SECONDS = 30  # for a cluster that was just started: its dashboard answers before its machines are there
+CONNECT_TIMEOUT_S = 10
+RECONNECT_TIMEOUT_S = 300  # for a dashboard that stopped answering while a job was followed
+READY_TIMEOUT_S = 30  # for a cluster that was just started: its dashboard answers before its machines are there
 
 
 @dataclass(frozen=True)
-class Submitted:
+class RayJobInfo:
     """A job of a cluster. `code` is its exit code, None while it runs; times are in seconds of the epoch."""
 
     id: str
@@ -31,7 +31,7 @@ class Submitted:
     ended: float | None
 
 
-class Jobs:
+class RayJobsClient:
     """The jobs of the cluster whose dashboard is at `address`, such as http://HEAD:8265.
 
     Raises ClusterError, everywhere, if it does not answer, refuses the token or does not know the job.
@@ -46,22 +46,23 @@ class Jobs:
         for handler in logging.getLogger("ray").handlers:  # each step of an upload is announced otherwise
             handler.setLevel(logging.ERROR)
         self.address = address.rstrip("/")
-        with self._asking(), _these_settings_aside("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-            requests.get(f"{self.address}/api/version", timeout=CONNECT_SECONDS)  # the client itself would wait longer
+        with self._requesting(), _without_variables("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+            # the client itself would wait longer
+            requests.get(f"{self.address}/api/version", timeout=CONNECT_TIMEOUT_S)
             self.client = JobSubmissionClient(self.address)
 
-    def machines(self) -> tuple[int, bool]:
+    def count_nodes(self) -> tuple[int, bool]:
         """-> (how many machines the cluster has, whether the only one is this one).
 
         An address cannot tell: 127.0.0.1 may be the end of a tunnel. A socket in the file system can.
         """
         began = time.monotonic()
         while True:
-            with self._asking():
-                said = self.client._do_request("GET", "/nodes?view=summary")
-                nodes = [node["raylet"] for node in said.json()["data"]["summary"]]
+            with self._requesting():
+                response = self.client._do_request("GET", "/nodes?view=summary")
+                nodes = [node["raylet"] for node in response.json()["data"]["summary"]]
             alive = [raylet for raylet in nodes if raylet.get("state") == "ALIVE"]
-            if alive or time.monotonic() - began > READY_SECONDS:
+            if alive or time.monotonic() - began > READY_TIMEOUT_S:
                 break
             time.sleep(0.5)
         if not alive:
@@ -72,18 +73,18 @@ class Jobs:
     def submit(self, id: str, command: str, *, cpus: float, env: dict[str, str], metadata: dict[str, str]) -> None:
         """Ships the code and starts `command` (for a shell) in it, on the head's machine if `cpus` is 0, else where
         as many are free. `env` and `metadata` are seen by all who see the dashboard: nothing secret."""
-        with self._asking():
+        with self._requesting():
             self.client.submit_job(
                 entrypoint=command,
                 submission_id=id,
-                runtime_env={**package(), "env_vars": env},
+                runtime_env={**working_dir_options(), "env_vars": env},
                 metadata=metadata,
                 entrypoint_num_cpus=cpus or None,
             )
 
-    def follow(self, id: str, write: Callable[[str], Any]) -> Submitted:
+    def follow(self, id: str, write: Callable[[str], Any]) -> RayJobInfo:
         """Hands `write` the log as it grows, from its beginning, until the job ends -> the job. A dashboard that is
-        away is asked again for PATIENCE_SECONDS; nothing is written twice."""
+        away is asked again for RECONNECT_TIMEOUT_S; nothing is written twice."""
         import aiohttp
 
         written, last = 0, time.monotonic()
@@ -106,34 +107,34 @@ class Jobs:
                 job, last = self.job(id), time.monotonic()
                 if job.code is not None:
                     return job
-            except (Unknown, BrokenPipeError):  # the pipe is the reader's, who had enough
+            except (UnknownJob, BrokenPipeError):  # the pipe is the reader's, who had enough
                 raise
             except (ClusterError, RuntimeError, OSError, aiohttp.ClientError) as error:
-                if time.monotonic() - last > PATIENCE_SECONDS:
+                if time.monotonic() - last > RECONNECT_TIMEOUT_S:
                     raise ClusterError(f"lost sight of job {id}: {' '.join(str(error).split())}") from error
             time.sleep(0.5)
 
-    def job(self, id: str) -> Submitted:
-        with self._asking(id):
-            return _described(self.client.get_job_info(id))
+    def job(self, id: str) -> RayJobInfo:
+        with self._requesting(id):
+            return _job_info(self.client.get_job_info(id))
 
     def log(self, id: str) -> str:
-        with self._asking(id):
+        with self._requesting(id):
             return self.client.get_job_logs(id)
 
     def stop(self, id: str) -> bool:
         """Whether it was running."""
-        with self._asking(id):
+        with self._requesting(id):
             return self.client.stop_job(id)
 
-    def all(self) -> list[Submitted]:
+    def all(self) -> list[RayJobInfo]:
         """What was submitted to the cluster, newest first."""
-        with self._asking():
-            found = [_described(info) for info in self.client.list_jobs() if info.submission_id]
+        with self._requesting():
+            found = [_job_info(info) for info in self.client.list_jobs() if info.submission_id]
         return sorted(found, key=lambda job: -(job.started or 0))
 
     @contextmanager
-    def _asking(self, id: str = "") -> Iterator[None]:
+    def _requesting(self, id: str = "") -> Iterator[None]:
         """What can go wrong with a request, in one line."""
         import requests
         from ray.exceptions import AuthenticationError
@@ -141,29 +142,29 @@ class Jobs:
         try:
             yield
         except AuthenticationError as error:
-            raise ClusterError(wants_token(self.address)) from error
+            raise ClusterError(token_message(self.address)) from error
         except (ConnectionError, requests.exceptions.RequestException) as error:
             if isinstance(error, requests.exceptions.JSONDecodeError):
                 raise ClusterError(f"what answers at {self.address} is no Ray dashboard") from error
             raise ClusterError(f"no Ray cluster answers at {self.address}") from error
         except (RuntimeError, ValueError) as error:
             if id and "status code 404" in str(error):
-                raise Unknown(f"the cluster at {self.address} knows no job {id}") from error
+                raise UnknownJob(f"the cluster at {self.address} knows no job {id}") from error
             raise ClusterError(" ".join(str(error).split())[:1000]) from error
 
 
-class Unknown(ClusterError):
+class UnknownJob(ClusterError):
     """The cluster knows no such job: it never did, or its head was lost and with it what it knew."""
 
 
-def _described(info) -> Submitted:
+def _job_info(info) -> RayJobInfo:
     ended = info.status.is_terminal()
     code = info.driver_exit_code
     if ended and code is None:
         code = 0 if info.status == "SUCCEEDED" else 1
     if code is not None and code < 0:
         code = 128 - code  # killed by a signal, in a shell's words
-    return Submitted(
+    return RayJobInfo(
         id=info.submission_id or info.job_id,
         status=str(info.status.value),
         command=info.entrypoint,
@@ -176,7 +177,7 @@ def _described(info) -> Submitted:
 
 
 @contextmanager
-def _these_settings_aside(*names: str) -> Iterator[None]:
+def _without_variables(*names: str) -> Iterator[None]:
     """Ray's client takes addresses in the environment for more than the one that it is given."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:

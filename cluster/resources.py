@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-REFRESH = 1.0  # seconds that an answer is good for
+REFRESH_S = 1.0  # seconds that an answer is good for
 
 
-class Room:
+class ClusterResources:
     """Of the cluster of this session, as it is now: machines come and go."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Room:
     def resources(self) -> dict[str, float]:
         import ray
 
-        if time.monotonic() - self.asked > REFRESH:
+        if time.monotonic() - self.asked > REFRESH_S:
             self.asked, self.total = time.monotonic(), ray.cluster_resources()
         return self.total
 
@@ -37,7 +37,7 @@ class Room:
         total = self.resources()
         return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
 
-    def anywhere_but(self, node: str) -> dict[str, Any]:
+    def avoid_node(self, node: str) -> dict[str, Any]:
         """Options that keep a task off `node`, as long as another machine has room: the others may be busy for days."""
         if not node:
             return {"scheduling_strategy": "SPREAD"}
@@ -56,7 +56,7 @@ class Room:
 
         return set(ray._private.state.state.get_draining_nodes() or {})  # Ray's own libraries have no other way either
 
-    def is_held(self, result: Any) -> bool:
+    def is_available(self, result: Any) -> bool:
         """Whether any machine has what the reference `result` stands for."""
         import ray
 
@@ -73,17 +73,17 @@ class Room:
         return once.remote(pid, only_stopped)
 
 
-def each_has(kind: str, free: bool = False) -> list[float]:
+def per_node(kind: str, free: bool = False) -> list[float]:
     """How many of `kind` ("CPU" or "GPU") each machine has that Ray takes for alive and that is to stay; only those
     that are `free`, if asked for."""
     import ray
 
-    going = Room().draining()
-    there = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in going}
+    draining = ClusterResources().draining()
+    nodes = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in draining}
     if free:
-        now = ray._private.state.available_resources_per_node()
-        there = {node: now.get(node, {}) for node in there}
-    return [resources.get(kind, 0) for resources in there.values()]
+        available = ray._private.state.available_resources_per_node()
+        nodes = {node: available.get(node, {}) for node in nodes}
+    return [resources.get(kind, 0) for resources in nodes.values()]
 
 
 def _kill(pid: int, only_stopped: bool) -> bool:
@@ -95,13 +95,13 @@ def _kill(pid: int, only_stopped: bool) -> bool:
     return True
 
 
-def board_here() -> Any:
+def start_heartbeat_registry() -> Any:
     """A new Board on this machine, so that it lives as long as the driver does."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from cluster.heartbeat import Board
+    from cluster.heartbeat import HeartbeatRegistry
 
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
     lasting = dict(max_restarts=-1, max_task_retries=-1)
-    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, **lasting).remote()
+    return ray.remote(HeartbeatRegistry).options(num_cpus=0, scheduling_strategy=here, **lasting).remote()

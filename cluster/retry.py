@@ -9,8 +9,8 @@ Kind = Literal["preempted", "system", "program", "final"]
 
 # Attempts in a row without progress until a job is given up, by what went wrong last. Where there is progress between
 # two faults the count begins anew: a run of weeks may meet any number of them.
-PATIENCE: dict[Kind, int] = {"preempted": 50, "system": 6, "program": 3, "final": 1}
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before another attempt after a system's fault; they double
+MAX_ATTEMPTS: dict[Kind, int] = {"preempted": 50, "system": 6, "program": 3, "final": 1}
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # seconds before another attempt after a system's fault; they double
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Fault:
 class Decision:
     """Whether to try again, after how many seconds, and why."""
 
-    again: bool
+    retry: bool
     wait: float
-    why: str
+    reason: str
 
 
 def decide(faults: Sequence[Fault]) -> Decision:
@@ -46,12 +46,12 @@ def decide(faults: Sequence[Fault]) -> Decision:
     if last.kind == "final":
         return Decision(False, 0, str(last))
     before = [fault for fault in faults[:-1] if fault.kind == "program"]
-    if last.kind == "program" and before and _same(before[-1], last):
+    if last.kind == "program" and before and _is_same_error(before[-1], last):
         return Decision(False, 0, f"the same error twice: {last}")
-    alike = [fault for fault in _since_progress(faults) if fault.kind == last.kind]
-    if len(alike) >= PATIENCE[last.kind]:
-        return Decision(False, 0, f"{len(alike)} times without progress: {last}")
-    wait = min(FIRST_WAIT * 2 ** (len(alike) - 1), LONGEST_WAIT) if last.kind == "system" else 0
+    same_kind = [fault for fault in _since_progress(faults) if fault.kind == last.kind]
+    if len(same_kind) >= MAX_ATTEMPTS[last.kind]:
+        return Decision(False, 0, f"{len(same_kind)} times without progress: {last}")
+    wait = min(FIRST_WAIT_S * 2 ** (len(same_kind) - 1), LONGEST_WAIT_S) if last.kind == "system" else 0
     return Decision(True, wait, str(last))
 
 
@@ -64,13 +64,13 @@ def _since_progress(faults: Sequence[Fault]) -> Sequence[Fault]:
     return faults[start:]
 
 
-def _same(one: Fault, other: Fault) -> bool:
+def _is_same_error(one: Fault, other: Fault) -> bool:
     """The same error at the same step; addresses and numbers of processes differ from attempt to attempt."""
     plain = [re.sub(r"0x[0-9a-f]+|\d+", "#", fault.cause) for fault in (one, other)]
     return one.step == other.step and plain[0] == plain[1]
 
 
-class Failed(RuntimeError):
+class JobFault(RuntimeError):
     """An attempt of a job ended in a fault that is already known for what it is."""
 
     def __init__(self, fault: Fault):
@@ -78,7 +78,7 @@ class Failed(RuntimeError):
         self.fault = fault
 
     def __reduce__(self):
-        return Failed, (self.fault,)
+        return JobFault, (self.fault,)
 
 
 class Preempted(RuntimeError):
@@ -87,12 +87,12 @@ class Preempted(RuntimeError):
     fault: Kind = "preempted"
 
 
-def kind_of(error: BaseException) -> Kind:
+def fault_kind(error: BaseException) -> Kind:
     """What kind of fault an exception is: as its class says in an attribute `fault`, else the program's own."""
     return getattr(type(error), "fault", "program")
 
 
-def cause_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One line that says what happened."""
-    said = " ".join(str(error).split())
-    return said if kind_of(error) in ("final", "preempted") and said else f"{type(error).__name__}: {said}"
+    message = " ".join(str(error).split())
+    return message if fault_kind(error) in ("final", "preempted") and message else f"{type(error).__name__}: {message}"

@@ -7,162 +7,165 @@ from dataclasses import replace
 from typing import Any
 
 import cluster.silent as silent
-from cluster.heartbeat import Pulse, beating
-from cluster.job import Again, Job, Outcome, attempt, check
+from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.job import Job, Outcome, Retrying, check_jobs, run_attempt
 from cluster.retry import Fault, decide
 
-LOOK = 1.0  # seconds between two looks at running jobs
-BURIAL = 5.0  # on a machine that Ray takes for dead: most often Ray knows more of an attempt's end, and says it first
-GONE = 120.0  # until an attempt's work is given to another, whatever came of it: it has ended itself by then (ALONE)
-ROOM_SECONDS = 900.0  # that a job waits for a cluster large enough for it, when nothing else runs
+POLL_S = 1.0  # seconds between two looks at running jobs
+# On a machine that Ray takes for dead: most often Ray knows more of an attempt's end, and says it first
+DEAD_NODE_GRACE_S = 5.0
+# Until an attempt's work is given to another, whatever came of it: it has ended itself by then (DRIVER_TIMEOUT_S)
+ABANDON_S = 120.0
+RESOURCE_TIMEOUT_S = 900.0  # that a job waits for a cluster large enough for it, when nothing else runs
 STORE_SHARE = 0.7  # of the cluster's object store that results kept for later jobs may fill
 
 
-def run_on_ray(jobs: list[Job], told_to_leave: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Again]:
+def run_on_ray(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Retrying]:
     """As Ray tasks, as many at once as the cluster has room for; outcomes come as the jobs end.
 
     Needs an open session. Of the jobs that can start, the first in the list does: Ray on its own promises no
     order, and a long job that starts last holds up everything. Results travel through Ray's object store, as far as
     it has room. A job that ended in a fault is tried again as cluster/retry.py decides, on another machine if there
-    is one. Once `told_to_leave`, jobs that have taken a step are told to save and leave, others are ended, and those
+    is one. Once `stop_requested`, jobs that have taken a step are told to save and leave, others are ended, and those
     that have not begun do not.
     """
-    check(jobs)
-    return _Running(jobs, told_to_leave).outcomes()
+    check_jobs(jobs)
+    return _Scheduler(jobs, stop_requested).outcomes()
 
 
-class _Running:
+class _Scheduler:
     """What has ended, what runs, and what waits."""
 
-    def __init__(self, jobs: list[Job], told_to_leave: Callable[[], bool]):
+    def __init__(self, jobs: list[Job], stop_requested: Callable[[], bool]):
         import ray
 
-        from cluster.resources import Room, board_here
-        from cluster.silent import Silent
+        from cluster.resources import ClusterResources, start_heartbeat_registry
+        from cluster.silent import SilentProcesses
 
-        self.jobs, self.told_to_leave = {job.name: job for job in jobs}, told_to_leave
+        self.jobs, self.stop_requested = {job.name: job for job in jobs}, stop_requested
         self.waiting = list(jobs)
         self.running: dict[Any, tuple[Job, Any]] = {}  # by the object that says how the attempt ended
         self.results: dict[str, Any] = {}  # of jobs that ended and are still needed
         self.failed: dict[str, Outcome] = {}
-        self.told: set[str] = set()  # jobs that succeeded once
+        self.succeeded: set[str] = set()  # jobs that succeeded once
         self.faults: dict[str, list[Fault]] = {}
         self.not_before: dict[str, float] = {}  # when a job may be tried again
         self.idle = time.monotonic()  # since when nothing runs
-        self.board, self.room, self.ray = board_here(), Room(), ray
-        self.silent = Silent(self.room)
+        self.registry, self.resources, self.ray = start_heartbeat_registry(), ClusterResources(), ray
+        self.silent = SilentProcesses(self.resources)
 
-    def outcomes(self) -> Iterator[Outcome | Again]:
+    def outcomes(self) -> Iterator[Outcome | Retrying]:
         while self.waiting or self.running:
-            leaving = self.told_to_leave()
-            if leaving and not self.running:
+            stopping = self.stop_requested()
+            if stopping and not self.running:
                 return
-            if not leaving:
+            if not stopping:
                 yield from self._start()
             if not self.running:
-                time.sleep(LOOK / 4)
+                time.sleep(POLL_S / 4)
                 continue
-            ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=LOOK)
+            ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
             for ending in ready:
-                yield from self._end(ending)
-            yield from self._look(leaving)
+                yield from self._finish(ending)
+            yield from self._poll(stopping)
 
     def _start(self) -> Iterator[Outcome]:
         """Starts what can start; tells of what never will, because what it needs has failed."""
         kept: list[Job] = []  # places of jobs that begin again in a moment: who comes later does not take them
         for job in list(self.waiting):
-            broken = next((self.failed[need] for need in job.needs if need in self.failed), None)
-            if broken:
+            failed = next((self.failed[need] for need in job.needs if need in self.failed), None)
+            if failed:
                 self.waiting.remove(job)
-                self.failed[job.name] = Outcome(job.name, None, broken.error, broken.because or broken.name)
+                self.failed[job.name] = Outcome(job.name, None, failed.error, failed.failed_need or failed.name)
                 yield self.failed[job.name]
             elif not all(need in self.results for need in job.needs):
                 continue
             elif time.monotonic() < self.not_before.get(job.name, 0):
                 kept.append(job)
-            elif self._may_start(job, kept):
+            elif self._has_room_for(job, kept):
                 self.waiting.remove(job)
                 self._submit(job)
         if self.waiting and not self.running:
-            yield from self._give_up()
+            yield from self._fail_without_room()
 
-    def _may_start(self, job: Job, kept: list[Job]) -> bool:
+    def _has_room_for(self, job: Job, kept: list[Job]) -> bool:
         running = [*kept, *(one for one, _ in self.running.values())]
-        held = sum(self.jobs[name].holds for name in self.results) + sum(one.holds for one in running)
-        if job.holds and held and held + job.holds > STORE_SHARE * self.room.object_store():
+        kept_bytes = sum(one.result_bytes for one in (*running, *(self.jobs[name] for name in self.results)))
+        limit = STORE_SHARE * self.resources.object_store()
+        if job.result_bytes and kept_bytes and kept_bytes + job.result_bytes > limit:
             return False
         # the workers of one that stretches leave no room: another would wait for it inside, where attempts are counted
-        taken = [(one.cpus * one.stretch, one.gpus * one.stretch) for one in running]
-        return self.room.fits(job.cpus, job.gpus, taken)
+        taken = [(one.cpus * one.scale_up, one.gpus * one.scale_up) for one in running]
+        return self.resources.fits(job.cpus, job.gpus, taken)
 
-    def _give_up(self) -> Iterator[Outcome]:
+    def _fail_without_room(self) -> Iterator[Outcome]:
         """Tells of a job that the cluster has had no room for, idle as it is, for too long."""
         for job in list(self.waiting):
-            if time.monotonic() - self.idle > ROOM_SECONDS and not self.room.fits(job.cpus, job.gpus, []):
+            if time.monotonic() - self.idle > RESOURCE_TIMEOUT_S and not self.resources.fits(job.cpus, job.gpus, []):
                 self.waiting.remove(job)
-                why = f"asks for {job.cpus:g} CPUs and {job.gpus:g} GPUs, the cluster has {self.room}"
-                self.failed[job.name] = Outcome(job.name, None, why, why=why)
+                why = f"asks for {job.cpus:g} CPUs and {job.gpus:g} GPUs, the cluster has {self.resources}"
+                self.failed[job.name] = Outcome(job.name, None, why, reason=why)
                 yield self.failed[job.name]
 
     def _submit(self, job: Job) -> None:
         faults = self.faults.get(job.name, [])
         avoided = faults[-1].node if faults and faults[-1].kind != "preempted" else ""
         # workers whose controller was lost go on in their room, which nobody else frees
-        if (group := self.ray.get(self.board.begin.remote(job.name))) is not None:
+        if (group := self.ray.get(self.registry.begin_attempt.remote(job.name))) is not None:
             self.ray.util.remove_placement_group(group)
-        task = self.ray.remote(_work).options(
+        task = self.ray.remote(_run_job).options(
             name=job.name,
-            num_cpus=0 if job.delegates else job.cpus,
-            num_gpus=0 if job.delegates else job.gpus,
+            num_cpus=0 if job.starts_workers else job.cpus,
+            num_gpus=0 if job.starts_workers else job.gpus,
             num_returns=2,
             max_retries=0,
-            **self.room.anywhere_but(avoided),
+            **self.resources.avoid_node(avoided),
         )
-        told = (self.board, job.name, tuple(map(str, faults)))
+        identity = (self.registry, job.name, tuple(map(str, faults)))
         # unpickled there when signs of life have begun: it may import for long
         work = self.ray.cloudpickle.dumps((job.call, job.args))
-        ending, result = task.remote(told, work, job.fetch, *(self.results[need] for need in job.needs))
+        ending, result = task.remote(identity, work, job.fetch, *(self.results[need] for need in job.needs))
         self.running[ending] = job, result
 
-    def _end(self, ending: Any, gone: str = "") -> Iterator[Outcome | Again]:
-        """How the attempt behind `ending` went; its job may wait for another. `gone` says why nobody can tell."""
+    def _finish(self, ending: Any, lost: str = "") -> Iterator[Outcome | Retrying]:
+        """How the attempt behind `ending` went; its job may wait for another. `lost` says why nobody can tell."""
         job, result = self.running.pop(ending)
-        killed = self.silent.killed(job.name, 0 if gone else silent.ANSWER)
+        killed = self.silent.why_killed(job.name, 0 if lost else silent.ANSWER_S)
         self.idle = time.monotonic()
         try:
-            if gone:
+            if lost:
                 self.ray.cancel(ending, force=True)
-                raise ConnectionError(gone)
+                raise ConnectionError(lost)
             value, fault = self.ray.get(ending)
         except Exception as error:
             value, fault = None, self._system_fault(job, error)
-            self._make_again(job.needs)
+            self._recompute_lost(job.needs)
         if fault is None:
             # what came here is lost with this machine only
             self.results[job.name] = self.ray.put(value) if job.fetch else result
-            if job.name not in self.told:  # it may be done a second time, see _make_again
-                self.told.add(job.name)
+            if job.name not in self.succeeded:  # it may be done a second time, see _recompute_lost
+                self.succeeded.add(job.name)
                 yield Outcome(job.name, value)
-        elif (gone or fault.kind == "preempted") and self.told_to_leave():
+        elif (lost or fault.kind == "preempted") and self.stop_requested():
             pass
         else:
-            if gone or killed:
-                fault = replace(fault, cause=gone or killed)
+            if lost or killed:
+                fault = replace(fault, cause=lost or killed)
             faults = self.faults.setdefault(job.name, [])
             faults.append(fault)
             decision = decide(faults)
-            if decision.again:
+            if decision.retry:
                 self.not_before[job.name] = time.monotonic() + decision.wait
                 self.waiting.append(job)
                 self.waiting.sort(key=list(self.jobs.values()).index)
-                yield Again(job.name, fault, decision, len(faults) + 1)
+                yield Retrying(job.name, fault, decision, len(faults) + 1)
             else:
-                outcome = Outcome(job.name, None, fault.text or fault.cause, why=decision.why)
+                outcome = Outcome(job.name, None, fault.text or fault.cause, reason=decision.reason)
                 self.failed[job.name] = outcome
                 yield outcome
-        self._forget()
+        self._release_results()
 
-    def _forget(self) -> None:
+    def _release_results(self) -> None:
         """Lets go of results that nobody needs any more, not even to make another one again."""
         wanted: set[str] = set()
         left = [*self.waiting, *(job for job, _ in self.running.values())]
@@ -174,47 +177,49 @@ class _Running:
 
     def _system_fault(self, job: Job, error: Exception) -> Fault:
         """The fault of an attempt of which only Ray could tell."""
-        signs = [sign for sign, _ in self.ray.get(self.board.heard.remote()).get(job.name, {}).values()]
-        step = max((sign.step for sign in signs if sign.step is not None), default=None)
+        beats = [beat for beat, _ in self.ray.get(self.registry.last_beats.remote()).get(job.name, {}).values()]
+        step = max((beat.step for beat in beats if beat.step is not None), default=None)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-        said = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
-        said = said.partition(". ")[0]  # some of Ray's go on with advice
-        cause = f"{type(error).__name__}: {said}"
-        return Fault("system", cause, step, str(error), signs[0].node if signs else "")
+        message = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
+        message = message.partition(". ")[0]  # some of Ray's go on with advice
+        cause = f"{type(error).__name__}: {message}"
+        return Fault("system", cause, step, str(error), beats[0].node if beats else "")
 
-    def _make_again(self, needs: tuple[str, ...]) -> None:
+    def _recompute_lost(self, needs: tuple[str, ...]) -> None:
         """Has those results computed anew that no machine holds any more."""
         for name in needs:
-            if name in self.results and not self.jobs[name].fetch and not self.room.is_held(self.results[name]):
+            kept_there = name in self.results and not self.jobs[name].fetch
+            if kept_there and not self.resources.is_available(self.results[name]):
                 del self.results[name]
                 self.waiting.insert(0, self.jobs[name])
 
-    def _look(self, leaving: bool) -> Iterator[Outcome | Again]:
+    def _poll(self, stopping: bool) -> Iterator[Outcome | Retrying]:
         """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them; gives up
-        attempts whose machine is gone: Ray says so after minutes only, if its connections were not closed."""
-        heard, going, alive = self.ray.get(self.board.heard.remote()), self.room.draining(), self.room.alive()
+        attempts whose machine is lost: Ray says so after minutes only, if its connections were not closed."""
+        last_beats = self.ray.get(self.registry.last_beats.remote())
+        draining, alive = self.resources.draining(), self.resources.alive()
         for ending, (job, _) in list(self.running.items()):
-            workers = heard.get(job.name, {})
-            if leaving or any(sign.node in going for sign, _ in workers.values()):
-                self.board.leave.remote([job.name])
-            for sign, age in workers.values():
-                if age > silent.SILENT and sign.node in alive and not sign.ended:
-                    self.silent.look(job.name, sign, age)
-            if leaving and all(sign.step is None for sign, _ in workers.values()):
-                yield from self._end(ending, "told to leave, with nothing to save")
+            workers = last_beats.get(job.name, {})
+            if stopping or any(beat.node in draining for beat, _ in workers.values()):
+                self.registry.request_stop.remote([job.name])
+            for beat, age in workers.values():
+                if age > silent.SILENT_S and beat.node in alive and not beat.ended:
+                    self.silent.check(job.name, beat, age)
+            if stopping and all(beat.step is None for beat, _ in workers.values()):
+                yield from self._finish(ending, "told to leave, with nothing to save")
             elif 0 in workers and not workers[0][0].ended:
-                sign, age = workers[0]
-                if sign.node not in alive and age > BURIAL:
-                    yield from self._end(ending, "its machine is gone")
-                elif age > GONE and not self.silent.at_work(sign):
-                    yield from self._end(ending, f"no sign of life for {age:.0f} s")
+                beat, age = workers[0]
+                if beat.node not in alive and age > DEAD_NODE_GRACE_S:
+                    yield from self._finish(ending, "its machine is gone")
+                elif age > ABANDON_S and not self.silent.is_alive(beat):
+                    yield from self._finish(ending, f"no sign of life for {age:.0f} s")
 
 
-def _work(told: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:
+def _run_job(identity: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:
     """-> (what the driver gets, what later jobs get): a large result need not travel to the driver."""
-    board, name, faults = told
-    with beating(Pulse(name, board, faults)) as pulse:
-        value, fault = attempt(_unpickled, (work, *needed), pulse)
+    registry, name, faults = identity
+    with sending_heartbeats(Heartbeat(name, registry, faults)) as heartbeat:
+        value, fault = run_attempt(_call_pickled, (work, *needed), heartbeat)
         if fault:
             import ray
 
@@ -223,7 +228,7 @@ def _work(told: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[Any, Fa
     return ((value if fetch else None), fault), value
 
 
-def _unpickled(work: bytes, *needed) -> Any:
+def _call_pickled(work: bytes, *needed) -> Any:
     import ray
 
     call, args = ray.cloudpickle.loads(work)

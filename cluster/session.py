@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.code_upload import runtime_env
-from cluster.head import ClusterError, await_head, watched
+from cluster.head import ClusterError, wait_for_head, watch_head
 
 # Set before Ray starts, because its processes inherit them. setdefault: what a user has set wins.
 SETTINGS = {
@@ -25,18 +25,18 @@ SETTINGS = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # how a job ends is told by its other result
 }
-STARTS = 3  # of a cluster of our own that does not come up in time
-ANSWER_SECONDS = 60.0  # for a named cluster to answer
-LOOK = 1.0  # seconds between two looks at a cluster that is still growing
+MAX_STARTS = 3  # of a cluster of our own that does not come up in time
+ANSWER_TIMEOUT_S = 60.0  # for a named cluster to answer
+POLL_S = 1.0  # seconds between two looks at a cluster that is still growing
 
 
-def quietly() -> None:
+def apply_settings() -> None:
     """Applies SETTINGS to this process and those that it starts."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
-def use_token() -> None:
+def use_own_token() -> None:
     """Has Ray ask for a token that nobody else has. To be called before Ray is imported, which is when it looks."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -46,51 +46,51 @@ def use_token() -> None:
 def session(
     cpus: int | None = None,
     address: str | None = None,
-    seconds: float = ANSWER_SECONDS,
-    waiting: Callable[[str], object] = lambda said: print(said, file=sys.stderr, flush=True),
+    timeout: float = ANSWER_TIMEOUT_S,
+    notify: Callable[[str], object] = lambda message: print(message, file=sys.stderr, flush=True),
 ) -> Iterator[Mapping[str, float]]:
     """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
 
     Joins the cluster at `address`, else the one that RAY_ADDRESS names, to which this program's code is sent, else
     starts one on this machine with `cpus` slots (default: its cores). A cluster of our own asks for a token that
-    nobody else has, so that other users of the machine cannot run code in it. `waiting` is told if the named cluster
-    does not answer at once; raises ClusterError if it does not within `seconds`.
+    nobody else has, so that other users of the machine cannot run code in it. `notify` is told if the named cluster
+    does not answer at once; raises ClusterError if it does not within `timeout`.
     """
-    quietly()
+    apply_settings()
     address = address or os.environ.get("RAY_ADDRESS")
     if address in (None, "", "local"):
-        use_token()
+        use_own_token()
     else:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # each takes 40 s of a head that goes in this moment
     import ray
 
     if address in (None, "", "local"):
-        how = dict(address="local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
+        options = dict(address="local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
     else:
-        how = dict(address=await_head(address, seconds, waiting), runtime_env=runtime_env())
+        options = dict(address=wait_for_head(address, timeout, notify), runtime_env=runtime_env())
     try:
-        _start(how, waiting)
+        _start(options, notify)
     except Exception as error:  # some of Ray's have no other class
-        said = " ".join(str(error).split())[:500]
-        raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
+        message = " ".join(str(error).split())[:500]
+        raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {message}") from error
     # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     try:
-        with watched(ray.get_runtime_context().gcs_address):
+        with watch_head(ray.get_runtime_context().gcs_address):
             yield ray.cluster_resources()
     finally:
         ray.shutdown()
 
 
-def _start(how: dict, waiting: Callable[[str], object]) -> None:
+def _start(options: dict, notify: Callable[[str], object]) -> None:
     """ray.init, again if a cluster of our own did not start in the 30 s that Ray gives it, as on a busy machine."""
     import ray
 
-    for left in reversed(range(STARTS)):
+    for left in reversed(range(MAX_STARTS)):
         before = _ray_processes()
         try:
             with _signals_kept():
-                ray.init(log_to_driver=False, logging_level="ERROR", **how)
+                ray.init(log_to_driver=False, logging_level="ERROR", **options)
             return
         except Exception as error:  # it has no other class
             if not left or "timed out during startup" not in str(error):
@@ -98,7 +98,7 @@ def _start(how: dict, waiting: Callable[[str], object]) -> None:
             for pid in _ray_processes() - before:  # it leaves them behind
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            waiting("Ray has not started within 30 s, as on a busy machine: it is started again")
+            notify("Ray has not started within 30 s, as on a busy machine: it is started again")
 
 
 def _ray_processes() -> set[int]:
@@ -133,32 +133,32 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def wait_for(kind: str, count: int, seconds: float, waiting: Callable[[str], object]) -> None:
+def wait_for_resources(kind: str, count: int, timeout: float, notify: Callable[[str], object]) -> None:
     """Returns as soon as the cluster of this session has `count` of `kind` ("CPU" or "GPU") in all; an autoscaler is
-    asked for them. `waiting` is told, once, if that is not now.
+    asked for them. `notify` is told, once, if that is not now.
 
-    Raises ClusterError, saying what was asked for and what there is, if it is not so after `seconds`.
+    Raises ClusterError, saying what was asked for and what there is, if it is not so after `timeout`.
     """
     import ray
     from ray.autoscaler.sdk import request_resources
 
-    until, asked = time.monotonic() + seconds, False
+    deadline, asked = time.monotonic() + timeout, False
     try:
         while ray.cluster_resources().get(kind, 0) < count:
-            there = f"asked for {count} {kind}s, the cluster has {_told(kind)}"
-            if time.monotonic() > until:
-                raise ClusterError(f"{there}; waited {seconds:.0f} s for more")
+            message = f"asked for {count} {kind}s, the cluster has {_describe_nodes(kind)}"
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{message}; waited {timeout:.0f} s for more")
             if not asked:
                 asked = True
-                waiting(f"{there}; waiting up to {seconds:.0f} s for more")
+                notify(f"{message}; waiting up to {timeout:.0f} s for more")
                 request_resources(bundles=[{kind: 1}] * count)
-            time.sleep(LOOK)
+            time.sleep(POLL_S)
     finally:
         if asked:  # or machines would be kept for ever
             request_resources(bundles=[])
 
 
-def _told(kind: str) -> str:
+def _describe_nodes(kind: str) -> str:
     """What there is of `kind`, machine by machine."""
     import ray
 
@@ -166,7 +166,7 @@ def _told(kind: str) -> str:
     return f"{sum(alive):.0f} on {len(alive)} machine{'s' * (len(alive) != 1)}"
 
 
-def machines() -> list[str]:
+def node_ids() -> list[str]:
     """The ids of the cluster's living machines, the driver's first."""
     import ray
 
@@ -174,9 +174,9 @@ def machines() -> list[str]:
     return sorted((node["NodeID"] for node in ray.nodes() if node["Alive"]), key=lambda node: node != here)
 
 
-def on_each(call: Callable, *args, seconds: float = 180) -> list:
+def run_on_each_node(call: Callable, *args, timeout: float = 180) -> list:
     """What `call(*args)` returns on each machine of the cluster, the driver's first; an exception in its place if it
-    failed or took longer than `seconds`."""
+    failed or took longer than `timeout`."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -186,12 +186,12 @@ def on_each(call: Callable, *args, seconds: float = 180) -> list:
             num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False)
         )
         .remote(*args)
-        for node in machines()
+        for node in node_ids()
     ]
     found = []
     for answer in asked:
         try:
-            found.append(ray.get(answer, timeout=seconds))
+            found.append(ray.get(answer, timeout=timeout))
         except Exception as error:
             found.append(error)
     return found

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.heartbeat import Pulse, beating
-from cluster.retry import Preempted, cause_of, kind_of
+from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.retry import Preempted, describe_error, fault_kind
 
 # Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
 SETTINGS = {
@@ -19,14 +19,14 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
 }
-LOST = 120.0  # seconds without a sign of life until a trial is not waited for any more
-RETRIES = 3  # after a process or a machine died; the trial itself continues from its last checkpoint
+LOST_S = 120.0  # seconds without a sign of life until a trial is not waited for any more
+MAX_RETRIES = 3  # after a process or a machine died; the trial itself continues from its last checkpoint
 
 
 @dataclass(frozen=True)
 class Trial:
     """`rows(*args)` works and gives rows with "step", rising up to `steps`, and "loss", smaller is better. As any job
-    does, it saves and raises Preempted when its pulse says so."""
+    does, it saves and raises Preempted when its heartbeat says so."""
 
     name: str
     group: str  # losses are compared within it only
@@ -36,7 +36,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrialEnd:
     """How a trial ended: complete, stopped early, or with an error."""
 
     name: str
@@ -51,13 +51,13 @@ def tune(
     grace: float,
     reduction: float,
     gpus: float,
-    ended: Callable[[Ended], object],
+    on_end: Callable[[TrialEnd], object],
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> None:
     """Runs all `trials` in the open session, a core and `gpus` each, as many at once as there is room for.
 
     Asynchronous successive halving in each group by itself: at the fraction `grace` of its steps, at `reduction` times
-    as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as far. `ended` is told
+    as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as far. `on_end` is told
     in this process, once for each trial. A trial that a dead process cut off begins again. Once `stop_requested`,
     trials are told to save and leave, those that have not begun do not, and it returns when all have left.
     """
@@ -65,27 +65,27 @@ def tune(
         os.environ.setdefault(name, value)
     import ray.tune
 
-    from cluster.resources import board_here
+    from cluster.resources import start_heartbeat_registry
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `ended` says it in one line
-    known, board = {trial.name: trial for trial in trials}, board_here()
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `on_end` says it in one line
+    by_name, registry = {trial.name: trial for trial in trials}, start_heartbeat_registry()
     with tempfile.TemporaryDirectory(prefix="tilespin-tune-") as scratch:
         ray.tune.Tuner(
             ray.tune.with_resources(
-                ray.tune.with_parameters(_trainable(), trials=known, board=board),
+                ray.tune.with_parameters(_trainable(), trials=by_name, registry=registry),
                 {"cpu": 1, "gpu": gpus} if gpus else {"cpu": 1},
             ),
-            param_space={"trial": ray.tune.grid_search(list(known))},
+            param_space={"trial": ray.tune.grid_search(list(by_name))},
             tune_config=ray.tune.TuneConfig(
-                metric="loss", mode="min", scheduler=_scheduler(known, grace, reduction), reuse_actors=False
+                metric="loss", mode="min", scheduler=_scheduler(by_name, grace, reduction), reuse_actors=False
             ),
             run_config=ray.tune.RunConfig(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_callback(ended)],
-                stop=_stopper(stop_requested, board, list(known)),
-                failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[_callback(on_end)],
+                stop=_stopper(stop_requested, registry, list(by_name)),
+                failure_config=ray.tune.FailureConfig(max_failures=MAX_RETRIES),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
@@ -97,42 +97,42 @@ def _trainable() -> type:
     class Training(Trainable):
         """One trial, in a process of its own."""
 
-        def setup(self, config: dict, trials: dict[str, Trial], board: Any) -> None:
-            self.trial, self.signs = trials[config["trial"]], ExitStack()
-            pulse = self.signs.enter_context(beating(Pulse(config["trial"], board)))
-            self.left = pulse.leaving
-            self.rows = iter(()) if self.left else self.trial.rows(*self.trial.args)
+        def setup(self, config: dict, trials: dict[str, Trial], registry: Any) -> None:
+            self.trial, self.beats = trials[config["trial"]], ExitStack()
+            heartbeat = self.beats.enter_context(sending_heartbeats(Heartbeat(config["trial"], registry)))
+            self.stopped = heartbeat.stop_requested
+            self.rows = iter(()) if self.stopped else self.trial.rows(*self.trial.args)
             self.last: dict[str, Any] = {"step": 0, "loss": float("inf")}
 
         def step(self) -> dict:
             try:
                 row = next(self.rows, None)
             except Preempted:
-                self.left = True
+                self.stopped = True
                 return self._done()
             except Exception as error:
-                if kind_of(error) != "final":
+                if fault_kind(error) != "final":
                     raise
-                return self._done(error=cause_of(error))
+                return self._done(error=describe_error(error))
             if row is None:
                 return self._done()
             self.last = {"step": row["step"], "loss": row["loss"]}
             return self.last
 
         def _done(self, **more) -> dict:
-            self.signs.close()
-            return {**self.last, "left": self.left, "done": True, **more}
+            self.beats.close()
+            return {**self.last, "stopped": self.stopped, "done": True, **more}
 
         def cleanup(self) -> None:
             close = getattr(self.rows, "close", None)  # which ends what the trial keeps open
             if close:
                 close()
-            self.signs.close()
+            self.beats.close()
 
     return Training
 
 
-def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
+def _scheduler(by_name: dict[str, Trial], grace: float, reduction: float):
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     class EachGroupByItself(FIFOScheduler):
@@ -143,7 +143,7 @@ def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
             self.of: dict[str, ASHAScheduler] = {}
 
         def group(self, trial):
-            one = known[trial.config["trial"]]
+            one = by_name[trial.config["trial"]]
             if one.group not in self.of:
                 # the last rung lies beyond the end: a trial that came so far is complete, and nobody stops it
                 self.of[one.group] = ASHAScheduler(
@@ -174,7 +174,7 @@ def _scheduler(known: dict[str, Trial], grace: float, reduction: float):
     return EachGroupByItself()
 
 
-def _stopper(stop_requested: Callable[[], bool], board: Any, names: list[str]):
+def _stopper(stop_requested: Callable[[], bool], registry: Any, names: list[str]):
     import ray
     from ray.tune.stopper import NoopStopper
 
@@ -184,9 +184,9 @@ def _stopper(stop_requested: Callable[[], bool], board: Any, names: list[str]):
         def stop_all(self) -> bool:
             if not stop_requested():
                 return False
-            ray.get(board.leave.remote(names))
-            signs = [sign for workers in ray.get(board.heard.remote()).values() for sign in workers.values()]
-            return all(sign.ended or age > LOST for sign, age in signs)
+            ray.get(registry.request_stop.remote(names))
+            beats = [beat for workers in ray.get(registry.last_beats.remote()).values() for beat in workers.values()]
+            return all(beat.ended or age > LOST_S for beat, age in beats)
 
         def __reduce__(self):
             return NoopStopper, ()  # as of callbacks, Tune keeps a copy
@@ -194,26 +194,26 @@ def _stopper(stop_requested: Callable[[], bool], board: Any, names: list[str]):
     return OnRequest()
 
 
-def _callback(ended: Callable[[Ended], object]):
+def _callback(on_end: Callable[[TrialEnd], object]):
     from ray.tune import Callback
 
-    class Tell(Callback):
+    class ReportEnd(Callback):
         """Tells of the end of each trial."""
 
         def __init__(self) -> None:
-            self.ended = ended
+            self.on_end = on_end
 
         def __reduce__(self):
             return Callback, ()  # Tune keeps a copy of all it was given, for a restart of its own that never comes
 
         def on_trial_complete(self, iteration, trials, trial, **info) -> None:
             result = trial.last_result
-            if not result.get("left"):
-                self.ended(Ended(trial.config["trial"], result["step"], result["loss"], result.get("error")))
+            if not result.get("stopped"):
+                self.on_end(TrialEnd(trial.config["trial"], result["step"], result["loss"], result.get("error")))
 
         def on_trial_error(self, iteration, trials, trial, **info) -> None:
             result = trial.last_result or {}
             why = str(trial.get_pickled_error() or "its process died").strip().splitlines()
-            self.ended(Ended(trial.config["trial"], result.get("step", 0), result.get("loss"), why[-1]))
+            self.on_end(TrialEnd(trial.config["trial"], result.get("step", 0), result.get("loss"), why[-1]))
 
-    return Tell()
+    return ReportEnd()

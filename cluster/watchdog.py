@@ -7,26 +7,26 @@ import time
 from collections.abc import Callable
 from tempfile import TemporaryFile
 
-HUNG = 70  # exit code of a process that the watchdog ended
-GRACE = 30.0  # seconds that the watchdog itself may be late
+EXIT_HUNG = 70  # exit code of a process that the watchdog ended
+GRACE_S = 30.0  # seconds that the watchdog itself may be late
 
 
 class Watchdog:
-    """After `seconds` without a call of `fed`, `hung` is told the stacks of all threads, and the process ends.
+    """After `seconds` without a call of `feed`, `on_hang` is told the stacks of all threads, and the process ends.
 
-    Use as a context manager. Until the first call `first` seconds may pass, if that is more: whatever is compiled or
-    fetched is so then. Should a thread hold the interpreter's lock for ever, a timer outside it ends the process
-    a little later, with the stacks on stderr.
+    Use as a context manager. Until the first call `first_seconds` may pass, if that is more: whatever
+    is compiled or fetched is so then. Should a thread hold the interpreter's lock for ever, a timer outside it ends the
+    process a little later, with the stacks on stderr.
     """
 
-    def __init__(self, seconds: float, hung: Callable[[str], object], first: float = 0):
-        self.seconds, self.hung = seconds, hung
-        self.until = time.monotonic() + max(seconds, first)
+    def __init__(self, seconds: float, on_hang: Callable[[str], object], first_seconds: float = 0):
+        self.seconds, self.on_hang = seconds, on_hang
+        self.deadline = time.monotonic() + max(seconds, first_seconds)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
 
-    def fed(self) -> None:
-        self.until = time.monotonic() + self.seconds
+    def feed(self) -> None:
+        self.deadline = time.monotonic() + self.seconds
 
     def __enter__(self) -> "Watchdog":
         self._set_timer()
@@ -43,15 +43,16 @@ class Watchdog:
         while not self.ended.wait(pause):
             if self._set_timer() <= 0:
                 try:
-                    self.hung(_stacks())
+                    self.on_hang(_stacks())
                 finally:
-                    os._exit(HUNG)
+                    os._exit(EXIT_HUNG)
 
     def _set_timer(self) -> float:
-        """Sets the timer outside the interpreter's lock anew -> seconds left until the process is taken for hung."""
-        left = self.until - time.monotonic()
-        faulthandler.dump_traceback_later(max(left, 0) + GRACE, exit=True)
-        return left
+        """Sets the timer outside the interpreter's lock anew -> seconds that remain until the process is taken
+        for hung."""
+        remaining = self.deadline - time.monotonic()
+        faulthandler.dump_traceback_later(max(remaining, 0) + GRACE_S, exit=True)
+        return remaining
 
 
 def _stacks() -> str:

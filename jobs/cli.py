@@ -14,14 +14,14 @@ from ssl_core.errors import choose
 VERBS = {
     "study": (
         "jobs.commands.study",
-        "pretrain every task of a preset at equal budget, judge all, compare: the main job",
+        "pretrain every task of a preset at equal budget, evaluate all, compare: the main job",
     ),
     "pretrain": ("jobs.commands.pretrain", "train an encoder on one pretext task"),
     "sweep": (
         "jobs.commands.sweep",
         "find each task's learning rate: many short pretrainings, the worse stopped early",
     ),
-    "evaluate": ("jobs.commands.evaluate", "judge the encoders of a study by transfer; computes what is missing"),
+    "evaluate": ("jobs.commands.evaluate", "evaluate the encoders of a study by transfer; computes what is missing"),
     "compare": ("jobs.commands.compare", "table, results.csv and report.html of a study"),
     "export": ("jobs.commands.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
     "pack": ("jobs.commands.pack", "make a dataset small once, in tar shards that load fast"),

@@ -1,1 +1,1 @@
-"""Kernels that turn uint8 NHWC images into a network's normalised input, one launch per call."""
+"""Kernels that turn uint8 NHWC images into a network's normalized input, one launch per call."""

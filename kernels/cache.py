@@ -34,44 +34,46 @@ def prepare() -> None:
     if short != os.environ.get("TMPDIR", "/tmp"):
         os.environ.setdefault("RAY_TMPDIR", short)
     home = Path(os.path.expanduser("~"))
-    if not os.access(home, os.R_OK | os.X_OK) and (why := trouble(home, make=False)):  # nothing there could be read
-        home = temporary(home, why)
+    if not os.access(home, os.R_OK | os.X_OK) and (
+        why := why_unusable(home, make=False)
+    ):  # nothing there could be read
+        home = temporary_folder(home, why)
         os.environ["HOME"] = str(home)
     for name, usual in BASES.items():
         base = Path(os.environ.get(name) or home / usual)
-        if why := trouble(base):
+        if why := why_unusable(base):
             for variable, library in DOWNLOADS.items() if name == "XDG_CACHE_HOME" else ():
                 if os.path.isdir(base / library):
                     os.environ.setdefault(variable, str(base / library))
-            os.environ[name] = str(temporary(base, why) / usual)
-    if "TRITON_HOME" not in os.environ and (why := trouble(home)):
-        os.environ["TRITON_HOME"] = str(temporary(home, why))
+            os.environ[name] = str(temporary_folder(base, why) / usual)
+    if "TRITON_HOME" not in os.environ and (why := why_unusable(home)):
+        os.environ["TRITON_HOME"] = str(temporary_folder(home, why))
 
 
-def base() -> Path:
+def base_folder() -> Path:
     """The user's cache folder, in which libraries keep theirs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
 
 
-def wanted() -> Path:
+def requested_folder() -> Path:
     """Where datasets and copies of remote files are kept if it can be written: $TILESPIN_CACHE, else tilespin/ in the
     user's cache folder."""
-    return Path(os.environ.get("TILESPIN_CACHE") or base() / "tilespin")
+    return Path(os.environ.get("TILESPIN_CACHE") or base_folder() / "tilespin")
 
 
 def folder() -> Path:
-    """Where they are kept: `wanted()`, or a temporary folder if that cannot be written. Raises NoFolder."""
-    return usable(wanted())
+    """Where they are kept: `requested_folder()`, or a temporary folder if that cannot be written. Raises NoFolder."""
+    return usable_folder(requested_folder())
 
 
 @cache
-def usable(place: Path) -> Path:
+def usable_folder(place: Path) -> Path:
     """`place` if it can be written, else a temporary folder, which is named on stderr. Raises NoFolder."""
-    why = trouble(place)
-    return temporary(place, why) if why else place
+    why = why_unusable(place)
+    return temporary_folder(place, why) if why else place
 
 
-def trouble(place: Path, make: bool = True) -> OSError | None:
+def why_unusable(place: Path, make: bool = True) -> OSError | None:
     """Why nothing can be written in the folder `place`, which is to be made if it is not there yet; None if it can
     be."""
     try:
@@ -86,7 +88,7 @@ def trouble(place: Path, make: bool = True) -> OSError | None:
     return None
 
 
-def temporary(place: Path, why: OSError) -> Path:
+def temporary_folder(place: Path, why: OSError) -> Path:
     """The folder that takes the place of `place`, which cannot be written because of `why`: within the system's
     temporary one, and only this user can enter it. Named on stderr, once. Raises NoFolder."""
     global _named

@@ -25,8 +25,8 @@ def _digest() -> str:
 def _prepare() -> Path:
     """The folder for these sources, in NUMBA_CACHE_DIR or among the other caches. Of those for other sources, the ones
     that were made last stay: they may be another checkout's, or the code of a job that was submitted."""
-    place = numba.config.CACHE_DIR
-    folder = (cache.usable(Path(place)) if place else cache.folder()) / f"loops-{_digest()}"
+    cache_path = numba.config.CACHE_DIR
+    folder = (cache.usable_folder(Path(cache_path)) if cache_path else cache.folder()) / f"loops-{_digest()}"
     if not folder.exists():
         others = []
         for other in folder.parent.glob("loops-*"):
@@ -53,10 +53,10 @@ class BySources(UserProvidedCacheLocator):
         return FOLDER.name
 
 
-def loop(function=None, **options):
+def jit_loop(function=None, **options):
     """Decorates a CPU loop: `numba.njit`, with its options."""
     if function is None:
-        return lambda function: loop(function, **options)
+        return lambda function: jit_loop(function, **options)
     config = numba.config
     before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
     config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(FOLDER), f"{__name__}.{BySources.__name__}"
@@ -70,12 +70,12 @@ class _Announcement(event.Listener):
     """Logs one warning in a process, when the first loop of ours is compiled instead of read from the disk, so that
     nobody wonders why a first call takes seconds."""
 
-    said = False
+    announced = False
 
     def on_start(self, event):
         ours = event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}.")
-        if ours and not self.said:
-            self.said = True
+        if ours and not self.announced:
+            self.announced = True
             logging.getLogger(__name__).warning(
                 "compiling kernels for this processor: some seconds, once; kept in %s", FOLDER.parent
             )

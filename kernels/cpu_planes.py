@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from kernels import normalize
-from kernels.cpu_jit import loop
+from kernels.cpu_jit import jit_loop
 
 LOOKED_UP, COMPUTED, COPIED = range(3)
 
 
-class Tone(NamedTuple):
+class Normalization(NamedTuple):
     """What the pixels of each channel become. means, scales: float32 [c], for float32; table: the output of each pixel
     value, [c, 256], for 16-bit floats, as int16; kind: which of the two, or the pixels themselves."""
 
@@ -26,8 +26,8 @@ class Tone(NamedTuple):
     kind: int
 
 
-def tone(mean: list[float], std: list[float], dtype: torch.dtype) -> Tone:
-    """The tone of a normalisation, float32 being (pixel - mean) * (1 / std). Not to be written to."""
+def make_normalization(mean: list[float], std: list[float], dtype: torch.dtype) -> Normalization:
+    """The tone of a normalization, float32 being (pixel - mean) * (1 / std). Not to be written to."""
     return _tone(tuple(mean), tuple(std), dtype)
 
 
@@ -35,17 +35,17 @@ def tone(mean: list[float], std: list[float], dtype: torch.dtype) -> Tone:
 def _tone(mean, std, dtype):
     means, inverses = (np.array(values, np.float32) for values in normalize.scales(mean, std))
     kind = {torch.float32: COMPUTED, torch.uint8: COPIED}.get(dtype, LOOKED_UP)
-    return Tone(means, inverses, normalize.table(mean, std, dtype), kind)
+    return Normalization(means, inverses, normalize.table(mean, std, dtype), kind)
 
 
-@loop
+@jit_loop
 def scratch(c, size):
     """Planes for size x size pixels, padded to whole blocks of eight."""
     padded = (size + 7) // 8 * 8
     return np.empty((c, padded, padded), np.uint8)
 
 
-@loop
+@jit_loop
 def unpack_row(images, start, count, mirrored, planes, row, red, green, blue):
     """`count` pixels, from byte `start` on, into a row of the planes of those numbers; mirrored where asked.
 
@@ -65,8 +65,8 @@ def unpack_row(images, start, count, mirrored, planes, row, red, green, blue):
             planes[blue, row, j] = images[k + two]
 
 
-@loop
-def unpack_grey_row(images, start, count, mirrored, planes, row):
+@jit_loop
+def unpack_gray_row(images, start, count, mirrored, planes, row):
     """The same of one channel."""
     start, end = np.uint64(start), np.uint64(count - 1)
     if mirrored:
@@ -77,7 +77,7 @@ def unpack_grey_row(images, start, count, mirrored, planes, row):
             planes[0, row, j] = images[start + np.uint64(j)]
 
 
-@loop
+@jit_loop
 def unpack(images, origin, stride, size, upside_down, mirrored, planes):
     """Size x size pixels, whose rows start `stride` bytes apart, into planes; rows or columns reversed where asked."""
     c, padded = planes.shape[:2]
@@ -89,23 +89,23 @@ def unpack(images, origin, stride, size, upside_down, mirrored, planes):
         if c == 3:
             unpack_row(images, origin + i * stride, count, mirrored, planes, row, 0, 1, 2)
         else:
-            unpack_grey_row(images, origin + i * stride, count, mirrored, planes, row)
+            unpack_gray_row(images, origin + i * stride, count, mirrored, planes, row)
 
 
-@loop
+@jit_loop
 def _swap(x, y, shift, low):
     t = ((x >> shift) ^ y) & low
     return x ^ (t << shift), y ^ t
 
 
-@loop
-def transpose(planes, upside_down, turned):
+@jit_loop
+def transpose(planes, upside_down, rotated):
     """Every padded plane transposed, in blocks of 8 x 8 bytes held in eight words (Hacker's Delight, 7-3); the last
     row first where asked."""
     far, middle, near = np.uint64(32), np.uint64(16), np.uint64(8)
     by4, by2, by1 = np.uint64(0xFFFFFFFF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00FF00FF00FF00FF)
     for channel in range(planes.shape[0]):
-        source, target = planes[channel].view(np.uint64), turned[channel].view(np.uint64)
+        source, target = planes[channel].view(np.uint64), rotated[channel].view(np.uint64)
         for j in range(source.shape[1]):
             for i in range(source.shape[1]):
                 a, b, c, d = source[8 * j, i], source[8 * j + 1, i], source[8 * j + 2, i], source[8 * j + 3, i]
@@ -129,7 +129,7 @@ def transpose(planes, upside_down, turned):
                 target[row + 4, j], target[row + 5, j], target[row + 6, j], target[row + 7, j] = e, f, g, h
 
 
-@loop
+@jit_loop
 def _pack_plane(plane, top, size, run, mean, scale, table, kind, out, origin):
     """Size x size values of one channel, from row `top` on, in runs."""
     padded = plane.shape[1]
@@ -147,7 +147,7 @@ def _pack_plane(plane, top, size, run, mean, scale, table, kind, out, origin):
                 out[start + np.uint64(j)] = table[pixels[k + np.uint64(j)]]
 
 
-@loop
+@jit_loop
 def _pack_pixels(planes, top, size, run, tone, out, origin):
     """The same of three channels, pixel after pixel."""
     m0, m1, m2 = tone.means[0], tone.means[1], tone.means[2]
@@ -173,7 +173,7 @@ def _pack_pixels(planes, top, size, run, tone, out, origin):
                 out[k], out[k + one], out[k + two] = t0[red[p]], t1[green[p]], t2[blue[p]]
 
 
-@loop
+@jit_loop
 def pack(planes, top, size, channels_last, tone, out, origin):
     """Size x size pixels of all planes, from row `top` on, to out, from its element `origin` on."""
     # a short row is mostly the remainder of a vector loop: what lies together goes together
@@ -196,9 +196,9 @@ def pack(planes, top, size, channels_last, tone, out, origin):
             )
 
 
-@loop
+@jit_loop
 def pack_values(values, count, interleaved, means, scales, rounded, out, origin, plane):
-    """`count` pixels of float32 values [c, n], normalised or rounded, from element `origin` of out on: one channel
+    """`count` pixels of float32 values [c, n], normalized or rounded, from element `origin` of out on: one channel
     after another, `plane` elements apart, or interleaved."""
     half, start = np.float32(0.5), np.uint64(origin)
     if interleaved:

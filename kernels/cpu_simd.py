@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from kernels.cpu_jit import loop
+from kernels.cpu_jit import jit_loop
 
 WORDS = 4  # of 64 bits, in a vector: as many as a pixel has channels, and one
 
@@ -42,7 +42,7 @@ def _weigh_words(typing, source, start, step, weights, row, target, place):
     return types.void(source, whole, whole, weights, whole, target, whole), generate
 
 
-@loop
+@jit_loop
 def weigh_pixels(line, c, firsts, weights, totals):
     """totals[c * j + channel] = the sum over k of weights[j, k] * line[c * (firsts[j] + k) + channel].
 

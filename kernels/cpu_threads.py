@@ -34,7 +34,7 @@ def parallel_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
     depend on each other."""
     shared = elements >= WORTH_THREADS and not getattr(_THREAD, "alone", False)
     count = min(torch.get_num_threads(), rows) if shared else 1
-    # In parts, because a thread may be slower than its neighbour: torch's own threads spin for a while after an op.
+    # In parts, because a thread may be slower than its neighbor: torch's own threads spin for a while after an op.
     parts = min(rows, count * min(PARTS, max(elements // WORTH_THREADS, 1))) if count > 1 else 1
     left = list(pairwise([rows * i // parts for i in range(parts + 1)]))
 

@@ -1,4 +1,4 @@
-"""Crop, flip, erase and normalise: a context encoder's masked input, target and mask in one launch."""
+"""Crop, flip, erase and normalize: a context encoder's masked input, target and mask in one launch."""
 
 import numpy as np
 import torch
@@ -7,10 +7,10 @@ import triton.language as tl
 
 from kernels import checks, cpu_threads, normalize, registry, tensors
 from kernels import triton_tiles as tiles
-from kernels.cpu_jit import loop
-from kernels.cpu_planes import COMPUTED, pack, scratch, tone, unpack
+from kernels.cpu_jit import jit_loop
+from kernels.cpu_planes import COMPUTED, make_normalization, pack, scratch, unpack
 from kernels.examples import POINTERS, SCALES, image_batches, integers
-from kernels.triton_tiles import SIDE, place, scaled, store_pixels
+from kernels.triton_tiles import SIDE, load_coordinate, store_pixels, store_scaled
 
 WARPS = 2  # of a program: a thread has sixteen pixels
 
@@ -19,8 +19,8 @@ WARPS = 2  # of a program: a thread has sixteen pixels
 def field_axis(index, SIZE: tl.constexpr, G: tl.constexpr):
     """(cell, fraction) of output coordinates on a corner-aligned grid of G, the fraction in 1/256."""
     position = index * ((G - 1) * 256) // max(SIZE - 1, 1)
-    cell = tl.minimum(position >> 8, G - 2)
-    return cell, position - (cell << 8)
+    grid_cell = tl.minimum(position >> 8, G - 2)
+    return grid_cell, position - (grid_cell << 8)
 
 
 @triton.jit
@@ -29,10 +29,10 @@ def erased_pixels(boxes, field, levels, image, i, j, inside, SIZE: tl.constexpr,
     erased = (i + j) * 0
     for k in range(N):
         box = boxes + 4 * (image * N + k)
-        y = place(box)
-        x = place(box + 1)
-        bottom = tl.minimum(tl.maximum(y + place(box + 2), 0), SIZE).to(tl.int32)
-        right = tl.minimum(tl.maximum(x + place(box + 3), 0), SIZE).to(tl.int32)
+        y = load_coordinate(box)
+        x = load_coordinate(box + 1)
+        bottom = tl.minimum(tl.maximum(y + load_coordinate(box + 2), 0), SIZE).to(tl.int32)
+        right = tl.minimum(tl.maximum(x + load_coordinate(box + 3), 0), SIZE).to(tl.int32)
         y = tl.minimum(tl.maximum(y, 0), SIZE).to(tl.int32)
         x = tl.minimum(tl.maximum(x, 0), SIZE).to(tl.int32)
         erased |= ((i >= y) & (i < bottom) & (j >= x) & (j < right)).to(tl.int32)
@@ -90,14 +90,14 @@ def erase_kernel(
     j = left + tl.arange(0, SIDE)[None, :]
     inside = (i < SIZE) & (j < SIZE)
     p = images + image * h * w * C + (origin + i * (w * C) + j * right)
-    r = scaled(tl.load(p, mask=inside, other=0), m0, s0, target)
-    g = scaled(tl.load(p + 1, mask=inside, other=0), m1, s1, target) if C == 3 else r
-    b = scaled(tl.load(p + 2, mask=inside, other=0), m2, s2, target) if C == 3 else r
+    r = store_scaled(tl.load(p, mask=inside, other=0), m0, s0, target)
+    g = store_scaled(tl.load(p + 1, mask=inside, other=0), m1, s1, target) if C == 3 else r
+    b = store_scaled(tl.load(p + 2, mask=inside, other=0), m2, s2, target) if C == 3 else r
     first = image * (SIZE * SIZE * C)
     store_pixels(target + first, r, g, b, top, left, SIZE, SIZE, C, LAST)
     erased = erased_pixels(boxes, field, levels, image, i, j, inside, SIZE, N, G)
     store_pixels(mask + image * (SIZE * SIZE), erased, erased, erased, top, left, SIZE, SIZE, 1, LAST)
-    if target.dtype.element_ty != tl.uint8:  # the means' own normalised value
+    if target.dtype.element_ty != tl.uint8:  # the means' own normalized value
         m0 = 0.0
         m1 = 0.0
         m2 = 0.0
@@ -117,14 +117,14 @@ def _fill(mean, dtype):
     return [min(max(round(m), 0), 255) if dtype == torch.uint8 else 0 for m in mean]
 
 
-def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
+def _triton(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     outputs = _outputs(images, size, dtype, channels_last)
     # The kernel takes a uint8 fill where it takes a float mean.
     means = _fill(mean, dtype) if dtype == torch.uint8 else mean
     if b:
         with torch.cuda.device_of(images):
-            erase_kernel[(b * tiles.count(size),)](
+            erase_kernel[(b * tiles.num_blocks(size),)](
                 images.contiguous(),
                 tensors.as_triton_int(flips),
                 tensors.as_triton_int(offsets),
@@ -146,8 +146,8 @@ def _launch(images, flips, offsets, boxes, field, levels, size, mean, std, dtype
     return outputs
 
 
-@loop
-def _mark(boxes, field, level, cells, fractions, mask):
+@jit_loop
+def _mark_erased(boxes, field, level, columns, fractions, mask):
     size, g = mask.shape[0], field.shape[0]
     mask[:] = 0
     for k in range(boxes.shape[0]):
@@ -160,14 +160,14 @@ def _mark(boxes, field, level, cells, fractions, mask):
     line = np.empty(g, np.int64)
     for i in range(size):
         for k in range(g):
-            line[k] = field[cells[i], k] * (256 - fractions[i]) + field[cells[i] + 1, k] * fractions[i]
+            line[k] = field[columns[i], k] * (256 - fractions[i]) + field[columns[i] + 1, k] * fractions[i]
         for j in range(size):
-            value = line[cells[j]] * (256 - fractions[j]) + line[cells[j] + 1] * fractions[j]
+            value = line[columns[j]] * (256 - fractions[j]) + line[columns[j] + 1] * fractions[j]
             mask[i, j] |= np.uint8(value < level * 65536)
 
 
-@loop
-def _hide(mask, interleaved, fill, target, masked, origin):
+@jit_loop
+def _fill_erased(mask, interleaved, fill, target, masked, origin):
     """The target where the mask is 0, each channel's fill elsewhere."""
     start, one, hidden = np.uint64(origin), np.uint64(1), mask.reshape(-1)
     if interleaved:
@@ -185,7 +185,7 @@ def _hide(mask, interleaved, fill, target, masked, origin):
             masked[k] = value if hidden[j] != 0 else target[k]
 
 
-@loop
+@jit_loop
 def _pack_both(planes, tone, fill, mask, target, masked, origin):
     """Both images in float32 NCHW: values are computed once, in registers, for the two."""
     size, hidden = mask.shape[0], mask.reshape(-1)
@@ -201,17 +201,17 @@ def _pack_both(planes, tone, fill, mask, target, masked, origin):
                 masked[first + k + np.uint64(j)] = value if hidden[k + np.uint64(j)] != 0 else whole
 
 
-@loop
-def _loop(
+@jit_loop
+def _cpu_rows(
     first, last, images, shape, flips, offsets, boxes, field, levels, channels_last, tone, fill, masked, target, mask
 ):
     _, h, w, c = shape
     size, g, planes = mask.shape[1], field.shape[1], scratch(c, mask.shape[1])
     positions = np.arange(size) * ((g - 1) * 256) // max(size - 1, 1)
-    cells = np.minimum(positions >> 8, g - 2)
-    fractions = positions - (cells << 8)
+    columns = np.minimum(positions >> 8, g - 2)
+    fractions = positions - (columns << 8)
     for image in range(first, last):
-        _mark(boxes[image], field[image], levels[image], cells, fractions, mask[image])
+        _mark_erased(boxes[image], field[image], levels[image], columns, fractions, mask[image])
         y = min(max(offsets[image, 0], 0), h - size)
         x = min(max(offsets[image, 1], 0), w - size)
         unpack(images, ((image * h + y) * w + x) * c, w * c, size, False, flips[image] != 0, planes)
@@ -221,14 +221,14 @@ def _loop(
             _pack_both(planes, tone, fill, mask[image], target, masked, origin)
             continue
         pack(planes, 0, size, channels_last, tone, target, origin)
-        _hide(mask[image], interleaved, fill, target, masked, origin)
+        _fill_erased(mask[image], interleaved, fill, target, masked, origin)
 
 
-def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
+def _cpu(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last):
     masked, target, mask = _outputs(images, size, dtype, channels_last)
-    colours = tone(mean, std, dtype)
+    colors = make_normalization(mean, std, dtype)
     cpu_threads.parallel_rows(
-        _loop,
+        _cpu_rows,
         len(target),
         target.numel(),
         tensors.as_flat_array(images.contiguous()),
@@ -239,8 +239,8 @@ def _compiled(images, flips, offsets, boxes, field, levels, size, mean, std, dty
         tensors.as_int64_array(field),
         tensors.as_int64_array(levels),
         channels_last,
-        colours,
-        np.array(_fill(mean, dtype), colours.table.dtype),
+        colors,
+        np.array(_fill(mean, dtype), colors.table.dtype),
         tensors.as_flat_array(masked),
         tensors.as_flat_array(target),
         tensors.as_flat_array(mask).reshape(-1, size, size),
@@ -255,10 +255,10 @@ def _reference_mask(boxes, field, level, size):
         mask |= rows[:, None] & columns
     if g:
         position = i * (g - 1) * 256 // max(size - 1, 1)
-        cell = (position >> 8).clamp(max=g - 2)
-        fraction = position - (cell << 8)
-        lines = field[cell] * (256 - fraction)[:, None] + field[cell + 1] * fraction[:, None]
-        mask |= lines[:, cell] * (256 - fraction) + lines[:, cell + 1] * fraction < level * 65536
+        grid_cell = (position >> 8).clamp(max=g - 2)
+        fraction = position - (grid_cell << 8)
+        lines = field[grid_cell] * (256 - fraction)[:, None] + field[grid_cell + 1] * fraction[:, None]
+        mask |= lines[:, grid_cell] * (256 - fraction) + lines[:, grid_cell + 1] * fraction < level * 65536
     return mask
 
 
@@ -290,7 +290,7 @@ def erase_op(
     channels_last: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The operator behind `erase`; its arguments are not checked."""
-    run = registry.pick(_launch, _compiled, images)
+    run = registry.choose_implementation(_triton, _cpu, images)
     return run(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, channels_last)
 
 
@@ -300,7 +300,7 @@ def _(images, flips, offsets, boxes, field, levels, size, mean, std, dtype, chan
 
 
 def erase(images, flips, offsets, boxes, field, levels, *, size, mean, std, dtype=torch.float32, channels_last=False):
-    """Cut a window from each image, flip it, normalise it, and erase part of a copy.
+    """Cut a window from each image, flip it, normalize it, and erase part of a copy.
 
     images: uint8 [b, h, w, c], c 1 or 3, any strides. The others are integers. flips [b], offsets [b, 2]:
     as for `rotate`. boxes [b, n, 4]: (y, x, height, width) in pixels of the output window, n may be 0.
@@ -359,4 +359,4 @@ def _builds():
         )
 
 
-KERNELS = (registry.Kernel("erase", erase_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)
+KERNELS = (registry.Kernel("erase", erase_op, _reference, _triton, _cpu, _examples, tuple(_builds())),)

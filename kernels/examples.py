@@ -33,7 +33,7 @@ def integers(generator: torch.Generator, shape: tuple[int, ...], low: int, high:
 
 def image_batches(generator: torch.Generator) -> Iterator[tuple]:
     """Yield (images, size, mean, std, dtype, channels_last): odd shapes, batches of 0 and 1, every layout."""
-    drawn = (_drawn_case(generator) for _ in range(_DRAWN))
+    drawn = (_random_case(generator) for _ in range(_DRAWN))
     for index, (b, h, w, c, size, dtype, last) in enumerate(chain(_CASES, drawn)):
         kind = index % 3
         if kind == 0:
@@ -45,7 +45,7 @@ def image_batches(generator: torch.Generator) -> Iterator[tuple]:
         yield images, size, list(MEAN[:c]), list(STD[:c]), dtype, last
 
 
-def _drawn_case(generator: torch.Generator) -> tuple:
+def _random_case(generator: torch.Generator) -> tuple:
     def below(high: int) -> int:
         return int(torch.randint(high, (), generator=generator))
 

@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation, hue, grey and normalise: colour jitter in two launches."""
+"""Brightness, contrast, saturation, hue, gray and normalize: color jitter in two launches."""
 
 import numpy as np
 import torch
@@ -6,13 +6,13 @@ import triton
 import triton.language as tl
 
 from kernels import checks, cpu_threads, normalize, registry, tensors
-from kernels.cpu_jit import loop
+from kernels.cpu_jit import jit_loop
 from kernels.cpu_planes import pack_values
 from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.triton_tiles import store_pixels
 
 CONTRAST = 1  # its place in `order`, after brightness and before saturation and hue
-STEPS = 4096  # a grey level in whole steps, so that an image's mean is the same in any order of summation
+STEPS = 4096  # a gray level in whole steps, so that an image's mean is the same in any order of summation
 BLOCK = 1024  # pixels of one program
 SPAN, SUMMED = 8192, 512  # pixels that one program sums, and that it sums at a time
 _F = np.float32
@@ -20,7 +20,7 @@ _TOP, _HALF, _SIX, _RED, _GREEN, _BLUE = _F(255), _F(0.5), _F(6), _F(0.2989), _F
 
 
 @triton.jit
-def grey_of(r, g, b):
+def luminance(r, g, b):
     """ITU-R 601 luma, with torchvision's weights."""
     return r * 0.2989 + g * 0.587 + b * 0.114
 
@@ -33,7 +33,7 @@ def blend(v, other, factor):
 
 @triton.jit
 def hue_channel(angle, top, chroma, place):
-    """One channel of a colour whose hue is an angle in 0..6 sextants from red; place 5 red, 3 green, 1 blue."""
+    """One channel of a color whose hue is an angle in 0..6 sextants from red; place 5 red, 3 green, 1 blue."""
     k = angle + place
     k = tl.where(k >= 6.0, k - 6.0, k)
     return top - chroma * tl.minimum(tl.maximum(tl.minimum(k, 4.0 - k), 0.0), 1.0)
@@ -54,10 +54,10 @@ def adjust(r, g, b, operation, factors, mean):
         b = blend(b, mean, factor)
     elif operation == 2:
         factor = tl.load(factors + 2)
-        grey = grey_of(r, g, b)
-        r = blend(r, grey, factor)
-        g = blend(g, grey, factor)
-        b = blend(b, grey, factor)
+        gray = luminance(r, g, b)
+        r = blend(r, gray, factor)
+        g = blend(g, gray, factor)
+        b = blend(b, gray, factor)
     elif tl.load(factors + 3) != 0.0:
         shift = tl.minimum(tl.maximum(tl.load(factors + 3), -0.5), 0.5) * 6.0
         top = tl.maximum(tl.maximum(r, g), b)
@@ -93,7 +93,7 @@ def brightness_sums_kernel(
     BLOCK: tl.constexpr,
     STEPS: tl.constexpr,
 ):
-    """The sum, in steps, of the grey levels of SPAN pixels of one image as they are before the contrast's turn."""
+    """The sum, in steps, of the gray levels of SPAN pixels of one image as they are before the contrast's turn."""
     PARTS: tl.constexpr = (N + SPAN - 1) // SPAN
     # int32 lanes cannot overflow: each takes SPAN / BLOCK levels of at most 255 * STEPS
     tl.static_assert((SPAN // BLOCK) * 256 * STEPS < 2**31)
@@ -110,7 +110,7 @@ def brightness_sums_kernel(
             before = tl.where(operation == 1, 0, before)
             if before != 0:
                 r, g, b = adjust(r, g, b, operation, factors + 4 * image, 0.0)
-        levels += tl.where(inside, (grey_of(r, g, b) * STEPS + 0.5).to(tl.int32), 0)
+        levels += tl.where(inside, (luminance(r, g, b) * STEPS + 0.5).to(tl.int32), 0)
     tl.store(sums + tl.program_id(0), tl.sum(levels.to(tl.int64)))
 
 
@@ -119,7 +119,7 @@ def photometric_kernel(
     images,
     factors,
     order,
-    greys,
+    grays,
     sums,
     out,
     m0,
@@ -148,8 +148,8 @@ def photometric_kernel(
     for place in range(4):
         operation = tl.load(order + 4 * image + place).to(tl.int32) & 3
         r, g, b = adjust(r, g, b, operation, factors + 4 * image, mean)
-    if tl.load(greys + image) != 0:
-        r = grey_of(r, g, b)
+    if tl.load(grays + image) != 0:
+        r = luminance(r, g, b)
         g = r
         b = r
     if out.dtype.element_ty == tl.uint8:
@@ -163,7 +163,7 @@ def photometric_kernel(
     store_pixels(out + image * (3 * N), r, g, b, 0, start, 1, N, 3, LAST)
 
 
-def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
+def _triton(images, factors, order, grays, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     parts = triton.cdiv(h * w, SPAN)
@@ -187,7 +187,7 @@ def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
                 images,
                 factors,
                 order,
-                tensors.as_triton_int(greys),
+                tensors.as_triton_int(grays),
                 sums,
                 out,
                 *normalize.scalars(mean, std),
@@ -203,24 +203,24 @@ def _launch(images, factors, order, greys, mean, std, dtype, channels_last):
     return out
 
 
-@loop
-def _grey(r, g, b):
+@jit_loop
+def _luminance(r, g, b):
     return r * _RED + g * _GREEN + b * _BLUE
 
 
-@loop
-def _cut(v):
+@jit_loop
+def _clamp(v):
     return min(max(v, _F(0)), _TOP)
 
 
-@loop
+@jit_loop
 def _hue_channel(angle, top, chroma, place):
     k = angle + place
     k = k - _SIX if k >= _SIX else k
     return top - chroma * min(max(min(k, _F(4) - k), _F(0)), _F(1))
 
 
-@loop(error_model="numpy")
+@jit_loop(error_model="numpy")
 def _adjust(r, g, b, operation, factors, mean):
     """One operation on three lines of pixels, in place."""
     factor = factors[operation]
@@ -229,11 +229,15 @@ def _adjust(r, g, b, operation, factors, mean):
         other = rest * mean if operation == 1 else _F(0)
         for line in (r, g, b):
             for i in range(len(line)):
-                line[i] = _cut(line[i] * factor + other)
+                line[i] = _clamp(line[i] * factor + other)
     elif operation == 2:
         for i in range(len(r)):
-            other = _grey(r[i], g[i], b[i]) * rest
-            r[i], g[i], b[i] = _cut(r[i] * factor + other), _cut(g[i] * factor + other), _cut(b[i] * factor + other)
+            other = _luminance(r[i], g[i], b[i]) * rest
+            r[i], g[i], b[i] = (
+                _clamp(r[i] * factor + other),
+                _clamp(g[i] * factor + other),
+                _clamp(b[i] * factor + other),
+            )
     elif factor != 0:
         shift = min(max(factor, _F(-0.5)), _HALF) * _SIX
         for i in range(len(r)):
@@ -250,16 +254,16 @@ def _adjust(r, g, b, operation, factors, mean):
             b[i] = _hue_channel(angle, top, chroma, _F(1))
 
 
-@loop
+@jit_loop
 def _read(images, origin, r, g, b):
     for i in range(len(r)):
         p = np.uint64(origin + 3 * i)
         r[i], g[i], b[i] = images[p], images[p + np.uint64(1)], images[p + np.uint64(2)]
 
 
-@loop(error_model="numpy")
+@jit_loop(error_model="numpy")
 def _mean(images, image, pixels, factors, order, lines):
-    """The mean grey level of an image as it is before the contrast's turn."""
+    """The mean gray level of an image as it is before the contrast's turn."""
     total = 0
     for start in range(0, pixels, lines.shape[1]):
         count = min(lines.shape[1], pixels - start)
@@ -270,12 +274,12 @@ def _mean(images, image, pixels, factors, order, lines):
                 break
             _adjust(r, g, b, operation, factors, _F(0))
         for i in range(count):
-            total += np.int32(_grey(r[i], g[i], b[i]) * _F(STEPS) + _HALF)
+            total += np.int32(_luminance(r[i], g[i], b[i]) * _F(STEPS) + _HALF)
     return _F(total) / _F(pixels * STEPS)
 
 
-@loop
-def _loop(first, last, images, pixels, factors, order, greys, mean, scale, rounded, channels_last, out):
+@jit_loop
+def _cpu_rows(first, last, images, pixels, factors, order, grays, mean, scale, rounded, channels_last, out):
     lines = np.empty((3, BLOCK), np.float32)
     for image in range(first, last):
         level = _mean(images, image, pixels, factors[image], order[image], lines)
@@ -285,14 +289,14 @@ def _loop(first, last, images, pixels, factors, order, greys, mean, scale, round
             _read(images, 3 * (image * pixels + start), r, g, b)
             for operation in order[image]:
                 _adjust(r, g, b, operation, factors[image], level)
-            if greys[image] != 0:
+            if grays[image] != 0:
                 for i in range(count):
-                    r[i] = g[i] = b[i] = _grey(r[i], g[i], b[i])
+                    r[i] = g[i] = b[i] = _luminance(r[i], g[i], b[i])
             origin = 3 * image * pixels + start * (3 if channels_last else 1)
             pack_values(lines, count, channels_last, mean, scale, rounded, out, origin, pixels)
 
 
-def _compiled(images, factors, order, greys, mean, std, dtype, channels_last):
+def _cpu(images, factors, order, grays, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     # The loop does not round to 16 bits.
@@ -300,14 +304,14 @@ def _compiled(images, factors, order, greys, mean, std, dtype, channels_last):
     buffer = tensors.allocate(images, out.shape, torch.float32, channels_last) if short else out
     means, inverses = (np.array(values, np.float32) for values in normalize.scales(mean, std))
     cpu_threads.parallel_rows(
-        _loop,
+        _cpu_rows,
         len(out),
         out.numel(),
         tensors.as_flat_array(images.contiguous()),
         h * w,
         factors.contiguous().numpy(),
         tensors.as_int64_array(order) & 3,
-        tensors.as_int64_array(greys),
+        tensors.as_int64_array(grays),
         means,
         inverses,
         dtype == torch.uint8,
@@ -317,7 +321,7 @@ def _compiled(images, factors, order, greys, mean, std, dtype, channels_last):
     return out.copy_(buffer) if short else out
 
 
-def _reference_grey(pixels):
+def _reference_gray(pixels):
     return pixels[0] * 0.2989 + pixels[1] * 0.587 + pixels[2] * 0.114
 
 
@@ -326,7 +330,7 @@ def _reference_blend(pixels, other, factor):
 
 
 def _reference_mean(pixels):
-    total = (_reference_grey(pixels) * STEPS + 0.5).long().sum()
+    total = (_reference_gray(pixels) * STEPS + 0.5).long().sum()
     return total.float() / torch.tensor(pixels[0].numel() * STEPS, dtype=torch.float32)
 
 
@@ -344,7 +348,7 @@ def _reference_hue(pixels, shift):
     return top - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def _reference(images, factors, order, greys, mean, std, dtype, channels_last):
+def _reference(images, factors, order, grays, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     for image in range(b):
@@ -356,11 +360,11 @@ def _reference(images, factors, order, greys, mean, std, dtype, channels_last):
             elif operation == CONTRAST:
                 pixels = _reference_blend(pixels, _reference_mean(pixels), factor)
             elif operation == 2:
-                pixels = _reference_blend(pixels, _reference_grey(pixels), factor)
+                pixels = _reference_blend(pixels, _reference_gray(pixels), factor)
             elif factor != 0:
                 pixels = _reference_hue(pixels, factor)
-        if greys[image]:
-            pixels = _reference_grey(pixels).expand(3, h, w)
+        if grays[image]:
+            pixels = _reference_gray(pixels).expand(3, h, w)
         if dtype == torch.uint8:
             pixels = (pixels + 0.5).floor().to(torch.uint8)
         out[image] = normalize.normalize(pixels, mean, std, dtype)
@@ -372,37 +376,37 @@ def photometric_op(
     images: torch.Tensor,
     factors: torch.Tensor,
     order: torch.Tensor,
-    greys: torch.Tensor,
+    grays: torch.Tensor,
     mean: list[float],
     std: list[float],
     dtype: torch.dtype,
     channels_last: bool,
 ) -> torch.Tensor:
     """The operator behind `photometric`; its arguments are not checked."""
-    run = registry.pick(_launch, _compiled, images)
-    return run(images, factors, order, greys, mean, std, dtype, channels_last)
+    run = registry.choose_implementation(_triton, _cpu, images)
+    return run(images, factors, order, grays, mean, std, dtype, channels_last)
 
 
 @photometric_op.register_fake
-def _(images, factors, order, greys, mean, std, dtype, channels_last):
+def _(images, factors, order, grays, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     return tensors.allocate(images, (b, c, h, w), dtype, channels_last)
 
 
-def photometric(images, factors, order, greys, *, mean, std, dtype=torch.float32, channels_last=False):
-    """Change the brightness, contrast, saturation and hue of each image, grey some, and normalise them.
+def photometric(images, factors, order, grays, *, mean, std, dtype=torch.float32, channels_last=False):
+    """Change the brightness, contrast, saturation and hue of each image, gray some, and normalize them.
 
     images: uint8 [b, h, w, 3], any strides. factors: float32 [b, 4], for brightness, contrast and saturation a
     factor >= 0 (1 changes nothing), for hue a shift in turns, clamped to -0.5..0.5 (0 changes nothing). order:
     integers [b, 4], modulo 4 a permutation: the order of the four for that image, 0 brightness, 1 contrast,
-    2 saturation, 3 hue. greys: integers [b], not 0 for grey at the end. The values of factors and order are not
+    2 saturation, 3 hue. grays: integers [b], not 0 for gray at the end. The values of factors and order are not
     checked; an order that is no permutation gives undefined pixels. The arithmetic is that of torchvision's
     `adjust_*` and `rgb_to_grayscale` on float images, in 0..255; the mean that contrast blends with is that of
-    grey levels rounded to 1/4096. mean, std: 3 floats in pixel units.
+    gray levels rounded to 1/4096. mean, std: 3 floats in pixel units.
     Returns [b, 3, h, w] of dtype uint8 (rounded, halves up), float32, bfloat16 or float16
     ((value - mean) * (1 / std) in float32, then rounded), in NCHW or channels_last memory order.
     Raises ValueError for an argument of another type, shape, device or range.
-    Source: colour distortion as in SimCLR (Chen et al. 2020, arXiv:2002.05709).
+    Source: color distortion as in SimCLR (Chen et al. 2020, arXiv:2002.05709).
     """
     checks.check_images(images)
     b, c, device = images.shape[0], images.shape[3], images.device
@@ -415,9 +419,9 @@ def photometric(images, factors, order, greys, *, mean, std, dtype=torch.float32
             f" expected torch.float32 [{b}, 4] on {device}"
         )
     checks.check_integers("order", order, (b, 4), device)
-    checks.check_integers("greys", greys, (b,), device)
+    checks.check_integers("grays", grays, (b,), device)
     mean, std = checks.check_output(c, mean, std, dtype)
-    return photometric_op(images, factors, order, greys, mean, std, dtype, channels_last)
+    return photometric_op(images, factors, order, grays, mean, std, dtype, channels_last)
 
 
 def _examples(generator):
@@ -425,12 +429,12 @@ def _examples(generator):
         b, c = images.shape[0], images.shape[3]
         if c != 3:
             continue
-        for greyed in (2, 1):
+        for grayed in (2, 1):
             factors = torch.rand(b, 4, generator=generator) * 2
             factors[:, 3] = factors[:, 3] / 2 - 0.5
             order = torch.rand(b, 4, generator=generator).argsort(1).to(torch.int32 if last else torch.int64)
-            greys = integers(generator, (b,), 0, greyed, torch.bool if last else torch.uint8)
-            yield images, factors, order, greys, mean, std, dtype, last
+            grays = integers(generator, (b,), 0, grayed, torch.bool if last else torch.uint8)
+            yield images, factors, order, grays, mean, std, dtype, last
     # more than one program sums
     images = integers(generator, (1, 100, 90, 3), 0, 256, torch.uint8)
     factors, order = torch.tensor([[0.7, 1.6, 1.3, -0.2]]), torch.tensor([[3, 2, 0, 1]])
@@ -446,7 +450,7 @@ def _builds():
         warps=4,
         elements=SUMMED,
         budget=230,
-        vectorised=False,
+        vectorized=False,
     )
     for dtype, last, budget in (
         (torch.float32, False, 60),
@@ -457,7 +461,7 @@ def _builds():
     ):
         yield registry.Build(
             photometric_kernel,
-            {**pointers, "greys": "*i64", "out": POINTERS[dtype], **SCALES},
+            {**pointers, "grays": "*i64", "out": POINTERS[dtype], **SCALES},
             {
                 "N": 224 * 224,
                 "SPAN": SPAN,
@@ -472,4 +476,4 @@ def _builds():
         )
 
 
-KERNELS = (registry.Kernel("photometric", photometric_op, _reference, _launch, _compiled, _examples, tuple(_builds())),)
+KERNELS = (registry.Kernel("photometric", photometric_op, _reference, _triton, _cpu, _examples, tuple(_builds())),)

@@ -9,13 +9,13 @@ import triton
 import triton.language as tl
 
 from kernels import checks, registry, tensors
-from kernels.cpu_jit import loop
+from kernels.cpu_jit import jit_loop
 from kernels.examples import integers
 
 _LOW = 0xFFFFFFFF
 
 
-# Unspecialised, so that a seed of 1 stays a tensor and a new seed compiles nothing.
+# Unspecialized, so that a seed of 1 stays a tensor and a new seed compiles nothing.
 @triton.jit(do_not_specialize=["seed", "stream"])
 def draw_kernel(ids, epochs, out, seed, stream, total, blocks, count, BLOCK: tl.constexpr):
     """BLOCK counters of the batch, four words each."""
@@ -32,7 +32,7 @@ def draw_kernel(ids, epochs, out, seed, stream, total, blocks, count, BLOCK: tl.
     tl.store(out + row[:, None] * count + place, words, mask=inside[:, None] & (place < count))
 
 
-def _launch(ids, epochs, seed, stream, count):
+def _triton(ids, epochs, seed, stream, count):
     out = torch.empty((ids.shape[0], count), dtype=torch.int64, device=ids.device)
     blocks = triton.cdiv(count, 4)
     total = ids.shape[0] * blocks
@@ -53,8 +53,8 @@ def _launch(ids, epochs, seed, stream, count):
     return out
 
 
-@loop
-def _loop(ids, epochs, seed, stream, out):
+@jit_loop
+def _cpu_rows(ids, epochs, seed, stream, out):
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     for row in range(ids.shape[0]):
         identity = np.uint64(ids[row])
@@ -71,9 +71,9 @@ def _loop(ids, epochs, seed, stream, out):
                 out[row, word] = lanes[word % 4]
 
 
-def _compiled(ids, epochs, seed, stream, count):
+def _cpu(ids, epochs, seed, stream, count):
     out = torch.empty((ids.shape[0], count), dtype=torch.int64, device=ids.device)
-    _loop(tensors.as_int64_array(ids), tensors.as_int64_array(epochs), seed, stream, out.numpy())
+    _cpu_rows(tensors.as_int64_array(ids), tensors.as_int64_array(epochs), seed, stream, out.numpy())
     return out
 
 
@@ -103,7 +103,7 @@ def _reference(ids, epochs, seed, stream, count):
 @torch.library.custom_op("tilespin::draw", mutates_args=())
 def draw_op(ids: torch.Tensor, epochs: torch.Tensor, seed: int, stream: int, count: int) -> torch.Tensor:
     """The operator behind `draw`; its arguments are not checked."""
-    return registry.pick(_launch, _compiled, ids)(ids, epochs, seed, stream, count)
+    return registry.choose_implementation(_triton, _cpu, ids)(ids, epochs, seed, stream, count)
 
 
 @draw_op.register_fake
@@ -135,7 +135,7 @@ def uniform(words: torch.Tensor) -> torch.Tensor:
     return (words >> 8).to(torch.float32) * 2.0**-24
 
 
-def below(words: torch.Tensor, bound: int | torch.Tensor) -> torch.Tensor:
+def randint(words: torch.Tensor, bound: int | torch.Tensor) -> torch.Tensor:
     """int64 in [0, bound) from int64 words in [0, 2^32), as (words * bound) >> 32.
 
     bound: an int in 1..2^31 - 1, else ValueError, or a tensor of such, unchecked, that broadcasts.
@@ -146,14 +146,14 @@ def below(words: torch.Tensor, bound: int | torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomBits:
     """The draws of one batch: ids and epochs, integers [b], and the run's seed, an int in [0, 2^32)."""
 
     ids: torch.Tensor
     epochs: torch.Tensor
     seed: int
 
-    def words(self, stream: str, count: int) -> torch.Tensor:
+    def draw(self, stream: str, count: int) -> torch.Tensor:
         """int64 [b, count] words in [0, 2^32) of the named stream (see `draw`); streams are independent."""
         return draw(self.ids, self.epochs, seed=self.seed, stream=zlib.crc32(stream.encode()), count=count)
 
@@ -171,8 +171,8 @@ KERNELS = (
         "draw",
         draw_op,
         _reference,
-        _launch,
-        _compiled,
+        _triton,
+        _cpu,
         _examples,
         (
             registry.Build(
@@ -182,7 +182,7 @@ KERNELS = (
                 warps=4,
                 elements=4 * 256,
                 budget=125,
-                vectorised=False,
+                vectorized=False,
             ),
         ),
     ),

@@ -19,7 +19,7 @@ class Build:
     function: the jitted kernel; types: Triton type by runtime argument (pointers are taken to be 16-byte
     aligned); constants: value by constexpr argument; warps: per program; elements: outputs that a program
     writes (in one pass of its loop, if it has one); budget: most machine instructions that a thread may have
-    for each of its elements; vectorised: whether the stores of this build must be as wide as 16 bytes.
+    for each of its elements; vectorized: whether the stores of this build must be as wide as 16 bytes.
     """
 
     function: object
@@ -28,7 +28,7 @@ class Build:
     warps: int
     elements: int = 1
     budget: float = 0.0
-    vectorised: bool = True
+    vectorized: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,6 @@ def kernels() -> tuple[Kernel, ...]:
     return tuple(kernel for module in modules for kernel in getattr(module, "KERNELS", ()))
 
 
-def pick(kernel_triton: Callable, kernel_cpu: Callable, images: torch.Tensor) -> Callable:
+def choose_implementation(kernel_triton: Callable, kernel_cpu: Callable, images: torch.Tensor) -> Callable:
     """The implementation that runs on the device of `images`."""
     return kernel_triton if images.is_cuda or INTERPRETED else kernel_cpu

@@ -1,4 +1,4 @@
-"""Cut tiles, put them in permuted order, disturb colours and normalise: jigsaw puzzles in one launch."""
+"""Cut tiles, put them in permuted order, disturb colors and normalize: jigsaw puzzles in one launch."""
 
 import math
 
@@ -8,17 +8,17 @@ import triton
 import triton.language as tl
 
 from kernels import checks, cpu_threads, normalize, registry, tensors
-from kernels.cpu_jit import loop
-from kernels.cpu_planes import Tone, pack, scratch, tone, unpack_grey_row, unpack_row
+from kernels.cpu_jit import jit_loop
+from kernels.cpu_planes import Normalization, make_normalization, pack, scratch, unpack_gray_row, unpack_row
 from kernels.examples import POINTERS, SCALES, image_batches, integers
-from kernels.triton_tiles import place, scaled, store_pixels
+from kernels.triton_tiles import load_coordinate, store_pixels, store_scaled
 
 
 @triton.jit
 def channel_pixels(source, corner, shift, i, j, h, w, CHANNEL: tl.constexpr, C: tl.constexpr, TILE: tl.constexpr):
     """The shifted pixels (i, j) of one tile and channel, each coordinate clamped into the image."""
-    y = place(corner) + place(shift + 2 * CHANNEL)
-    x = place(corner + 1) + place(shift + 2 * CHANNEL + 1)
+    y = load_coordinate(corner) + load_coordinate(shift + 2 * CHANNEL)
+    x = load_coordinate(corner + 1) + load_coordinate(shift + 2 * CHANNEL + 1)
     # A tile further out reads the same edge pixels, so the scalar fits 32 bits after this clamp.
     y = tl.minimum(tl.maximum(y, -TILE), h).to(tl.int32)
     x = tl.minimum(tl.maximum(x, -TILE), w).to(tl.int32)
@@ -28,8 +28,8 @@ def channel_pixels(source, corner, shift, i, j, h, w, CHANNEL: tl.constexpr, C: 
 
 
 @triton.jit
-def tile_pixels(source, corner, shift, grey, i, j, h, w, C: tl.constexpr, TILE: tl.constexpr):
-    """The (red, green, blue) of a tile's pixels (i, j), grey where asked, 0 outside; one channel fills all three."""
+def tile_pixels(source, corner, shift, gray, i, j, h, w, C: tl.constexpr, TILE: tl.constexpr):
+    """The (red, green, blue) of a tile's pixels (i, j), gray where asked, 0 outside; one channel fills all three."""
     r = channel_pixels(source, corner, shift, i, j, h, w, 0, C, TILE)
     g = r
     b = r
@@ -37,10 +37,10 @@ def tile_pixels(source, corner, shift, grey, i, j, h, w, C: tl.constexpr, TILE: 
         g = channel_pixels(source, corner, shift, i, j, h, w, 1, C, TILE)
         b = channel_pixels(source, corner, shift, i, j, h, w, 2, C, TILE)
         luma = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
-        is_grey = tl.load(grey) != 0
-        r = tl.where(is_grey, luma, r)
-        g = tl.where(is_grey, luma, g)
-        b = tl.where(is_grey, luma, b)
+        is_gray = tl.load(gray) != 0
+        r = tl.where(is_gray, luma, r)
+        g = tl.where(is_gray, luma, g)
+        b = tl.where(is_gray, luma, b)
     return r, g, b
 
 
@@ -65,7 +65,7 @@ def shuffle_kernel(
     permutations,
     corners,
     shifts,
-    greys,
+    grays,
     out,
     m0,
     m1,
@@ -78,11 +78,11 @@ def shuffle_kernel(
     tiles,
     TILE: tl.constexpr,
     C: tl.constexpr,
-    STANDARDISE: tl.constexpr,
+    STANDARDIZE: tl.constexpr,
     LAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One whole tile, BLOCK x BLOCK pixels at a time, so that a tile of any size fits the registers. Standardising
+    """One whole tile, BLOCK x BLOCK pixels at a time, so that a tile of any size fits the registers. Standardizing
     goes over the tile twice; the second reading comes from the cache."""
     N: tl.constexpr = TILE * TILE
     row = tl.program_id(0).to(tl.int64)
@@ -94,14 +94,14 @@ def shuffle_kernel(
     source = images + image * h * w * C
     i = tl.arange(0, BLOCK)[:, None]
     j = tl.arange(0, BLOCK)[None, :]
-    if STANDARDISE:
+    if STANDARDIZE:
         # the lanes cannot overflow: each takes a pixel of every block, of at most 255 * 255 squared
         tl.static_assert(((TILE + BLOCK - 1) // BLOCK) * ((TILE + BLOCK - 1) // BLOCK) * 255 * 255 < 2**32)
         r1 = tl.zeros((BLOCK, BLOCK), tl.uint32)
         g1, b1, r2, g2, b2 = r1, r1, r1, r1, r1
         for top in range(0, TILE, BLOCK):
             for left in range(0, TILE, BLOCK):
-                r, g, b = tile_pixels(source, corner, shift, greys + image, top + i, left + j, h, w, C, TILE)
+                r, g, b = tile_pixels(source, corner, shift, grays + image, top + i, left + j, h, w, C, TILE)
                 r1 += r.to(tl.uint32)
                 r2 += (r * r).to(tl.uint32)
                 if C == 3:
@@ -117,23 +117,23 @@ def shuffle_kernel(
             m2, s2 = standard_scales(total(b1), total(b2), N)
     for top in range(0, TILE, BLOCK):
         for left in range(0, TILE, BLOCK):
-            r, g, b = tile_pixels(source, corner, shift, greys + image, top + i, left + j, h, w, C, TILE)
-            r = scaled(r, m0, s0, out)
-            g = scaled(g, m1, s1, out)
-            b = scaled(b, m2, s2, out)
+            r, g, b = tile_pixels(source, corner, shift, grays + image, top + i, left + j, h, w, C, TILE)
+            r = store_scaled(r, m0, s0, out)
+            g = store_scaled(g, m1, s1, out)
+            b = store_scaled(b, m2, s2, out)
             store_pixels(out + row * (N * C), r, g, b, top, left, TILE, TILE, C, LAST)
 
 
-def _block(tile):
+def _block_size(tile):
     """(side of the blocks, warps): sixteen pixels for each thread, the smallest tiles aside."""
     return (16, 1) if tile <= 16 else (32, 2)
 
 
-def _launch(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+def _triton(images, permutations, corners, shifts, grays, tile, standardize, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     t = permutations.shape[1]
     out = tensors.allocate(images, (b * t, c, tile, tile), dtype, channels_last)
-    block, warps = _block(tile)
+    block, warps = _block_size(tile)
     if b:
         with torch.cuda.device_of(images):
             shuffle_kernel[(b * t,)](
@@ -141,7 +141,7 @@ def _launch(images, permutations, corners, shifts, greys, tile, standardise, mea
                 tensors.as_triton_int(permutations),
                 tensors.as_triton_int(corners),
                 tensors.as_triton_int(shifts),
-                tensors.as_triton_int(greys),
+                tensors.as_triton_int(grays),
                 out,
                 *normalize.scalars(mean, std),
                 h,
@@ -149,7 +149,7 @@ def _launch(images, permutations, corners, shifts, greys, tile, standardise, mea
                 t,
                 TILE=tile,
                 C=c,
-                STANDARDISE=standardise,
+                STANDARDIZE=standardize,
                 LAST=channels_last,
                 BLOCK=block,
                 num_warps=warps,
@@ -158,8 +158,8 @@ def _launch(images, permutations, corners, shifts, greys, tile, standardise, mea
     return out
 
 
-@loop
-def _cut(images, shape, image, corner, shifts, size, planes):
+@jit_loop
+def _copy_tile(images, shape, image, corner, shifts, size, planes):
     """A tile into the first c planes; the others are for what else a row of pixels holds."""
     _, h, w, c = shape
     together = c == 3 and (shifts[0] == shifts[1]).all() and (shifts[0] == shifts[2]).all()
@@ -178,11 +178,11 @@ def _cut(images, shape, image, corner, shifts, size, planes):
             elif c == 3:
                 unpack_row(images, (line + left) * 3, size, False, planes, i, red, green, blue)
             else:
-                unpack_grey_row(images, line + left, size, False, planes, i)
+                unpack_gray_row(images, line + left, size, False, planes, i)
 
 
-@loop
-def _make_grey(planes, size):
+@jit_loop
+def _to_gray(planes, size):
     for i in range(size):
         for j in range(size):
             luma = 19595 * np.int32(planes[0, i, j]) + 38470 * np.int32(planes[1, i, j])
@@ -190,7 +190,7 @@ def _make_grey(planes, size):
             planes[0, i, j] = planes[1, i, j] = planes[2, i, j] = luma
 
 
-@loop
+@jit_loop
 def _standard_scales(planes, channel, size):
     """(mean, 1 / max(std, 1)) of one channel of a tile. A row's sums fit 32 bits, of which a vector holds more."""
     count, total, squares = size * size, 0, 0
@@ -206,32 +206,32 @@ def _standard_scales(planes, channel, size):
     return np.float32(total) / np.float32(count), np.float32(1) / max(std, np.float32(1))
 
 
-@loop
-def _loop(
-    first, last, images, shape, permutations, corners, shifts, greys, size, standardise, channels_last, tone, out
+@jit_loop
+def _cpu_rows(
+    first, last, images, shape, permutations, corners, shifts, grays, size, standardize, channels_last, tone, out
 ):
     c, t, every = shape[3], permutations.shape[1], scratch(2 * shape[3], size)
     planes = every[:c]
-    if standardise:
-        tone = Tone(tone.means.copy(), tone.scales.copy(), tone.table, tone.kind)
+    if standardize:
+        tone = Normalization(tone.means.copy(), tone.scales.copy(), tone.table, tone.kind)
     for row in range(first, last):
         image = row // t
         place = min(max(permutations[image, row % t], 0), t - 1)
-        _cut(images, shape, image, corners[image, place], shifts[image], size, every)
-        if greys[image] != 0 and c == 3:
-            _make_grey(planes, size)
-        for channel in range(c if standardise else 0):
+        _copy_tile(images, shape, image, corners[image, place], shifts[image], size, every)
+        if grays[image] != 0 and c == 3:
+            _to_gray(planes, size)
+        for channel in range(c if standardize else 0):
             tone.means[channel], tone.scales[channel] = _standard_scales(planes, channel, size)
         pack(planes, 0, size, channels_last, tone, out, row * c * size * size)
 
 
-def _compiled(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+def _cpu(images, permutations, corners, shifts, grays, tile, standardize, mean, std, dtype, channels_last):
     shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
     out = tensors.allocate(images, shape, dtype, channels_last)
-    # A standardised tile is computed, in float32 because the loop does not round to 16 bits.
-    buffer = tensors.allocate(images, shape, torch.float32, channels_last) if standardise else out
+    # A standardized tile is computed, in float32 because the loop does not round to 16 bits.
+    buffer = tensors.allocate(images, shape, torch.float32, channels_last) if standardize else out
     cpu_threads.parallel_rows(
-        _loop,
+        _cpu_rows,
         len(out),
         out.numel(),
         tensors.as_flat_array(images.contiguous()),
@@ -239,17 +239,17 @@ def _compiled(images, permutations, corners, shifts, greys, tile, standardise, m
         tensors.as_int64_array(permutations),
         tensors.as_int64_array(tensors.as_coordinates(corners)),
         tensors.as_int64_array(tensors.as_coordinates(shifts)),
-        tensors.as_int64_array(greys),
+        tensors.as_int64_array(grays),
         tile,
-        standardise,
+        standardize,
         channels_last,
-        tone(mean, std, buffer.dtype),
+        make_normalization(mean, std, buffer.dtype),
         tensors.as_flat_array(buffer),
     )
-    return out.copy_(buffer) if standardise and dtype != torch.float32 else buffer
+    return out.copy_(buffer) if standardize and dtype != torch.float32 else buffer
 
 
-def _reference(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+def _reference(images, permutations, corners, shifts, grays, tile, standardize, mean, std, dtype, channels_last):
     b, h, w, c = images.shape
     t, steps = permutations.shape[1], torch.arange(tile)
     places = permutations.long().clamp(0, t - 1)[:, :, None].expand(-1, -1, 2)
@@ -260,10 +260,10 @@ def _reference(images, permutations, corners, shifts, greys, tile, standardise, 
     if c == 3:
         red, green, blue = pixels.int().unbind(2)
         luma = ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)
-        pixels = torch.where((greys != 0).view(b, 1, 1, 1, 1), luma[:, :, None], pixels)
+        pixels = torch.where((grays != 0).view(b, 1, 1, 1, 1), luma[:, :, None], pixels)
     pixels = pixels.reshape(b * t, c, tile, tile)
     out = tensors.allocate(images, pixels.shape, dtype, channels_last)
-    if not standardise:
+    if not standardize:
         return out.copy_(normalize.normalize(pixels, mean, std, dtype))
     count, exact = torch.tensor(tile * tile, dtype=torch.float32), pixels.long()
     total, squares = exact.sum((2, 3), keepdim=True), (exact * exact).sum((2, 3), keepdim=True)
@@ -278,21 +278,21 @@ def shuffle_tiles_op(
     permutations: torch.Tensor,
     corners: torch.Tensor,
     shifts: torch.Tensor,
-    greys: torch.Tensor,
+    grays: torch.Tensor,
     tile: int,
-    standardise: bool,
+    standardize: bool,
     mean: list[float],
     std: list[float],
     dtype: torch.dtype,
     channels_last: bool,
 ) -> torch.Tensor:
     """The operator behind `shuffle_tiles`; its arguments are not checked."""
-    run = registry.pick(_launch, _compiled, images)
-    return run(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last)
+    run = registry.choose_implementation(_triton, _cpu, images)
+    return run(images, permutations, corners, shifts, grays, tile, standardize, mean, std, dtype, channels_last)
 
 
 @shuffle_tiles_op.register_fake
-def _(images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, channels_last):
+def _(images, permutations, corners, shifts, grays, tile, standardize, mean, std, dtype, channels_last):
     shape = (images.shape[0] * permutations.shape[1], images.shape[3], tile, tile)
     return tensors.allocate(images, shape, dtype, channels_last)
 
@@ -302,26 +302,26 @@ def shuffle_tiles(
     permutations,
     corners,
     shifts,
-    greys,
+    grays,
     *,
     tile,
-    standardise,
+    standardize,
     mean,
     std,
     dtype=torch.float32,
     channels_last=False,
 ):
-    """Cut tiles from each image in a permuted order, shift their channels, grey them, and normalise them.
+    """Cut tiles from each image in a permuted order, shift their channels, gray them, and normalize them.
 
     images: uint8 [b, h, w, c], c 1 or 3, any strides. The others are integers: permutations [b, t]; corners
     [b, t, 2], each tile's top-left (y, x) in pixels; shifts [b, c, 2], (y, x) in pixels, added per channel;
-    greys [b], not 0 for grey. Row b*t + s of the result holds tile permutations[b, s] (clamped to 0..t-1)
-    of image b; coordinates are clamped into the image. Grey is (19595 R + 38470 G + 7471 B + 32768) >> 16
-    of the shifted channels, in all three. standardise: each tile and channel by its own mean and
+    grays [b], not 0 for gray. Row b*t + s of the result holds tile permutations[b, s] (clamped to 0..t-1)
+    of image b; coordinates are clamped into the image. Gray is (19595 R + 38470 G + 7471 B + 32768) >> 16
+    of the shifted channels, in all three. standardize: each tile and channel by its own mean and
     max(std, 1), from exact sums, for float dtypes only; else by mean and std, c floats in pixel units.
     Returns [b * t, c, tile, tile] of dtype uint8, float32, bfloat16 or float16, in NCHW or channels_last
     memory order. Raises ValueError for an argument of another type, shape, device or range.
-    Source: jigsaw puzzles with gaps, chromatic jitter and tile normalisation (Noroozi & Favaro 2016,
+    Source: jigsaw puzzles with gaps, chromatic jitter and tile normalization (Noroozi & Favaro 2016,
     arXiv:1603.09246).
     """
     checks.check_images(images)
@@ -334,18 +334,18 @@ def shuffle_tiles(
     checks.check_integers("permutations", permutations, (b, t), device)
     checks.check_integers("corners", corners, (b, t, 2), device)
     checks.check_integers("shifts", shifts, (b, c, 2), device)
-    checks.check_integers("greys", greys, (b,), device)
+    checks.check_integers("grays", grays, (b,), device)
     mean, std = checks.check_output(c, mean, std, dtype)
-    if standardise and dtype == torch.uint8:
-        raise ValueError("standardise: got True with dtype torch.uint8; expected a float dtype")
+    if standardize and dtype == torch.uint8:
+        raise ValueError("standardize: got True with dtype torch.uint8; expected a float dtype")
     return shuffle_tiles_op(
         images,
         permutations,
         corners,
         shifts,
-        greys,
+        grays,
         tile,
-        standardise,
+        standardize,
         mean,
         std,
         dtype,
@@ -361,21 +361,21 @@ def _examples(generator):
             integers(generator, (b, t, 2), -4, 14),
             integers(generator, (b, c, 2), -2, 3, torch.int8),
         )
-        greys = integers(generator, (b,), 0, 2, torch.bool if last else torch.uint8)
-        for standardise in (False, True)[: 1 if dtype == torch.uint8 else 2]:
-            yield images, permutations, corners, shifts, greys, tile, standardise, mean, std, dtype, last
+        grays = integers(generator, (b,), 0, 2, torch.bool if last else torch.uint8)
+        for standardize in (False, True)[: 1 if dtype == torch.uint8 else 2]:
+            yield images, permutations, corners, shifts, grays, tile, standardize, mean, std, dtype, last
 
 
 def _builds():
-    pointers = dict.fromkeys(("permutations", "corners", "shifts", "greys"), "*i64")
-    for tile, dtype, standardise, last, budget in (
+    pointers = dict.fromkeys(("permutations", "corners", "shifts", "grays"), "*i64")
+    for tile, dtype, standardize, last, budget in (
         (64, torch.bfloat16, True, False, 54),
         (64, torch.float32, False, False, 24),
         (14, torch.float32, True, False, 52),
         (64, torch.bfloat16, True, True, 64),
         (512, torch.bfloat16, True, False, 54),
     ):
-        block, warps = _block(tile)
+        block, warps = _block_size(tile)
         yield registry.Build(
             shuffle_kernel,
             {
@@ -387,14 +387,12 @@ def _builds():
                 "w": "i32",
                 "tiles": "i32",
             },
-            {"TILE": tile, "C": 3, "STANDARDISE": standardise, "LAST": last, "BLOCK": block},
+            {"TILE": tile, "C": 3, "STANDARDIZE": standardize, "LAST": last, "BLOCK": block},
             warps,
             elements=3 * block * block,
             budget=budget,
-            vectorised=tile % 8 == 0,  # else rows do not start at multiples of sixteen bytes
+            vectorized=tile % 8 == 0,  # else rows do not start at multiples of sixteen bytes
         )
 
 
-KERNELS = (
-    registry.Kernel("shuffle_tiles", shuffle_tiles_op, _reference, _launch, _compiled, _examples, tuple(_builds())),
-)
+KERNELS = (registry.Kernel("shuffle_tiles", shuffle_tiles_op, _reference, _triton, _cpu, _examples, tuple(_builds())),)

@@ -12,7 +12,7 @@ _BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
 def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
-    """An uninitialised [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
+    """An uninitialized [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if type(images) is torch.Tensor and images.device.type == "cpu":  # neither fake nor traced
         return memory.empty(shape, dtype, layout)

@@ -9,39 +9,39 @@ FAR = tl.constexpr(tensors.FAR)
 SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane idle
 
 
-def count(size: int) -> int:
+def num_blocks(size: int) -> int:
     """How many tiles cover a size x size window."""
     return triton.cdiv(size, SIDE.value) ** 2
 
 
 @triton.jit
-def place(p):
+def load_coordinate(p):
     """The coordinate at p, drawn in to FAR pixels, so that sums cannot overflow."""
     return tl.minimum(tl.maximum(tl.load(p).to(tl.int64), -FAR), FAR)
 
 
 @triton.jit
-def halves(v):
+def deinterleave(v):
     """The runs [rows, n, length] at even and at odd places, each [rows, n / 2, length]."""
     return tl.split(v.reshape(v.shape[0], v.shape[1] // 2, 2, v.shape[2]).permute(0, 1, 3, 2))
 
 
 @triton.jit
-def pair(a, b):
+def interleave(a, b):
     """Each run of a with b's run behind it."""
     return tl.join(a, b).permute(0, 1, 3, 2).reshape(a.shape[0], a.shape[1], 2 * a.shape[2])
 
 
 @triton.jit
-def braid(x, y, z):
+def regroup_channels(x, y, z):
     """Regroup the sequence x[0] y[0] z[0] x[1] y[1] ... of runs into runs twice as long, three at a time again.
 
     A tensor's sides are powers of two, so three channels cannot be interleaved by a reshape.
     """
-    x0, x1 = halves(x)
-    y0, y1 = halves(y)
-    z0, z1 = halves(z)
-    return pair(x0, y0), pair(z0, x1), pair(y1, z1)
+    x0, x1 = deinterleave(x)
+    y0, y1 = deinterleave(y)
+    z0, z1 = deinterleave(z)
+    return interleave(x0, y0), interleave(z0, x1), interleave(y1, z1)
 
 
 @triton.jit
@@ -56,7 +56,7 @@ def store_pixels(
     if LAST and C == 3:
         x, y, z = r.to(kind)[:, :, None], g.to(kind)[:, :, None], b.to(kind)[:, :, None]
         for _ in tl.static_range(4):
-            x, y, z = braid(x, y, z)
+            x, y, z = regroup_channels(x, y, z)
         RUN: tl.constexpr = x.shape[2]  # 16 elements: a sector of 32 bytes, in 16 bits
         i = i[:, :, None]
         first = 3 * left + 3 * RUN * tl.arange(0, x.shape[1])[None, :, None] + tl.arange(0, RUN)[None, None, :]
@@ -73,6 +73,6 @@ def store_pixels(
 
 
 @triton.jit
-def scaled(v, mean, scale, target):
-    """v as it is stored in target: normalised if that holds floats."""
+def store_scaled(v, mean, scale, target):
+    """v as it is stored in target: normalized if that holds floats."""
     return v if target.dtype.element_ty == tl.uint8 else (v.to(tl.float32) - mean) * scale

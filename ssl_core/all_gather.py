@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def gathered(rows: Tensor, batch: int) -> Tensor:
+def all_gather_with_grad(rows: Tensor, batch: int) -> Tensor:
     """The `rows` [b, ...] of all workers, in the order of the global batch.
 
     Workers' shares are uneven, so each is filled up with zeros to the largest that one of a global batch of `batch`

@@ -27,7 +27,7 @@ def some(names: Iterable[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
-class BadInput(ValueError):
+class UserError(ValueError):
     """A wrong path, option or dataset: the command line prints its one line and exits with 2."""
 
     fault = "final"
@@ -53,11 +53,11 @@ class DiskFull(RuntimeError):
     exit_code = 1
 
 
-class Gone(FileNotFoundError):
+class ObjectNotFound(FileNotFoundError):
     """An object that its store does not have, or not any more; other files that are missing are the disk's fault."""
 
 
-class StoreFailed(Exception):
+class StorageError(Exception):
     """A storage that failed for longer than anyone waits: no fault of one image, so training must not go on."""
 
     fault = "system"

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels.random import below
-from ssl_core.all_gather import gathered
-from ssl_core.errors import BadInput
+from kernels.random import randint
+from ssl_core.all_gather import all_gather_with_grad
+from ssl_core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,57 +19,59 @@ class MemoryOptions:
     """other images that each is compared with; all others at most"""
     temperature: float = 0.07
     """that cosines are divided by"""
-    ema: float = 0.5
+    memory_momentum: float = 0.5
     """share of an image's row in the memory that stays when the image is seen again"""
-    fresh: int = 0
+    memory_warmup: int = 0
     """times that an image is compared within its batch, before its row is old enough to trust; 0: never"""
 
     @property
     def side_by_side(self) -> int:
         """Images of a batch that are needed in one place: those that are not compared with rows need each other."""
-        return 2 if self.fresh else 1
+        return 2 if self.memory_warmup else 1
 
     def check(self) -> None:
-        """Raises BadInput for values that cannot work."""
+        """Raises UserError for values that cannot work."""
         if self.negatives < 1:
-            raise BadInput(f"--negatives is {self.negatives}, expected at least 1")
+            raise UserError(f"--negatives is {self.negatives}, expected at least 1")
         if not 0 < self.temperature < float("inf"):
-            raise BadInput(f"--temperature is {self.temperature}, expected above 0")
-        if not 0 <= self.ema < 1:
-            raise BadInput(f"--ema is {self.ema}, expected 0 or more and less than 1")
-        if self.fresh < 0:
-            raise BadInput(f"--fresh is {self.fresh}, expected at least 0")
+            raise UserError(f"--temperature is {self.temperature}, expected above 0")
+        if not 0 <= self.memory_momentum < 1:
+            raise UserError(f"--memory-momentum is {self.memory_momentum}, expected 0 or more and less than 1")
+        if self.memory_warmup < 0:
+            raise UserError(f"--memory-warmup is {self.memory_warmup}, expected at least 0")
 
 
-class Memory(nn.Module):
+class MemoryBank(nn.Module):
     """[images, width] float32 rows of length 1, and how often each image was seen: buffers, parts of every checkpoint.
 
     Rows begin at random, and an image's own is an epoch old when it is needed, twice as old as the others' on average:
     an encoder that moves fast moves away from it. Hundreds of epochs make up for that, a few do not. So an image may at
-    first be compared within its batch, `fresh` times: with its own features instead of its row, and with those of the
-    batch's other images instead of theirs.
+    first be compared within its batch, `memory_warmup` times: with its own features instead of its row, and with those
+    of the batch's other images instead of theirs.
 
     Every worker has all of it and makes the same updates, so that it is right for any number of workers, also when
     training goes on with another number. That takes 4 * width bytes an image: 0.66 GB for ImageNet at width 128.
-    DDP must not send it around, see `own_buffers`.
+    DDP must not send it around, see `ddp_ignored_buffers`.
     """
 
     rows: Tensor
     visits: Tensor
 
     def __init__(self, images: int, width: int, options: MemoryOptions):
-        """Random rows, by torch's generator, as a task's weights are. Raises BadInput for fewer than two images."""
+        """Random rows, by torch's generator, as a task's weights are. Raises UserError for fewer than two images."""
         super().__init__()
         options.check()
         if images < 2:
-            raise BadInput(f"a memory compares an image with others: expected at least 2 training images, got {images}")
+            raise UserError(
+                f"a memory compares an image with others: expected at least 2 training images, got {images}"
+            )
         self.options, self.negatives = options, min(options.negatives, images - 1)
         self.register_buffer("rows", F.normalize(torch.randn(images, width), dim=1))
         self.register_buffer("visits", torch.zeros(images, dtype=torch.int32))
 
-    def others(self, words: Tensor, ids: Tensor) -> Tensor:
+    def sample_negatives(self, words: Tensor, ids: Tensor) -> Tensor:
         """[b, k] words, [b] ids -> [b, k] int64 ids, uniform over all images but the one itself."""
-        drawn = below(words, len(self.rows) - 1)
+        drawn = randint(words, len(self.rows) - 1)
         return drawn + (drawn >= ids[:, None])
 
     def cosines(self, features: Tensor, ids: Tensor, others: Tensor, weights: Tensor, batch: int) -> Tensor:
@@ -83,16 +85,18 @@ class Memory(nn.Module):
             features = features.float()
             rows = self.rows.index_select(0, others.flatten()).unflatten(0, others.shape)
             near = (rows @ features.transpose(1, 2)).transpose(1, 2)  # on a CPU faster than the other way round
-            if not self.options.fresh:
+            if not self.options.memory_warmup:
                 return torch.cat([features @ self.rows[ids][:, :, None], near], dim=2)
-            known, now = self.visits[ids, None] >= self.options.fresh, features[:, 0]
-            old = self.visits[others] >= self.options.fresh
+            known, now = self.visits[ids, None] >= self.options.memory_warmup, features[:, 0]
+            old = self.visits[others] >= self.options.memory_warmup
             near = near.masked_fill(~(known & old)[:, None], -torch.inf)
-            every, all_ids, valid = (gathered(t, batch) if self.training else t for t in (now, ids, weights))
+            every, all_ids, valid = (
+                all_gather_with_grad(t, batch) if self.training else t for t in (now, ids, weights)
+            )
             drop = known | (ids[:, None] == all_ids) | (valid == 0)
-            beside = (features @ every.T).masked_fill(drop[:, None], -torch.inf)
+            in_batch = (features @ every.T).masked_fill(drop[:, None], -torch.inf)
             own = torch.where(known, self.rows[ids], now)
-            return torch.cat([features @ own[:, :, None], near, beside], dim=2)
+            return torch.cat([features @ own[:, :, None], near, in_batch], dim=2)
 
     def nce(self, cosines: Tensor) -> Tensor:
         """What `cosines` gives, the positive first -> [b, views] losses.
@@ -113,22 +117,22 @@ class Memory(nn.Module):
         An image of weight 0 moves nothing. One that is there twice, as one epoch ends and the next begins, counts as
         it was last.
         """
-        ids, features, weights = (gathered(t, batch) for t in (ids, features.float(), weights))
+        ids, features, weights = (all_gather_with_grad(t, batch) for t in (ids, features.float(), weights))
         same = (ids[:, None] == ids) & (weights > 0)
         last = (same * torch.arange(1, len(ids) + 1, device=ids.device)).amax(1)  # from 1; 0: no such
         old, visits = self.rows[ids], self.visits[ids]
         # a random row that nothing was compared with is none to keep a part of
-        ema = self.options.ema * ((visits > 0) | (self.options.fresh == 0))[:, None]
-        new = F.normalize(ema * old + (1 - ema) * features[last - 1], dim=1)
+        memory_momentum = self.options.memory_momentum * ((visits > 0) | (self.options.memory_warmup == 0))[:, None]
+        new = F.normalize(memory_momentum * old + (1 - memory_momentum) * features[last - 1], dim=1)
         self.rows[ids] = torch.where(last[:, None] > 0, new, old)  # each writer of a row writes the same
         self.visits[ids] = visits + (last > 0).int()
 
 
-def own_buffers(module: nn.Module) -> list[str]:
+def ddp_ignored_buffers(module: nn.Module) -> list[str]:
     """The names of those buffers in `module` that every worker keeps up to date by itself."""
     return [
         f"{path}.{name}"
         for path, memory in module.named_modules()
-        if isinstance(memory, Memory)
+        if isinstance(memory, MemoryBank)
         for name, _ in memory.named_buffers()
     ]

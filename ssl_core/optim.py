@@ -1,4 +1,4 @@
-"""Optimisers and schedules: timm's, chosen by a small config."""
+"""Optimizers and schedules: timm's, chosen by a small config."""
 
 import math
 from collections.abc import Callable
@@ -8,49 +8,52 @@ from typing import Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """Optimiser and learning-rate schedule: linear warm-up, then a cosine to zero, or steps."""
+    """Optimizer and learning-rate schedule: linear warm-up, then a cosine to zero, or steps."""
 
     optimizer: Literal["sgd", "momentum", "adamw", "lars"] = "sgd"
     """sgd is Nesterov's, momentum without his correction"""
     lr: float = 0.1
     """peak learning rate, for the global batch as it is"""
     weight_decay: float = 1e-4
-    """not applied to biases and normalisation layers"""
+    """not applied to biases and normalization layers"""
     momentum: float = 0.9
     """of sgd, momentum and lars"""
     warmup: float = 0.2
     """fraction of the steps over which the learning rate rises"""
-    decay_at: tuple[float, ...] = ()
-    """fractions of the steps at which the learning rate falls to --decay of what it was; without any it is a cosine"""
-    decay: float = 0.1
-    """what is left of the learning rate at each --decay-at"""
-    clip: float = 0.0
+    lr_milestones: tuple[float, ...] = ()
+    """fractions of the steps at which the learning rate falls to --lr-gamma of what it was; without any it is a
+    cosine"""
+    lr_gamma: float = 0.1
+    """what is left of the learning rate at each --lr-milestones"""
+    clip_grad_norm: float = 0.0
     """largest gradient norm; 0 does not clip"""
 
     def check(self) -> None:
-        """Raises BadInput for values that cannot train anything."""
+        """Raises UserError for values that cannot train anything."""
         for name, low, high in (
             ("lr", 0, math.inf),
             ("weight_decay", 0, math.inf),
             ("momentum", 0, 1),
             ("warmup", 0, 1),
-            ("decay", 0, 1),
-            ("clip", 0, math.inf),
+            ("lr_gamma", 0, 1),
+            ("clip_grad_norm", 0, math.inf),
         ):
             value = getattr(self, name)
             if not low <= value <= high or value == math.inf:
-                raise BadInput(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
-        if list(self.decay_at) != sorted({at for at in self.decay_at if 0 < at < 1}):
-            raise BadInput(f"--decay-at {' '.join(map(str, self.decay_at))}: expected rising numbers between 0 and 1")
+                raise UserError(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
+        if list(self.lr_milestones) != sorted({at for at in self.lr_milestones if 0 < at < 1}):
+            raise UserError(
+                f"--lr-milestones {' '.join(map(str, self.lr_milestones))}: expected rising numbers between 0 and 1"
+            )
 
 
 def build(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
-    """-> the optimiser, and a function that sets its learning rate for a step, counted from 0."""
+    """-> the optimizer, and a function that sets its learning rate for a step, counted from 0."""
     from timm.optim import create_optimizer_v2  # takes two seconds, which most commands need not wait for
     from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
 
@@ -60,10 +63,10 @@ def build(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Call
     )
     warmup = int(config.warmup * steps)
     warm = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
-    if config.decay_at:
+    if config.lr_milestones:
         # timm counts milestones from 1, so that the step `at * steps`, counted from 0, is the first to be slower
-        milestones = [round(at * steps) + 1 for at in config.decay_at]
-        schedule = MultiStepLRScheduler(optimizer, milestones, config.decay, warmup_prefix=False, **warm)
+        milestones = [round(at * steps) + 1 for at in config.lr_milestones]
+        schedule = MultiStepLRScheduler(optimizer, milestones, config.lr_gamma, warmup_prefix=False, **warm)
     else:
         schedule = CosineLRScheduler(optimizer, t_initial=max(1, steps - warmup), warmup_prefix=True, **warm)
     return optimizer, schedule.step_update

@@ -9,7 +9,7 @@ from itertools import permutations as all_orders
 
 import numpy as np
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 # q: (p, coefficients of a monic irreducible polynomial over GF(p), lowest first, leading 1 left out)
 FIELDS = {4: (2, (1, 1)), 8: (2, (1, 1, 0)), 9: (3, (1, 0)), 16: (2, (1, 1, 0, 0)), 25: (5, (2, 0))}
@@ -22,11 +22,11 @@ def permutation_set(grid: int, count: int) -> np.ndarray:
 
     grid 2: 24 (all) or 12 (A4, distance 3); grid 3: 72 (AGL(1,9), distance 8) or 504 (PGL(2,8), distance 7);
     grid 4: 240 (AGL(1,16), distance 15); grid 5: 600 (AGL(1,25), distance 24); any other count by greedy search.
-    Raises BadInput when a grid has fewer than two tiles or no `count` permutations.
+    Raises UserError when a grid has fewer than two tiles or no `count` permutations.
     """
     tiles = grid * grid
     if grid < 2:
-        raise BadInput(f"grid is {grid}: a puzzle needs at least 2x2 tiles")
+        raise UserError(f"grid is {grid}: a puzzle needs at least 2x2 tiles")
     exact = {(2, 24): lambda: np.array(list(all_orders(range(4)))), (3, 504): pgl2_8}
     if (grid, count) in exact:
         found = exact[grid, count]()
@@ -101,7 +101,7 @@ def greedy(tiles: int, count: int) -> np.ndarray:
     """`count` permutations, each as far as possible from those before it (Noroozi and Favaro 2016, by minimum)."""
     pool = _pool(tiles)
     if not 1 < count <= len(pool):
-        raise BadInput(f"permutations is {count}: {tiles} tiles allow 2 to {len(pool)}")
+        raise UserError(f"permutations is {count}: {tiles} tiles allow 2 to {len(pool)}")
     chosen = [0]
     near = (pool != pool[0]).sum(1)
     total = near.astype(np.int64)

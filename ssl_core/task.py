@@ -9,13 +9,13 @@ from torch import Tensor, nn
 import kernels.random as sampling
 import ssl_core.tasks
 from ssl_core.data.batch import Batch
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.plugins import modules, subclass_in
 
 
 @dataclass(frozen=True)
-class Format:
+class InputFormat:
     """What the network wants its pixels to be: `mean` and `std` are per channel, in units of 0..255."""
 
     mean: tuple[float, ...]
@@ -63,18 +63,18 @@ class TaskConfig:
 class Task(nn.Module):
     """A pretext task: one file in ssl_core/tasks/ with one subclass of this, and nothing else to edit.
 
-    Chance comes from `draw` alone and pixels move in kernels, so that a batch depends on the images,
+    Chance comes from `bits` alone and pixels move in kernels, so that a batch depends on the images,
     the seed and the epoch, and never on the loader, the worker or the machine.
     """
 
     Config: type[TaskConfig] = TaskConfig
-    normalisation: Literal["dataset", "image"] = "dataset"  # "image": the task standardises every image
+    normalization: Literal["dataset", "image"] = "dataset"  # "image": the task standardizes every image
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo):
         super().__init__()
         self.config = config
 
-    def make(self, batch: Batch, draw: sampling.Draw, format: Format) -> tuple:
+    def make_batch(self, batch: Batch, bits: sampling.RandomBits, format: InputFormat) -> tuple:
         """-> (inputs, targets); `inputs` is what `forward` gets, one or several views of each image."""
         raise NotImplementedError
 
@@ -91,10 +91,10 @@ class Task(nn.Module):
         return {}
 
     def after_step(self, predictions, targets) -> None:
-        """Called after the optimiser's step, once for each part of an accumulated batch, by all workers equally often;
+        """Called after the optimizer's step, once for each part of an accumulated batch, by all workers equally often;
         for tasks with a memory."""
 
-    def picture(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
+    def visualize(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
         """What the task sees and says, for people: ([h, w, 3] uint8 on the CPU, caption) for each image."""
         raise NotImplementedError
 
@@ -110,7 +110,7 @@ def name_of(config: TaskConfig) -> str:
     return next(name for name, task in tasks().items() if task.Config is type(config))
 
 
-class Pretext(nn.Module):
+class PretextModel(nn.Module):
     """The one module that is trained (and wrapped by DDP): an encoder and a task's head."""
 
     def __init__(self, encoder: nn.Module, task: Task):
@@ -121,24 +121,24 @@ class Pretext(nn.Module):
         return self.task(self.encoder, inputs)
 
 
-def window(crop: float, size: int) -> int:
+def crop_side(crop: float, size: int) -> int:
     """The side in pixels of a random window that spans the fraction `crop` of an image's side.
 
-    Raises BadInput unless 0 < crop <= 1.
+    Raises UserError unless 0 < crop <= 1.
     """
     if not 0 < crop <= 1:
-        raise BadInput(f"crop is {crop}: expected a fraction of the image's side, above 0 and at most 1")
+        raise UserError(f"crop is {crop}: expected a fraction of the image's side, above 0 and at most 1")
     return max(1, round(crop * size))
 
 
-def corners(words: Tensor, images: Tensor, size: int) -> Tensor:
+def crop_corners(words: Tensor, images: Tensor, size: int) -> Tensor:
     """[b, 2] words -> [b, 2] int64 (y, x): where a window of side `size` starts, uniform over the image."""
     free = torch.tensor(images.shape[1:3]) - size + 1
-    return torch.stack([sampling.below(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
+    return torch.stack([sampling.randint(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
 
 
-def pixels(images: Tensor) -> Tensor:
-    """[b, c, h, w] of any normalisation -> [b, h, w, 3] uint8 on the CPU, each stretched to 0..255."""
+def to_uint8(images: Tensor) -> Tensor:
+    """[b, c, h, w] of any normalization -> [b, h, w, 3] uint8 on the CPU, each stretched to 0..255."""
     images = images.detach().float().cpu()
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     scaled = (images - low) / (high - low).clamp(min=1e-6) * 255

@@ -12,22 +12,22 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 import ssl_core.optim as optim
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
-from ssl_core.errors import BadInput, Diverged
-from ssl_core.memory_bank import own_buffers
-from ssl_core.task import Format, Pretext, TaskConfig, name_of
+from ssl_core.errors import Diverged, UserError
+from ssl_core.memory_bank import ddp_ignored_buffers
+from ssl_core.task import InputFormat, PretextModel, TaskConfig, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long and how a Pretext module is trained."""
+class TrainConfig:
+    """How long and how a PretextModel module is trained."""
 
     steps: int
     seed: int
     optim: optim.Optim
     precision: Literal["fp32", "bf16"] = "fp32"
-    accumulate: int = 1  # parts that a worker's slice is cut into, for memory
+    grad_accumulation: int = 1  # parts that a worker's slice is cut into, for memory
     compile: bool = False
 
 
@@ -39,20 +39,20 @@ class Step(NamedTuple):
     state: Callable[[], dict]  # everything that a run continues from, for torch.save
 
 
-def workers() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """(rank, world size) of this process: (0, 1) outside torch.distributed."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def train(
-    model: Pretext, batches: Iterable[Batch], format: Format, plan: Plan, start: dict | None = None
+    model: PretextModel, batches: Iterable[Batch], format: InputFormat, plan: TrainConfig, start: dict | None = None
 ) -> Iterator[Step]:
     """Trains `model` in place on this worker's slices `batches`, one a step, from the state `start` if given.
 
     Weighted losses are summed and divided by the *global* weight, so slices may be uneven: W workers give the
     gradient of one. Raises Diverged from `Step.state` when weights are not finite.
     """
-    world = workers()[1]
+    world = rank_and_world_size()[1]
     device = next(model.parameters()).device
     optimizer, set_lr = optim.build(plan.optim, model, plan.steps)
     first = 0
@@ -69,13 +69,13 @@ def train(
         set_lr(number)
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
         optimizer.zero_grad(set_to_none=True)
-        count = count or _agreed(max(1, min(plan.accumulate, len(batch.ids))), device)
+        count = count or _all_reduce_min(max(1, min(plan.grad_accumulation, len(batch.ids))), device)
         parts = _parts(batch, count)
-        weight = _summed(batch.weights.sum()).clamp(min=1e-8)
+        weight = _all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
         outcomes = []
         for i, part in enumerate(parts):
-            inputs, targets = model.task.make(part, Draw(part.ids, part.epochs, plan.seed), format)
+            inputs, targets = model.task.make_batch(part, RandomBits(part.ids, part.epochs, plan.seed), format)
             last = i == len(parts) - 1
             with nullcontext() if last or world == 1 else wrapped.no_sync():
                 with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
@@ -87,12 +87,12 @@ def train(
             values = {"loss": losses, **model.task.metrics(predictions, targets)}
             for name, value in values.items():
                 totals[name] = totals.get(name, 0) + (value.detach().float() * part.weights).sum()
-        if plan.optim.clip:
-            nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip)
+        if plan.optim.clip_grad_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip_grad_norm)
         optimizer.step()
         for outcome in outcomes:
             model.task.after_step(*outcome)
-        means = _summed(torch.stack(list(totals.values()))) / weight
+        means = _all_reduce_sum(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
         metrics["weight"] = weight  # of the images that counted
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
@@ -108,7 +108,7 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dic
     return state
 
 
-def _summed(value: Tensor) -> Tensor:
+def _all_reduce_sum(value: Tensor) -> Tensor:
     value = value.detach().clone()
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(value)
@@ -117,13 +117,13 @@ def _summed(value: Tensor) -> Tensor:
 
 def _wrapped(model: nn.Module) -> nn.Module:
     """`model` in DDP, which would send all buffers from the first worker at each step, and with them whole memories."""
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, own_buffers(model))
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored_buffers(model))
     return DistributedDataParallel(model)
 
 
-def _agreed(parts: int, device: torch.device) -> int:
+def _all_reduce_min(parts: int, device: torch.device) -> int:
     """The fewest `parts` of any worker: each part may have the workers exchange something, so all take as many."""
-    if workers()[1] == 1:
+    if rank_and_world_size()[1] == 1:
         return parts
     fewest = torch.tensor(parts, device=device)
     dist.all_reduce(fewest, dist.ReduceOp.MIN)
@@ -134,7 +134,7 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
     return [Batch(*fields) for fields in zip(*(t.tensor_split(count) for t in batch))]
 
 
-def encoder_macs(model: Pretext, size: int) -> int:
+def encoder_macs(model: PretextModel, size: int) -> int:
     """Multiply-accumulates of the encoder, forward and backward, for one image with all the views the task makes.
 
     This is the budget that tasks are made equal in. The backward pass of a convolution costs two forwards.
@@ -159,50 +159,50 @@ def encoder_macs(model: Pretext, size: int) -> int:
     return 3 * flops // 2 // count
 
 
-def _blank(model: Pretext, size: int, count: int):
+def _blank(model: PretextModel, size: int, count: int):
     """The inputs that the task makes of `count` black images."""
     images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
     ids = torch.arange(count)
     batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(count), torch.zeros_like(ids))
     device = next(model.parameters()).device
     batch = Batch(*(t.to(device) for t in batch))
-    return model.task.make(batch, Draw(batch.ids, batch.epochs, 0), Format((0.0,) * 3, (1.0,) * 3))[0]
+    return model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, 0), InputFormat((0.0,) * 3, (1.0,) * 3))[0]
 
 
-def check_parts(config: TaskConfig, accumulate: int, worlds: Iterable[int], images: int) -> int:
+def check_parts(config: TaskConfig, grad_accumulation: int, worlds: Iterable[int], images: int) -> int:
     """The fewest images that a worker would compute with at once, if as many workers as any of `worlds` shared the
-    batches of a task with the options `config`, each in `accumulate` parts, of `images` training images.
+    batches of a task with the options `config`, each in `grad_accumulation` parts, of `images` training images.
 
-    Raises BadInput if some worker would get no image, or if a task that compares the images of a part would always
+    Raises UserError if some worker would get no image, or if a task that compares the images of a part would always
     find fewer than it needs. (A part of two may hold one image twice, as one epoch ends and the next begins.)
     """
     name, batch, needed, fewest = name_of(config), config.batch, config.side_by_side, config.batch
     if images < needed:
-        raise BadInput(f"{name} compares training images with each other: expected at least {needed}, got {images}")
+        raise UserError(f"{name} compares training images with each other: expected at least {needed}, got {images}")
     for world in worlds:
         if batch < world:
-            raise BadInput(f"a global batch of {batch} images cannot be shared by {world} workers")
-        alone, together = smallest_part(batch, accumulate, world)
+            raise UserError(f"a global batch of {batch} images cannot be shared by {world} workers")
+        alone, together = smallest_part(batch, grad_accumulation, world)
         if together < needed:
             on = f" on {world} workers" if world > 1 else ""
-            raise BadInput(
+            raise UserError(
                 f"{name} compares the images of a part of a batch with each other: expected at least {needed}, and "
-                f"--batch {batch} with --accumulate {accumulate}{on} leaves {together}: give a larger --batch"
-                + (" or a smaller --accumulate" if accumulate > 1 else "")
+                f"--batch {batch} with --grad-accumulation {grad_accumulation}{on} leaves {together}: give a larger "
+                "--batch" + (" or a smaller --grad-accumulation" if grad_accumulation > 1 else "")
             )
         fewest = min(fewest, alone)
     return fewest
 
 
-def smallest_part(batch: int, accumulate: int, world: int) -> tuple[int, int]:
+def smallest_part(batch: int, grad_accumulation: int, world: int) -> tuple[int, int]:
     """Images in the smallest part of a global batch that `train` makes: a worker's, and all workers' together."""
     size, larger = divmod(batch, world)  # so many workers have one image more
-    parts = max(1, min(accumulate, size))
+    parts = max(1, min(grad_accumulation, size))
     return size // parts, (world - larger) * (size // parts) + larger * ((size + 1) // parts)
 
 
-def check_one_image(model: Pretext, size: int) -> None:
-    """Raises BadInput if batch norm would get one value for a channel, of which it can take no variance, when a worker
+def check_one_image(model: PretextModel, size: int) -> None:
+    """Raises UserError if batch norm would get one value for a channel, of which it can take no variance, when a worker
     computes with one image of side `size`. Moves the statistics of batch norm."""
     inputs = _blank(model, size, 1)
     try:
@@ -211,7 +211,8 @@ def check_one_image(model: Pretext, size: int) -> None:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise BadInput(
+        raise UserError(
             f"{name_of(model.task.config)}: a part of a batch may be one image, and batch norm needs more than the one "
-            "cell that its last map has: give a larger --batch or --size, a smaller --accumulate or fewer --workers"
+            "cell that its last map has: give a larger --batch or --size, a smaller --grad-accumulation or fewer "
+            "--workers"
         ) from error

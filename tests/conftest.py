@@ -12,7 +12,7 @@ from PIL import Image
 from support.command import ROOT, environment
 from support.head import Head, head
 
-from cluster.session import use_token
+from cluster.session import use_own_token
 
 # pytest-xdist has its workers ignore interrupts, and shells and nohup what runs in the background: so would all that
 # tests start
@@ -21,7 +21,7 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(number, handler)
 
 # Ray reads its settings when it is imported, which some tests do long before others start it with a token
-use_token()
+use_own_token()
 
 
 # Files that take minutes, the longest first
@@ -54,7 +54,7 @@ def cluster() -> Iterator[Head]:
 
 
 def pattern(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """[size, size, 3] uint8: one of four textures in a random colour and phase, darker towards the bottom."""
+    """[size, size, 3] uint8: one of four textures in a random color and phase, darker towards the bottom."""
     y, x = np.mgrid[:size, :size] / size
     phase, waves = rng.uniform(0, 6, 2), rng.uniform(2.5, 4)
     texture = [
@@ -69,7 +69,7 @@ def pattern(kind: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory) -> Path:
-    """A labelled folder: four classes of 60 PNG images of 32 px."""
+    """A labeled folder: four classes of 60 PNG images of 32 px."""
     root, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
     for kind, name in enumerate(("rings", "rows", "grid", "columns")):
         (root / name).mkdir()
@@ -80,7 +80,7 @@ def shapes(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
-    """A flat, unlabelled folder: 20 JPEGs of mixed sizes and shapes, and three files that are none."""
+    """A flat, unlabeled folder: 20 JPEGs of mixed sizes and shapes, and three files that are none."""
     root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(1)
     for i in range(20):
         image = Image.fromarray(pattern(i % 4, int(rng.integers(120, 300)), rng))

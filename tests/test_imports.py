@@ -17,6 +17,15 @@ BROKEN = {
     "cluster/scheduler.py": "import ssl_core.errors",
     "jobs/execution/run.py": "import ray",
     "ssl_core/data/remote.py": "import fsspec",
+    "jobs/study/folder.py": "import jobs.tracking.tracker",
+    "jobs/pretraining/run.py": "import jobs.evaluation.records",
+    "jobs/report/collect.py": "import jobs.execution.progress",
+    "jobs/sweep/grid.py": "import jobs.submission.command",
+    "ssl_core/data/sampler.py": "import ssl_core.task",
+    "ssl_core/storage/files.py": "import ssl_core.data.batch",
+    "ssl_core/encoders/export.py": "import ssl_core.train",
+    "ssl_core/data/listing.py": "import upath",
+    "ssl_core/data/loaders/cpu.py": "import nvidia.dali",
 }
 
 

@@ -18,9 +18,9 @@ BLOCKS = [
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
 SHORT = {
-    "study": ["--budget", "4", "--labels", "600", "--protocols", "linear", "semantics"],
+    "study": ["--budget", "4", "--num-labels", "600", "--protocols", "linear", "semantic_similarity"],
     "pretrain": ["--steps", "2"],
-    "sweep": ["--budget", "4", "--size", "32", "--tasks", "rotnet", "--factors", "1"],
+    "sweep": ["--budget", "4", "--size", "32", "--tasks", "rotnet", "--lr-factors", "1"],
 }
 
 
@@ -38,7 +38,7 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
         words = shlex.split(command)[1:]
         words = [places.get(word, word.replace("runs/", f"{tmp_path}/")) for word in words]
         for verb in set(SHORT).intersection(words):
-            words += [*SHORT[verb], "--storage", str(tmp_path), "--tracking", "off"]
+            words += [*SHORT[verb], "--storage", str(tmp_path), "--wandb", "off"]
         if "submit" not in words and {"study", "pretrain"}.intersection(words):
             words += ["--workers", "0"]  # Ray takes half a minute, and other tests start it
         if "study" in words:

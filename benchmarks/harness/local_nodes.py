@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.harness.processes import below, kill, wait_for
-from cluster.session import quietly, use_token
+from cluster.session import apply_settings, use_own_token
 
 RAY = Path(sys.executable).with_name("ray")
 STORE_BYTES = 100_000_000
@@ -23,7 +23,7 @@ SOON = {
     "RAY_health_check_timeout_ms": "4000",
     "RAY_health_check_failure_threshold": "3",
 }
-# Ray calls a process what it works at: the name of a run, of its features or a judgement, or a worker of Ray Train
+# Ray calls a process what it works at: the name of a run, of its features or a judgment, or a worker of Ray Train
 WORKS = re.compile(r"ray::(\w+-[0-9a-f]{12}|\w+/|.*RayTrainWorker)")
 
 
@@ -82,9 +82,9 @@ class Machines:
     all. `settings`: of Ray, by environment variables."""
 
     def __init__(self, count: int = 2, cpus: int = 1, settings: Mapping[str, str] = SOON):
-        quietly()
+        apply_settings()
         # the token that a session of this process may have begun to use, and drivers inherit
-        use_token()
+        use_own_token()
         self.cpus, self.count, self.settings = cpus, count, settings
         self.temporary = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
         self.address = f"127.0.0.1:{free_port()}"

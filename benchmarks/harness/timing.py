@@ -1,4 +1,4 @@
-"""How long calls take, side by side: rounds alternate between them, so that a noisy neighbour hurts all alike."""
+"""How long calls take, side by side: rounds alternate between them, so that a noisy neighbor hurts all alike."""
 
 import time
 from collections.abc import Callable

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from benchmarks.harness.work import MEAN, STD
+from benchmarks.harness.kernel_cases import MEAN, STD
 
 _TYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}
 
@@ -48,7 +48,7 @@ def _run(w, graph):
     return pipeline.run
 
 
-def _normalise(images, w, **options):
+def _normalize(images, w, **options):
     layout = "HWC" if w.channels_last else "CHW"
     return fn.crop_mirror_normalize(images, dtype=_TYPES[w.dtype], output_layout=layout, mean=MEAN, std=STD, **options)
 
@@ -62,11 +62,11 @@ def _turn(images, angle, w):
 
 
 def rotate(w):
-    return _run(w, lambda images: _normalise(_turn(images, _angles(w.turns), w), w))
+    return _run(w, lambda images: _normalize(_turn(images, _angles(w.turns), w), w))
 
 
 def rotate_all(w):
-    return _run(w, lambda images: tuple(_normalise(_turn(images, 90.0 * k, w), w) for k in range(4)))
+    return _run(w, lambda images: tuple(_normalize(_turn(images, 90.0 * k, w), w) for k in range(4)))
 
 
 def shuffle_tiles(w):
@@ -98,7 +98,7 @@ def erase(w):
     )
 
     def graph(images):
-        whole = _normalise(images, w)
+        whole = _normalize(images, w)
         boxes = dict(anchor=_source(places), shape=_source(sizes), axis_names="HW")
         ones = fn.constant(idata=[1], shape=[w.size, w.size, 1], dtype=types.UINT8, layout="HWC")
         kept = fn.erase(ones.gpu() if w.images.is_cuda else ones, fill_value=0, **boxes)
@@ -113,6 +113,6 @@ def crop_flip(w):
     def graph(images):
         cut = fn.slice(images, start=_source(boxes[:, :2]), shape=_source(boxes[:, 2:]), axis_names="HW")
         sized = fn.resize(cut, size=[w.size, w.size], interp_type=types.INTERP_LINEAR, antialias=True)
-        return _normalise(sized, w, mirror=_source(w.flips.cpu().numpy().astype(np.int32)))
+        return _normalize(sized, w, mirror=_source(w.flips.cpu().numpy().astype(np.int32)))
 
     return _run(w, graph)

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
 
-def normalise(pixels, mean, std, dtype=torch.float32, channels_last=False):
+def normalize(pixels, mean, std, dtype=torch.float32, channels_last=False):
     """[n, h, w, c] uint8 or float, in 0..255 -> [n, c, h, w] of dtype."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     mean, std = (torch.tensor(v, device=pixels.device) for v in (mean, std))
@@ -18,16 +18,16 @@ def rotate(images, turns, mean, std, **form):
     for k in range(4):
         group = (turns == k).nonzero().squeeze(1)
         out[group] = images[group].rot90(k, (1, 2))
-    return normalise(out, mean, std, **form)
+    return normalize(out, mean, std, **form)
 
 
 def rotate_all(images, mean, std, **form):
     """All four turns of each image."""
-    return normalise(torch.stack([images.rot90(k, (1, 2)) for k in range(4)], 1).flatten(0, 1), mean, std, **form)
+    return normalize(torch.stack([images.rot90(k, (1, 2)) for k in range(4)], 1).flatten(0, 1), mean, std, **form)
 
 
 def shuffle_tiles(images, permutations, corners, tile, dtype=torch.float32, channels_last=False):
-    """Cut, permute, standardise each tile and channel."""
+    """Cut, permute, standardize each tile and channel."""
     b, t = permutations.shape
     index = torch.arange(tile, device=images.device)
     place = corners.gather(1, permutations[..., None].expand(-1, -1, 2))  # [b, t, 2]
@@ -46,7 +46,7 @@ def erase(images, boxes, mean, std, **form):
     low, high = boxes[..., :2, None], (boxes[..., :2] + boxes[..., 2:])[..., None]
     within = (index >= low) & (index < high)  # [b, n, 2, size]
     mask = (within[:, :, 0, :, None] & within[:, :, 1, None, :]).any(1)[:, None]
-    whole = normalise(images, mean, std, **form)
+    whole = normalize(images, mean, std, **form)
     # masked_fill would forget channels_last
     return torch.where(mask, torch.zeros_like(whole), whole), whole, mask.to(torch.uint8)
 
@@ -58,7 +58,7 @@ def crop_flip(images, flips, boxes, size, mean, std, **form):
         window = image[y : y + height, x : x + width].permute(2, 0, 1)[None].float()
         row = F.interpolate(window, (size, size), mode="bilinear", antialias=True)
         rows.append(row.flip(3) if flip else row)
-    return normalise(torch.cat(rows).permute(0, 2, 3, 1), mean, std, **form)
+    return normalize(torch.cat(rows).permute(0, 2, 3, 1), mean, std, **form)
 
 
 def photometric(images, factors, order, mean, std, **form):
@@ -70,4 +70,4 @@ def photometric(images, factors, order, mean, std, **form):
         for step in turns:
             row = steps[step](row, factor[step])
         rows.append(row)
-    return normalise(torch.stack(rows).permute(0, 2, 3, 1) * 255, mean, std, **form)
+    return normalize(torch.stack(rows).permute(0, 2, 3, 1) * 255, mean, std, **form)

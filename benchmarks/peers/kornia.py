@@ -5,7 +5,7 @@ import torch
 from kornia import enhance
 from kornia.geometry.transform import crop_and_resize
 
-from benchmarks.harness.work import MEAN, STD
+from benchmarks.harness.kernel_cases import MEAN, STD
 
 _MEAN, _STD = (torch.tensor([v / 255 for v in values]) for values in (MEAN, STD))
 
@@ -15,7 +15,7 @@ def _unit(w):
     return w.images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 255
 
 
-def _normalise(unit, w):
+def _normalize(unit, w):
     layout = torch.channels_last if w.channels_last else torch.contiguous_format
     done = enhance.normalize(unit, _MEAN.to(unit.device), _STD.to(unit.device))
     return done.to(w.dtype).contiguous(memory_format=layout)
@@ -28,12 +28,12 @@ def _turn(unit, turns):
 
 
 def rotate(w):
-    return lambda: _normalise(_turn(_unit(w), w.turns), w)
+    return lambda: _normalize(_turn(_unit(w), w.turns), w)
 
 
 def rotate_all(w):
     every = torch.arange(4, device=w.images.device).repeat(len(w.images))
-    return lambda: _normalise(_turn(_unit(w).repeat_interleave(4, 0), every), w)
+    return lambda: _normalize(_turn(_unit(w).repeat_interleave(4, 0), every), w)
 
 
 def erase(w):
@@ -44,7 +44,7 @@ def erase(w):
         return K.RandomErasing(p=1.0)(images, params=params)
 
     def call():
-        whole = _normalise(_unit(w), w)
+        whole = _normalize(_unit(w), w)
         left = torch.ones_like(whole[:, :1])
         return hide(hide(whole, 0), 1), whole, (hide(hide(left, 0), 1) == 0).to(torch.uint8)
 
@@ -57,7 +57,7 @@ def crop_flip(w):
         corners = [(x, y), (x + width - 1, y), (x + width - 1, y + height - 1), (x, y + height - 1)]
         boxes = torch.stack([torch.stack(corner, 1) for corner in corners], 1)
         cut = crop_and_resize(_unit(w), boxes, (w.size, w.size))
-        return _normalise(torch.where(w.flips.bool()[:, None, None, None], cut.flip(3), cut), w)
+        return _normalize(torch.where(w.flips.bool()[:, None, None, None], cut.flip(3), cut), w)
 
     return call
 
@@ -79,6 +79,6 @@ def photometric(w):
             for step in order.tolist():
                 images = steps[step](images, factors[:, step])
             out[group] = images
-        return _normalise(out, w)
+        return _normalize(out, w)
 
     return call

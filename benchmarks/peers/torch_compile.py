@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.harness.work import MEAN, STD
+from benchmarks.harness.kernel_cases import MEAN, STD
 from benchmarks.peers import eager
 
 
@@ -24,7 +24,7 @@ def _turned(images, turns):
 
 def rotate(w):
     return _compiled(
-        lambda images, turns: eager.normalise(_turned(images, turns), MEAN, STD, w.dtype, w.channels_last),
+        lambda images, turns: eager.normalize(_turned(images, turns), MEAN, STD, w.dtype, w.channels_last),
         w.images,
         w.turns,
     )
@@ -73,7 +73,7 @@ def crop_flip(w):
         across = torch.where(flips[:, None, None] != 0, across.flip(1), across)
         rows = torch.einsum("boh,bhwc->bowc", down, images.float())
         pixels = torch.einsum("bpw,bowc->bopc", across, rows)
-        return eager.normalise(pixels, MEAN, STD, w.dtype, w.channels_last)
+        return eager.normalize(pixels, MEAN, STD, w.dtype, w.channels_last)
 
     return _compiled(resample, w.images, w.flips, w.windows)
 
@@ -99,16 +99,16 @@ def photometric(w):
         brightness, contrast, saturation, hue = factors[:, :, None, None].unbind(1)
         for place in range(4):
             step = order[:, place, None, None, None]
-            grey = (pixels * luma).sum(3)
-            mean = grey.mean((1, 2), keepdim=True)[..., None]
+            gray = (pixels * luma).sum(3)
+            mean = gray.mean((1, 2), keepdim=True)[..., None]
             blends = [
                 (pixels * factor[..., None] + other * (1 - factor[..., None])).clamp(0, 255)
-                for factor, other in ((brightness, 0.0), (contrast, mean), (saturation, grey[..., None]))
+                for factor, other in ((brightness, 0.0), (contrast, mean), (saturation, gray[..., None]))
             ]
             turned = _turn_hue(pixels, hue)
             pixels = torch.where(
                 step == 0, blends[0], torch.where(step == 1, blends[1], torch.where(step == 2, blends[2], turned))
             )
-        return eager.normalise(pixels, MEAN, STD, w.dtype, w.channels_last)
+        return eager.normalize(pixels, MEAN, STD, w.dtype, w.channels_last)
 
     return _compiled(jitter, w.images, w.factors, w.jitter)

@@ -1,6 +1,6 @@
 """Plain torch, batch by batch where torch can."""
 
-from benchmarks.harness.work import MEAN, STD
+from benchmarks.harness.kernel_cases import MEAN, STD
 from benchmarks.peers import eager
 
 

@@ -3,10 +3,10 @@
 import torch
 from torchvision.transforms.v2 import functional as V
 
-from benchmarks.harness.work import MEAN, STD
+from benchmarks.harness.kernel_cases import MEAN, STD
 
 
-def _normalise(images, w):
+def _normalize(images, w):
     """[n, 3, h, w] uint8 to the output."""
     layout = torch.channels_last if w.channels_last else torch.contiguous_format
     unit = V.to_dtype(images, torch.float32, scale=True)
@@ -19,20 +19,20 @@ def _planes(w):
 
 
 def rotate(w):
-    return lambda: _normalise(
+    return lambda: _normalize(
         torch.stack([V.rotate(image, 90.0 * k) for image, k in zip(_planes(w), w.turns.tolist())]), w
     )
 
 
 def rotate_all(w):
-    return lambda: _normalise(torch.stack([V.rotate(_planes(w), 90.0 * k) for k in range(4)], 1).flatten(0, 1), w)
+    return lambda: _normalize(torch.stack([V.rotate(_planes(w), 90.0 * k) for k in range(4)], 1).flatten(0, 1), w)
 
 
 def erase(w):
     zeros = [0.0, 0.0, 0.0]
 
     def call():
-        whole = _normalise(_planes(w), w)
+        whole = _normalize(_planes(w), w)
         masked, mask = whole.clone(), torch.zeros_like(whole[:, :1], dtype=torch.uint8)
         for image, hidden, boxes in zip(masked, mask, w.erased.tolist()):
             for y, x, height, width in boxes:
@@ -51,6 +51,6 @@ def crop_flip(w):
         for image, flip, (y, x, height, width) in zip(_planes(w), w.flips.tolist(), w.windows.tolist()):
             row = V.resized_crop(image, y, x, height, width, [w.size, w.size], antialias=True)
             rows.append(V.horizontal_flip(row) if flip else row)
-        return _normalise(torch.stack(rows), w)
+        return _normalize(torch.stack(rows), w)
 
     return call

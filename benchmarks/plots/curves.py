@@ -50,9 +50,9 @@ def recovery(source: Path) -> None:
     names = list(reversed(found))
     figure, axis = pyplot.subplots(figsize=(7.5, 3.6))
     left = [0.0] * len(names)
-    for part, colour in (("noticed", "tab:red"), ("resumed", "tab:blue"), ("recovered", "tab:grey")):
+    for part, color in (("noticed", "tab:red"), ("resumed", "tab:blue"), ("recovered", "tab:gray")):
         ends = [sorted(line[part] for line in found[name])[len(found[name]) // 2] for name in names]
-        axis.barh(names, [end - begin for end, begin in zip(ends, left)], left=left, color=colour, label=part)
+        axis.barh(names, [end - begin for end, begin in zip(ends, left)], left=left, color=color, label=part)
         left = ends
     axis.set(xlabel="seconds after the fault", title=_where(result))
     axis.legend(fontsize=8)

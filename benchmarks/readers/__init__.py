@@ -1,4 +1,4 @@
-"""Ways from JPEG files to normalised float32 batches: one file each, Tilespin's own and those it is compared with.
+"""Ways from JPEG files to normalized float32 batches: one file each, Tilespin's own and those it is compared with.
 
 A module has `WAYS`: by name, a function that takes the `Photos` and returns an iterator over float32 batches
 [b, 3, size, size] on the device, one pass over all images (several where one takes too little time), each with a
@@ -18,7 +18,7 @@ SCALE, RATIO = (0.25, 1.0), (1.0, 1.0)  # of the crops: squares, as Tilespin's a
 @dataclass(frozen=True)
 class Photos:
     """What is read, and how: `tars` are webdataset shards of the same files, `packed` and `raw` what
-    `tilespin pack` made of them by default and with --raw."""
+    `tilespin pack` made of them by default and with --lossless."""
 
     folder: Path
     paths: tuple[Path, ...]

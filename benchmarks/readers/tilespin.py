@@ -1,4 +1,4 @@
-"""Tilespin's loaders, through the very calls that training makes, and a kernel that flips and normalises."""
+"""Tilespin's loaders, through the very calls that training makes, and a kernel that flips and normalizes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,13 +8,13 @@ from functools import partial
 import torch
 
 from benchmarks.readers import MEAN, STD, Photos
-from kernels.random import Draw
+from kernels.random import RandomBits
 from kernels.rotate import rotate
 from ssl_core.data.dataset import open_source
 from ssl_core.data.decoding.crops import Buffer
 from ssl_core.data.decoding.decode import decode
-from ssl_core.data.loaders.select import build, dali_installed, overlapped
-from ssl_core.data.sampler import order_of
+from ssl_core.data.loaders.select import build, dali_installed, prefetched
+from ssl_core.data.sampler import make_sampler
 
 
 def _way(loader: str, data: Callable[[Photos], str], epochs: int = 1) -> Callable[[Photos], Iterator[torch.Tensor]]:
@@ -27,10 +27,10 @@ def _way(loader: str, data: Callable[[Photos], str], epochs: int = 1) -> Callabl
             made[photos] = build(loader, source, photos.device, photos.cores)
         n = len(source.train)
         batches = made[photos].training(
-            order_of(source.train, 0), photos.batch, range(n * epochs // photos.batch), 0, 1
+            make_sampler(source.train, 0), photos.batch, range(n * epochs // photos.batch), 0, 1
         )
-        for batch in overlapped(batches, made[photos], photos.device):
-            flips = Draw(batch.ids, batch.epochs, 0).words("flip", 1)[:, 0] & 1
+        for batch in prefetched(batches, made[photos], photos.device):
+            flips = RandomBits(batch.ids, batch.epochs, 0).draw("flip", 1)[:, 0] & 1
             none = torch.zeros_like(flips)
             yield rotate(batch.images, none, flips, none[:, None].expand(-1, 2), size=photos.size, mean=MEAN, std=STD)
 
@@ -43,7 +43,7 @@ def decode_only(photos: Photos) -> Iterator[int]:
     def one(id: int) -> int:
         buffer = buffers.__dict__.setdefault("mine", Buffer())
         buffer.clear()
-        buffer.keep(*decode(partial(source.train.open, id), None, buffer.room))
+        buffer.append(*decode(partial(source.train.open, id), None, buffer.reserve))
         return 1
 
     with ThreadPoolExecutor(photos.cores) as pool:
@@ -55,10 +55,10 @@ def _folder(photos: Photos) -> str:
 
 
 WAYS = {
-    "tilespin torch": _way("torch", _folder),
+    "tilespin cpu": _way("cpu", _folder),
     "tilespin memory": _way("memory", _folder, epochs=10),
-    "tilespin torch, packed": _way("torch", lambda photos: str(photos.packed)),
-    "tilespin torch, packed raw": _way("torch", lambda photos: str(photos.raw)),
+    "tilespin cpu, packed": _way("cpu", lambda photos: str(photos.packed)),
+    "tilespin cpu, packed raw": _way("cpu", lambda photos: str(photos.raw)),
 }
 if dali_installed():
     WAYS["tilespin dali"] = _way("dali", _folder)

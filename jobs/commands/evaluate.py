@@ -1,5 +1,5 @@
-"""`tilespin evaluate STUDY`: judges every encoder of a study by transfer, others beside them, and computes only what is
-missing."""
+"""`tilespin evaluate STUDY`: evaluates every encoder of a study by transfer, others beside them, and computes only what
+is missing."""
 
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -9,35 +9,35 @@ import tyro
 
 from jobs.config.evaluation import Evaluation
 from jobs.config.parsing import parse
-from jobs.config.runtime import Where
-from jobs.evaluation.encoders import with_floors
-from jobs.evaluation.external import add, arrive, everything, place_of, said
-from jobs.evaluation.jobs import check
-from jobs.execution.run import Plan, do
-from jobs.report.publish import shown
+from jobs.config.runtime import RuntimeConfig
+from jobs.evaluation.encoders import with_baselines
+from jobs.evaluation.external import add_external, choose_dataset, describe_loading, list_encoders, load_external
+from jobs.evaluation.jobs import check_evaluation
+from jobs.execution.run import StudyPlan, run_plan
+from jobs.report.publish import published_after
 from jobs.study.folder import Study
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage.files import exists
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Judge every encoder of a study by transfer, between its floors, and others that are brought into it; compute only
+    """Evaluate every encoder of a study by transfer, between its floors, and others that are added to it; compute only
     what is missing. Options that are not given are as they were when the study was last evaluated."""
 
     study: Annotated[str, tyro.conf.Positional]
     """the study's folder, such as runs/demo; with --encoder and --data it may be a new one"""
     encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """one that was not trained here, to be judged as well, now and later; may be given several times: timm:NAME or
+    """one that was not trained here, to be evaluated as well, now and later; may be given several times: timm:NAME or
     torchvision:NAME with the weights that these publish, timm:NAME=FILE with those of a file (safetensors, or a state
     dict of torch.save), timm:NAME=FILE#NETWORK if there are several networks in it, such as teacher and student,
     timm:NAME=random, or the folder of another study's run"""
     data: str | None = None
-    """what encoders given now are judged on; default: what the study's first one is"""
+    """what encoders given now are evaluated on; default: what the study's first one is"""
     size: int | None = None
     """side in pixels that their images are delivered at; default: the study's, or with --data the dataset's own"""
     evaluation: Evaluation = Evaluation()
-    where: Where = Where()
+    runtime: RuntimeConfig = RuntimeConfig()
 
 
 def main(arguments: list[str]) -> None:
@@ -45,23 +45,23 @@ def main(arguments: list[str]) -> None:
     study = Study(options.study)
     if not exists(study.file) and not (options.encoder and options.data):
         study = Study.existing(options.study)  # says that there is none
-    if exists(study.file) and (told := Evaluation.told(study)):
-        options = parse(Options, "evaluate", arguments, replace(options, encoder=(), evaluation=told))
+    if exists(study.file) and (saved := Evaluation.of_study(study)):
+        options = parse(Options, "evaluate", arguments, replace(options, encoder=(), evaluation=saved))
     if (options.data or options.size) and not options.encoder:
-        raise BadInput("--data and --size say what encoders given by --encoder are judged on: there is none")
-    where = options.where.checked()
-    place = place_of(study, options.data, options.size) if options.encoder else None
-    arrivals = [arrive(told, *place) for told in options.encoder]
-    known = everything(study) if exists(study.file) else []
-    judged = with_floors(list(dict.fromkeys([*known, *(arrival.judged for arrival in arrivals)])))
-    if not judged:
-        raise BadInput(f"{options.study}: no finished pretraining here to evaluate")
-    check(judged, options.evaluation)
-    with study.held():
-        for arrival in arrivals:
-            print(said(arrival), file=sys.stderr)
-        if arrivals:
-            add(study, arrivals)
+        raise UserError("--data and --size say what encoders given by --encoder are evaluated on: there is none")
+    runtime = options.runtime.checked()
+    dataset = choose_dataset(study, options.data, options.size) if options.encoder else None
+    externals = [load_external(spec, *dataset) for spec in options.encoder]
+    known = list_encoders(study) if exists(study.file) else []
+    encoders = with_baselines(list(dict.fromkeys([*known, *(external.evaluated for external in externals)])))
+    if not encoders:
+        raise UserError(f"{options.study}: no finished pretraining here to evaluate")
+    check_evaluation(encoders, options.evaluation)
+    with study.lock():
+        for external in externals:
+            print(describe_loading(external), file=sys.stderr)
+        if externals:
+            add_external(study, externals)
         study.describe(evaluation=asdict(options.evaluation))
-        with shown(study, where.tracking):
-            do(Plan(study, where, [], judged, options.evaluation))
+        with published_after(study, runtime.wandb):
+            run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))

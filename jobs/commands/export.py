@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import tyro
 
 from jobs.config.parsing import parse
-from ssl_core.encoders.export import exported
-from ssl_core.encoders.pretrained import pretrained
-from ssl_core.errors import BadInput
-from ssl_core.storage.files import at, is_local, write_bytes
+from ssl_core.encoders.export import export_encoder
+from ssl_core.encoders.pretrained import load_pretrained
+from ssl_core.errors import UserError
+from ssl_core.storage.files import is_local, open_path, write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Options:
     """a run's folder, such as runs/demo/pretrain/rotnet-0123456789ab, or what `tilespin evaluate --encoder` takes"""
     format: Literal["safetensors", "timm", "torchscript", "onnx"]
     """safetensors: weights; timm: a state dict that timm's model of the name loads; torchscript and onnx: the whole
-    computation from uint8 pixels on, standardised inside"""
-    to: str
+    computation from uint8 pixels on, standardized inside"""
+    output: str
     """the file, or a URL"""
     size: int | None = None
     """side of the images in pixels, which onnx fixes; default: what the encoder was trained at, 224 for others' """
@@ -30,21 +30,21 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "export", arguments)
-    place = at(options.to, "--to")
-    one = pretrained(options.encoder)
+    output = open_path(options.output, "--output")
+    one = load_pretrained(options.encoder)
     size = options.size or (one.built if one.origin else 224)
     if size < 8:
-        raise BadInput(f"--size is {size}, expected at least 8")
+        raise UserError(f"--size is {size}, expected at least 8")
     try:
-        if is_local(place) and place.exists() and not place.is_file():
-            raise BadInput(
-                f"--to {options.to} is {'a folder: give a file in it' if place.is_dir() else 'no plain file'}"
+        if is_local(output) and output.exists() and not output.is_file():
+            raise UserError(
+                f"--output {options.output} is {'a folder: give a file in it' if output.is_dir() else 'no plain file'}"
             )
-        data, use = exported(one, size, options.format)
-        write_bytes(place, data)
+        data, use = export_encoder(one, size, options.format)
+        write_bytes(output, data)
     except OSError as error:
-        blocked = f" ({error.filename})" if error.filename not in (None, str(place)) else ""
-        raise BadInput(f"--to {options.to} cannot be written: {error.strerror or error}{blocked}") from error
+        blocked = f" ({error.filename})" if error.filename not in (None, str(output)) else ""
+        raise UserError(f"--output {options.output} cannot be written: {error.strerror or error}{blocked}") from error
     for note in one.notes:
         print(f"{one.label}: {note}")
-    print(f"{place}: {len(data) / 2**20:.1f} MiB, read back and compared\n{use}")
+    print(f"{output}: {len(data) / 2**20:.1f} MiB, read back and compared\n{use}")

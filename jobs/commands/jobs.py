@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cluster.ray_jobs import Jobs, Submitted
+from cluster.ray_jobs import RayJobInfo, RayJobsClient
 from jobs.config.parsing import parse
 from jobs.submission.follow import address, follow
 
-COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "cyan"}
+COLORS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "jobs", arguments)
-    jobs, what = Jobs(address(options.address)), options.what
+    jobs, what = RayJobsClient(address(options.address)), options.what
     if isinstance(what, List):
         Console().print(table(jobs.all()))
     elif isinstance(what, Stop):
@@ -67,11 +67,11 @@ def main(arguments: list[str]) -> None:
         print(jobs.log(what.id), end="")
 
 
-def table(found: list[Submitted]) -> Table:
+def table(found: list[RayJobInfo]) -> Table:
     whole = Column("id", no_wrap=True, min_width=max((len(job.id) for job in found), default=2))  # it is typed again
     view = Table(whole, "state", "verb", "began", "took", "study", box=None)
     for job in found:
-        state = f"[{COLOURS.get(job.status, 'yellow')}]{job.status.lower()}[/]" + (f" ({job.code})" if job.code else "")
+        state = f"[{COLORS.get(job.status, 'yellow')}]{job.status.lower()}[/]" + (f" ({job.code})" if job.code else "")
         began = time.strftime("%d %b %H:%M", time.localtime(job.started)) if job.started else ""
         took = f"{(job.ended or time.time()) - job.started:,.0f} s" if job.started else ""
         verb, study = (job.metadata.get(key, "") for key in ("verb", "study"))

@@ -11,18 +11,28 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.job import Again, Job, run_here
+from cluster.job import Job, Retrying, run_here
 from cluster.scheduler import run_on_ray
 from cluster.session import session
 from jobs.config.parsing import parse
-from jobs.execution.progress import Watch, again
+from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
-from jobs.study.folder import JobsFailed, Left, Study
+from jobs.study.folder import JobsFailed, Study, Terminated
 from ssl_core.data.dataset import Source, open_source
-from ssl_core.data.packing.index import INDEX, PARTS, PLAN, SKIPPED, WORK, check_same, make_plan, shards_of, write_index
+from ssl_core.data.packing.index import (
+    INDEX,
+    PARTS,
+    PLAN,
+    SKIPPED,
+    WORK,
+    assign_shards,
+    check_same,
+    make_plan,
+    write_index,
+)
 from ssl_core.data.packing.shard import Packing, finish_shard
 from ssl_core.data.summary import summary
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage.files import read_json, write_json
 from ssl_core.storage.object_store import is_url
 
@@ -47,92 +57,98 @@ def main(arguments: list[str]) -> None:
     options = parse(Options, "pack", arguments)
     packing, workers = options.packing.checked(), options.workers
     if workers < 0:
-        raise BadInput(f"--workers is {workers}, expected 0 or more")
-    place = destination(options.src, options.dst)
-    source = opened(options.src)
-    work = Study(place / WORK)
-    existing = next((place / name for name in (PLAN, INDEX) if (place / name).exists()), None)
+        raise UserError(f"--workers is {workers}, expected 0 or more")
+    folder = destination(options.src, options.dst)
+    source = open_dataset(options.src)
+    work = Study(folder / WORK)
+    existing = next((folder / name for name in (PLAN, INDEX) if (folder / name).exists()), None)
     if existing:
-        check_same(read_json(existing), source, packing, place)
-    with work.held():
-        plan = kept_plan(place, source, packing)
+        check_same(read_json(existing), source, packing, folder)
+    with work.lock():
+        plan = load_plan(folder, source, packing)
         jobs = [
-            Job(name, pack_one, (options.src, source.digest, place, name, part, numbers, packing))
-            for name, part, numbers in shards_of(source, plan)
+            Job(name, pack_one, (options.src, source.digest, folder, name, part, numbers, packing))
+            for name, part, numbers in assign_shards(source, plan)
         ]
         console.print(summary(source), markup=False, highlight=False, soft_wrap=True)
         records = run(jobs, workers, work)
-        tell(place, write_index(place, source, plan, records), records)
+        print_summary(folder, write_index(folder, source, plan, records), records)
 
 
 def destination(src: str, dst: str) -> Path:
-    """The folder to pack into. Raises BadInput if it cannot be: it lies in the source, or holds something else."""
+    """The folder to pack into. Raises UserError if it cannot be: it lies in the source, or holds something else."""
     if is_url(dst):
-        raise BadInput(f"{dst} is a URL, expected a new folder on this machine")
-    place, origin = (Path(path.removeprefix("file://")).expanduser().resolve() for path in (dst, src))
-    if origin.is_dir() and place.is_relative_to(origin):
-        raise BadInput(f"{dst} lies inside {src}, whose images it would join: choose another folder")
-    if place.exists() and not place.is_dir():
-        raise BadInput(f"{dst} is a file, expected a new folder")
-    others = {path.name for path in place.iterdir()} - {WORK} if place.is_dir() else set()
-    if others and not any((place / name).exists() for name in (PLAN, INDEX)):
-        raise BadInput(f"{dst} holds something else: choose a new folder")
-    return place
+        raise UserError(f"{dst} is a URL, expected a new folder on this machine")
+    folder, origin = (Path(path.removeprefix("file://")).expanduser().resolve() for path in (dst, src))
+    if origin.is_dir() and folder.is_relative_to(origin):
+        raise UserError(f"{dst} lies inside {src}, whose images it would join: choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{dst} is a file, expected a new folder")
+    others = {path.name for path in folder.iterdir()} - {WORK} if folder.is_dir() else set()
+    if others and not any((folder / name).exists() for name in (PLAN, INDEX)):
+        raise UserError(f"{dst} holds something else: choose a new folder")
+    return folder
 
 
-def opened(src: str) -> Source:
-    """The dataset to pack. Raises BadInput if there is none."""
+def open_dataset(src: str) -> Source:
+    """The dataset to pack. Raises UserError if there is none."""
     try:
         return open_source(src)
-    except BadInput as error:
-        raise BadInput(str(error).replace("--data ", "", 1)) from error
+    except UserError as error:
+        raise UserError(str(error).replace("--data ", "", 1)) from error
 
 
-def kept_plan(place: Path, source: Source, packing: Packing) -> dict:
+def load_plan(folder: Path, source: Source, packing: Packing) -> dict:
     """The plan of an earlier attempt, or a new one; and no torn files of one that was killed."""
-    for torn in (path for folder in (place, place / WORK) for path in folder.glob(".shard-*")):
+    for torn in (path for folder in (folder, folder / WORK) for path in folder.glob(".shard-*")):
         torn.unlink()
-    if not (place / PLAN).exists():
-        write_json(place / PLAN, make_plan(source, packing))
-    plan = read_json(place / PLAN)
-    check_same(plan, source, packing, place)
+    if not (folder / PLAN).exists():
+        write_json(folder / PLAN, make_plan(source, packing))
+    plan = read_json(folder / PLAN)
+    check_same(plan, source, packing, folder)
     return plan
 
 
-def pack_one(data: str, digest: str, place: Path, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:
+def pack_one(data: str, digest: str, folder: Path, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:
     """The job that leaves one shard and its record, here or on another machine."""
     source = open_source(data)
     if source.digest != digest:
-        raise BadInput(f"{data} has changed since packing began")
-    record = place / WORK / Path(name).with_suffix(".json")
-    return finish_shard(place / name, record, getattr(source, part), part, numbers, packing)
+        raise UserError(f"{data} has changed since packing began")
+    record = folder / WORK / Path(name).with_suffix(".json")
+    return finish_shard(folder / name, record, getattr(source, part), part, numbers, packing)
 
 
 def run(jobs: list[Job], workers: int, work: Study) -> list[dict]:
-    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Left if a signal
-    asked for it."""
+    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Terminated if a
+    signal asked for it."""
     records, failures = {}, []
-    with _room(workers), Watch(console, {}, len(jobs), None) as watch, on_signals() as signal_received:
+    with (
+        _check_workers(workers),
+        ProgressMonitor(console, {}, len(jobs), None) as watch,
+        on_signals() as signal_received,
+    ):
         for outcome in (run_on_ray if workers else run_here)(jobs, lambda: bool(signal_received())):
-            if isinstance(outcome, Again):
-                watch.note(again(outcome, work))
+            if isinstance(outcome, Retrying):
+                watch.note(retry_line(outcome, work))
                 continue
             records[outcome.name] = outcome.value
             if outcome.error:
                 failures.append(work.failure(outcome.name, outcome.error))
                 reason = escape(outcome.error.strip().splitlines()[-1])
-                watch.ended(outcome.name, f"[red]failed[/]   {outcome.name}: {reason} ({escape(str(failures[-1]))})")
+                watch.job_ended(
+                    outcome.name, f"[red]failed[/]    {outcome.name}: {reason} ({escape(str(failures[-1]))})"
+                )
             else:
-                watch.ended(outcome.name, "")
+                watch.job_ended(outcome.name, "")
     if number := signal_received():
-        raise Left(number)
+        raise Terminated(number)
     if failures:
         raise JobsFailed(f"{len(failures)} of {len(jobs)} shards failed; run the same command again to write them")
     return [records[job.name] for job in jobs]
 
 
 @contextmanager
-def _room(workers: int) -> Iterator[None]:
+def _check_workers(workers: int) -> Iterator[None]:
     if not workers:
         yield
         return
@@ -140,16 +156,16 @@ def _room(workers: int) -> Iterator[None]:
         yield
 
 
-def tell(place: Path, index: dict, records: list[dict]) -> None:
+def print_summary(folder: Path, index: dict, records: list[dict]) -> None:
     """Says what was packed, what was left out and why."""
     written = [record for record in records if record["images"]]
     kept = sum(record["kept"] for record in written)
     counts = [f"{sum(r['images'] for r in written if r['part'] == part):,} {part}" for part in PARTS]
     again = f", {kept:,} of them already there" if kept else ""
     count = f"{len(written):,} shard{'s' if len(written) > 1 else ''}"
-    print(f"{place}: {index['images']:,} images ({', '.join(counts)}) in {count}{again}")
+    print(f"{folder}: {index['images']:,} images ({', '.join(counts)}) in {count}{again}")
     after = sum(record["bytes"] for record in written)
     print(f"{index['source_bytes'] / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB packed")
     if index["skipped"] or index["duplicates"]:
         lost, twice = index["skipped"], index["duplicates"]
-        print(f"left out: {lost:,} that cannot be decoded, {twice:,} duplicates; named in {place / SKIPPED}")
+        print(f"left out: {lost:,} that cannot be decoded, {twice:,} duplicates; named in {folder / SKIPPED}")

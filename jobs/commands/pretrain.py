@@ -6,10 +6,10 @@ from typing import Any
 
 from jobs.config.parsing import one_of, parse
 from jobs.config.published import PUBLISHED
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
-from jobs.execution.run import Plan, do
-from jobs.pretraining.run import prepare
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
+from jobs.execution.run import StudyPlan, run_plan
+from jobs.pretraining.run import prepare_training
 from jobs.study.folder import Study
 from jobs.tracking.tracker import say_sync
 from ssl_core.storage.files import read_json
@@ -21,13 +21,13 @@ class Options:
     """Train an encoder on one pretext task, or as it was done in the literature. The same command again continues a
     run that was stopped."""
 
-    recipe: Recipe
-    where: Where = Where()
+    recipe: PretrainConfig
+    runtime: RuntimeConfig = RuntimeConfig()
 
 
 def options_type() -> Any:
     """Options with a sub-command for every task there is, and for every pretraining of the literature."""
-    recipes = {name: Recipe(task=task.Config()) for name, task in tasks().items()}
+    recipes = {name: PretrainConfig(task=task.Config()) for name, task in tasks().items()}
     recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
     described = {name: tasks()[name].Config.__doc__ for name in tasks()}
     described |= {name: published.description for name, published in PUBLISHED.items()}
@@ -37,26 +37,26 @@ def options_type() -> Any:
     return made
 
 
-def _typed(recipe: Recipe) -> Recipe:
+def _typed(recipe: PretrainConfig) -> PretrainConfig:
     """The same, with the options of its task as a part of its type, for the command line to show."""
     task = ("task", type(recipe.task), field(default=recipe.task))
     usual = {"usual": recipe}
-    made = make_dataclass("Recipe", [task], bases=(Recipe,), namespace=usual, frozen=True, kw_only=True)
-    made.__doc__ = Recipe.__doc__
-    return made(**{f.name: getattr(recipe, f.name) for f in fields(Recipe)})
+    made = make_dataclass("PretrainConfig", [task], bases=(PretrainConfig,), namespace=usual, frozen=True, kw_only=True)
+    made.__doc__ = PretrainConfig.__doc__
+    return made(**{f.name: getattr(recipe, f.name) for f in fields(PretrainConfig)})
 
 
 def main(arguments: list[str]) -> None:
     options = parse(options_type(), "pretrain", arguments)
-    recipe = Recipe(**{f.name: getattr(options.recipe, f.name) for f in fields(Recipe)})
+    recipe = PretrainConfig(**{f.name: getattr(options.recipe, f.name) for f in fields(PretrainConfig)})
     if recipe.steps is not None and recipe.epochs == options.recipe.usual.epochs:
         recipe = replace(recipe, epochs=None)  # a length of the literature's, which --steps replaces
-    where = options.where.checked()
-    study = Study.at(where.storage, where.name or Path(recipe.data).resolve().name)
-    training = prepare(recipe, study, where)
-    with study.held():
+    runtime = options.runtime.checked()
+    study = Study.open(runtime.storage, runtime.name or Path(recipe.data).resolve().name)
+    training = prepare_training(recipe, study, runtime)
+    with study.lock():
         study.describe()
-        do(Plan(study, where, [training], []))
+        run_plan(StudyPlan(study, runtime, [training], []))
     described = read_json(training.folder / "encoder.json")
     if described["skipped"]:
         print(f"{len(described['skipped'])} files could not be decoded and were skipped")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cluster.code_upload as code
 from cluster.head import ClusterError
-from cluster.ray_jobs import Jobs, Unknown
+from cluster.ray_jobs import RayJobsClient, UnknownJob
 from jobs.config.parsing import parse
 from jobs.study.folder import commit
-from jobs.submission.command import PLACES, Command, prepared
+from jobs.submission.command import PATH_OPTIONS, Command, prepare_command
 from jobs.submission.follow import address, follow, reattach, say
-from jobs.submission.results import fetch
-from ssl_core.errors import BadInput
+from jobs.submission.results import fetch_results
+from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
 
 WIDTH = 100  # columns that the tables in a job's log have at least
@@ -45,22 +45,22 @@ def main(arguments: list[str]) -> None:
     before, words = split(arguments)
     options = parse(Options, "submit", before)
     if not words:
-        raise BadInput(f"nothing to submit: tilespin submit --address URL VERB …, with {', '.join(PLACES)}")
+        raise UserError(f"nothing to submit: tilespin submit --address URL VERB …, with {', '.join(PATH_OPTIONS)}")
     if options.retries < 0 or (options.retries and not options.wait):
-        raise BadInput(f"--retries {options.retries}: expected 0 or more, and no --no-wait: only who waits can retry")
+        raise UserError(f"--retries {options.retries}: expected 0 or more, and no --no-wait: only who waits can retry")
     if options.driver_cpus < 0:
-        raise BadInput(f"--driver-cpus is {options.driver_cpus:g}, expected 0 or more")
-    prepared(words, here=True)  # what is wrong whatever the cluster comes before the cluster; --help needs none
-    jobs = Jobs(address(options.address))
-    machines, here = jobs.machines()
-    command = prepared(words, here)
+        raise UserError(f"--driver-cpus is {options.driver_cpus:g}, expected 0 or more")
+    prepare_command(words, here=True)  # what is wrong whatever the cluster comes before the cluster; --help needs none
+    jobs = RayJobsClient(address(options.address))
+    nodes, here = jobs.count_nodes()
+    command = prepare_command(words, here)
     python = options.python or (sys.executable if here else "python")
     id = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', command.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    sent = f"{checked_size() / 1e6:.1f} MB of code to {jobs.address} ({machines} machine{'s' if machines > 1 else ''})"
+    sent = f"{checked_size() / 1e6:.1f} MB of code to {jobs.address} ({nodes} machine{'s' if nodes > 1 else ''})"
     if options.dry_run:
         env = " ".join(f"{name}={value}" for name, value in environment().items())
-        kept = " ".join(code.LEFTOVERS + code.KEYS)
-        print(f"would send {sent}\nof {code.HOME}: {' '.join(code.ROOMS)}, without {kept}")
+        kept = " ".join(code.IGNORED + code.SECRETS)
+        print(f"would send {sent}\nof {code.ROOT}: {' '.join(code.PACKAGES)}, without {kept}")
         print(f"id: {id}\nenvironment: {env}\ncommand: {command.line(python)}")
         return
     say(f"sending {sent}")
@@ -77,17 +77,17 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         i += 1 if arguments[i] in flags or "=" in arguments[i] else 2
     for word in arguments[i:]:
         if word.split("=")[0] == "--address":
-            raise BadInput("--address belongs before the verb: tilespin submit --address URL VERB …")
+            raise UserError("--address belongs before the verb: tilespin submit --address URL VERB …")
     return arguments[:i], arguments[i:]
 
 
 def checked_size() -> int:
-    """Bytes that are sent. Raises BadInput if Ray would not take so many."""
-    sizes = {path: path.stat().st_size for path in code.shipped()}
-    if (total := sum(sizes.values())) >= code.LIMIT:
+    """Bytes that are sent. Raises UserError if Ray would not take so many."""
+    sizes = {path: path.stat().st_size for path in code.uploaded_files()}
+    if (total := sum(sizes.values())) >= code.MAX_BYTES:
         largest = max(sizes, key=lambda path: sizes[path])
-        raise BadInput(
-            f"the code is {total / 1e6:,.1f} MB, more than the {code.LIMIT / 1e6:,.0f} MB that Ray takes: "
+        raise UserError(
+            f"the code is {total / 1e6:,.1f} MB, more than the {code.MAX_BYTES / 1e6:,.0f} MB that Ray takes: "
             f"move away what is no code; the largest is {largest}"
         )
     return total
@@ -95,11 +95,11 @@ def checked_size() -> int:
 
 def environment() -> dict[str, str]:
     """What the job's processes are told. All who see the cluster's dashboard can read it."""
-    told = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
-    return {**told, "TILESPIN_COMMIT": at} if (at := commit()) else told
+    variables = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
+    return {**variables, "TILESPIN_COMMIT": at} if (at := commit()) else variables
 
 
-def run(jobs: Jobs, command: Command, python: str, first: str, options: Options, here: bool) -> int:
+def run(jobs: RayJobsClient, command: Command, python: str, first: str, options: Options, here: bool) -> int:
     """Submits, follows, and submits again what failed, as often as `options` allow -> the exit code."""
     about = {"verb": command.verb, "study": command.study or ""}
     id, left = first, options.retries
@@ -111,7 +111,7 @@ def run(jobs: Jobs, command: Command, python: str, first: str, options: Options,
             return 0
         try:
             ended = follow(jobs, id)
-        except Unknown:  # the head was lost, and all that it knew
+        except UnknownJob:  # the head was lost, and all that it knew
             if not left:
                 raise
             say(f"the cluster has lost {id}")
@@ -121,16 +121,16 @@ def run(jobs: Jobs, command: Command, python: str, first: str, options: Options,
         id, left = f"{first}-{options.retries - left + 1}", left - 1
         say(f"trying again as {id}, which continues where this stopped; {left} more after it")
     if ended.code == 0 and command.study and command.compares:
-        bring_home(jobs, command.study, python, f"{id}-results", is_url(command.study) or not here)
+        fetch_report(jobs, command.study, python, f"{id}-results", is_url(command.study) or not here)
     return ended.code or 0
 
 
-def bring_home(jobs: Jobs, study: str, python: str, id: str, away: bool) -> None:
+def fetch_report(jobs: RayJobsClient, study: str, python: str, id: str, away: bool) -> None:
     """Says where results.csv and report.html are; if that is `away`, after bringing them here. A failure is only
     told: the study itself is done."""
-    place = Path(study.rstrip("/").rsplit("/", 1)[-1])
+    folder = Path(study.rstrip("/").rsplit("/", 1)[-1])
     try:
-        found = fetch(jobs, id, study, python, place) if away else [Path(study) / "report.html"]
+        found = fetch_results(jobs, id, study, python, folder) if away else [Path(study) / "report.html"]
     except (ClusterError, ValueError, OSError) as error:
         say(f"the results could not be fetched from {study}: {error}")
     else:

@@ -5,51 +5,51 @@ from dataclasses import asdict, dataclass, replace
 from rich.console import Console
 
 from jobs.config.parsing import parse
-from jobs.config.runtime import Group, Where
-from jobs.pretraining.run import prepare
+from jobs.config.runtime import RuntimeConfig, WorkerRange
+from jobs.pretraining.run import prepare_training
 from jobs.study.folder import JobsFailed, Study
 from jobs.sweep.grid import ROWS, Grid, Stopping
-from jobs.sweep.run import _train
-from jobs.sweep.trials import best, row, table
+from jobs.sweep.run import train_trials
+from jobs.sweep.trials import best_learning_rates, trial_row, trials_table
 from jobs.tracking.tracker import say_sync
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Find each task's learning rate: train every combination for the same budget through Ray Tune, stop early what
-    falls behind, and name the best. Each trial is a run of the study, which tilespin evaluate judges. Again: only what
-    is missing."""
+    falls behind, and name the best. Each trial is a run of the study, which tilespin evaluate evaluates. Again: only
+    what is missing."""
 
     grid: Grid = Grid()
     stopping: Stopping = Stopping()
-    where: Where = Where(name="sweep", workers="1")
+    runtime: RuntimeConfig = RuntimeConfig(name="sweep", workers="1")
 
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "sweep", arguments)
     options.stopping.check()
-    where = options.where.checked()
-    if where.group != Group(1, 1):
-        raise BadInput(f"--workers {where.workers}: each training of a sweep has one worker: leave it at 1")
-    study = Study.at(where.storage, where.name or "sweep")
-    trainings = [prepare(recipe, study, where) for recipe in options.grid.recipes()]
+    runtime = options.runtime.checked()
+    if runtime.worker_range != WorkerRange(1, 1):
+        raise UserError(f"--workers {runtime.workers}: each training of a sweep has one worker: leave it at 1")
+    study = Study.open(runtime.storage, runtime.name or "sweep")
+    trainings = [prepare_training(recipe, study, runtime) for recipe in options.grid.recipes()]
     trainings = [replace(one, log_every=max(1, one.recipe.steps // ROWS)) for one in trainings]
-    with study.held():
+    with study.lock():
         study.describe(sweep={**asdict(options.grid), **asdict(options.stopping)})
-        rows = {one.name: row(study, one) for one in trainings}
+        rows = {one.name: trial_row(study, one) for one in trainings}
         if any(one.state == "waiting" for one in rows.values()):
-            _train(study, where, options.stopping, trainings, rows)
-        rows = {one.name: row(study, one, rows[one.name].error) for one in trainings}
-        chosen = best(list(rows.values()))
+            train_trials(study, runtime, options.stopping, trainings, rows)
+        rows = {one.name: trial_row(study, one, rows[one.name].error) for one in trainings}
+        chosen = best_learning_rates(list(rows.values()))
         write_json(study.root / "sweep.json", {"trials": [asdict(one) for one in rows.values()], "best": chosen})
-    Console().print(table(list(rows.values())))
+    Console().print(trials_table(list(rows.values())))
     for task, of in chosen.items():
         for encoder, one in of.items():
             print(f"{task}, {encoder}: best learning rate {one['lr']:g} by {one['by']}")
     print(f"numbers: {study.root / 'sweep.json'}")
-    if any(one.state == "complete" and one.held_out is None for one in rows.values()):
+    if any(one.state == "complete" and one.val_accuracy is None for one in rows.values()):
         print(f"to choose by held-out accuracy: tilespin evaluate {study.root}, and then this again")
     say_sync(study)
     failed = [one for one in rows.values() if one.state in ("failed", "waiting")]

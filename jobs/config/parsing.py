@@ -10,7 +10,7 @@ STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.
 
 
 def parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> Any:
-    """Raises BadInput for options that do not exist or cannot be read. `default` replaces the type's own defaults."""
+    """Raises UserError for options that do not exist or cannot be read. `default` replaces the type's own defaults."""
     extra = {} if default is None else {"default": default}
     with refusing(config, verb, arguments):
         return tyro.cli(

@@ -22,7 +22,7 @@ class StudyConfig:
     preset: tyro.conf.Suppress[str]
     tasks: tyro.conf.Suppress[tuple[Any, ...]]
     data: str
-    """cifar10, fashion-mnist, or labelled images: a folder with one sub-folder for each class, a folder of tar files,
+    """cifar10, fashion-mnist, or labeled images: a folder with one sub-folder for each class, a folder of tar files,
     what tilespin pack left, or a URL"""
     encoder: str
     """of every task and floor"""
@@ -31,7 +31,7 @@ class StudyConfig:
     size: int | None = None
     """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
     seed: int = 0
-    """decides initialisation, order and every draw"""
+    """decides initialization, order and every draw"""
     seeds: int = 1
     """trainings of each task, with seeds from --seed on: intervals then speak of the training too"""
     evaluation: Evaluation = Evaluation()

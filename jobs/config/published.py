@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from jobs.config.recipe import Recipe
-from ssl_core.augmentations import Views
+from jobs.config.recipe import PretrainConfig
+from ssl_core.augmentations import ContrastiveAugmentation
 from ssl_core.memory_bank import MemoryOptions
 from ssl_core.optim import Optim
 from ssl_core.tasks.context import Context
@@ -13,7 +13,7 @@ from ssl_core.tasks.rotnet import RotNet
 
 IMAGENET = "imagenet"  # to be given with --data: nobody may pass it on
 VISSL_STEPS = Optim(
-    optimizer="momentum", lr=0.1, weight_decay=1e-4, warmup=0.0, decay_at=(30 / 105, 60 / 105, 90 / 105, 100 / 105)
+    optimizer="momentum", lr=0.1, weight_decay=1e-4, warmup=0.0, lr_milestones=(30 / 105, 60 / 105, 90 / 105, 100 / 105)
 )
 
 
@@ -21,8 +21,8 @@ VISSL_STEPS = Optim(
 class Published:
     """A pretraining as it was published, as far as our tasks go, and what to expect of it."""
 
-    recipe: Recipe
-    of: str  # who published it, and where
+    recipe: PretrainConfig
+    source: str  # who published it, and where
     images: int  # of the dataset's training part
     macs: float  # that its encoder will have spent, forward and backward
     reaches: str  # the published number
@@ -30,57 +30,60 @@ class Published:
 
     @property
     def description(self) -> str:
-        return (
-            f"{self.of}. Published: {self.reaches}. Cost: {self.macs:.2g} multiply-accumulates. Here: {self.differs}."
-        )
+        cost = f"{self.macs:.2g} multiply-accumulates"
+        return f"{self.source}. Published: {self.reaches}. Cost: {cost}. Here: {self.differs}."
 
 
 PUBLISHED = {
     "rotnet-cifar10-nin": Published(
-        recipe=Recipe(
+        recipe=PretrainConfig(
             task=RotNet.Config(
                 batch=128,
                 crop=0.875,
-                optim=Optim(lr=0.1, weight_decay=5e-4, warmup=0.0, decay_at=(0.3, 0.6, 0.8), decay=0.2),
+                optim=Optim(lr=0.1, weight_decay=5e-4, warmup=0.0, lr_milestones=(0.3, 0.6, 0.8), lr_gamma=0.2),
             ),
             data="cifar10",
             encoder="nin",
             epochs=200,
         ),
-        of="RotNet with four NIN blocks on CIFAR-10, Gidaris et al. 2018, tables 1 and 2, by their code's schedule",
+        source="RotNet with four NIN blocks on CIFAR-10, Gidaris et al. 2018, tables 1 and 2, by their code's schedule",
         images=50_000,
         macs=2.30e16,
         reaches="CIFAR-10 accuracy 85.07 / 89.06 / 86.21 / 61.73 % on blocks 1 to 4 by a classifier of three layers, "
         "supervised 92.80 %, random 72.50 %",
         differs="windows of 28 px instead of 32 px from a padded image, and no weight decay on biases and norms; "
-        "tilespin evaluate --protocols nonlinear --labels 0 judges it by three layers, on five in six labels",
+        "tilespin evaluate --protocols nonlinear --num-labels 0 evaluates it by three layers, on five in six labels",
     ),
     "rotnet-imagenet-resnet50": Published(
-        recipe=Recipe(
-            task=RotNet.Config(batch=256, turns="one", crop=1.0, optim=VISSL_STEPS),
+        recipe=PretrainConfig(
+            task=RotNet.Config(batch=256, rotations="one", crop=1.0, optim=VISSL_STEPS),
             data=IMAGENET,
             size=224,
             encoder="resnet50",
             epochs=105,
         ),
-        of="RotNet with a ResNet-50 on ImageNet, VISSL's rotnet_8gpu_resnet (Goyal et al. 2019)",
+        source="RotNet with a ResNet-50 on ImageNet, VISSL's rotnet_8gpu_resnet (Goyal et al. 2019)",
         images=1_281_167,
         macs=1.65e18,
         reaches="ImageNet linear accuracy 48.2 % (VISSL), 48.9 % (Misra and van der Maaten 2020, table 2)",
         differs="square crops of at least a quarter of the image, no weight decay on biases and norms",
     ),
     "jigsaw-imagenet-resnet50": Published(
-        recipe=Recipe(
+        recipe=PretrainConfig(
             task=Jigsaw.Config(
                 batch=256,
                 grid=3,
                 permutations=100,
                 orders=1,
-                grey=0.66,
+                grayscale=0.66,
                 shift=0,
-                hidden=4096,
+                hidden_dim=4096,
                 optim=Optim(
-                    optimizer="momentum", lr=0.1, weight_decay=1e-4, warmup=5 / 105, decay_at=VISSL_STEPS.decay_at
+                    optimizer="momentum",
+                    lr=0.1,
+                    weight_decay=1e-4,
+                    warmup=5 / 105,
+                    lr_milestones=VISSL_STEPS.lr_milestones,
                 ),
             ),
             data=IMAGENET,
@@ -88,21 +91,22 @@ PUBLISHED = {
             encoder="resnet50",
             epochs=105,
         ),
-        of="Jigsaw with a ResNet-50 on ImageNet, VISSL's jigsaw_8gpu_resnet with 100 permutations (Goyal et al. 2019)",
+        source="Jigsaw with a ResNet-50 on ImageNet, VISSL's jigsaw_8gpu_resnet with 100 permutations (Goyal et al. "
+        "2019)",
         images=1_281_167,
         macs=1.21e18,
         reaches="ImageNet linear accuracy 48.57 % (VISSL), 45.7 % (Misra and van der Maaten 2020, table 2)",
-        differs="tiles are standardised, the permutations have the largest least distance, one hidden layer of 4,096 "
+        differs="tiles are standardized, the permutations have the largest least distance, one hidden layer of 4,096 "
         "over all tiles instead of 1,000 for each",
     ),
     "pirl-imagenet-resnet50": Published(
-        recipe=Recipe(
+        recipe=PretrainConfig(
             task=PIRL.Config(
                 batch=1024,
                 transform="jigsaw",
                 grid=3,
                 memory=MemoryOptions(negatives=32_000),
-                views=Views(crop=1.0, area=0.08),
+                views=ContrastiveAugmentation(crop=1.0, min_area=0.08),
                 optim=Optim(optimizer="momentum", lr=0.12, weight_decay=1e-4, warmup=0.0),
             ),
             data=IMAGENET,
@@ -110,8 +114,8 @@ PUBLISHED = {
             encoder="resnet50",
             epochs=200,
         ),
-        of="PIRL by jigsaw with a ResNet-50 on ImageNet, VISSL's pirl_jigsaw_4node_resnet50 (Misra and van der Maaten "
-        "2020)",
+        source="PIRL by jigsaw with a ResNet-50 on ImageNet, VISSL's pirl_jigsaw_4node_resnet50 (Misra and van der "
+        "Maaten 2020)",
         images=1_281_167,
         macs=5.20e18,
         reaches="ImageNet linear accuracy 62.9 % after 200 epochs (VISSL), 63.6 % after 800 (the paper, table 2)",
@@ -119,7 +123,7 @@ PUBLISHED = {
         "much, a cosine to zero",
     ),
     "context-imagenet-resnet18": Published(
-        recipe=Recipe(
+        recipe=PretrainConfig(
             task=Context.Config(
                 batch=64,
                 mask="region",
@@ -130,7 +134,7 @@ PUBLISHED = {
             encoder="resnet18",
             epochs=100,
         ),
-        of="A context autoencoder with random regions and the L2 loss on ImageNet, Pathak et al. 2016, section 3.3",
+        source="A context autoencoder with random regions and the L2 loss on ImageNet, Pathak et al. 2016, section 3.3",
         images=1_281_167,
         macs=2.28e17,
         reaches="Pascal VOC 2007 classification 56.5 %, fine-tuned, with an AlexNet; none is known for this encoder",

@@ -9,21 +9,19 @@ from typing import Any, Literal
 
 from ssl_core.data.dataset import Source
 from ssl_core.data.sources import tars
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.task import name_of
 
 VERSION = 2  # raise when the same recipe would give other weights
-# options of Optim that came later: where they say nothing new they are left out, so that older runs keep their names
-LATER = {"decay_at": (), "decay": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PretrainConfig:
     """A pretraining run as it is asked for."""
 
     task: Any  # the Config of a task
     data: str = "cifar10"
-    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabelled) or of tar files in
+    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled) or of tar files in
     webdataset's layout, what tilespin pack left, or a URL (s3://, gs://, https://) of images or of what it left"""
     size: int | None = None
     """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
@@ -31,36 +29,36 @@ class Recipe:
     """convnet (small, for CPUs), convnet-plain (without batch norm), nin (RotNet's on CIFAR-10), or any convolutional
     encoder of timm's, or of torchvision's as torchvision:NAME"""
     steps: int | None = None
-    """optimiser steps; default 1000 if --epochs is not given either"""
+    """optimizer steps; default 1000 if --epochs is not given either"""
     epochs: float | None = None
     """passes over the training images, instead of --steps"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, fp32 on a CPU"""
-    accumulate: int = 1
+    grad_accumulation: int = 1
     """parts that a worker's share of a batch is cut into, to save memory"""
     seed: int = 0
-    """decides initialisation, order and every draw"""
+    """decides initialization, order and every draw"""
 
-    def resolved(self, source: Source, device: str) -> "Recipe":
-        """With what was left open filled in. Raises BadInput for options that contradict each other."""
+    def resolved(self, source: Source, device: str) -> "PretrainConfig":
+        """With what was left open filled in. Raises UserError for options that contradict each other."""
         if self.steps is not None and self.epochs is not None:
-            raise BadInput("--steps and --epochs are both given: choose one")
+            raise UserError("--steps and --epochs are both given: choose one")
         steps = self.steps if self.steps is not None else 1000
         if self.epochs is not None:
             if not (math.isfinite(self.epochs) and self.epochs > 0):
-                raise BadInput(f"--epochs is {self.epochs}, expected more than 0")
+                raise UserError(f"--epochs is {self.epochs}, expected more than 0")
             steps = round(self.epochs * len(source.train) / self.task.batch) or 1
         for name, value, least in (
             ("--steps", steps, 1),
             ("--batch", self.task.batch, 1),
             ("--seed", self.seed, 0),
-            ("--accumulate", self.accumulate, 1),
+            ("--grad-accumulation", self.grad_accumulation, 1),
             ("--size", source.size, 8),
         ):
             if value < least:
-                raise BadInput(f"{name} is {value}, expected at least {least}")
+                raise UserError(f"{name} is {value}, expected at least {least}")
         if self.seed >= 2**31:
-            raise BadInput(f"--seed is {self.seed}, expected less than 2**31")
+            raise UserError(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
         changes = dict(data=whole_path(self.data), size=source.size, steps=steps, epochs=None, precision=precision)
@@ -71,7 +69,6 @@ class Recipe:
         options = asdict(self)
         options.pop("data")
         task = {"name": name_of(self.task), **options.pop("task")}
-        task["optim"] = {name: value for name, value in task["optim"].items() if LATER.get(name, ...) != value}
         return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
 
     def run_name(self, source: Source) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
-from ssl_core.errors import BadInput, choose, closest
+from ssl_core.errors import UserError, choose, closest
 
 try:
     # private: where another version has none, or tells of something else, what tyro itself prints has to do
@@ -16,13 +16,13 @@ except ImportError:
 
 
 def refusing(config: Any, verb: str, arguments: list[str]) -> AbstractContextManager:
-    """In the block, what tyro refuses of `arguments` for the type `config` is raised as BadInput."""
+    """In the block, what tyro refuses of `arguments` for the type `config` is raised as UserError."""
     if events is None:
         return nullcontext()
 
     def refuse(event: Any) -> None:
         if line := _line(event, config, verb, arguments):
-            raise BadInput(line)
+            raise UserError(line)
 
     return events.on_parse_error(refuse)
 

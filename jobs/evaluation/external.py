@@ -1,4 +1,4 @@
-"""Encoders brought into a study to be judged beside its own. They are kept in it, so that nothing is fetched, read or
+"""Encoders added to a study to be evaluated beside its own. They are kept in it, so that nothing is fetched, read or
 told again: `encoders/<label>-<digest>/`, and their list in study.json."""
 
 from dataclasses import asdict, dataclass
@@ -7,98 +7,98 @@ from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
 from jobs.config.recipe import whole_path
-from jobs.evaluation.encoders import RANDOM, Judged, of_run, seen_through
+from jobs.evaluation.encoders import RANDOM, EvaluatedEncoder, digest_with_statistics, from_run
 from jobs.study.folder import Study
 from ssl_core.data.dataset import open_source
-from ssl_core.encoders.pretrained import Pretrained, plain_name, pretrained
-from ssl_core.errors import BadInput
+from ssl_core.encoders.pretrained import Pretrained, file_name, load_pretrained
+from ssl_core.errors import UserError
 from ssl_core.storage.files import exists, read_json, write_bytes, write_json
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """An encoder that is to be kept in a study, and what it is judged as there."""
+class ExternalEncoder:
+    """An encoder that is to be kept in a study, and what it is evaluated as there."""
 
-    judged: Judged
+    evaluated: EvaluatedEncoder
     one: Pretrained
     described: dict  # what its encoder.json will say
 
-    def keep(self, study: Study) -> None:
-        """Writes it into the study, encoder.json last. An encoder at random initialisation needs no file."""
-        if self.one.encoder is None or exists(study.brought(self.judged.brought) / "encoder.json"):
+    def save(self, study: Study) -> None:
+        """Writes it into the study, encoder.json last. An encoder at random initialization needs no file."""
+        if self.one.encoder is None or exists(study.external(self.evaluated.external) / "encoder.json"):
             return
-        folder = study.brought(self.judged.brought)
+        folder = study.external(self.evaluated.external)
         write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(self.one.encoder)))
         write_json(folder / "encoder.json", self.described)
 
 
-def arrive(told: str, data: str, size: int | None) -> Arrival:
-    """The encoder that `told` names, to be judged on `data`. Raises BadInput."""
-    one = pretrained(told)
+def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
+    """The encoder that `spec` names, to be evaluated on `data`. Raises UserError."""
+    one = load_pretrained(spec)
     source = open_source(data, size)
     data = whole_path(data)
-    stem = encoders.stem(one.architecture, one.built, source.size)
+    stem = encoders.stem_size(one.architecture, one.built, source.size)
     common = dict(encoder=one.architecture, run=None, data=data, size=source.size, seed=one.seed, stem=stem)
     encoders.describe(encoders.build(one.architecture, stem or source.size, 0), one.architecture, source.size)
     if one.encoder is None:
-        return Arrival(Judged(task=RANDOM, normalisation="dataset", **common), one, {})
+        return ExternalEncoder(EvaluatedEncoder(task=RANDOM, normalization="dataset", **common), one, {})
     digest = encoders.digest(one.encoder)
-    folder = f"{plain_name(one.label)}-{seen_through(digest, one.mean, one.std)[:8]}"
+    folder = f"{file_name(one.label)}-{digest_with_statistics(digest, one.mean, one.std)[:8]}"
     described = {
         **one.origin,
-        "told": told,
+        "spec": spec,
         "label": one.label,
         "encoder": one.architecture,
         "size": one.built,
         "mean": one.mean,
         "std": one.std,
-        "normalisation": one.normalisation,
+        "normalization": one.normalization,
         "digest": digest,
         "seed": one.seed,
         "unused": one.unused,
     }
-    judged = Judged(task=one.label, normalisation=one.normalisation, brought=folder, **common)
-    return Arrival(judged, one, described)
+    evaluated = EvaluatedEncoder(task=one.label, normalization=one.normalization, external=folder, **common)
+    return ExternalEncoder(evaluated, one, described)
 
 
-def everything(study: Study) -> list[Judged]:
-    """All that a study has to judge, its floors aside: its finished runs, and the encoders brought into it."""
-    runs = [of_run(read_json(folder / "encoder.json")) for folder in study.runs()]
-    return [*runs, *(Judged(**kept) for kept in _listed(study))]
+def list_encoders(study: Study) -> list[EvaluatedEncoder]:
+    """All that a study has to evaluate, its floors aside: its finished runs, and the encoders added to it."""
+    runs = [from_run(read_json(folder / "encoder.json")) for folder in study.runs()]
+    return [*runs, *(EvaluatedEncoder(**entry) for entry in _saved_entries(study))]
 
 
-def _listed(study: Study) -> list[dict]:
+def _saved_entries(study: Study) -> list[dict]:
     return read_json(study.file).get("encoders", [])
 
 
-def add(study: Study, arrivals: list[Arrival]) -> None:
+def add_external(study: Study, externals: list[ExternalEncoder]) -> None:
     """Keeps them in the study, and lists them."""
-    listed = [Judged(**kept) for kept in _listed(study)] if exists(study.file) else []
-    for arrival in arrivals:
-        arrival.keep(study)
-    both = dict.fromkeys([*listed, *(arrival.judged for arrival in arrivals)])
+    known = [EvaluatedEncoder(**entry) for entry in _saved_entries(study)] if exists(study.file) else []
+    for external in externals:
+        external.save(study)
+    both = dict.fromkeys([*known, *(external.evaluated for external in externals)])
     study.describe(encoders=[asdict(one) for one in both])
 
 
-def place_of(study: Study, data: str | None, size: int | None) -> tuple[str, int | None]:
-    """What brought encoders are judged on: as told, else as the study's first encoder. Raises BadInput if there is
+def choose_dataset(study: Study, data: str | None, size: int | None) -> tuple[str, int | None]:
+    """What external encoders are evaluated on: as told, else as the study's first encoder. Raises UserError if there is
     none."""
     if data is not None:
         return data, size
-    known = everything(study) if exists(study.file) else []
+    known = list_encoders(study) if exists(study.file) else []
     if not known:
-        raise BadInput(f"{study.root}: no study here (expected {study.file}), or an empty one: --encoder needs --data")
+        raise UserError(f"{study.root}: no study here (expected {study.file}), or an empty one: --encoder needs --data")
     return known[0].data, size or known[0].size
 
 
-def said(arrival: Arrival) -> str:
+def describe_loading(external: ExternalEncoder) -> str:
     """What the user should know of how it was taken."""
-    one = arrival.one
+    one = external.one
     if one.encoder is None:
-        return f"{one.label}: at random initialisation"
+        return f"{one.label}: at random initialization"
     pixels = (
         "each image by its own statistics"
-        if one.normalisation == "image"
+        if one.normalization == "image"
         else (f"pixels by mean {_numbers(one.mean)} and std {_numbers(one.std)} of 255")
     )
     left = f"; left out: {', '.join(one.unused[:4])}{' …' if len(one.unused) > 4 else ''}" if one.unused else ""

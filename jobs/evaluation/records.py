@@ -11,19 +11,21 @@ from PIL import Image
 
 from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
-from jobs.evaluation.encoders import Judged
+from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.study.folder import Study
 from jobs.tracking.connection import Mode
 from jobs.tracking.tracker import Tracker
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import lacking
-from ssl_core.evaluation.frozen_encoder import shares
+from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.storage.files import write_bytes, write_json
 
 
-def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluation, dataset: str) -> Path | None:
+def record_path(
+    study: Study, encoder: EvaluatedEncoder, protocol: str, evaluation: Evaluation, dataset: str
+) -> Path | None:
     """Where the result of one (encoder, protocol, dataset, seed) lies: named by all that it depends on."""
-    digest = judged.digest(study)
+    digest = encoder.digest(study)
     if digest is None:
         return None
     module = features.protocols()[protocol]
@@ -35,15 +37,15 @@ def cell_path(study: Study, judged: Judged, protocol: str, evaluation: Evaluatio
         "splits": asdict(evaluation.splits()),
         "seed": evaluation.probe_seed,
         "dataset": dataset,
-        "size": judged.size,
-        "normalisation": judged.normalisation,
+        "size": encoder.size,
+        "normalization": encoder.normalization,
     }
-    return study.cell(digest, protocol, short_hash(identity))
+    return study.record(digest, protocol, short_hash(identity))
 
 
-def _write(
+def write_record(
     root: str,
-    one: Judged,
+    one: EvaluatedEncoder,
     label: str,
     evaluation: Evaluation,
     protocol: str,
@@ -55,12 +57,12 @@ def _write(
     `labels` are those of the images of each split that could be read."""
     study, source = Study(root), one.source
     numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
-    parts = shares(source, evaluation.splits(), evaluation.probe_seed)[1]
+    parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
     counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
     unread = {split: [missing, total] for split, (missing, total) in counts.items() if missing}
     unknown = tuple(f"{name} is not finite" for name in result.numbers if name not in numbers)
-    path = cell_path(study, one, protocol, evaluation, source.digest)
-    cell = {
+    path = record_path(study, one, protocol, evaluation, source.digest)
+    record = {
         **asdict(one),
         "protocol": protocol,
         "version": features.protocols()[protocol].version,
@@ -70,7 +72,7 @@ def _write(
         "numbers": numbers,
         "chosen": result.chosen,
         "test_images": len(labels["test"]),
-        "correct": packed(result.correct),
+        "correct": pack_bits(result.correct),
         "notes": [*result.notes, *unknown],
         "classes": len(source.classes),
         "lacking": lacking(source.classes, labels),
@@ -79,7 +81,7 @@ def _write(
     tracker = Tracker(
         tracking,
         study.root,
-        id=f"{path.stem}-{cell['digest'][:12]}-{study.token}",
+        id=f"{path.stem}-{record['digest'][:12]}-{study.token}",
         study=study.root.name,
         job_type="evaluate",
         name=f"{protocol}/{label}",
@@ -88,16 +90,16 @@ def _write(
     tracker.result({f"{protocol}/{key}": value for key, value in numbers.items()})
     if result.sheet is not None:
         write_bytes(path.with_suffix(".png"), _png(result.sheet))
-        tracker.picture(f"{protocol}/sheet", path.with_suffix(".png"), step=1)
+        tracker.image(f"{protocol}/sheet", path.with_suffix(".png"), step=1)
     tracker.finish()
-    write_json(path, cell)
-    return cell
+    write_json(path, record)
+    return record
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _png(image: np.ndarray) -> bytes:
     """[h, w, 3] uint8 as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
+    Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -107,15 +109,15 @@ def headline(protocol: str, numbers: dict[str, float]) -> str:
     name = features.protocols()[protocol].headline
     if name not in numbers:
         return "done"
-    return f"{name} {numbers[name]:.1%}" if features.tells_accuracy(protocol) else f"{name} {numbers[name]:.3g}"
+    return f"{name} {numbers[name]:.1%}" if features.is_accuracy(protocol) else f"{name} {numbers[name]:.3g}"
 
 
-def packed(correct: np.ndarray | None) -> str | None:
+def pack_bits(correct: np.ndarray | None) -> str | None:
     """[n] bool as base64 of its bits, so that later comparisons can pair test images."""
     return None if correct is None else base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
-def unpacked(cell: dict) -> np.ndarray:
-    """The inverse of `packed`: [test_images] bool."""
-    bits = np.frombuffer(base64.b64decode(cell["correct"]), np.uint8)
-    return np.unpackbits(bits, count=cell["test_images"]).astype(bool)
+def unpack_bits(record: dict) -> np.ndarray:
+    """The inverse of `pack_bits`: [test_images] bool."""
+    bits = np.frombuffer(base64.b64decode(record["correct"]), np.uint8)
+    return np.unpackbits(bits, count=record["test_images"]).astype(bool)

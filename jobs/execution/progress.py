@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from cluster.job import Again
+from cluster.job import Retrying
 from jobs.study.folder import Study
-from jobs.study.warning_log import logs
-from ssl_core.errors import StoreFailed
+from jobs.study.warning_log import log_files
+from ssl_core.errors import StorageError
 from ssl_core.storage.files import is_local, read_bytes
 from ssl_core.storage.files import size as size_of
-from ssl_core.storage.retry import briefly
+from ssl_core.storage.retry import short_deadline
 
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
 TAIL = 4000  # bytes at the end of a run's rows that are read for the last one
@@ -27,7 +27,7 @@ NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
 LINE_SHARE, LINE_SECONDS, LINE_LEAST_SECONDS = 0.1, 60, 5
 
 
-class Watch:
+class ProgressMonitor:
     """Follows runs by their metrics.jsonl, wherever they are trained. Use as a context manager."""
 
     def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int, study: Path | None):
@@ -47,14 +47,14 @@ class Watch:
         self.lines = not console.is_interactive  # as in the log of a job on a cluster
         self.all = self.progress.add_task("all jobs", total=total, speed="")
         self.bars: dict[str, TaskID] = {}
-        self.said: dict[str, tuple[int, float]] = {}  # the step and time of each run's last line
+        self.last_lines: dict[str, tuple[int, float]] = {}  # the step and time of each run's last line
         self.lock = threading.Lock()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressMonitor":
         self.before = {name: size_of(path) for name, (path, _) in self.runs.items()}
-        self.read = {path: size_of(path) for path in logs(self.study)} if self.study else {}
+        self.read = {path: size_of(path) for path in log_files(self.study)} if self.study else {}
         if not self.lines:
             self.progress.start()
         self.thread.start()
@@ -63,12 +63,12 @@ class Watch:
     def __exit__(self, *_) -> None:
         self.stopped.set()
         self.thread.join()
-        with contextlib.suppress(OSError, StoreFailed):
+        with contextlib.suppress(OSError, StorageError):
             self._warn()
         if not self.lines:
             self.progress.stop()
 
-    def ended(self, name: str, line: str) -> None:
+    def job_ended(self, name: str, line: str) -> None:
         """Job `name` ended: its bar goes, and `line` (rich markup) stays."""
         with self.lock:
             self.runs.pop(name, None)
@@ -84,11 +84,11 @@ class Watch:
 
     def _follow(self) -> None:
         while not self.stopped.wait(POLL_SECONDS if self.local else STORE_POLL_SECONDS):
-            with contextlib.suppress(OSError, StoreFailed), briefly():  # a storage that fails for a while
-                self._look()
+            with contextlib.suppress(OSError, StorageError), short_deadline():  # a storage that fails for a while
+                self._poll()
                 self._warn()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         for name, (path, steps) in list(self.runs.items()):
             size = size_of(path)
             row = _last_row(path, size) if size != self.before[name] else None
@@ -102,32 +102,32 @@ class Watch:
         if row["waited"] >= NOTABLE:
             speed += f"  {row['waited']:.0%} of the time waiting for data"
         if self.lines:
-            self._say(name, row, steps, speed)
+            self._print_line(name, row, steps, speed)
             return
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(name, total=steps, speed="")
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
 
-    def _say(self, name: str, row: dict, steps: int, speed: str) -> None:
+    def _print_line(self, name: str, row: dict, steps: int, speed: str) -> None:
         """A line for run `name`, if it is time for one."""
         step = row["step"]
-        last, when = self.said.get(name, (-steps, -math.inf))
+        last, when = self.last_lines.get(name, (-steps, -math.inf))
         waited = time.monotonic() - when
         due = step - last >= LINE_SHARE * steps or (waited >= LINE_SECONDS and step != last)
         if due and waited >= LINE_LEAST_SECONDS:
-            self.said[name] = step, time.monotonic()
-            line = f"{name}: step {step:,} of {steps:,}{_left(row, steps)}  {speed}"
+            self.last_lines[name] = step, time.monotonic()
+            line = f"{name}: step {step:,} of {steps:,}{_remaining(row, steps)}  {speed}"
             self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _warn(self) -> None:
-        for path in logs(self.study) if self.study else ():
+        for path in log_files(self.study) if self.study else ():
             if size_of(path) > self.read.get(path, 0):
-                said = read_bytes(path)[self.read.get(path, 0) :]
-                self.read[path] = self.read.get(path, 0) + len(said)
-                self.note(escape(said.decode(errors="replace").rstrip()))
+                new_lines = read_bytes(path)[self.read.get(path, 0) :]
+                self.read[path] = self.read.get(path, 0) + len(new_lines)
+                self.note(escape(new_lines.decode(errors="replace").rstrip()))
 
 
-def _left(row: dict, steps: int) -> str:
+def _remaining(row: dict, steps: int) -> str:
     """About how long a run goes on, by the speed of its last steps; nothing at its end."""
     seconds = (steps - row["step"]) * row["images"] / row["step"] / max(1e-9, row["images_per_second"])
     for unit, length, most in (("s", 1, 100), ("min", 60, 6000), ("h", 3600, 1e99)):
@@ -152,9 +152,9 @@ def _last_row(path: Path, size: int) -> dict | None:
     return None
 
 
-def again(event: Again, study: Study) -> str:
+def retry_line(event: Retrying, study: Study) -> str:
     """What to say of a job that is tried again, in rich's markup; its traceback is kept."""
-    with contextlib.suppress(OSError, StoreFailed), briefly():
+    with contextlib.suppress(OSError, StorageError), short_deadline():
         study.failure(f"{event.name}-attempt{event.attempt - 1}", event.fault.text or event.fault.cause)
     wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""
-    return f"[yellow]again[/]    {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"
+    return f"[yellow]again[/]     {escape(event.name)}: {escape(str(event.fault))}; attempt {event.attempt}{wait}"

@@ -14,43 +14,43 @@ from rich.markup import escape
 import jobs.pretraining.worker as worker
 import jobs.report.caveats as caveats
 from cluster.head import ClusterError
-from cluster.job import Again, Job, Outcome, run_here
+from cluster.job import Job, Outcome, Retrying, run_here
 from cluster.scheduler import run_on_ray
-from cluster.session import on_each, session, wait_for
-from cluster.worker_group import on_workers
+from cluster.session import run_on_each_node, session, wait_for_resources
+from cluster.worker_group import run_worker_group
 from jobs.config.evaluation import Evaluation
-from jobs.config.runtime import Group, Where
-from jobs.evaluation.encoders import Judged
-from jobs.evaluation.jobs import jobs as evaluation_jobs
+from jobs.config.runtime import RuntimeConfig, WorkerRange
+from jobs.evaluation.encoders import EvaluatedEncoder
+from jobs.evaluation.jobs import evaluation_jobs
 from jobs.evaluation.records import headline
-from jobs.execution.progress import Watch, again
+from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
-from jobs.pretraining.run import Training, decoders
-from jobs.study.folder import JobsFailed, Left, Study
-from jobs.study.similar_runs import unlike_earlier
+from jobs.pretraining.run import Training, decode_threads
+from jobs.pretraining.similar_runs import differs_from_earlier
+from jobs.study.folder import JobsFailed, Study, Terminated
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.summary import summary
-from ssl_core.errors import BadInput, StoreFailed
+from ssl_core.errors import StorageError, UserError
 from ssl_core.storage.files import exists, is_local
-from ssl_core.storage.retry import briefly
+from ssl_core.storage.retry import short_deadline
 
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done: pretrainings that are not complete, and the encoders to judge (finished and planned)."""
+class StudyPlan:
+    """What is to be done: pretrainings that are not complete, and the encoders to evaluate (finished and planned)."""
 
     study: Study
-    where: Where
+    runtime: RuntimeConfig
     trainings: list[Training]
-    judged: list[Judged]
+    encoders: list[EvaluatedEncoder]
     evaluation: Evaluation | None = None
 
     def sources(self) -> list[Source]:
         """The datasets that it trains or evaluates on."""
         trained = [open_source(one.recipe.data, one.recipe.size) for one in self.trainings]
-        return [*trained, *(one.source for one in self.judged)]
+        return [*trained, *(one.source for one in self.encoders)]
 
     def workload(self, jobs: list[Job]) -> str:
         """How much is to be done, in one line."""
@@ -69,44 +69,46 @@ class Plan:
         return f"to do: {', '.join(parts)}"
 
     def jobs(self) -> list[Job]:
-        device, group = self.where.place(), self.where.group
+        device, group = self.runtime.resolved_device(), self.runtime.worker_range
         missing = [t for t in self.trainings if not exists(t.folder / "encoder.json")]
-        together = group.most > 1
-        train = _train_together if together else worker.run
-        extra = (device, group) if together else (device,)
-        count = max(1, group.least)
-        stretch = max(1, group.most) / count
-        room = dict(cpus=count, gpus=count if device == "cuda" else 0, stretch=stretch, delegates=together)
-        found = [Job(t.name, train, (t, *extra), **room) for t in missing]
+        multi_worker = group.max > 1
+        train = _train_with_group if multi_worker else worker.run_training
+        extra = (device, group) if multi_worker else (device,)
+        count = max(1, group.min)
+        scale_up = max(1, group.max) / count
+        resources = dict(
+            cpus=count, gpus=count if device == "cuda" else 0, scale_up=scale_up, starts_workers=multi_worker
+        )
+        found = [Job(t.name, train, (t, *extra), **resources) for t in missing]
         if self.evaluation:
-            threads = decoders(self.where, self.judged[0].source)
+            threads = decode_threads(self.runtime, self.encoders[0].source)
             planned = {t.name for t in missing}
             found += evaluation_jobs(
-                self.study, self.judged, self.evaluation, self.where.tracking, device, planned, threads
+                self.study, self.encoders, self.evaluation, self.runtime.wandb, device, planned, threads
             )
         return found
 
 
-def _train_together(one: Training, device: str, group: Group) -> dict:
-    return on_workers(
-        worker.run,
+def _train_with_group(one: Training, device: str, group: WorkerRange) -> dict:
+    return run_worker_group(
+        worker.run_training,
         one,
         workers=group,
         gpu=device == "cuda",
         name=f"{one.name}-{time.time_ns()}",
         logs=Study(one.study).logs / "ray",
-        silence=max(worker.FIRST_STEP, one.hang_after) + 60,
+        timeout=max(worker.FIRST_STEP_TIMEOUT_S, one.step_timeout) + 60,
     )
 
 
-def do(plan: Plan) -> None:
-    """Runs what is missing. Raises JobsFailed, after all that could run has run, or Left, if a signal
+def run_plan(plan: StudyPlan) -> None:
+    """Runs what is missing. Raises JobsFailed, after all that could run has run, or Terminated, if a signal
     asked for it."""
     jobs = plan.jobs()
-    limits = caveats.look(plan.study, plan.judged, plan.evaluation) if plan.evaluation else []
+    limits = caveats.find_caveats(plan.study, plan.encoders, plan.evaluation) if plan.evaluation else []
     if not jobs:
         return
-    similar = [line for one in plan.trainings if (line := unlike_earlier(one))]
+    similar = [line for one in plan.trainings if (line := differs_from_earlier(one))]
     read = dict.fromkeys(summary(source) for source in plan.sources())
     for line in [*read, *limits, *similar, plan.workload(jobs)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -114,21 +116,21 @@ def do(plan: Plan) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
-    elsewhere = plan.where.group.most > 0
+    on_ray = plan.runtime.worker_range.max > 0
     with (
-        room(plan),
-        Watch(console, watched, len(jobs), plan.study.root if elsewhere else None) as watch,
+        ray_session(plan),
+        ProgressMonitor(console, watched, len(jobs), plan.study.root if on_ray else None) as monitor,
         on_signals() as signal_received,
     ):
-        for event in (run_on_ray if elsewhere else run_here)(jobs, lambda: bool(signal_received())):
-            if isinstance(event, Again):
-                watch.note(again(event, plan.study))
+        for event in (run_on_ray if on_ray else run_here)(jobs, lambda: bool(signal_received())):
+            if isinstance(event, Retrying):
+                monitor.note(retry_line(event, plan.study))
                 continue
-            watch.ended(event.name, _line(event, plan.study))
+            monitor.job_ended(event.name, _outcome_line(event, plan.study))
             if event.error:
                 failed.append(event)
     if number := signal_received():
-        raise Left(number)
+        raise Terminated(number)
     if failed:
         raise JobsFailed(
             f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
@@ -137,33 +139,33 @@ def do(plan: Plan) -> None:
 
 
 @contextmanager
-def room(plan: Plan) -> Iterator[None]:
-    """Ray, if workers are asked for. Raises ClusterError if the cluster stays too small for them, or BadInput if its
+def ray_session(plan: StudyPlan) -> Iterator[None]:
+    """Ray, if workers are asked for. Raises ClusterError if the cluster stays too small for them, or UserError if its
     machines do not share the study's folder."""
-    where = plan.where
-    if not where.group.most:
+    runtime = plan.runtime
+    if not runtime.worker_range.max:
         yield
         return
 
-    def waiting(what: str) -> None:
+    def notify(what: str) -> None:
         console.print(what, markup=False, highlight=False, soft_wrap=True)
 
-    with session(address=where.address, seconds=where.wait_seconds, waiting=waiting):
-        kind = "GPU" if where.place() == "cuda" else "CPU"
-        wait_for(kind, where.group.least, where.wait_seconds, waiting)
+    with session(address=runtime.address, timeout=runtime.cluster_timeout_s, notify=notify):
+        kind = "GPU" if runtime.resolved_device() == "cuda" else "CPU"
+        wait_for_resources(kind, runtime.worker_range.min, runtime.cluster_timeout_s, notify)
         if is_local(plan.study.root):
             _check_shared(plan.study)
         yield
 
 
 def _check_shared(study: Study) -> None:
-    """Raises BadInput if a machine of the cluster does not see the study's folder."""
-    for seen in on_each(_host_that_sees, str(study.file)):
-        if isinstance(seen, Exception):
-            raise ClusterError(f"a machine of the cluster cannot work: {' '.join(str(seen).split())[:300]}")
-        host, sees = seen
+    """Raises UserError if a machine of the cluster does not see the study's folder."""
+    for answer in run_on_each_node(_host_that_sees, str(study.file)):
+        if isinstance(answer, Exception):
+            raise ClusterError(f"a machine of the cluster cannot work: {' '.join(str(answer).split())[:300]}")
+        host, sees = answer
         if not sees:
-            raise BadInput(
+            raise UserError(
                 f"--storage: {host} does not see {study.root}; on several machines give a folder that all "
                 "of them share, or a URL such as s3://bucket/runs"
             )
@@ -173,22 +175,22 @@ def _host_that_sees(path: str) -> tuple[str, bool]:
     return socket.gethostname(), Path(path).exists()
 
 
-def _line(outcome: Outcome, study: Study) -> str:
+def _outcome_line(outcome: Outcome, study: Study) -> str:
     """What to say of a job that ended, in rich's markup."""
     name = escape(outcome.name)
-    if outcome.because:
-        return f"[yellow]not run[/]  {name}: needs {escape(outcome.because)}"
+    if outcome.failed_need:
+        return f"[yellow]not run[/]   {name}: needs {escape(outcome.failed_need)}"
     if outcome.error:
         try:
-            with briefly():
+            with short_deadline():
                 kept = str(study.failure(outcome.name, outcome.error))
-        except (OSError, StoreFailed) as error:  # a full disk, say: the other jobs' outcomes are still to be told
+        except (OSError, StorageError) as error:  # a full disk, say: the other jobs' outcomes are still to be told
             kept = f"traceback not kept: {error}"
-        return f"[red]failed[/]   {name}: {escape(outcome.why or 'no message')} ({escape(kept)})"
+        return f"[red]failed[/]    {name}: {escape(outcome.reason or 'no message')} ({escape(kept)})"
     value = outcome.value
     if isinstance(value, dict) and "seconds" in value:
         skipped = f", {len(value['skipped'])} files skipped" if value["skipped"] else ""
-        return f"[green]trained[/]  {name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
+        return f"[green]trained[/]   {name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
     if isinstance(value, dict) and "numbers" in value:
-        return f"[green]judged[/]   {name}: {headline(value['protocol'], value['numbers'])}"
+        return f"[green]evaluated[/] {name}: {headline(value['protocol'], value['numbers'])}"
     return ""

@@ -30,9 +30,9 @@ def on_signals() -> Iterator[Callable[[], int]]:
             os._exit(128 + number)
         if not received:
             received, last = number, time.monotonic()
-            pulse = current()
-            pulse.leave()
-            done = pulse.job and pulse.step is None
+            heartbeat = current()
+            heartbeat.request_stop()
+            done = heartbeat.job and heartbeat.step is None
             with suppress(OSError):
                 os.write(2, NOTHING if done else SAVING)  # not print, whose lock what this interrupts may hold
             if done:

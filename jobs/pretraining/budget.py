@@ -4,32 +4,32 @@ import math
 from dataclasses import replace
 
 from jobs.config.presets import StudyConfig
-from jobs.config.recipe import Recipe
-from jobs.pretraining.run import Training, build
+from jobs.config.recipe import PretrainConfig
+from jobs.pretraining.run import Training, build_model
 from ssl_core.data.dataset import open_source
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.task import name_of
 from ssl_core.train import encoder_macs
 
 
-def recipes(config: StudyConfig) -> list[Recipe]:
+def equal_budget_recipes(config: StudyConfig) -> list[PretrainConfig]:
     """One for each task and seed, as long as its budget lasts: equal encoder forward and backward MACs for all."""
     found = []
     if not (math.isfinite(config.budget) and config.budget > 0):
-        raise BadInput(f"--budget is {config.budget}, expected GMACs above 0")
+        raise UserError(f"--budget is {config.budget}, expected GMACs above 0")
     if config.seeds < 1:
-        raise BadInput(f"--seeds is {config.seeds}, expected at least 1")
+        raise UserError(f"--seeds is {config.seeds}, expected at least 1")
     source = open_source(config.data, config.size)
     for task in config.tasks:
-        recipe = Recipe(task=task, data=config.data, size=config.size, encoder=config.encoder, seed=config.seed)
-        model, _ = build(recipe, source)
+        recipe = PretrainConfig(task=task, data=config.data, size=config.size, encoder=config.encoder, seed=config.seed)
+        model, _ = build_model(recipe, source)
         steps = round(config.budget * 1e9 / (encoder_macs(model, source.size) * task.batch))
         if steps < 1:
-            raise BadInput(f"--budget {config.budget:g} GMACs is less than one step of {name_of(task)}")
+            raise UserError(f"--budget {config.budget:g} GMACs is less than one step of {name_of(task)}")
         found += [replace(recipe, steps=steps, seed=config.seed + i) for i in range(config.seeds)]
     return found
 
 
-def by_length(trainings: list[Training]) -> list[Training]:
+def longest_first(trainings: list[Training]) -> list[Training]:
     """Longest first, so that the last to finish starts first: views cost overhead that MACs do not show."""
     return sorted(trainings, key=lambda t: -t.recipe.steps)

@@ -6,20 +6,20 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
-def check(device: str) -> None:
-    """Raises BadInput if torch.compile has no compiler for "cpu" (C++, for its loops) or "cuda" (C, for what launches
+def check_compiler(device: str) -> None:
+    """Raises UserError if torch.compile has no compiler for "cpu" (C++, for its loops) or "cuda" (C, for what launches
     Triton's kernels) on this machine, or no Python.h, which both include."""
     variable, language, usual = ("CC", "C", ("gcc", "clang")) if device == "cuda" else ("CXX", "C++", ("g++",))
-    told = os.environ.get(variable, "")
+    message = os.environ.get(variable, "")
     try:
         words = (
-            shlex.split(told) if device == "cpu" else [told] * bool(told)
+            shlex.split(message) if device == "cpu" else [message] * bool(message)
         )  # Triton takes the whole for a file's name
     except ValueError as error:
-        raise BadInput(f"{variable} is {told!r}: {error}") from error
+        raise UserError(f"{variable} is {message!r}: {error}") from error
     if not any(map(shutil.which, words[:1] or usual)):
         missing = f"{variable}={words[0]} is not there" if words else f"there is no {' or '.join(usual)}"
         package = usual[0]
@@ -27,7 +27,7 @@ def check(device: str) -> None:
         missing, package = "there is no Python.h", "python3-dev"
     else:
         return
-    raise BadInput(
+    raise UserError(
         f"--compile needs a {language} compiler and Python's headers, and {missing}: install {package} "
         f"(apt-get install {package}), or leave --compile out"
     )

@@ -11,30 +11,30 @@ from safetensors.torch import save as safetensors_bytes
 import ssl_core.encoders.build as encoders
 from jobs.pretraining.samples import sample_sheet
 from jobs.study.folder import Study
-from jobs.study.metrics import Rows
+from jobs.study.metrics import MetricsFile
 from jobs.tracking.tracker import Tracker
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.data.dataset import Source
-from ssl_core.data.sampler import order_of
-from ssl_core.storage.async_writer import Behind
+from ssl_core.data.sampler import make_sampler
+from ssl_core.storage.async_writer import AsyncWriter
 from ssl_core.storage.checkpoint import Snapshot
 from ssl_core.storage.files import exists, write_bytes, write_json
-from ssl_core.task import Format, Pretext, name_of
+from ssl_core.task import InputFormat, PretextModel, name_of
 
 if TYPE_CHECKING:
     from jobs.pretraining.run import Training
 
 
-class Journal:
+class RunRecorder:
     """Kept by rank 0 alone, of `workers`; continues where the checkpoint `state` stands. `faults` says why earlier
-    attempts of this driver ended. What takes time is written `behind`."""
+    attempts of this driver ended. What takes time is written by `writer`."""
 
     def __init__(
         self,
         training: "Training",
         source: Source,
         state: dict | None,
-        behind: Behind,
+        writer: AsyncWriter,
         faults: tuple[str, ...],
         workers: int,
     ):
@@ -42,13 +42,13 @@ class Journal:
         self.training, self.recipe, self.source = training, recipe, source
         self.folder = training.folder
         first = state["step"] if state else 0
-        self.started, self.before = time.monotonic(), state["seconds"] if state else 0.0
+        self.started, self.seconds_before = time.monotonic(), state["seconds"] if state else 0.0
         self.last = (first, self.started)
         self.row: dict = {}
-        self.completed, self.workers, self.behind = False, workers, behind
-        again = exists(self.folder / "config.json")
+        self.completed, self.workers, self.writer = False, workers, writer
+        continued = exists(self.folder / "config.json")
         write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
-        self.rows = Rows(self.folder / "metrics.jsonl", first, behind)
+        self.rows = MetricsFile(self.folder / "metrics.jsonl", first, writer)
         # evaluation runs have the task's name under "task" too, so that W&B can group by it
         flat = {
             **recipe.identity(source),
@@ -66,8 +66,8 @@ class Journal:
             step="train/step",
             config=flat,
         )
-        restarts = self.rows.restarts + again
-        if again:
+        restarts = self.rows.restarts + continued
+        if continued:
             cause = faults[-1] if faults else "stopped; started again"
             self.rows.add({"step": first, "restart": restarts, "cause": cause, "workers": workers})
             self.tracker.restarted(restarts, first, cause)
@@ -77,7 +77,7 @@ class Journal:
 
     def seconds(self) -> float:
         """Training time of all attempts, as far as it was not lost."""
-        return self.before + time.monotonic() - self.started
+        return self.seconds_before + time.monotonic() - self.started
 
     def log(self, step: int, means: dict[str, float], waited: float) -> None:
         """A row of metrics; `waited`: the part of the time since the last one that training waited for data."""
@@ -105,17 +105,17 @@ class Journal:
         """Has `state` saved, with all rows up to its step before it."""
         self.rows.write()
         snapshot = Snapshot({**state, "seconds": self.seconds()})
-        self.behind.put(
+        self.writer.put(
             "checkpoint", lambda: snapshot.save(self.folder / "checkpoints", self.training.keep), after=True
         )
         self.tracker.keep()
 
-    def complete(self, model: Pretext, format: Format, loader, macs: int, skipped: list[str]) -> dict:
+    def complete(self, model: PretextModel, format: InputFormat, loader, macs: int, skipped: list[str]) -> dict:
         """Writes samples.png and the encoder, and ends the W&B run; encoder.json comes last and means that the run is
         complete: a kill before it repeats the end, a kill after it leaves nothing to do."""
         seconds = self.seconds()
         self.rows.write()
-        self.behind.settle()
+        self.writer.flush()
         self._samples(model, format, loader)
         write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(encoders.weights(model.encoder)))
         recipe = self.recipe
@@ -124,7 +124,7 @@ class Journal:
             "size": self.source.size,
             "mean": self.source.mean,
             "std": self.source.std,
-            "normalisation": model.task.normalisation,
+            "normalization": model.task.normalization,
             "digest": encoders.digest(model.encoder),
             "task": name_of(recipe.task),
             "run": self.training.name,
@@ -141,7 +141,7 @@ class Journal:
             "skipped": skipped,
         }
         if exists(self.folder / "samples.png"):
-            self.tracker.picture("samples", self.folder / "samples.png", recipe.steps + 1)
+            self.tracker.image("samples", self.folder / "samples.png", recipe.steps + 1)
         weights = self.folder / "encoder.safetensors"
         self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, described)
         unlike = {"stopped_early": False} if self.rows.restarts else {}  # what an earlier attempt may have left
@@ -161,16 +161,18 @@ class Journal:
         self.tracker.finish(failed=not self.completed)
 
     @torch.no_grad()
-    def _samples(self, model: Pretext, format: Format, loader) -> None:
+    def _samples(self, model: PretextModel, format: InputFormat, loader) -> None:
         """samples.png, from the first batch of which something could be decoded; none if nothing can."""
-        order = order_of(self.source.train, self.recipe.seed)
+        order = make_sampler(self.source.train, self.recipe.seed)
         model.eval()
         for batch in loader.training(order, 8, range(-(-len(self.source.train) // 8)), 0, 1):
             if (batch.weights > 0).all():
-                inputs, targets = model.task.make(batch, Draw(batch.ids, batch.epochs, self.recipe.seed), format)
+                inputs, targets = model.task.make_batch(
+                    batch, RandomBits(batch.ids, batch.epochs, self.recipe.seed), format
+                )
                 with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
                     predictions = model(inputs)
-                pictures = model.task.picture(inputs, predictions, targets)
+                pictures = model.task.visualize(inputs, predictions, targets)
                 write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
                 return
 

@@ -11,21 +11,21 @@ SIDE, WIDTH, CAPTION = 160, 1000, 18  # pixels: a picture's height, a sheet's wi
 def sample_sheet(pictures: list[tuple[Tensor, str]]) -> bytes:
     """[([h, w, 3] uint8, caption)] -> a PNG with the pictures side by side, enlarged without smoothing."""
     font = ImageFont.load_default(13)
-    cells = []
+    tiles = []
     for pixels, caption in pictures:
         image = Image.fromarray(pixels.numpy())
         image = image.resize((round(image.width * SIDE / image.height), SIDE), Image.NEAREST)
         width = max(image.width, round(font.getlength(caption)) + 4)
-        cell = Image.new("RGB", (width, SIDE + CAPTION), "white")
-        cell.paste(image, ((width - image.width) // 2, 0))
-        ImageDraw.Draw(cell).text((2, SIDE + 1), caption, "black", font)
-        cells.append(cell)
-    width = max(cell.width for cell in cells) + 8
-    columns = min(max(1, WIDTH // width), len(cells))
-    rows = -(-len(cells) // columns)
+        tile = Image.new("RGB", (width, SIDE + CAPTION), "white")
+        tile.paste(image, ((width - image.width) // 2, 0))
+        ImageDraw.Draw(tile).text((2, SIDE + 1), caption, "black", font)
+        tiles.append(tile)
+    width = max(tile.width for tile in tiles) + 8
+    columns = min(max(1, WIDTH // width), len(tiles))
+    rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (width * columns, rows * (SIDE + CAPTION + 8)), "white")
-    for i, cell in enumerate(cells):
-        sheet.paste(cell, (i % columns * width + 4, i // columns * (SIDE + CAPTION + 8) + 4))
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (i % columns * width + 4, i // columns * (SIDE + CAPTION + 8) + 4))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -6,40 +6,40 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jobs.config.evaluation import Evaluation
-from jobs.evaluation.encoders import Judged
-from jobs.report.comparison import Part, readable
+from jobs.evaluation.encoders import EvaluatedEncoder
+from jobs.report.comparison import DatasetComparison, readable
 from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies
 from ssl_core.evaluation.coverage import SHOWN, lacking
-from ssl_core.evaluation.frozen_encoder import NAMES, shares
+from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, make_splits
 from ssl_core.storage.files import exists, read_json
 
 WITHOUT = {
     "test": ("Without a test image", "All metrics are over the other {rest}."),
-    "fit": ("Without an image that a probe learns from", "Their test images can only count as wrong."),
-    "held": ("Without a held-out image", "They take no part in choosing a stage, a learning rate or neighbors."),
+    "train": ("Without an image that a probe learns from", "Their test images can only count as wrong."),
+    "val": ("Without a held-out image", "They take no part in choosing a stage, a learning rate or neighbors."),
 }
 
 
-def look(study: Study, encoders: list[Judged], evaluation: Evaluation) -> list[str]:
+def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Evaluation) -> list[str]:
     """What limits any number on these datasets, known before anything runs. Copies are looked for once for a dataset
     and kept in study.json."""
     known = _copies(study)
-    lines, fresh = [], {}
+    lines, new = [], {}
     for one in {one.data: one for one in encoders}.values():
         source, kept = one.source, known.get(one.data, {})
         if kept.get("digest") != source.digest:
             found = find_copies(source)
             pairs = [[_inside(one.data, name) for name in pair] for pair in found.pairs]
-            fresh[one.data] = kept = {**asdict(found), "pairs": pairs, "digest": source.digest}
-        parts = shares(source, evaluation.splits(), evaluation.probe_seed)[1]
+            new[one.data] = kept = {**asdict(found), "pairs": pairs, "digest": source.digest}
+        parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
         labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
         lines += [
             f"{readable(source.name)}: {line}"
             for line in (*_of_copies(kept), *_of_classes(len(source.classes), [lacking(source.classes, labels)]))
         ]
-    if fresh:
-        study.describe(copies={**known, **fresh})
+    if new:
+        study.describe(copies={**known, **new})
     return lines
 
 
@@ -53,35 +53,37 @@ def _inside(data: str, name: str) -> str:
     return readable(name.removeprefix(f"{Path(data)}/"))
 
 
-def caveats(part: Part) -> list[str]:
+def caveats(part: DatasetComparison) -> list[str]:
     """What limits the numbers of one dataset."""
     lines = []
     for study in {row.study.root: row.study for row in part.rows}.values():
         known = _copies(study)
         datasets = dict.fromkeys(row.one.data for row in part.rows if row.study.root == study.root)
         lines += [line for data in datasets if data in known for line in _of_copies(known[data])]
-    cells = [cell for row in part.rows for of in row.cells.values() for cell in of]
-    lines += _of_classes(_classes(part), [cell["lacking"] for cell in cells if "lacking" in cell])
-    lines += _of_unread([cell["unread"] for cell in cells if "unread" in cell])
+    records = [record for row in part.rows for of in row.records.values() for record in of]
+    lines += _of_classes(_classes(part), [record["lacking"] for record in records if "lacking" in record])
+    lines += _of_unread([record["unread"] for record in records if "unread" in record])
     return list(dict.fromkeys([*lines, *_notes(part)]))
 
 
-def over(part: Part) -> str:
+def over(part: DatasetComparison) -> str:
     """Which share of the classes the metrics are over: "over 1 of 2 classes", or nothing if it is all."""
     absent = max(
         (
-            cell.get("lacking", {}).get("test", {"count": 0})["count"]
+            record.get("lacking", {}).get("test", {"count": 0})["count"]
             for row in part.rows
-            for of in row.cells.values()
-            for cell in of
+            for of in row.records.values()
+            for record in of
         ),
         default=0,
     )
     return f"over {_classes(part) - absent} of {_classes(part)} classes" if absent else ""
 
 
-def _classes(part: Part) -> int:
-    return max((cell.get("classes", 0) for row in part.rows for of in row.cells.values() for cell in of), default=0)
+def _classes(part: DatasetComparison) -> int:
+    return max(
+        (record.get("classes", 0) for row in part.rows for of in row.records.values() for record in of), default=0
+    )
 
 
 def _of_copies(kept: dict) -> list[str]:
@@ -117,20 +119,20 @@ def _of_unread(found: list[dict[str, list[int]]]) -> list[str]:
     """`found`: by split, how many of its images could not be decoded, and how many there are; of several encoders."""
     most = {split: max(one[split] for one in found if split in one) for split in {s: 0 for one in found for s in one}}
     return [
-        f"{count:,} of {total:,} {NAMES[split]} could not be decoded: no number is of these."
+        f"{count:,} of {total:,} {DESCRIPTIONS[split]} could not be decoded: no number is of these."
         for split, (count, total) in most.items()
     ]
 
 
-def _notes(part: Part) -> list[str]:
+def _notes(part: DatasetComparison) -> list[str]:
     """What protocols noted, with the encoders' names where not all have it."""
     by: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in part.rows:
-        for protocol, of in row.cells.items():
-            for note in (note for cell in of for note in cell.get("notes", ())):
+        for protocol, of in row.records.items():
+            for note in (note for record in of for note in record.get("notes", ())):
                 by[protocol, note][row.name] = None
     lines = []
     for (protocol, note), names in by.items():
-        all_have_it = len(names) == sum(protocol in row.cells for row in part.rows)
+        all_have_it = len(names) == sum(protocol in row.records for row in part.rows)
         lines.append(f"{protocol}: {note}" + ("." if all_have_it else f" ({', '.join(names)})."))
     return lines

@@ -10,16 +10,24 @@ from itertools import combinations
 
 import numpy as np
 
-from jobs.evaluation.encoders import PIXELS, RANDOM, Judged
-from jobs.evaluation.records import unpacked
+from jobs.evaluation.encoders import PIXELS, RANDOM, EvaluatedEncoder
+from jobs.evaluation.records import unpack_bits
 from jobs.study.folder import Study
 from ssl_core.evaluation.features import protocols
-from ssl_core.evaluation.statistics import Interval, crossed, holding, holm, paired, student, wilson
+from ssl_core.evaluation.statistics import (
+    Interval,
+    holm,
+    paired_difference,
+    t_interval,
+    two_way_bootstrap,
+    widen_to_mean,
+    wilson_interval,
+)
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
 NOISE = 0.05  # an adjusted p value from which a difference is within noise
-ORDER = {"floor": 0, "task": 1, "ceiling": 2, "brought": 3}
+ORDER = {"floor": 0, "task": 1, "ceiling": 2, "external": 3}
 
 
 def readable(name: str) -> str:
@@ -28,33 +36,35 @@ def readable(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class EncoderRow:
     """One recipe with all its training seeds, or an encoder from elsewhere: its cells by protocol, what it cost, how it
     compares with its floor."""
 
     study: Study
-    judged: tuple[Judged, ...]  # by seed
+    encoders: tuple[EvaluatedEncoder, ...]  # by seed
     name: str  # for people: the task, with what sets it apart where a study has several recipes of it, or the floor
-    cells: dict[str, tuple[dict, ...]]  # by protocol, for every seed, in the order of `judged`
+    records: dict[str, tuple[dict, ...]]  # by protocol, for every seed, in the order of `encoders`
     described: tuple[dict, ...]  # encoder.json of runs
     gains: dict[str, Interval]  # by protocol: the difference from the floor, paired by seed and test image
 
     @property
-    def one(self) -> Judged:
-        return self.judged[0]
+    def one(self) -> EvaluatedEncoder:
+        return self.encoders[0]
 
     @property
     def kind(self) -> str:
         if self.one.task in (PIXELS, RANDOM):
             return "floor"
-        if self.one.brought:
-            return "brought"
+        if self.one.external:
+            return "external"
         return "ceiling" if self.one.task == CEILING else "task"
 
     @property
     def dataset(self) -> str:
         """Its name, or its folder or URL."""
-        return readable(next((cell["dataset"] for cells in self.cells.values() for cell in cells), self.one.data))
+        return readable(
+            next((record["dataset"] for records in self.records.values() for record in records), self.one.data)
+        )
 
     def cost(self, what: str) -> float | None:
         """Of one seed, on average; None for a floor, or a run of an earlier version that did not count it."""
@@ -68,29 +78,29 @@ class Row:
 
     def by_seed(self, protocol: str, metric: str) -> list[float]:
         """What was measured of each seed; a number that is not finite was not."""
-        found = [cell["numbers"].get(metric) for cell in self.cells.get(protocol, ())]
+        found = [record["numbers"].get(metric) for record in self.records.get(protocol, ())]
         return [value for value in found if value is not None and math.isfinite(value)]
 
     def numbers(self, protocol: str) -> dict[str, float]:
         """All that a protocol measured, means over seeds."""
-        names = {name for cell in self.cells.get(protocol, ()) for name in cell["numbers"]}
+        names = {name for record in self.records.get(protocol, ()) for name in record["numbers"]}
         return {name: value for name in sorted(names) if (value := self.number(protocol, name)) is not None}
 
     def correct(self, protocol: str) -> np.ndarray | None:
         """[seeds, n_test] bool, or None if the protocol is not right or wrong on an image, or seeds were evaluated on
         different numbers of them: a file could not be read for a while."""
-        return stacked(self.cells.get(protocol, ()))
+        return stack_correct(self.records.get(protocol, ()))
 
     @cached_property
     def _headlines(self) -> dict[str, tuple[float, float | None, float | None]]:
         """A bootstrap each, and asked for by every table and figure."""
-        return {name: found for name in self.cells if (found := self._headline(name))}
+        return {name: found for name in self.records if (found := self._headline(name))}
 
     def headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
         """(the protocol's headline, low, high), or None if it has not been run.
 
-        An accuracy: Wilson's interval for one seed, else seeds and images are drawn (`crossed`). Any other number:
-        Student's over seeds, and (None, None) for one.
+        An accuracy: Wilson's interval for one seed, else seeds and images are drawn (`two_way_bootstrap`). Any other
+        number: Student's over seeds, and (None, None) for one.
         """
         return self._headlines.get(protocol)
 
@@ -100,16 +110,16 @@ class Row:
         if value is None:
             return None
         if correct is not None:
-            ends = wilson(correct[0]) if len(correct) == 1 else crossed(correct).ends
-            return value, *holding(value, *ends)
+            ends = wilson_interval(correct[0]) if len(correct) == 1 else two_way_bootstrap(correct).ends
+            return value, *widen_to_mean(value, *ends)
         found = self.by_seed(protocol, name)
-        return (value, *holding(value, *student(np.array(found)))) if len(found) > 1 else (value, None, None)
+        return (value, *widen_to_mean(value, *t_interval(np.array(found)))) if len(found) > 1 else (value, None, None)
 
     @cached_property
     def gap(self) -> Interval | None:
         """Linear minus kNN accuracy, paired: information that is there although related images do not lie close."""
         linear, knn = self.correct("linear"), self.correct("knn")
-        return None if linear is None or knn is None or linear.shape != knn.shape else paired(linear, knn)
+        return None if linear is None or knn is None or linear.shape != knn.shape else paired_difference(linear, knn)
 
     def verdict(self, protocol: str) -> str:
         """What the gain over the floor allows to say."""
@@ -121,86 +131,88 @@ class Row:
         )
 
 
-def stacked(cells: tuple[dict, ...]) -> np.ndarray | None:
-    """Which test images each of `cells` is right on, [cells, n_test] bool; None if they do not say, or not of equally
+def stack_correct(records: tuple[dict, ...]) -> np.ndarray | None:
+    """Which test images each of `records` is right on, [cells, n_test] bool; None if they do not say, or not of equally
     many."""
-    alike = len({(cell["test_images"], bool(cell["correct"])) for cell in cells}) == 1
-    return np.stack([unpacked(cell) for cell in cells]) if alike and cells[0]["correct"] else None
+    alike = len({(record["test_images"], bool(record["correct"])) for record in records}) == 1
+    return np.stack([unpack_bits(record) for record in records]) if alike and records[0]["correct"] else None
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two tasks under one protocol, the better one first: the difference, paired by seed and test image."""
 
-    better: Row
-    worse: Row
+    better: EncoderRow
+    worse: EncoderRow
     difference: Interval
     adjusted: float  # its p value, for all pairs of the table (Holm)
 
     @property
-    def told(self) -> str:
+    def verdict(self) -> str:
         return "better" if self.adjusted < NOISE else "within noise"
 
 
-def ranked(rows: list[Row], protocol: str) -> list[Row]:
+def rank_rows(rows: list[EncoderRow], protocol: str) -> list[EncoderRow]:
     """Floors, tasks from worst to best, the ceiling, encoders from elsewhere; those without a number first."""
     sign = 1 if protocols()[protocol].higher else -1
 
-    def place(row: Row) -> tuple[int, bool, float]:
+    def sort_key(row: EncoderRow) -> tuple[int, bool, float]:
         shown = row.headline(protocol)
         return ORDER[row.kind], shown is not None, sign * shown[0] if shown else 0.0
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=sort_key)
 
 
 @dataclass(frozen=True)
-class Part:
+class DatasetComparison:
     """The rows of one dataset, which can be compared with each other, ranked by the first of `protocols`."""
 
-    rows: list[Row]
+    rows: list[EncoderRow]
     protocols: tuple[str, ...]
     pairs: dict[str, list[Pair]]  # of tasks, by protocol; none for one that measures no accuracy
 
     @property
     def dataset(self) -> str:
-        return next(row.dataset for row in self.rows if row.cells)
+        return next(row.dataset for row in self.rows if row.records)
 
     @property
     def seeds(self) -> int:
-        return max(len(row.judged) for row in self.rows)
+        return max(len(row.encoders) for row in self.rows)
 
 
-def by_dataset(rows: list[Row]) -> list[Part]:
-    """Of what has been judged; encoders that failed under every protocol stand beside the others, without numbers."""
-    parts, called = [], {row.one.data: row.dataset for row in rows if row.cells}
-    datasets = [row.dataset if row.cells else called.get(row.one.data, row.dataset) for row in rows]
+def by_dataset(rows: list[EncoderRow]) -> list[DatasetComparison]:
+    """Of what has been evaluated; encoders that failed under every protocol stand beside the others, without
+    numbers."""
+    parts, names_by_data = [], {row.one.data: row.dataset for row in rows if row.records}
+    datasets = [row.dataset if row.records else names_by_data.get(row.one.data, row.dataset) for row in rows]
     for name in dict.fromkeys(datasets):
         mine = [row for row, dataset in zip(rows, datasets) if dataset == name]
-        if names := measured(mine):
-            mine = ranked(mine, names[0])
-            parts.append(Part(mine, names, {p: found for p in names if (found := pairs(mine, p))}))
+        if names := protocols_of(mine):
+            mine = rank_rows(mine, names[0])
+            parts.append(DatasetComparison(mine, names, {p: found for p in names if (found := pairs(mine, p))}))
     return parts
 
 
-def measured(rows: list[Row]) -> tuple[str, ...]:
-    """The protocols that any of the rows was judged by, in their order."""
-    return tuple(dict.fromkeys(name for row in rows for name in row.cells))
+def protocols_of(rows: list[EncoderRow]) -> tuple[str, ...]:
+    """The protocols that any of the rows was evaluated by, in their order."""
+    return tuple(dict.fromkeys(name for row in rows for name in row.records))
 
 
-def pairs(rows: list[Row], protocol: str) -> list[Pair]:
-    """Every two tasks that were judged on the same test images, with as many seeds; none if it measures no accuracy."""
+def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
+    """Every two tasks that were evaluated on the same test images, with as many seeds; none if it measures no
+    accuracy."""
     tasks = [(row, correct) for row in rows if row.kind == "task" and (correct := row.correct(protocol)) is not None]
     found = []
     for (one, mine), (other, theirs) in combinations(tasks, 2):
         if (one.dataset, mine.shape) == (other.dataset, theirs.shape):
             if mine.mean() < theirs.mean():
                 one, other, mine, theirs = other, one, theirs, mine
-            found.append((one, other, paired(mine, theirs)))
+            found.append((one, other, paired_difference(mine, theirs)))
     adjusted = holm([difference.p for _, _, difference in found])
     return [Pair(*one, p) for one, p in zip(found, adjusted)]
 
 
-def as_csv(parts: list[Part]) -> str:
+def as_csv(parts: list[DatasetComparison]) -> str:
     """results.csv: one row a number, a mean over seeds. Accuracies are fractions; intervals are 95 %, of accuracies, of
     the gain over the floor and of the difference from each task that is worse."""
     out = io.StringIO()
@@ -210,12 +222,12 @@ def as_csv(parts: list[Part]) -> str:
     for protocol, pair in ((name, pair) for part in parts for name, of in part.pairs.items() for pair in of):
         over[pair.better.name, protocol].append(pair)
     for row in (row for part in parts for row in part.rows):
-        runs = " ".join(one.run for one in row.judged if one.run)
-        for protocol in row.cells:
+        runs = " ".join(one.run for one in row.encoders if one.run)
+        for protocol in row.records:
             head = [row.one.task if runs else row.name, row.one.encoder, runs, row.dataset, protocol]
 
             def write(metric: str, *values, head=head, row=row) -> None:
-                table.writerow([*head, metric, *values, len(row.judged)])
+                table.writerow([*head, metric, *values, len(row.encoders)])
 
             name, shown = protocols()[protocol].headline, row.headline(protocol)
             for metric, value in row.numbers(protocol).items():

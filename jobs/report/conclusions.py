@@ -1,22 +1,22 @@
 """What numbers allow to say, for people."""
 
-from jobs.report.comparison import Part, Row
+from jobs.report.comparison import DatasetComparison, EncoderRow
 from ssl_core.evaluation import features
 
 
 def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """-> (protocols whose headline is an accuracy, the others)."""
-    accuracies = tuple(name for name in protocols if features.tells_accuracy(name))
+    accuracies = tuple(name for name in protocols if features.is_accuracy(name))
     return accuracies, tuple(name for name in protocols if name not in accuracies)
 
 
-def number(row: Row, protocol: str) -> str:
+def number(row: EncoderRow, protocol: str) -> str:
     """A headline: an accuracy in percent, any other number in three digits, with its interval where it has one."""
     found = row.headline(protocol)
     if found is None:
         return "-"
     value, low, high = found
-    scale, form = (100, ".1f") if features.tells_accuracy(protocol) else (1, ".3g")
+    scale, form = (100, ".1f") if features.is_accuracy(protocol) else (1, ".3g")
     return f"{scale * value:{form}}" + (f" ±{scale * (high - low) / 2:{form}}" if low is not None else "")
 
 
@@ -24,29 +24,29 @@ def difference(mean: float, low: float, high: float) -> str:
     return f"{100 * mean:+.1f} ±{50 * (high - low):.1f}"
 
 
-def conclusions(part: Part) -> list[str]:
+def conclusions(part: DatasetComparison) -> list[str]:
     """What the numbers allow to say by the first protocol, in sentences."""
-    said = ["gain: over the same encoder at random initialisation, under the same normalisation"]
+    lines = ["gain: over the same encoder at random initialization, under the same normalization"]
     protocol = part.protocols[0]
     tasks = [row for row in part.rows if row.kind == "task" and row.headline(protocol)]
     if not tasks:
-        return said
+        return lines
     best = tasks[-1]
     unit = " %" if protocol in best.gains else ""
-    said.append(f"Best task by {protocol}: {best.name}, {number(best, protocol)}{unit}.")
+    lines.append(f"Best task by {protocol}: {best.name}, {number(best, protocol)}{unit}.")
     both = [pair for pair in part.pairs.get(protocol, ()) if pair.better is best]
-    equals = [pair.worse for pair in both if pair.told == "within noise"]
+    equals = [pair.worse for pair in both if pair.verdict == "within noise"]
     if equals:
-        said.append(f"Within noise of it: {', '.join(row.name for row in equals)}.")
+        lines.append(f"Within noise of it: {', '.join(row.name for row in equals)}.")
         cheapest = min((best, *equals), key=lambda row: row.cost("seconds") or 0)
         if (cheapest.cost("seconds") or 0) < 0.9 * (best.cost("seconds") or 0):
-            said.append(
+            lines.append(
                 f"The cheapest of these is {cheapest.name}, {cheapest.cost('seconds'):.0f} s against "
                 f"{best.cost('seconds'):.0f} s."
             )
-    said += [
+    lines += [
         f"{row.name} is {row.verdict(protocol)} at this budget."
         for row in tasks
         if row.verdict(protocol) not in ("", "better than random")
     ]
-    return said
+    return lines

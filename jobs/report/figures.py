@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jobs.evaluation.encoders import PIXELS
-from jobs.report.comparison import Row, readable
-from ssl_core.evaluation.features import protocols, tells_accuracy
+from jobs.report.comparison import EncoderRow, readable
+from ssl_core.evaluation.features import is_accuracy, protocols
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
-KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "brought": "#c77d18"}
+KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "external": "#c77d18"}
 STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -27,12 +27,12 @@ STYLE = {
 LONGEST = 40  # characters of a name in a figure
 
 
-def colours(names: list[str]) -> dict[str, str]:
-    """A colour for each name, the same in every figure of a report."""
+def colors(names: list[str]) -> dict[str, str]:
+    """A color for each name, the same in every figure of a report."""
     return {name: f"C{i % 10}" for i, name in enumerate(sorted(names))}
 
 
-def label(name: str) -> str:
+def short_label(name: str) -> str:
     """A row's name as figures show it: a long one without its middle, and none that matplotlib leaves out of legends
     because it begins with an underscore."""
     name, half = readable(name), LONGEST // 2
@@ -46,8 +46,8 @@ def _axes(width: float, height: float):
     return figure, figure.subplots()
 
 
-def ranking(rows: list[Row], protocol: str) -> Figure:
-    """The headline of every encoder with its 95 % interval; floors grey, the ceiling green, others' amber."""
+def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
+    """The headline of every encoder with its 95 % interval; floors gray, the ceiling green, others' amber."""
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
     scale = _scale(protocol)
     with matplotlib.rc_context(STYLE):
@@ -62,23 +62,23 @@ def ranking(rows: list[Row], protocol: str) -> Figure:
             color=[KINDS[row.kind] for row, _ in shown],
             error_kw={"elinewidth": 1.2},
         )
-        axes.set_yticks(range(len(shown)), [label(row.name) for row, _ in shown])
+        axes.set_yticks(range(len(shown)), [short_label(row.name) for row, _ in shown])
         axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(_axis(protocol) + (" of test images" if tells_accuracy(protocol) else ""))
+        axes.set_xlabel(_axis(protocol) + (" of test images" if is_accuracy(protocol) else ""))
         low, high = min(0.0, *(low for _, low, _ in ends)), max(0.0, *(high for _, _, high in ends))
         axes.set_xlim(1.12 * scale * low, 1.12 * scale * high if high > low else 1)
     return figure
 
 
-def has_stages(rows: list[Row], protocol: str) -> bool:
-    """Whether the protocol judges each stage by itself."""
+def has_stages(rows: list[EncoderRow], protocol: str) -> bool:
+    """Whether the protocol evaluates each stage by itself."""
     return any("top1/stage2" in row.numbers(protocol) for row in rows)
 
 
-def stages(rows: list[Row], protocol: str) -> Figure:
+def stages(rows: list[EncoderRow], protocol: str) -> Figure:
     """Accuracy over the encoder's stages, shallow to deep."""
-    colour = colours([row.name for row in rows])
+    color = colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.4)
         for row in reversed(rows):
@@ -93,8 +93,8 @@ def stages(rows: list[Row], protocol: str) -> Figure:
                     line,
                     marker="o",
                     ms=4,
-                    label=label(row.name),
-                    color=colour[row.name],
+                    label=short_label(row.name),
+                    color=color[row.name],
                 )
                 axes.set_xticks(xs)
         axes.set_xlabel("stage")
@@ -103,15 +103,15 @@ def stages(rows: list[Row], protocol: str) -> Figure:
     return figure
 
 
-def pretext(rows: list[Row], protocol: str) -> Figure | None:
+def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
     """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
     fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
     name = protocols()[protocol].headline
     runs = [
-        (row, run["pretext"], cell["numbers"])
+        (row, run["pretext"], record["numbers"])
         for row in rows
         if row.kind == "task"
-        for run, cell in zip(row.described, row.cells.get(protocol, ()))
+        for run, record in zip(row.described, row.records.get(protocol, ()))
     ]
     found = [
         (row, pretext["accuracy"], numbers[name])
@@ -120,12 +120,12 @@ def pretext(rows: list[Row], protocol: str) -> Figure | None:
     ]
     if len(found) < 3:
         return None
-    colour = colours([row.name for row in rows])
+    color = colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.4)
         for row in dict.fromkeys(row.name for row, _, _ in found):
             points = [(100 * x, _scale(protocol) * y) for one, x, y in found if one.name == row]
-            axes.scatter(*zip(*points), label=label(row), color=colour[row], s=28)
+            axes.scatter(*zip(*points), label=short_label(row), color=color[row], s=28)
         x, y = np.array([(x, y) for _, x, y in found]).T
         if x.std() > 0 and y.std() > 0:
             r = np.corrcoef(x, y)[0, 1]
@@ -136,12 +136,12 @@ def pretext(rows: list[Row], protocol: str) -> Figure | None:
     return figure
 
 
-def cost(rows: list[Row], protocol: str) -> Figure | None:
+def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
     """The headline over seconds of training: the cheapest good task lies up and to the left."""
     shown = [(row, value) for row in rows if row.described and (value := row.headline(protocol))]
     if not shown:
         return None
-    colour, scale = colours([row.name for row in rows]), _scale(protocol)
+    color, scale = colors([row.name for row in rows]), _scale(protocol)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.2)
         for row, (value, low, high) in shown:
@@ -151,8 +151,8 @@ def cost(rows: list[Row], protocol: str) -> Figure | None:
                 [scale * value],
                 yerr=error,
                 fmt="o",
-                color=colour[row.name],
-                label=label(row.name),
+                color=color[row.name],
+                label=short_label(row.name),
                 elinewidth=1.2,
             )
         axes.set_xlim(left=0)
@@ -162,42 +162,42 @@ def cost(rows: list[Row], protocol: str) -> Figure | None:
     return figure
 
 
-def invariance(rows: list[Row]) -> Figure | None:
+def invariance(rows: list[EncoderRow]) -> Figure | None:
     """How far a transformed image moves, over how far two images are apart, for each kind of transform."""
     kinds = [k for row in rows for k in row.numbers("invariance") if "/" not in k and k not in OF_ALL]
-    return _bars(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
+    return _bar_chart(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
 
 
-def semantics(rows: list[Row]) -> Figure | None:
-    """Neighbours of the same class."""
-    kinds = [k for row in rows for k in row.numbers("semantics") if k.startswith("purity@") and "/" not in k]
+def semantic_similarity(rows: list[EncoderRow]) -> Figure | None:
+    """Neighbors of the same class."""
+    kinds = [k for row in rows for k in row.numbers("semantic_similarity") if k.startswith("purity@") and "/" not in k]
     kinds = sorted(set(kinds), key=lambda kind: int(kind.partition("@")[2]))
-    return _bars(rows, "semantics", kinds, "share of neighbours of the same class")
+    return _bar_chart(rows, "semantic_similarity", kinds, "share of neighbors of the same class")
 
 
-def _bars(rows: list[Row], protocol: str, kinds: list[str], told: str) -> Figure | None:
+def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: str) -> Figure | None:
     """A group of bars for each kind, a bar for each encoder."""
-    shown = [row for row in rows if protocol in row.cells and row.one.task != PIXELS]
+    shown = [row for row in rows if protocol in row.records and row.one.task != PIXELS]
     if not kinds or not shown:
         return None
-    colour, width = colours([row.name for row in rows]), 0.8 / len(shown)
+    color, width = colors([row.name for row in rows]), 0.8 / len(shown)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.2)
         for i, row in enumerate(shown):
             places = [k + (i - (len(shown) - 1) / 2) * width for k in range(len(kinds))]
             values = [row.number(protocol, kind) or 0 for kind in kinds]
-            shade = KINDS["floor"] if row.kind == "floor" else colour[row.name]
-            axes.bar(places, values, width, label=label(row.name), color=shade)
+            shade = KINDS["floor"] if row.kind == "floor" else color[row.name]
+            axes.bar(places, values, width, label=short_label(row.name), color=shade)
         axes.set_xticks(range(len(kinds)), kinds)
         axes.grid(axis="x", visible=False)
-        axes.set_ylabel(told)
+        axes.set_ylabel(ylabel)
         _legend(axes)
     return figure
 
 
-def lowshot(rows: list[Row]) -> Figure | None:
+def lowshot(rows: list[EncoderRow]) -> Figure | None:
     """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
-    colour = colours([row.name for row in rows])
+    color = colors([row.name for row in rows])
     found = {
         row.name: {
             k.removeprefix("linear/"): v
@@ -221,8 +221,8 @@ def lowshot(rows: list[Row]) -> Figure | None:
                     marker="o",
                     ms=4,
                     elinewidth=1,
-                    label=label(row.name),
-                    color=colour[row.name],
+                    label=short_label(row.name),
+                    color=color[row.name],
                     linestyle={"floor": "--", "ceiling": "-."}.get(row.kind, "-"),
                 )
         axes.set_xlabel("labels that the probe may use")
@@ -232,11 +232,11 @@ def lowshot(rows: list[Row]) -> Figure | None:
 
 
 def _scale(protocol: str) -> int:
-    return 100 if tells_accuracy(protocol) else 1
+    return 100 if is_accuracy(protocol) else 1
 
 
 def _axis(protocol: str) -> str:
-    return f"{protocol} top-1, %" if tells_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
+    return f"{protocol} top-1, %" if is_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
 
 
 def _legend(axes) -> None:
@@ -248,7 +248,7 @@ def _legend(axes) -> None:
 
 def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
     """A metric of the pretext task over the images seen, a line for each run that has it."""
-    colour = colours(all_names)
+    color = colors(all_names)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3)
         for name, rows in curves.items():
@@ -256,9 +256,9 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
                 axes.plot(
                     [r["images"] for r in rows],
                     [r[metric] for r in rows],
-                    label=label(name),
+                    label=short_label(name),
                     lw=1.4,
-                    color=colour[name],
+                    color=color[name],
                 )
         axes.set_xlabel("images seen")
         axes.set_ylabel(f"pretext {metric}")

@@ -6,28 +6,32 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 import jobs.report.figures as plots
 from jobs.config.evaluation import Evaluation
 from jobs.report.caveats import caveats, over
-from jobs.report.comparison import Part, Row
+from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.conclusions import by_kind, conclusions, difference, number
 from jobs.study.folder import Study
-from jobs.study.metrics import of_training
+from jobs.study.metrics import training_rows
 from jobs.study.warning_log import warn
 from ssl_core.evaluation.features import protocols
 from ssl_core.storage.files import exists, read_bytes, read_json, write_text
 
 
-def write_report(study: Study, parts: list[Part]) -> None:
+def write_report(study: Study, parts: list[DatasetComparison]) -> None:
     """Writes the report beside results.csv."""
-    environment = Environment(loader=PackageLoader("jobs.report", "."), autoescape=select_autoescape(["html", "jinja"]))
+    environment = Environment(
+        loader=PackageLoader("jobs.report", "."),
+        autoescape=select_autoescape(["html", "jinja"]),
+        undefined=StrictUndefined,  # a name that is misspelled is an error and no gap
+    )
     rows = [row for part in parts for row in part.rows]
     runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
-    curves = {row.name: of_training(_run(row) / "metrics.jsonl") for row in runs}
+    curves = {row.name: training_rows(_run(row) / "metrics.jsonl") for row in runs}
     metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
     page = environment.get_template("report.html.jinja").render(
         study=read_json(study.file),
@@ -36,17 +40,19 @@ def write_report(study: Study, parts: list[Part]) -> None:
         runs=runs,
         number=number,
         difference=difference,
-        evaluations={one.root.name: Evaluation.told(one) for one in studies.values()},
+        evaluations={one.root.name: Evaluation.of_study(one) for one in studies.values()},
         training={
             m: _figure(study, f"pretext {m}", plots.training, curves, m, [r.name for r in rows]) for m in metrics
         },
-        samples={row.name: _picture(_run(row) / "samples.png") for row in runs if exists(_run(row) / "samples.png")},
+        samples={
+            row.name: _embed_image(_run(row) / "samples.png") for row in runs if exists(_run(row) / "samples.png")
+        },
         configs={row.name: json.dumps(read_json(_run(row) / "config.json"), indent=1) for row in runs},
     )
     write_text(study.report, page)
 
 
-def _part(study: Study, part: Part) -> dict:
+def _part(study: Study, part: DatasetComparison) -> dict:
     """What the page shows of one dataset."""
     rows, names, known = part.rows, part.protocols, protocols()
     accuracies, others = by_kind(names)
@@ -54,7 +60,7 @@ def _part(study: Study, part: Part) -> dict:
     draw = {
         "pretext": partial(plots.pretext, rows, names[0]),
         "invariance": partial(plots.invariance, rows),
-        "semantics": partial(plots.semantics, rows),
+        "semantic_similarity": partial(plots.semantic_similarity, rows),
         "lowshot": partial(plots.lowshot, rows),
         "cost": partial(plots.cost, rows, names[0]),
     }
@@ -64,7 +70,7 @@ def _part(study: Study, part: Part) -> dict:
         "rows": rows,
         "accuracies": accuracies,
         "others": others,
-        "said": conclusions(part),
+        "conclusions": conclusions(part),
         "caveats": caveats(part),
         "over": over(part),
         "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
@@ -74,7 +80,7 @@ def _part(study: Study, part: Part) -> dict:
         },
         "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
         "figures": figures,
-        "sheets": {row.name: _picture(sheet) for row in rows if (sheet := _sheet(row))},
+        "sheets": {row.name: _embed_image(sheet) for row in rows if (sheet := _sheet(row))},
         "seeds": part.seeds,
     }
 
@@ -91,18 +97,18 @@ def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) 
         return Markup('<p class="caveat">The figure {} could not be drawn: {}</p>').format(f"“{name}”", why)
 
 
-def _run(row: Row) -> Path:
+def _run(row: EncoderRow) -> Path:
     """The folder of its first seed's run."""
     return row.study.run(row.one.run or "")
 
 
-def _sheet(row: Row) -> Path | None:
-    """The pictures of the first seed's nearest neighbours."""
-    for cell in row.cells.get("retrieval", ())[:1]:
-        if exists(path := cell["path"].with_suffix(".png")):
+def _sheet(row: EncoderRow) -> Path | None:
+    """The pictures of the first seed's nearest neighbors."""
+    for record in row.records.get("retrieval", ())[:1]:
+        if exists(path := record["path"].with_suffix(".png")):
             return path
     return None
 
 
-def _picture(path: Path) -> str:
+def _embed_image(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(read_bytes(path)).decode()

@@ -7,51 +7,51 @@ from rich.console import Console
 
 import jobs.report.wandb_report as webreport
 from jobs.report.caveats import caveats
-from jobs.report.collect import gather
-from jobs.report.comparison import Part, Row, as_csv, by_dataset, measured
+from jobs.report.collect import collect
+from jobs.report.comparison import DatasetComparison, EncoderRow, as_csv, by_dataset, protocols_of
 from jobs.report.conclusions import by_kind, conclusions
 from jobs.report.html import write_report
-from jobs.report.terminal import diagnostics, table
+from jobs.report.terminal import accuracy_table, diagnostics_table
 from jobs.study.folder import JobsFailed, Study
 from jobs.study.warning_log import warn
 from jobs.tracking.connection import Mode
 from jobs.tracking.tracker import Tracker, say_sync
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.evaluation import features
 from ssl_core.storage.files import exists, read_json, read_text, write_text
 
 
 @contextmanager
-def shown(study: Study, tracking: Mode) -> Iterator[None]:
+def published_after(study: Study, tracking: Mode) -> Iterator[None]:
     """Shows the comparison after the block, also if jobs of it have failed: of what there is."""
     try:
         yield
     except JobsFailed:
         try:
-            show(study, tracking)
-        except BadInput as error:  # there is nothing, which must not hide why
+            publish(study, tracking)
+        except UserError as error:  # there is nothing, which must not hide why
             warn(study.root, str(error))
         raise
-    show(study, tracking)
+    publish(study, tracking)
 
 
-def show(study: Study, tracking: Mode) -> None:
+def publish(study: Study, tracking: Mode) -> None:
     """Where numbers are new, writes report.html, the summary run in W&B, and last results.csv, which says that the
     others are up to date. Then prints the table: whoever reads that may leave at any line.
 
-    Raises BadInput if nothing has been evaluated."""
-    _show(study, gather(study), tracking)
+    Raises UserError if nothing has been evaluated."""
+    publish_rows(study, collect(study), tracking)
 
 
-def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
+def publish_rows(study: Study, rows: list[EncoderRow], tracking: Mode) -> None:
     parts = by_dataset(rows)
     if not parts:
-        raise BadInput(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
+        raise UserError(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
     numbers, limits, saved = as_csv(parts), [line for part in parts for line in caveats(part)], None
     known = read_json(study.file).get("caveats", [])
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers and limits == known):
         write_report(study, parts)
-        saved = _track(study, parts, tracking)
+        saved = _track_comparison(study, parts, tracking)
         if limits != known:
             study.describe(caveats=limits)
         write_text(study.results, numbers)
@@ -59,9 +59,9 @@ def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
     for part in parts:
         accuracies, others = by_kind(part.protocols)
         if accuracies:
-            console.print(table(part, accuracies))
+            console.print(accuracy_table(part, accuracies))
         if others:
-            console.print(diagnostics(part, others))
+            console.print(diagnostics_table(part, others))
         for line in (*conclusions(part), *caveats(part)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if saved:
@@ -70,7 +70,7 @@ def _show(study: Study, rows: list[Row], tracking: Mode) -> None:
     say_sync(study)
 
 
-def _track(study: Study, parts: list[Part], tracking: Mode) -> str | None:
+def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: Mode) -> str | None:
     """A run with the table, every pair of tasks, and for each encoder and measure a summary value to sort by -> the URL
     of the report that W&B has of them, if it has one."""
     tracker = Tracker(
@@ -83,7 +83,7 @@ def _track(study: Study, parts: list[Part], tracking: Mode) -> str | None:
         config=read_json(study.file),
     )
     rows = [row for part in parts for row in part.rows]
-    protocols = measured(rows)
+    protocols = protocols_of(rows)
     heads = {p: features.protocols()[p].headline for p in protocols}
     columns = [
         "task",
@@ -104,7 +104,7 @@ def _track(study: Study, parts: list[Part], tracking: Mode) -> str | None:
             pair.difference.mean,
             *pair.difference.ends,
             pair.adjusted,
-            pair.told,
+            pair.verdict,
         ]
         for part in parts
         for protocol, of in part.pairs.items()
@@ -118,7 +118,7 @@ def _track(study: Study, parts: list[Part], tracking: Mode) -> str | None:
                 row.name,
                 row.one.encoder,
                 row.dataset,
-                len(row.judged),
+                len(row.encoders),
                 row.cost("images"),
                 macs and macs / 1e12,
                 row.cost("seconds"),
@@ -128,12 +128,14 @@ def _track(study: Study, parts: list[Part], tracking: Mode) -> str | None:
         tracker.summary({f"{row.name}/{p}": row.number(p, heads[p]) for p in protocols if row.headline(p)})
     tracker.table("comparison", columns, lines)
     if found:
-        tracker.table("pairs", ["protocol", "better", "worse", "difference", "low", "high", "p (Holm)", "told"], found)
-    place = tracker.place()
+        tracker.table(
+            "pairs", ["protocol", "better", "worse", "difference", "low", "high", "p (Holm)", "verdict"], found
+        )
+    entity_and_project = tracker.entity_and_project()
     tracker.finish()
-    if place:
+    if entity_and_project:
         try:
-            return webreport.save(study, parts, *place)
+            return webreport.save(study, parts, *entity_and_project)
         except Exception as error:  # whatever its client or server has against it: the comparison is there
             warn(study.root, f"no report in W&B: {error}")
     return None

@@ -7,12 +7,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.report.caveats import over
-from jobs.report.comparison import Part
+from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import difference, number
 from ssl_core.evaluation import features
 
 
-def table(part: Part, protocols: tuple[str, ...]) -> Table:
+def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
     """The comparison for the terminal, in percent; 95 % intervals behind ±."""
     title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
@@ -40,7 +40,7 @@ def table(part: Part, protocols: tuple[str, ...]) -> Table:
     return view
 
 
-def diagnostics(part: Part, protocols: tuple[str, ...]) -> Table:
+def diagnostics_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
     """The headlines of protocols that are no accuracies, with an arrow to where better is."""
     title = "diagnostics of the frozen encoder" + (f", {over(part)}" if over(part) else "")
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

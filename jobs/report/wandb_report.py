@@ -1,14 +1,14 @@
 """The comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
 
 from jobs.report.caveats import caveats
-from jobs.report.comparison import Part
+from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import conclusions
 from jobs.study.folder import Study
 from ssl_core.evaluation.features import protocols
 from ssl_core.storage.files import read_json
 
 
-def save(study: Study, parts: list[Part], entity: str, project: str) -> str:
+def save(study: Study, parts: list[DatasetComparison], entity: str, project: str) -> str:
     """Makes the report of a study, or renews it -> its URL. Raises what the client does."""
     import wandb_workspaces.reports.v2 as wr
     from wandb_workspaces.expr import And, Metric
@@ -17,9 +17,9 @@ def save(study: Study, parts: list[Part], entity: str, project: str) -> str:
         of = And(Metric("group") == study.root.name, Metric("jobType") == kind)
         return wr.PanelGrid(runsets=[wr.Runset(entity=entity, project=project, name=kind, filters=of)], panels=panels)
 
-    said = []
+    findings = []
     for part in parts:
-        said += [wr.H2(part.dataset), wr.UnorderedList(items=[*conclusions(part), *caveats(part)])]
+        findings += [wr.H2(part.dataset), wr.UnorderedList(items=[*conclusions(part), *caveats(part)])]
     heads = dict.fromkeys(f"{name}/{protocols()[name].headline}" for part in parts for name in part.protocols)
     bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads]
     lines = [wr.LinePlot(title=f"pretext {m}", x="train/images", y=[f"train/{m}"]) for m in ("loss", "accuracy")]
@@ -30,10 +30,10 @@ def save(study: Study, parts: list[Part], entity: str, project: str) -> str:
         title=f"Tilespin: {study.root.name}",
         blocks=[
             wr.H1("Which pretext task learned the best representation?"),
-            *said,
+            *findings,
             wr.H2("All numbers"),
             grid("compare", tables),
-            wr.H2("Judgements"),
+            wr.H2("Evaluations"),
             grid("evaluate", bars),
             wr.H2("Pretraining"),
             grid("pretrain", lines),

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 
-import jobs.study.lock as lock
-from ssl_core.errors import BadInput
-from ssl_core.storage.files import at, exists, found, read_json, write_json, write_text
+import jobs.study.lock as study_locks
+from ssl_core.errors import UserError
+from ssl_core.storage.files import exists, glob_files, open_path, read_json, write_json, write_text
 
 
 class JobsFailed(RuntimeError):
@@ -18,7 +18,7 @@ class JobsFailed(RuntimeError):
     exit_code = 1
 
 
-class Left(RuntimeError):
+class Terminated(RuntimeError):
     """This process got a signal that asks it to leave, and has. The command line exits with 128 + its number."""
 
     def __init__(self, signal: int):
@@ -30,21 +30,21 @@ class Study:
     """The folder <storage>/<name>/ of one study: a path, or a URL that fsspec opens."""
 
     def __init__(self, root: str | Path):
-        self.root = at(str(root))
+        self.root = open_path(str(root))
 
     @classmethod
-    def at(cls, storage: str, name: str) -> "Study":
-        """Raises BadInput for a URL that cannot be opened, or a name that is none."""
+    def open(cls, storage: str, name: str) -> "Study":
+        """Raises UserError for a URL that cannot be opened, or a name that is none."""
         if not name or name in (".", "..") or "/" in name:
-            raise BadInput(f"--name {name!r}: expected a plain folder name")
-        return cls(at(storage) / name)
+            raise UserError(f"--name {name!r}: expected a plain folder name")
+        return cls(open_path(storage) / name)
 
     @classmethod
     def existing(cls, folder: str) -> "Study":
-        """Raises BadInput if there is no study in `folder`."""
+        """Raises UserError if there is no study in `folder`."""
         study = cls(folder)
         if not exists(study.file):
-            raise BadInput(f"{folder}: no study here (expected {study.file})")
+            raise UserError(f"{folder}: no study here (expected {study.file})")
         return study
 
     @property
@@ -71,15 +71,15 @@ class Study:
     def run(self, name: str) -> Path:
         return self.root / "pretrain" / name
 
-    def brought(self, name: str) -> Path:
+    def external(self, name: str) -> Path:
         """The folder of an encoder that was not trained here."""
         return self.root / "encoders" / name
 
     def runs(self) -> list[Path]:
         """The folders of finished pretraining runs."""
-        return [path.parent for path in found(self.root, "pretrain/*/encoder.json")]
+        return [path.parent for path in glob_files(self.root, "pretrain/*/encoder.json")]
 
-    def cell(self, digest: str, protocol: str, hash: str) -> Path:
+    def record(self, digest: str, protocol: str, hash: str) -> Path:
         return self.root / "evaluate" / digest[:16] / f"{protocol}-{hash}.json"
 
     def failure(self, job: str, text: str) -> Path:
@@ -96,16 +96,16 @@ class Study:
             write_json(self.file, new)
         return new
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keeps other drivers out while the block runs. Raises BadInput if another driver works in this folder."""
-        return lock.held(self.root)
+    def lock(self) -> AbstractContextManager[None]:
+        """Keeps other drivers out while the block runs. Raises UserError if another driver works in this folder."""
+        return study_locks.study_lock(self.root)
 
 
 def commit() -> str | None:
     """The git commit that this program is at, with + if files differ from it; None outside a checkout. A cluster gets
     the files alone, and is told."""
-    if told := os.environ.get("TILESPIN_COMMIT"):
-        return told
+    if given := os.environ.get("TILESPIN_COMMIT"):
+        return given
     here = Path(__file__).parent
     try:
         run = dict(cwd=here, capture_output=True, text=True, timeout=10, check=True)

@@ -16,34 +16,34 @@ from pathlib import Path
 from typing import IO
 
 import ssl_core.storage.files as files
-from ssl_core.errors import BadInput, Gone, StoreFailed
-from ssl_core.storage.retry import briefly
+from ssl_core.errors import ObjectNotFound, StorageError, UserError
+from ssl_core.storage.retry import short_deadline
 
-BEAT = 10.0  # seconds between heartbeats
-STALE = 45.0  # seconds without one until their owner is taken for dead; by the watch of who wants the lock
-SETTLE = 2.0  # seconds until a take-over is looked at again: two may have seen the same dead owner
-LOOK = 1.0
+BEAT_S = 10.0  # seconds between heartbeats
+STALE_S = 45.0  # seconds without one until their owner is taken for dead; by the watch of who wants the lock
+QUIET_S = 2.0  # seconds until a take-over is looked at again: two may have seen the same dead owner
+POLL_S = 1.0
 
 
 @contextmanager
-def held(root: Path) -> Iterator[None]:
+def study_lock(root: Path) -> Iterator[None]:
     """Keeps other drivers out of the folder `root` while the block runs.
 
-    Raises BadInput if another driver works there. If one takes over, since this process was stopped for longer than
+    Raises UserError if another driver works there. If one takes over, since this process was stopped for longer than
     STALE seconds, it is sent SIGTERM.
     """
-    with _held_by_system(root) as alone, _held_by_heartbeat(root / "driver.json", alone):
+    with _lock_by_system(root) as exclusive, _lock_by_heartbeat(root / "driver.json", exclusive):
         yield
 
 
 @contextmanager
-def _held_by_system(root: Path) -> Iterator[bool]:
+def _lock_by_system(root: Path) -> Iterator[bool]:
     """Yields whether it is certain that nobody else of this kernel, or of a disk with locks, is there. This lock goes
     with its owner, whom nobody waits for."""
     if not files.is_local(root):
         yield False
         return
-    with _opened(root) as file:
+    with _open_lock_file(root) as file:
         try:
             # not flock: a process that is started here would inherit that, and hold it when this one is killed
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,22 +59,22 @@ def _held_by_system(root: Path) -> Iterator[bool]:
         yield True
 
 
-def _opened(root: Path) -> IO[str]:
+def _open_lock_file(root: Path) -> IO[str]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         return open(root / ".driver", "a+")
     except OSError as error:
-        raise BadInput(f"{root} cannot be written: {error}") from error
+        raise UserError(f"{root} cannot be written: {error}") from error
 
 
 @contextmanager
-def _held_by_heartbeat(path: Path, alone: bool) -> Iterator[None]:
+def _lock_by_heartbeat(path: Path, exclusive: bool) -> Iterator[None]:
     mine = {"host": socket.gethostname(), "kernel": _kernel(), "pid": os.getpid(), "key": secrets.token_hex(8)}
     try:
         if not files.create(path, _encoded(mine, 0)):
-            _take_over(path, mine, alone)
-    except (OSError, StoreFailed) as error:
-        raise BadInput(f"{path.parent} cannot be written: {error}") from error
+            _take_over(path, mine, exclusive)
+    except (OSError, StorageError) as error:
+        raise UserError(f"{path.parent} cannot be written: {error}") from error
     ended = threading.Event()
     beats = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True, name="heartbeat")
     beats.start()
@@ -82,35 +82,35 @@ def _held_by_heartbeat(path: Path, alone: bool) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        beats.join(BEAT)
-        with contextlib.suppress(OSError, StoreFailed), briefly():
+        beats.join(BEAT_S)
+        with contextlib.suppress(OSError, StorageError), short_deadline():
             if _owner(path).get("key") == mine["key"]:
                 files.remove(path)
 
 
-def _take_over(path: Path, mine: dict, alone: bool) -> None:
-    """Waits until it is certain that the owner is dead. Raises BadInput as soon as it shows a sign of life."""
+def _take_over(path: Path, mine: dict, exclusive: bool) -> None:
+    """Waits until it is certain that the owner is dead. Raises UserError as soon as it shows a sign of life."""
     first = _owner(path)
     whose = f"process {first.get('pid', 'unknown')} on {first.get('host', 'unknown')}"
-    if not _certainly_dead(first, mine, alone):
-        print(f"{path.parent} was left by {whose}; waiting {STALE:.0f} s for a sign of life", file=sys.stderr)
-        until = time.monotonic() + STALE
+    if not _certainly_dead(first, mine, exclusive):
+        print(f"{path.parent} was left by {whose}; waiting {STALE_S:.0f} s for a sign of life", file=sys.stderr)
+        until = time.monotonic() + STALE_S
         while (seen := _owner(path)) and time.monotonic() < until:
             if seen != first:
                 raise _busy(path.parent, whose)
-            time.sleep(LOOK)
+            time.sleep(POLL_S)
     files.write_bytes(path, _encoded(mine, 0))
-    if not alone:
-        time.sleep(SETTLE)
+    if not exclusive:
+        time.sleep(QUIET_S)
     if _owner(path).get("key") != mine["key"]:
         raise _busy(path.parent, "another process")
 
 
-def _certainly_dead(owner: dict, mine: dict, alone: bool) -> bool:
+def _certainly_dead(owner: dict, mine: dict, exclusive: bool) -> bool:
     """Whether it ran on this kernel and is no more: we hold the lock that it would, or there is no such process."""
     if not owner or owner.get("kernel") != mine["kernel"]:
         return not owner
-    if alone:
+    if exclusive:
         return True
     try:
         os.kill(owner["pid"], 0)
@@ -123,10 +123,10 @@ def _certainly_dead(owner: dict, mine: dict, alone: bool) -> bool:
 
 def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
     number = 0
-    while not ended.wait(BEAT):
+    while not ended.wait(BEAT_S):
         number += 1
         try:
-            with briefly():
+            with short_deadline():
                 owner = _owner(path)
             if owner and owner.get("key") != mine["key"]:
                 print(
@@ -135,16 +135,16 @@ def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
                 )
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
                 return
-            with briefly():
+            with short_deadline():
                 files.write_bytes(path, _encoded(mine, number))
-        except (OSError, StoreFailed):  # a storage that fails for a while; others find no heartbeat either
+        except (OSError, StorageError):  # a storage that fails for a while; others find no heartbeat either
             continue
 
 
 def _owner(path: Path) -> dict:
     try:
         return json.loads(files.read_bytes(path))
-    except (FileNotFoundError, Gone, ValueError):
+    except (FileNotFoundError, ObjectNotFound, ValueError):
         return {}
 
 
@@ -152,8 +152,8 @@ def _encoded(mine: dict, beat: int) -> bytes:
     return json.dumps({**mine, "beat": beat}).encode()
 
 
-def _busy(root: Path, whose: str) -> BadInput:
-    return BadInput(f"{root} is being worked on by {whose}: wait for it, or work in another folder")
+def _busy(root: Path, whose: str) -> UserError:
+    return UserError(f"{root} is being worked on by {whose}: wait for it, or work in another folder")
 
 
 def _kernel() -> str:

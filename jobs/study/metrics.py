@@ -6,33 +6,33 @@ import math
 import time
 from pathlib import Path
 
-from ssl_core.errors import Gone
-from ssl_core.storage.async_writer import Behind
+from ssl_core.errors import ObjectNotFound
+from ssl_core.storage.async_writer import AsyncWriter
 from ssl_core.storage.files import is_local, read_text, write_text
 
 STORE_SECONDS = 10.0  # in an object store, where nothing can be appended to, all rows are put again: not more often
 
 
-def rows(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
     """All whole rows of a metrics.jsonl; those with "loss" are of training, those with "restart" tell of one."""
     found = []
-    with contextlib.suppress(FileNotFoundError, Gone):
+    with contextlib.suppress(FileNotFoundError, ObjectNotFound):
         for line in read_text(path).splitlines():
             with contextlib.suppress(ValueError):  # still being written, or torn by a crash
                 found.append(json.loads(line))
     return found
 
 
-def of_training(path: Path) -> list[dict]:
-    return [row for row in rows(path) if "loss" in row]
+def training_rows(path: Path) -> list[dict]:
+    return [row for row in read_rows(path) if "loss" in row]
 
 
-class Rows:
-    """Keeps the file of a run that continues after step `first`: what lies behind that is taken again."""
+class MetricsFile:
+    """Keeps the file of a run that continues after step `first_step`: what lies behind that is taken again."""
 
-    def __init__(self, path: Path, first: int, behind: Behind):
-        self.path, self.behind = path, behind
-        self.kept = [row for row in rows(path) if row.get("step", math.inf) <= first]
+    def __init__(self, path: Path, first_step: int, writer: AsyncWriter):
+        self.path, self.writer = path, writer
+        self.kept = [row for row in read_rows(path) if row.get("step", math.inf) <= first_step]
         self.written = -1  # how many are in the file; -1: it is not known, so all are written
         self.put_at = -math.inf
 
@@ -49,15 +49,15 @@ class Rows:
     def write(self) -> None:
         """Has all rows written before what is put behind next."""
         self.put_at = time.monotonic()
-        self.behind.put("metrics", self._write)
+        self.writer.put("metrics", self._write)
 
     def _write(self) -> None:
         rows = list(self.kept)
-        fresh, known = rows[max(self.written, 0) :], self.written >= 0
+        new_rows, known = rows[max(self.written, 0) :], self.written >= 0
         self.written = -1  # until this has gone well
         if known and is_local(self.path):
             with open(self.path, "a") as file:
-                file.write(_lines(fresh))
+                file.write(_lines(new_rows))
         else:
             write_text(self.path, _lines(rows))
         self.written = len(rows)

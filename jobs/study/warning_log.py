@@ -7,27 +7,27 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from ssl_core.errors import StoreFailed
-from ssl_core.storage.files import found, is_local, write_bytes
-from ssl_core.storage.retry import briefly
+from ssl_core.errors import StorageError
+from ssl_core.storage.files import glob_files, is_local, write_bytes
+from ssl_core.storage.retry import short_deadline
 
 
-def logs(study: Path) -> list[Path]:
+def log_files(study: Path) -> list[Path]:
     """Of one file on a disk; of one for each process that warned in a store, where nothing can be appended to."""
-    return found(study, "logs/warnings*.log")
+    return glob_files(study, "logs/warnings*.log")
 
 
-def warn(study: Path, said: str) -> None:
+def warn(study: Path, message: str) -> None:
     """Says it on this process's stderr, and adds it to the study's log, if that can be written."""
-    line = f"warning: {' '.join(said.split())}"
+    line = f"warning: {' '.join(message.split())}"
     print(line, file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError, StoreFailed), briefly():
+    with contextlib.suppress(OSError, StorageError), short_deadline():
         _keep(study, line)
 
 
 def _keep(study: Path, line: str) -> None:
     if not is_local(study):
-        lines = _said(str(study))
+        lines = _kept_lines(str(study))
         lines.append(line + "\n")
         log = study / "logs" / f"warnings-{socket.gethostname()}-{os.getpid()}.log"
         write_bytes(log, "".join(lines).encode(errors="backslashreplace"))
@@ -38,6 +38,6 @@ def _keep(study: Path, line: str) -> None:
 
 
 @cache
-def _said(study: str) -> list[str]:
+def _kept_lines(study: str) -> list[str]:
     """All that this process has said of it."""
     return []

@@ -17,30 +17,30 @@ from jobs.cli import VERBS
 from jobs.config.parsing import parse
 from jobs.study.folder import Study
 from ssl_core.encoders.pretrained import RANDOM
-from ssl_core.errors import BadInput, choose
+from ssl_core.errors import UserError, choose
 from ssl_core.plugins import modules
 from ssl_core.storage.object_store import is_url
 
 
 @dataclass(frozen=True)
-class Place:
+class PathOption:
     """An option that says where something lies."""
 
-    option: str  # what messages call it
-    told: Callable[[Any], str | None]  # its value in the verb's options; None: it was not given
+    flag: str  # what messages call it
+    value: Callable[[Any], str | None]  # its value in the verb's options; None: it was not given
     data: bool = False  # whether it may be a dataset's name as well
 
 
-STORAGE = Place("--storage", lambda options: options.where.storage)
-STUDY = Place("STUDY", lambda options: options.study)
+STORAGE = PathOption("--storage", lambda options: options.runtime.storage)
+STUDY = PathOption("STUDY", lambda options: options.study)
 # verb: where things lie that it reads and writes
-PLACES = {
-    "study": (STORAGE, Place("--data", lambda options: options.study.data, data=True)),
-    "pretrain": (STORAGE, Place("--data", lambda options: options.recipe.data, data=True)),
-    "sweep": (STORAGE, Place("--data", lambda options: options.grid.data, data=True)),
-    "evaluate": (STUDY, Place("--data", lambda options: options.data, data=True)),
+PATH_OPTIONS = {
+    "study": (STORAGE, PathOption("--data", lambda options: options.study.data, data=True)),
+    "pretrain": (STORAGE, PathOption("--data", lambda options: options.recipe.data, data=True)),
+    "sweep": (STORAGE, PathOption("--data", lambda options: options.grid.data, data=True)),
+    "evaluate": (STUDY, PathOption("--data", lambda options: options.data, data=True)),
     "compare": (),  # its studies, see below
-    "pack": (Place("SRC", lambda options: options.src, data=True), Place("DST", lambda options: options.dst)),
+    "pack": (PathOption("SRC", lambda options: options.src, data=True), PathOption("DST", lambda options: options.dst)),
     "doctor": (),
 }
 
@@ -64,30 +64,30 @@ class Command:
         return shlex.join([python, "-m", "jobs.cli", self.verb, *self.arguments])
 
 
-def prepared(words: list[str], here: bool) -> Command:
+def prepare_command(words: list[str], here: bool) -> Command:
     """`words`: the verb and its arguments, as typed; `here`: whether the cluster is this machine alone.
 
-    Raises BadInput for what the verb would refuse, as far as that can be known from afar, for relative paths on
+    Raises UserError for what the verb would refuse, as far as that can be known from afar, for relative paths on
     other machines, and for keys among the arguments.
     """
     verb, arguments = words[0], words[1:]
-    if verb not in PLACES:
-        raise BadInput(f"no verb {verb!r} to submit: {choose(verb, PLACES)}")
+    if verb not in PATH_OPTIONS:
+        raise UserError(f"no verb {verb!r} to submit: {choose(verb, PATH_OPTIONS)}")
     for word in arguments:
         _check_open(word)
-    read = _reader(verb)
-    options = read(arguments)
+    parser = _verb_parser(verb)
+    options = parser(arguments)
     _check(options)
-    for place in (*PLACES[verb], *_several(options)):
-        if told := place.told(options):
-            arguments = _replaced(read, arguments, place, _meant(place, told, here))
-    if getattr(getattr(options, "where", None), "workers", None) == "0" and not _given("--workers", arguments):
+    for option in (*PATH_OPTIONS[verb], *_several(options)):
+        if value := option.value(options):
+            arguments = _replace_option(parser, arguments, option, _resolve(option, value, here))
+    if getattr(getattr(options, "runtime", None), "workers", None) == "0" and not _is_given("--workers", arguments):
         arguments = [*arguments, "--workers", "1"]  # 0 would train on the head's machine, beside what runs the cluster
-    options = read(arguments)
-    return Command(verb, tuple(arguments), *_named(verb, options))
+    options = parser(arguments)
+    return Command(verb, tuple(arguments), *_option_name(verb, options))
 
 
-def _several(options: Any) -> list[Place]:
+def _several(options: Any) -> list[PathOption]:
     """One for each file or folder that an --encoder of `evaluate` names, and for each study of `compare`."""
 
     def study(options: Any, i: int) -> str:
@@ -101,11 +101,11 @@ def _several(options: Any) -> list[Place]:
         return None if file in ("", RANDOM) else file
 
     count = len(options.encoder) if isinstance(getattr(options, "encoder", None), tuple) else 0
-    found = [Place("--encoder", partial(path, i=i)) for i in range(count)]
-    return found + [Place("STUDY", partial(study, i=i)) for i in range(len(getattr(options, "studies", ())))]
+    found = [PathOption("--encoder", partial(path, i=i)) for i in range(count)]
+    return found + [PathOption("STUDY", partial(study, i=i)) for i in range(len(getattr(options, "studies", ())))]
 
 
-def _reader(verb: str) -> Callable[[list[str]], Any]:
+def _verb_parser(verb: str) -> Callable[[list[str]], Any]:
     """The verb's own parsing."""
     module = import_module(VERBS[verb][0])
     kind = module.options_type() if hasattr(module, "options_type") else module.Options
@@ -114,9 +114,9 @@ def _reader(verb: str) -> Callable[[list[str]], Any]:
 
 def _check(options: Any) -> None:
     """What each part of the options says of itself. Data and studies lie on the cluster: they are not looked for."""
-    if hasattr(options, "where"):
-        replace(options.where, tracking="off").checked()  # who is logged in at W&B counts there, not here
-        Study.at("runs", options.where.name or "runs")
+    if hasattr(options, "runtime"):
+        replace(options.runtime, wandb="off").checked()  # who is logged in at W&B counts there, not here
+        Study.open("runs", options.runtime.name or "runs")
     evaluation = getattr(options, "evaluation", None) or getattr(getattr(options, "study", None), "evaluation", None)
     if evaluation:
         evaluation.check()
@@ -127,49 +127,50 @@ def _check(options: Any) -> None:
 
 
 def _check_open(word: str) -> None:
-    """Arguments are shown to all who see the cluster's dashboard. Raises BadInput for a URL with a key in it."""
+    """Arguments are shown to all who see the cluster's dashboard. Raises UserError for a URL with a key in it."""
     url = word.split("=", 1)[1] if word.startswith("-") and "=" in word else word
     if is_url(url):
         parts = urlsplit(url)
         if parts.password is not None or (parts.scheme in ("http", "https") and parts.query):
-            raise BadInput(
+            raise UserError(
                 f"{parts.scheme}://{parts.hostname}{parts.path}: give keys in the environment of the "
                 "cluster's machines, not in a URL, which its dashboard shows to all"
             )
 
 
-def _meant(place: Place, told: str, here: bool) -> str:
+def _resolve(option: PathOption, value: str, here: bool) -> str:
     """The same place, said so that it means the same on the cluster."""
-    known = place.data and told in {m.NAME for m in modules(ssl_core.data.sources).values() if hasattr(m, "NAME")}
-    if known or is_url(told) or os.path.isabs(told) or told.startswith("~"):
-        return told
+    known = option.data and value in {m.NAME for m in modules(ssl_core.data.sources).values() if hasattr(m, "NAME")}
+    if known or is_url(value) or os.path.isabs(value) or value.startswith("~"):
+        return value
     if here:
-        return os.path.abspath(told)
-    raise BadInput(
-        f"{place.option} {told}: a relative path would lie in a temporary folder of one of the cluster's machines: "
+        return os.path.abspath(value)
+    raise UserError(
+        f"{option.flag} {value}: a relative path would lie in a temporary folder of one of the cluster's machines: "
         "give an absolute path that all of them share, or a URL such as s3://BUCKET/FOLDER"
     )
 
 
-def _replaced(read: Callable, arguments: list[str], place: Place, new: str) -> list[str]:
-    """`arguments` with `new` where `place` was told, or added. Which word that was, only the verb's parser knows."""
-    told = place.told(read(arguments))
-    if told == new:
+def _replace_option(parser: Callable, arguments: list[str], option: PathOption, new: str) -> list[str]:
+    """`arguments` with `new` in place of `option`'s value, or added. Which word that was, only the verb's parser
+    knows."""
+    value = option.value(parser(arguments))
+    if value == new:
         return arguments
     for i, word in enumerate(arguments):
-        if word == told or word.endswith(f"={told}"):
-            tried = [*arguments[:i], word[: len(word) - len(told)] + new, *arguments[i + 1 :]]
-            with suppress(BadInput):  # not that word: another option has the same value
-                if place.told(read(tried)) == new:
+        if word == value or word.endswith(f"={value}"):
+            tried = [*arguments[:i], word[: len(word) - len(value)] + new, *arguments[i + 1 :]]
+            with suppress(UserError):  # not that word: another option has the same value
+                if option.value(parser(tried)) == new:
                     return tried
-    return [*arguments, place.option, new]
+    return [*arguments, option.flag, new]
 
 
-def _given(option: str, arguments: list[str]) -> bool:
+def _is_given(option: str, arguments: list[str]) -> bool:
     return any(word == option or word.startswith(f"{option}=") for word in arguments)
 
 
-def _named(verb: str, options: Any) -> tuple[str, str | None]:
+def _option_name(verb: str, options: Any) -> tuple[str, str | None]:
     """-> (a name for the job, the study that it works on)."""
     if verb == "compare":
         first = options.studies[0].rstrip("/")
@@ -177,9 +178,9 @@ def _named(verb: str, options: Any) -> tuple[str, str | None]:
         return study.rsplit("/", 1)[-1], study
     if verb == "evaluate":
         return options.study.rstrip("/").rsplit("/", 1)[-1], options.study
-    if not hasattr(options, "where"):
+    if not hasattr(options, "runtime"):
         return verb, None
     if verb == "sweep":
-        return options.where.name, f"{options.where.storage.rstrip('/')}/{options.where.name}"
-    name = options.where.name or (options.study.preset if verb == "study" else Path(options.recipe.data).name)
-    return name, f"{options.where.storage.rstrip('/')}/{name}"
+        return options.runtime.name, f"{options.runtime.storage.rstrip('/')}/{options.runtime.name}"
+    name = options.runtime.name or (options.study.preset if verb == "study" else Path(options.recipe.data).name)
+    return name, f"{options.runtime.storage.rstrip('/')}/{name}"

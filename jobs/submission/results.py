@@ -12,24 +12,24 @@ import sys
 import zlib
 from pathlib import Path
 
-from cluster.ray_jobs import Jobs
+from cluster.ray_jobs import RayJobsClient
 from jobs.study.folder import Study
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage.files import write_bytes
 
 MARK = "tilespin-results:"  # begins each line that is ours
 WIDTH = 4000  # characters of a line: who tails logs cuts longer ones
 
 
-def packed(files: dict[str, bytes]) -> list[str]:
-    """Lines of text, which `unpacked` finds again among others in a log."""
-    held = json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()})
-    body = zlib.compress(held.encode())
+def pack_files(files: dict[str, bytes]) -> list[str]:
+    """Lines of text, which `unpack_files` finds again among others in a log."""
+    files_ = json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()})
+    body = zlib.compress(files_.encode())
     text = hashlib.sha256(body).hexdigest() + base64.b64encode(body).decode()
     return [MARK + text[i : i + WIDTH] for i in range(0, len(text), WIDTH)]
 
 
-def unpacked(log: str) -> dict[str, bytes]:
+def unpack_files(log: str) -> dict[str, bytes]:
     """The files in a log. Raises ValueError if there are none, or not all of their bytes."""
     text = "".join(line.removeprefix(MARK) for line in log.splitlines() if line.startswith(MARK))
     body = base64.b64decode(text[64:])
@@ -38,8 +38,8 @@ def unpacked(log: str) -> dict[str, bytes]:
     return {name: base64.b64decode(data) for name, data in json.loads(zlib.decompress(body)).items()}
 
 
-def fetch(jobs: Jobs, id: str, study: str, python: str, place: Path) -> list[Path]:
-    """results.csv and report.html of `study`, as far as it has them, written into the folder `place` by means of a
+def fetch_results(jobs: RayJobsClient, id: str, study: str, python: str, folder: Path) -> list[Path]:
+    """results.csv and report.html of `study`, as far as it has them, written into the folder `folder` by means of a
     job called `id`. Raises ClusterError if the cluster is away, ValueError if the study cannot be read there."""
     jobs.submit(
         id, shlex.join([python, "-m", "jobs.submission.results", study]), cpus=0, env={}, metadata={"verb": "fetch"}
@@ -47,19 +47,21 @@ def fetch(jobs: Jobs, id: str, study: str, python: str, place: Path) -> list[Pat
     ended = jobs.follow(id, lambda text: None)
     if ended.code:
         raise ValueError(f"job {id} ended with exit code {ended.code}")
-    found = unpacked(jobs.log(id))
+    found = unpack_files(jobs.log(id))
     for name, data in found.items():
-        write_bytes(place / Path(name).name, data)
-    return [place / Path(name).name for name in found]
+        write_bytes(folder / Path(name).name, data)
+    return [folder / Path(name).name for name in found]
 
 
 def main(study: str) -> None:
     found = Study.existing(study)
-    print(*packed({path.name: path.read_bytes() for path in (found.results, found.report) if path.exists()}), sep="\n")
+    print(
+        *pack_files({path.name: path.read_bytes() for path in (found.results, found.report) if path.exists()}), sep="\n"
+    )
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1])
-    except BadInput as error:
+    except UserError as error:
         sys.exit(str(error))

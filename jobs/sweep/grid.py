@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from jobs.config.presets import StudyConfig
-from jobs.pretraining.budget import recipes
-from ssl_core.errors import BadInput, choose
+from jobs.pretraining.budget import equal_budget_recipes
+from ssl_core.errors import UserError, choose
 from ssl_core.task import tasks
 
 ROWS = 50  # of metrics.jsonl in each trial: where one can be stopped
@@ -17,10 +17,10 @@ class Grid:
     tasks: tuple[str, ...] = ()
     """which tasks; default: all there are"""
     encoders: tuple[str, ...] = ("convnet",)
-    factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    lr_factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     """learning rates, as multiples of each task's own"""
     lrs: tuple[float, ...] = ()
-    """learning rates themselves, for every task, instead of --factors"""
+    """learning rates themselves, for every task, instead of --lr-factors"""
     seeds: tuple[int, ...] = (0,)
     data: str = "cifar10"
     """as in tilespin pretrain"""
@@ -30,15 +30,15 @@ class Grid:
     """GMACs (10^9 multiply-accumulates) of encoder forward and backward for each trial"""
 
     def recipes(self):
-        """The recipe of each trial. Raises BadInput."""
+        """The recipe of each trial. Raises UserError."""
         known = tasks()
         for name in self.tasks:
             if name not in known:
-                raise BadInput(f"--tasks {name}: {choose(name, known)}")
-        for option in ("encoders", "seeds", "lrs" if self.lrs else "factors"):
+                raise UserError(f"--tasks {name}: {choose(name, known)}")
+        for option in ("encoders", "seeds", "lrs" if self.lrs else "lr_factors"):
             values = getattr(self, option)
             if not values or len(set(values)) < len(values):
-                raise BadInput(f"--{option} {' '.join(map(str, values))}: expected at least one, each once")
+                raise UserError(f"--{option} {' '.join(map(str, values))}: expected at least one, each once")
         found = []
         for encoder in self.encoders:
             config = StudyConfig(
@@ -49,9 +49,9 @@ class Grid:
                 encoder=encoder,
                 budget=self.budget,
             )
-            for one in recipes(config):
+            for one in equal_budget_recipes(config):
                 optim = one.task.optim
-                for lr in self.lrs or (float(f"{factor * optim.lr:.6g}") for factor in self.factors):
+                for lr in self.lrs or (float(f"{factor * optim.lr:.6g}") for factor in self.lr_factors):
                     task = replace(one.task, optim=replace(optim, lr=lr))
                     found += [replace(one, task=task, seed=seed) for seed in self.seeds]
         return found
@@ -61,14 +61,15 @@ class Grid:
 class Stopping:
     """Asynchronous successive halving on the pretext loss, among trials of the same task and encoder."""
 
-    grace: float = 0.2
+    asha_grace: float = 0.2
     """fraction of its steps that each trial gets; 1 stops none"""
-    reduction: float = 3.0
-    """at --grace, and whenever it is this many times as far, a trial goes on only among the best 1 / --reduction"""
+    asha_reduction: float = 3.0
+    """at --asha-grace, and whenever it is this many times as far, a trial goes on only among the best 1 /
+    --asha-reduction"""
 
     def check(self) -> None:
-        """Raises BadInput."""
-        if not 0 < self.grace <= 1:
-            raise BadInput(f"--grace is {self.grace}, expected a fraction above 0 and at most 1")
-        if not 1 < self.reduction <= 100:
-            raise BadInput(f"--reduction is {self.reduction}, expected more than 1 and at most 100")
+        """Raises UserError."""
+        if not 0 < self.asha_grace <= 1:
+            raise UserError(f"--asha-grace is {self.asha_grace}, expected a fraction above 0 and at most 1")
+        if not 1 < self.asha_reduction <= 100:
+            raise UserError(f"--asha-reduction is {self.asha_reduction}, expected more than 1 and at most 100")

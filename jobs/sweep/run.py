@@ -4,32 +4,34 @@ from collections.abc import Generator
 from contextlib import closing
 
 import cluster.tune as tune
-from jobs.config.runtime import Where
-from jobs.execution.run import Plan, console, room
+from jobs.config.runtime import RuntimeConfig
+from jobs.execution.run import StudyPlan, console, ray_session
 from jobs.execution.signals import on_signals
 from jobs.pretraining.run import Training
-from jobs.pretraining.worker import followed
-from jobs.study.folder import Left, Study
-from jobs.study.metrics import of_training
+from jobs.pretraining.worker import iter_metrics
+from jobs.study.folder import Study, Terminated
+from jobs.study.metrics import training_rows
 from jobs.sweep.grid import Stopping
-from jobs.sweep.trials import Row
+from jobs.sweep.trials import TrialRow
 from ssl_core.storage.files import exists, read_json, write_json
 from ssl_core.task import name_of
 
 
-def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Training], rows: dict[str, Row]) -> None:
+def train_trials(
+    study: Study, runtime: RuntimeConfig, stopping: Stopping, trainings: list[Training], rows: dict[str, TrialRow]
+) -> None:
     """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with. Raises
     Left, if a signal asked for it, after all that run have saved."""
-    device = where.place()
+    device = runtime.resolved_device()
     fresh = {name for name, one in rows.items() if one.state == "waiting"}
     groups = {_group(one) for one in trainings if one.name in fresh}
     trials = [
-        tune.Trial(one.name, _group(one), told, (one, device), one.recipe.steps)
+        tune.Trial(one.name, _group(one), iter_rows, (one, device), one.recipe.steps)
         for one in trainings
         if _group(one) in groups
     ]
 
-    def ended(end: tune.Ended) -> None:
+    def on_end(end: tune.TrialEnd) -> None:
         if signal_received():  # nobody compared it with others
             return
         one = rows[end.name]
@@ -44,18 +46,18 @@ def _train(study: Study, where: Where, stopping: Stopping, trainings: list[Train
                 highlight=False,
             )
 
-    with room(Plan(study, where, trainings, [])), on_signals() as signal_received:
+    with ray_session(StudyPlan(study, runtime, trainings, [])), on_signals() as signal_received:
         gpus = float(device == "cuda")
         tune.tune(
             trials,
-            grace=stopping.grace,
-            reduction=stopping.reduction,
+            grace=stopping.asha_grace,
+            reduction=stopping.asha_reduction,
             gpus=gpus,
-            ended=ended,
+            on_end=on_end,
             stop_requested=lambda: bool(signal_received()),
         )
     if number := signal_received():
-        raise Left(number)
+        raise Terminated(number)
 
 
 def _group(one: Training) -> str:
@@ -63,16 +65,16 @@ def _group(one: Training) -> str:
     return f"{name_of(one.recipe.task)} {one.recipe.encoder}"
 
 
-def told(one: Training, device: str) -> Generator[dict, None, None]:
+def iter_rows(one: Training, device: str) -> Generator[dict, None, None]:
     """The rows of a run: those of earlier attempts, then new ones; the last when its encoder is there."""
     steps, last = one.recipe.steps, 0
-    for old in of_training(one.folder / "metrics.jsonl"):
+    for old in training_rows(one.folder / "metrics.jsonl"):
         if last < old["step"] < steps:
             last = old["step"]
             yield old
     if exists(one.folder / "stopped.json") and not exists(one.folder / "encoder.json"):
         return
-    with closing(followed(one, device)) as rows:
+    with closing(iter_metrics(one, device)) as rows:
         for new in rows:
             if last < new["step"] < steps:
                 yield new

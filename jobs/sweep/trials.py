@@ -8,17 +8,17 @@ from rich import box
 from rich.table import Table
 
 from jobs.config.evaluation import Evaluation
-from jobs.evaluation.encoders import of_run
-from jobs.evaluation.records import cell_path
+from jobs.evaluation.encoders import from_run
+from jobs.evaluation.records import record_path
 from jobs.pretraining.run import Training
 from jobs.study.folder import Study
-from ssl_core.evaluation.frozen_encoder import shares
+from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.storage.files import exists, read_json
 from ssl_core.task import name_of
 
 
 @dataclass
-class Row:
+class TrialRow:
     """One trial, as sweep.json has it."""
 
     task: str
@@ -30,19 +30,19 @@ class Row:
     state: str = "waiting"  # complete, stopped, failed or waiting
     step: int = 0
     loss: float | None = None
-    held_out: float | None = None  # linear accuracy on held-out training images, once it is judged
-    held_out_images: int = 0
+    val_accuracy: float | None = None  # linear accuracy on held-out training images, once it is evaluated
+    val_images: int = 0
     error: str | None = field(default=None)
 
 
-def row(study: Study, one: Training, error: str | None = None) -> Row:
+def trial_row(study: Study, one: Training, error: str | None = None) -> TrialRow:
     """How a trial stands, read from what its run has left."""
     recipe = one.recipe
-    found = Row(name_of(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
+    found = TrialRow(name_of(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
     if exists(one.folder / "encoder.json"):
         described = read_json(one.folder / "encoder.json")
         found.state, found.step, found.loss = "complete", described["steps"], described["pretext"]["loss"]
-        found.held_out, found.held_out_images = _held_out(study, described)
+        found.val_accuracy, found.val_images = _val_accuracy(study, described)
     elif exists(one.folder / "stopped.json"):
         found.state = "stopped"
         found.step, found.loss = (read_json(one.folder / "stopped.json")[key] for key in ("step", "loss"))
@@ -51,30 +51,30 @@ def row(study: Study, one: Training, error: str | None = None) -> Row:
     return found
 
 
-def _held_out(study: Study, described: dict) -> tuple[float | None, int]:
+def _val_accuracy(study: Study, described: dict) -> tuple[float | None, int]:
     """-> (accuracy, of how many images). Test images choose nothing, so the test accuracy is not looked at."""
-    evaluation, one = Evaluation.told(study), of_run(described)
+    evaluation, one = Evaluation.of_study(study), from_run(described)
     if evaluation is None or "linear" not in evaluation.protocols:
         return None, 0
-    path = cell_path(study, one, "linear", evaluation, one.source.digest)
+    path = record_path(study, one, "linear", evaluation, one.source.digest)
     if not (path and exists(path)):
         return None, 0
-    held = shares(one.source, evaluation.splits(), evaluation.probe_seed)[1]["held"][1]
-    return read_json(path)["chosen"]["held_out"], len(held)
+    val_ids = make_splits(one.source, evaluation.splits(), evaluation.probe_seed)[1]["val"][1]
+    return read_json(path)["chosen"]["val_accuracy"], len(val_ids)
 
 
-def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
-    """task: encoder: {lr, by, loss, held_out}, among learning rates that are complete with every seed.
+def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
+    """task: encoder: {lr, by, loss, val_accuracy}, among learning rates that are complete with every seed.
 
-    The held-out linear accuracy chooses, if all of them were judged, and where it cannot tell, the pretext loss: of
+    The held-out linear accuracy chooses, if all of them were evaluated, and where it cannot tell, the pretext loss: of
     the rates within one standard error of the best accuracy the one with the lowest loss (after the rule of Breiman et
     al. 1984, section 3.4.3, which takes the simplest). The error is that of the held-out images, not of the seeds; both
-    numbers are means over seeds. Without judgements it is the loss alone. `supervised` has seen the labels of the
+    numbers are means over seeds. Without evaluations it is the loss alone. `supervised` has seen the labels of the
     images that are held out from the probe.
     """
     found: dict[str, dict[str, dict]] = {}
     for task, encoder in dict.fromkeys((one.task, one.encoder) for one in rows):
-        by_lr: dict[float, list[Row]] = {}
+        by_lr: dict[float, list[TrialRow]] = {}
         for one in rows:
             if (one.task, one.encoder) == (task, encoder):
                 by_lr.setdefault(one.lr, []).append(one)
@@ -82,21 +82,21 @@ def best(rows: list[Row]) -> dict[str, dict[str, dict]]:
         if not complete:
             continue
         losses = {lr: mean(one.loss for one in of) for lr, of in complete.items()}
-        by, near, held_out = "pretext loss", list(complete), {}
-        if all(one.held_out is not None for of in complete.values() for one in of):
+        by, near, val_accuracy = "pretext loss", list(complete), {}
+        if all(one.val_accuracy is not None for of in complete.values() for one in of):
             by = "held-out linear accuracy"
-            held_out = {lr: mean(one.held_out for one in of) for lr, of in complete.items()}
-            most, images = max(held_out.values()), min(one.held_out_images for of in complete.values() for one in of)
+            val_accuracy = {lr: mean(one.val_accuracy for one in of) for lr, of in complete.items()}
+            most, images = max(val_accuracy.values()), min(one.val_images for of in complete.values() for one in of)
             error = math.sqrt(most * (1 - most) / images)
-            near = [lr for lr, accuracy in held_out.items() if accuracy >= most - error]
+            near = [lr for lr, accuracy in val_accuracy.items() if accuracy >= most - error]
             by += ", then pretext loss" if len(near) > 1 else ""
         lr = min(near, key=lambda lr: (math.isnan(losses[lr]), losses[lr]))
-        chosen = {"lr": lr, "by": by, "loss": losses[lr], "held_out": held_out.get(lr)}
+        chosen = {"lr": lr, "by": by, "loss": losses[lr], "val_accuracy": val_accuracy.get(lr)}
         found.setdefault(task, {})[encoder] = chosen
     return found
 
 
-def table(rows: list[Row]) -> Table:
+def trials_table(rows: list[TrialRow]) -> Table:
     """All trials, for the terminal; with their encoders if these differ."""
     view = Table(title="sweep", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     several = len({one.encoder for one in rows}) > 1
@@ -110,7 +110,7 @@ def table(rows: list[Row]) -> Table:
             str(one.seed),
             f"{one.step}/{one.steps}",
             "" if one.loss is None else f"{one.loss:.4g}",
-            "" if one.held_out is None else f"{100 * one.held_out:.1f} %",
+            "" if one.val_accuracy is None else f"{100 * one.val_accuracy:.1f} %",
             one.state,
         )
     return view

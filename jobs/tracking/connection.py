@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Literal
 
-from ssl_core.errors import BadInput, choose
+from ssl_core.errors import UserError, choose
 
 Mode = Literal["auto", "online", "offline", "off"]
 
@@ -32,15 +32,15 @@ def decide(mode: Mode) -> Mode:
 
 
 def resolve(mode: Mode) -> Mode:
-    """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises BadInput
-    if they say what nobody knows."""
+    """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises
+    UserError if they say what nobody knows."""
     if mode != "auto":
         return mode
     disabled, asked = (os.environ.get(name, "").strip().lower() for name in ("WANDB_DISABLED", "WANDB_MODE"))
     if disabled not in YES + NO:
-        raise BadInput(f"WANDB_DISABLED is {disabled!r}, expected true or false")
+        raise UserError(f"WANDB_DISABLED is {disabled!r}, expected true or false")
     if asked and asked not in MODES:
-        raise BadInput(f"WANDB_MODE is {asked!r}: {choose(asked, MODES)}")
+        raise UserError(f"WANDB_MODE is {asked!r}: {choose(asked, MODES)}")
     if disabled in YES:
         return "off"
     if asked:

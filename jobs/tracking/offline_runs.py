@@ -22,23 +22,23 @@ GROWTH = 1.1  # a file in a store is only ever written anew: each time it has gr
 
 def records(data: bytes) -> Iterator[tuple[bytes, int]]:
     """Every record and where it ends, up to the first that a crash tore or damaged."""
-    place, record = HEADER, b""
-    while place + PIECE <= len(data):
-        room = BLOCK - place % BLOCK
-        if room < PIECE:
-            place += room
+    position, record = HEADER, b""
+    while position + PIECE <= len(data):
+        space = BLOCK - position % BLOCK
+        if space < PIECE:
+            position += space
             continue
-        checksum, length, kind = struct.unpack_from("<IHB", data, place)
-        piece = data[place + PIECE : place + PIECE + length]
+        checksum, length, kind = struct.unpack_from("<IHB", data, position)
+        piece = data[position + PIECE : position + PIECE + length]
         if len(piece) < length or zlib.crc32(piece, zlib.crc32(bytes([kind]))) != checksum:
             return
-        place += PIECE + length
+        position += PIECE + length
         record = piece if kind in (WHOLE, FIRST) else record + piece
         if kind in (WHOLE, LAST):
-            yield record, place
+            yield record, position
 
 
-def whole(data: bytes) -> bytes:
+def complete_prefix(data: bytes) -> bytes:
     """`data` up to the end of its last whole record; empty if it has none."""
     return data[: max((end for _, end in records(data)), default=0)]
 
@@ -72,7 +72,7 @@ def wait_for_end(folder: Path, id: str, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def mend(folder: Path, id: str = "*") -> None:
+def truncate_torn_tail(folder: Path, id: str = "*") -> None:
     """Cuts segments below the local `folder` behind their last whole record, and removes those without any: the
     client would stop there, and leave out the run's later segments. Of run `id`, or of all runs.
 
@@ -82,13 +82,13 @@ def mend(folder: Path, id: str = "*") -> None:
     for file in folder.glob(f"wandb/offline-run-*/run-{id}.wandb"):
         if _mark(file).exists():
             continue
-        if kept := whole(file.read_bytes()):
+        if kept := complete_prefix(file.read_bytes()):
             write_bytes(file, kept)
         else:
             shutil.rmtree(file.parent)
 
 
-def forget(folder: Path, id: str) -> None:
+def delete_run(folder: Path, id: str) -> None:
     """Removes the segments of run `id` below `folder`, which may be in a store."""
     for file in list(folder.glob(f"wandb/offline-run-*/run-{id}.wandb")):
         for inner in list(file.parent.glob("**/*")):
@@ -123,7 +123,7 @@ class Upload:
                 if not file.is_file():
                     continue
                 data = file.read_bytes()
-                data = whole(data) if file.suffix == ".wandb" else data
+                data = complete_prefix(data) if file.suffix == ".wandb" else data
                 before = self.sent.get(file, 0)
                 if len(data) > before * (1 if all else GROWTH):
                     copy = self.there.joinpath(*file.relative_to(self.here).parts)
@@ -149,6 +149,6 @@ def sync_command(folder: Path) -> str | None:
     """The command that uploads every offline run below `folder`, or None if there is none. Nothing may be running."""
     if not isinstance(folder, Path):
         folder = fetched(folder)
-    mend(folder)
+    truncate_torn_tail(folder)
     found = any(folder.glob("wandb/offline-run-*"))
     return f"wandb sync {shlex.quote(str(folder))}/wandb/offline-run-*" if found else None

@@ -43,7 +43,7 @@ class Tracker:
         """`step` names the metric that all others are plotted over. `mode` is not "auto" any more. `folder` is the
         study's, on a disk or in a store."""
         self.run, self.folder, self.local = None, folder, folder
-        self.held = -1  # the last step that W&B has
+        self.uploaded_step = -1  # the last step that W&B has
         self.upload: segments.Upload | None = None
         self.uploading: threading.Thread | None = None
         if mode == "off":
@@ -58,15 +58,15 @@ class Tracker:
             self.local.mkdir(parents=True, exist_ok=True)
             # artifacts wait for an upload beside their runs, so that both can be moved to a machine with a connection
             os.environ["WANDB_DATA_DIR"] = str(self.local / "wandb")
-            told = dict(id=id, group=study, job_type=job_type, name=name, config=config)
+            given = dict(id=id, group=study, job_type=job_type, name=name, config=config)
             try:
-                self._start(mode, step is not None, told)
+                self._start(mode, step is not None, given)
             except Exception as error:
                 if mode != "online":
                     raise
                 end_client()  # which would go on trying, and hold the id
                 _give_up_without_answer()
-                self._start("offline", step is not None, told)
+                self._start("offline", step is not None, given)
                 others = " and the runs after it are" if _unreachable else " is"
                 warn(folder, f"W&B did not answer, so {name}{others} tracked offline: {error}")
             if step:
@@ -82,25 +82,25 @@ class Tracker:
         shutil.rmtree(self.local, ignore_errors=True)
         self.upload = segments.Upload(self.local, self.folder)
 
-    def _start(self, mode: Literal["online", "offline"], continued: bool, told: dict) -> None:
-        wandb, id = client(), told["id"]
+    def _start(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> None:
+        wandb, id = client(), given["id"]
         if mode == "offline" and continued:
             if self.upload is None:
-                segments.mend(self.folder, id)
-            self.held = segments.last_step(self.folder, id)
+                segments.truncate_torn_tail(self.folder, id)
+            self.uploaded_step = segments.last_step(self.folder, id)
         elif mode == "offline":
-            segments.forget(self.folder, id)
+            segments.delete_run(self.folder, id)
         self.run = wandb.init(
             mode=mode,
             dir=str(self.local),
             project=os.environ.get("WANDB_PROJECT", "tilespin"),
             resume="allow",
-            **told,
+            **given,
             settings=wandb.Settings(console="off", silent=True, init_timeout=INIT_SECONDS, **_limits(wandb)),
         )
         if mode == "online":
             # not the summary's step: that may have been uploaded before the row it comes from
-            self.held = self.run.starting_step - 1
+            self.uploaded_step = self.run.starting_step - 1
             segments.mark_synced(self.folder, id)  # what was tracked offline before is sent again as far as it lacks
 
     def _guard(self, doing: str) -> "_Guard":
@@ -108,10 +108,10 @@ class Tracker:
 
     def log(self, values: dict, step: int) -> None:
         """A row of history, unless W&B has this step, or a later one, already."""
-        if self.run and step > self.held:
+        if self.run and step > self.uploaded_step:
             with self._guard("log"):
                 self.run.log(values, step=step, commit=True)
-                self.held = step
+                self.uploaded_step = step
 
     def result(self, values: dict) -> None:
         """The numbers of a run that has only these: a row of history, once, and the summary, where the last count."""
@@ -122,7 +122,7 @@ class Tracker:
         """Notes that training goes on from `step` for the `count`th time; rows show it by a column of their own."""
         self.summary({"restarts": count, f"restart/{count}": f"from step {step}" + (f": {cause}" if cause else "")})
 
-    def picture(self, name: str, path: Path, step: int) -> None:
+    def image(self, name: str, path: Path, step: int) -> None:
         """A row of its own, so `step` is none that others have."""
         if self.run:
             with self._guard("log a picture"):
@@ -160,7 +160,7 @@ class Tracker:
                     artifact.add_reference(str(weights), name=weights.name, checksum=False)
                 self.run.log_artifact(artifact)
 
-    def place(self) -> tuple[str, str] | None:
+    def entity_and_project(self) -> tuple[str, str] | None:
         """(entity, project) of a run that is online."""
         return None if self.run is None or self.run.offline else (self.run.entity, self.run.project)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import ssl_core.data.sources
 from ssl_core.data.decoding.deep_pixels import Levels
-from ssl_core.errors import BadInput, closest
+from ssl_core.errors import UserError, closest
 from ssl_core.plugins import modules
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255, per channel
@@ -97,7 +97,7 @@ class Shard(NamedTuple):
 
     def read(self, length: int, offset: int) -> bytes:
         """Raises OSError."""
-        file = _opened(self)  # held while it is read: another thread may push it out of the cache, which closes it
+        file = _open_shard(self)  # held while it is read: another thread may push it out of the cache, which closes it
         return os.pread(file.fileno(), length, offset)
 
 
@@ -116,7 +116,7 @@ class Packed:
 
     part: str  # "train" or "test": the images' keys begin with it
     shards: tuple[Readable, ...]
-    places: np.ndarray  # [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed
+    offsets: np.ndarray  # [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed
     labels: np.ndarray  # [n] int64
     windowed: bool = False  # whether training meets a few shards at a time, because they have to be fetched
     levels: Levels | None = None
@@ -126,29 +126,29 @@ class Packed:
 
     def open(self, i: int) -> BinaryIO:
         """The bytes of image `i` as a file. Raises what its shard raises if it cannot be read."""
-        shard, offset, length, _ = self.places[i].tolist()
-        return Named(self.shards[shard].read(length, offset), self.name(i))
+        shard, offset, length, _ = self.offsets[i].tolist()
+        return NamedBytes(self.shards[shard].read(length, offset), self.name(i))
 
     def counts(self) -> np.ndarray:
-        """[s] int64: how many images lie in each of its shards, which follow one another from places[0, 0] on."""
-        assert (np.diff(self.places[:, 0]) >= 0).all(), "the images of a shard lie together"
-        return np.bincount(self.places[:, 0] - self.places[0, 0])
+        """[s] int64: how many images lie in each of its shards, which follow one another from offsets[0, 0] on."""
+        assert (np.diff(self.offsets[:, 0]) >= 0).all(), "the images of a shard lie together"
+        return np.bincount(self.offsets[:, 0] - self.offsets[0, 0])
 
     def size(self, i: int) -> int:
-        return int(self.places[i, 2])
+        return int(self.offsets[i, 2])
 
     def name(self, i: int) -> str:
         """What messages call image `i`: its shard and its key there."""
-        shard, _, _, number = self.places[i].tolist()
-        return f"{self.shards[shard].name}: {key(self.part, number)}"
+        shard, _, _, number = self.offsets[i].tolist()
+        return f"{self.shards[shard].name}: {image_key(self.part, number)}"
 
 
-def key(part: str, number: int) -> str:
+def image_key(part: str, number: int) -> str:
     """The name that a packed dataset gives image `number` of `part`."""
     return f"{part}-{number:08d}"
 
 
-class Named(io.BytesIO):
+class NamedBytes(io.BytesIO):
     """Bytes that Pillow's messages call by a name instead of an address."""
 
     def __init__(self, data: bytes, name: str):
@@ -160,7 +160,7 @@ class Named(io.BytesIO):
 
 
 @lru_cache(maxsize=256)  # below the usual limit of open files; what falls out is closed
-def _opened(shard: Shard) -> io.FileIO:
+def _open_shard(shard: Shard) -> io.FileIO:
     """The shard, opened once in a process. A process forked later may use it too: pread moves no common position."""
     return io.FileIO(shard.path)
 
@@ -222,14 +222,14 @@ def open_source(data: str, size: int | None = None) -> Source:
     takes its own side.
 
     Opened once in a process: a folder is listed, and arrays are resized, only the first time.
-    Raises BadInput when there is no such dataset, it holds no image, or it cannot be fetched.
+    Raises UserError when there is no such dataset, it holds no image, or it cannot be fetched.
     """
     if size is not None and not 8 <= size <= 4096:
-        raise BadInput(f"--size is {size}, expected 8 to 4096 pixels")
+        raise UserError(f"--size is {size}, expected 8 to 4096 pixels")
     try:
         Path(data).expanduser()
     except RuntimeError as error:  # ~ of nobody
-        raise BadInput(f"--data {data}: {error}") from error
+        raise UserError(f"--data {data}: {error}") from error
     known = modules(ssl_core.data.sources)
     for module in sorted(known.values(), key=lambda module: getattr(module, "FALLBACK", False)):
         try:
@@ -238,11 +238,11 @@ def open_source(data: str, size: int | None = None) -> Source:
         except OSError as error:
             if hasattr(error, "exit_code"):
                 raise
-            raise BadInput(f"--data {data}: cannot be read: {error.strerror or error}") from error
+            raise UserError(f"--data {data}: cannot be read: {error.strerror or error}") from error
     names = [m.NAME for m in known.values() if hasattr(m, "NAME")]
     close = closest(data, names)
     hint = f": did you mean {close}?" if close else f", and not one of the known datasets ({', '.join(names)})"
-    raise BadInput(f"--data {data}: no such folder{hint}")
+    raise UserError(f"--data {data}: no such folder{hint}")
 
 
 def resized(images: np.ndarray, size: int | None) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ssl_core.data.split_names import Role, split_roles
-from ssl_core.errors import BadInput, some
+from ssl_core.errors import UserError, some
 
 Parts = tuple[str, ...]  # of an image's path from the dataset's folder on
 
@@ -40,17 +40,17 @@ class Folder:
     def child(self, name: str) -> "Folder":
         return Folder((*self.path, name), self.children[name])
 
-    def shown(self, name: str) -> str:
+    def display_path(self, name: str) -> str:
         return "/".join((*self.path, name)) + "/"
 
 
-def understand(images: Sequence[Parts]) -> Layout:
+def find_layout(images: Sequence[Parts]) -> Layout:
     """How `images`, in their order, are laid out.
 
     Splits are recognized by their usual names and are never classes. Class folders are looked for in the training
     split, or in the folder itself, or, where nearly all lies in one sub-folder, in that, as in unzipped archives. A few
     stray images beside them are left out and named; where most images lie beside them, there are no labels.
-    Raises BadInput, saying what was found, where splits and classes cannot be told apart or there is nothing to train
+    Raises UserError, saying what was found, where splits and classes cannot be told apart or there is nothing to train
     on.
     """
     notes: list[str] = []
@@ -64,7 +64,7 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
     labels that it might have are not used. `in_split`: a split's name among others is a class there, trains perhaps."""
     roles = split_roles(folder.children)
     if in_split and len(roles) < len(folder.children):
-        roles = {name: role for name, role in roles.items() if role == "unlabelled"}
+        roles = {name: role for name, role in roles.items() if role == "unlabeled"}
     splits: dict[str, list[str]] = defaultdict(list)
     for name, role in roles.items():
         splits[role].append(name)
@@ -76,33 +76,33 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
     tests = splits["test"] + splits["val"]
     inside = sum(len(folder.children[name]) for name in others)
     if len(splits["train"]) > 1:
-        raise BadInput(f"several training splits: {_found(folder)}; give one of them, or a folder with one")
+        raise UserError(f"several training splits: {_contents(folder)}; give one of them, or a folder with one")
     if splits["train"]:
         # a flat folder `train` among others may as well be a class: trains
-        if others and not tests and not splits["unlabelled"] and not folder.child(splits["train"][0]).children:
+        if others and not tests and not splits["unlabeled"] and not folder.child(splits["train"][0]).children:
             raise _ambiguous(folder, splits["train"][0])
         return _with_training_split(folder, splits["train"][0], tests, notes)
     if tests and not others:
-        if splits["unlabelled"]:
-            return _with_training_split(folder, splits["unlabelled"][0], tests, notes)
-        raise BadInput(f"no images to train on: {_found(folder)}; give the one to train on itself")
+        if splits["unlabeled"]:
+            return _with_training_split(folder, splits["unlabeled"][0], tests, notes)
+        raise UserError(f"no images to train on: {_contents(folder)}; give the one to train on itself")
     if tests and len(others) == 1:
         raise _ambiguous(folder, tests[0])
     if len(others) > 1 and len(folder.loose) >= inside:
         notes.append(f"labels are not used: {len(folder.loose):,} images lie beside sub-folders with {inside:,}")
         return None
-    if len(divided := _divided(folder, others)) == 1:
-        others, roles = divided, dict.fromkeys(set(folder.children) - set(divided), "unlabelled")
+    if len(divided := _split_subfolders(folder, others)) == 1:
+        others, roles = divided, dict.fromkeys(set(folder.children) - set(divided), "unlabeled")
     elif divided:
-        raise BadInput(f"several folders have splits of their own: {_found(folder)}; give one of them")
+        raise UserError(f"several folders have splits of their own: {_contents(folder)}; give one of them")
     if len(others) > 1 and (layout := _with_classes(folder, others)):
-        used = _take_test(folder, tests, layout)
-        layout.notes += [f"tested on {folder.shown(used)}"] if used else []
-        layout.notes += _unused(folder, [name for name in roles if name != used])
+        used = _use_test_split(folder, tests, layout)
+        layout.notes += [f"tested on {folder.display_path(used)}"] if used else []
+        layout.notes += _unused_note(folder, [name for name in roles if name != used])
         return layout
     if len(others) == 1 and len(folder.loose) < inside and (layout := _read(folder.child(others[0]), notes)):
-        layout.notes.insert(0, f"read from {folder.shown(others[0])}")
-        layout.notes += _left_out(folder.loose, folder.shown(others[0])) + _unused(folder, list(roles))
+        layout.notes.insert(0, f"read from {folder.display_path(others[0])}")
+        layout.notes += _left_out(folder.loose, folder.display_path(others[0])) + _unused_note(folder, list(roles))
         return layout
     return None
 
@@ -110,39 +110,41 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
 def _with_training_split(folder: Folder, train: str, tests: list[str], notes: list[str]) -> Layout:
     inner = folder.child(train)
     layout = _read(inner, notes, in_split=True) or Layout(inner.images, inner.path)
-    used = _take_test(folder, tests, layout) if layout.classes and not layout.test else None
-    layout.notes.insert(0, f"trained on {folder.shown(train)}" + (f", tested on {folder.shown(used)}" if used else ""))
-    layout.notes += _unused(folder, [name for name in folder.children if name not in (train, used)])
-    layout.notes += _left_out(folder.loose, folder.shown(train))
+    used = _use_test_split(folder, tests, layout) if layout.classes and not layout.test else None
+    layout.notes.insert(
+        0, f"trained on {folder.display_path(train)}" + (f", tested on {folder.display_path(used)}" if used else "")
+    )
+    layout.notes += _unused_note(folder, [name for name in folder.children if name not in (train, used)])
+    layout.notes += _left_out(folder.loose, folder.display_path(train))
     return layout
 
 
 def _with_classes(folder: Folder, names: list[str]) -> Layout | None:
     """The layout of a folder whose sub-folders `names` are classes; None if they are one class in two spellings."""
-    classes = tuple(sorted({_composed(name) for name in names}))
+    classes = tuple(sorted({_normalize_unicode(name) for name in names}))
     if len(classes) < 2:
         return None
-    number = {name: classes.index(_composed(name)) for name in names}
+    number = {name: classes.index(_normalize_unicode(name)) for name in names}
     labels = {image: number[name] for name in names for image in folder.children[name]}
     layout = Layout([image for image in folder.images if image in labels], folder.path, (), classes, labels)
     layout.notes += _left_out(folder.loose, "the class folders")
     if len(names) > len(classes):
         layout.notes.append("class folders whose names differ only in their Unicode form are one class")
-    layout.notes += alike(classes)
+    layout.notes += similar_classes_note(classes)
     below = {frozenset(folder.child(name).children) for name in names}
     if len(below) == 1 and len(inner := below.pop()) > 1:
         layout.notes.append(f"every class folder has {some(sorted(inner))}: if these are the classes, give one of them")
     return layout
 
 
-def _divided(folder: Folder, names: list[str]) -> list[str]:
+def _split_subfolders(folder: Folder, names: list[str]) -> list[str]:
     """Those of the sub-folders `names` that are divided into splits, if there are both training and test splits among
     them: a class may have a folder `test` as well."""
     divided: dict[str, set[Role]] = {}
     for name in names:
         inner = folder.child(name).children
         roles = split_roles(inner)
-        found = {*roles.values()} - {"unlabelled"}
+        found = {*roles.values()} - {"unlabeled"}
         if roles and (len(roles) == len(inner) or ("train" in found and len(found) > 1)):
             divided[name] = found
     splits = set().union(*divided.values())
@@ -150,11 +152,11 @@ def _divided(folder: Folder, names: list[str]) -> list[str]:
     return list(divided) if enough and "train" in splits and len(splits) > 1 else []
 
 
-def _take_test(folder: Folder, names: list[str], layout: Layout) -> str | None:
+def _use_test_split(folder: Folder, names: list[str], layout: Layout) -> str | None:
     """Makes the first of the splits `names` that is laid out in classes the test data -> its name. (Competitions ship
     test images without labels.)
 
-    Raises BadInput if it has classes that the training data lack.
+    Raises UserError if it has classes that the training data lack.
     """
     for name in names:
         inner = folder.child(name)
@@ -169,23 +171,24 @@ def _take_test(folder: Folder, names: list[str], layout: Layout) -> str | None:
         numbers = {child: number for child, number in found.items() if number is not None}
         if unknown := sorted(set(found) - set(numbers)):
             where = "/".join((*layout.root, "")) or "training"
-            raise BadInput(
-                f"{folder.shown(name)} has {len(unknown)} classes that {where} lacks, such as {', '.join(unknown[:5])}"
+            raise UserError(
+                f"{folder.display_path(name)} has {len(unknown)} classes that {where} lacks, such as "
+                f"{', '.join(unknown[:5])}"
             )
         loose = set(inner.loose)
         layout.test = [image for image in inner.images if image not in loose]
         layout.labels |= {image: numbers[image[len(inner.path)]] for image in layout.test}
         layout.notes += [
-            f"{inner.shown(child)} is taken for the class {layout.classes[number]}"
+            f"{inner.display_path(child)} is taken for the class {layout.classes[number]}"
             for child, number in numbers.items()
-            if _composed(child) != layout.classes[number]
+            if _normalize_unicode(child) != layout.classes[number]
         ]
         layout.notes += _left_out(inner.loose, "the class folders")
         return name
     return None
 
 
-def alike(classes: Iterable[str]) -> list[str]:
+def similar_classes_note(classes: Iterable[str]) -> list[str]:
     """What to say of classes that may be one."""
     by_case: dict[str, list[str]] = defaultdict(list)
     for name in classes:
@@ -195,34 +198,34 @@ def alike(classes: Iterable[str]) -> list[str]:
 
 def class_of(name: str, classes: tuple[str, ...]) -> int | None:
     """The number of the class that a folder's name stands for, in whatever Unicode form or, failing that, case."""
-    name = _composed(name)
-    alike = [i for i, other in enumerate(classes) if other.casefold() == name.casefold()]
-    return classes.index(name) if name in classes else alike[0] if len(alike) == 1 else None
+    name = _normalize_unicode(name)
+    similar = [i for i, other in enumerate(classes) if other.casefold() == name.casefold()]
+    return classes.index(name) if name in classes else similar[0] if len(similar) == 1 else None
 
 
-def _composed(name: str) -> str:
+def _normalize_unicode(name: str) -> str:
     """macOS decomposes the names of files, and others do not."""
     return unicodedata.normalize("NFC", name)
 
 
-def _ambiguous(folder: Folder, split: str) -> BadInput:
-    return BadInput(
-        f"{folder.shown(split)} has the name of a split, others beside it have not: {_found(folder)}; give the folder "
-        "to train on itself, or rename it if it is a class"
+def _ambiguous(folder: Folder, split: str) -> UserError:
+    return UserError(
+        f"{folder.display_path(split)} has the name of a split, others beside it have not: {_contents(folder)}; give "
+        "the folder to train on itself, or rename it if it is a class"
     )
 
 
-def _found(folder: Folder) -> str:
-    return f"found {some(_counted(folder, folder.children), 6)}"
+def _contents(folder: Folder) -> str:
+    return f"found {some(_count_note(folder, folder.children), 6)}"
 
 
-def _unused(folder: Folder, names: list[str]) -> list[str]:
-    return [f"not used: {some(_counted(folder, names))}"] if names else []
+def _unused_note(folder: Folder, names: list[str]) -> list[str]:
+    return [f"not used: {some(_count_note(folder, names))}"] if names else []
 
 
-def _counted(folder: Folder, names: Iterable[str]) -> list[str]:
-    return [f"{folder.shown(name)} ({len(folder.children[name]):,} images)" for name in sorted(names)]
+def _count_note(folder: Folder, names: Iterable[str]) -> list[str]:
+    return [f"{folder.display_path(name)} ({len(folder.children[name]):,} images)" for name in sorted(names)]
 
 
-def _left_out(images: Sequence[Parts], beside: str) -> list[str]:
-    return [f"left out: {some(['/'.join(image) for image in images])} beside {beside}"] if images else []
+def _left_out(images: Sequence[Parts], context: str) -> list[str]:
+    return [f"left out: {some(['/'.join(image) for image in images])} beside {context}"] if images else []

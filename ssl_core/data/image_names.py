@@ -30,7 +30,7 @@ SYSTEM_FOLDERS = {
     "network trash folder",
 }
 # What Pillow knows by name although it holds no picture, needs another program for it, or is an icon or a font
-NO_PICTURES = {"BUFR", "CUR", "EPS", "FTEX", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MPEG", "PDF", "PALM", "WMF"}
+NOT_PICTURES = {"BUFR", "CUR", "EPS", "FTEX", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MPEG", "PDF", "PALM", "WMF"}
 OPENED_AS_JPEG = {"MPO"}  # has an extension of its own, and no opener
 READABLE_WITH = {
     ".heic": "pip install pillow-heif",
@@ -40,8 +40,8 @@ READABLE_WITH = {
 }
 PLUGINS = ("pillow_heif", "pillow_jxl")  # of Pillow, used where they are installed
 # Their first bytes identify them; other formats are recognized by too little to go by where a name says nothing
-BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "QOI", "PSD")
-PREFIX = 16  # bytes that Pillow recognizes a format by
+FORMATS_BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "QOI", "PSD")
+MAGIC_BYTES = 16  # bytes that Pillow recognizes a format by
 
 
 def is_hidden(name: str) -> bool:
@@ -61,11 +61,11 @@ def _suffixes() -> set[str]:
         with suppress(ImportError):
             getattr(importlib.import_module(plugin), "register_heif_opener", lambda: None)()  # the other does so itself
     Image.init()
-    known = (set(Image.OPEN) | OPENED_AS_JPEG) - NO_PICTURES
+    known = (set(Image.OPEN) | OPENED_AS_JPEG) - NOT_PICTURES
     return {suffix for suffix, format in Image.EXTENSION.items() if format in known}
 
 
-def says_nothing(name: str) -> bool:
+def has_no_extension(name: str) -> bool:
     """Whether a name has no extension, or a number for one, so that only the content tells what the file is."""
     suffix = splitext(name)[1]
     return suffix in ("", ".") or suffix[1:].isdigit()
@@ -77,7 +77,7 @@ def holds_image(path: Path) -> bool:
         if not path.is_file():
             return False
         with open(path, "rb") as file:
-            prefix = file.read(PREFIX)
+            prefix = file.read(MAGIC_BYTES)
     except OSError:
         return False
     return is_image_data(prefix)
@@ -86,11 +86,11 @@ def holds_image(path: Path) -> bool:
 def is_image_data(prefix: bytes) -> bool:
     """Whether these first bytes are those of an image."""
     _suffixes()
-    openers = (Image.OPEN[name][1] for name in BY_CONTENT if name in Image.OPEN)
+    openers = (Image.OPEN[name][1] for name in FORMATS_BY_CONTENT if name in Image.OPEN)
     return any(accept(prefix) is True for accept in openers if accept)
 
 
-class LeftOut:
+class SkippedFiles:
     """Counts what is no image while a folder is listed, and says so in one clause."""
 
     def __init__(self) -> None:

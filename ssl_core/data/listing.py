@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssl_core.data.image_names import LeftOut, holds_image, is_hidden, is_image, says_nothing
+from ssl_core.data.image_names import SkippedFiles, has_no_extension, holds_image, is_hidden, is_image
 
-QUIET_SECONDS = 2.0  # that listing may take before a line says what is going on
+QUIET_S = 2.0  # that listing may take before a line says what is going on
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 
 
@@ -23,10 +23,10 @@ class Listing:
     images: dict[str, int] = field(default_factory=dict)  # their bytes; -1 for a link that leads nowhere
     tars: list[str] = field(default_factory=list)
     compressed: list[str] = field(default_factory=list)  # tar files that cannot be read at any place in them
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: SkippedFiles = field(default_factory=SkippedFiles)
     unlisted: list[OSError] = field(default_factory=list)  # folders that cannot be listed
     folders: list[str] = field(default_factory=list)  # all that were looked into
-    again: list[str] = field(default_factory=list)  # links to folders that are reached in another way, too
+    visited_again: list[str] = field(default_factory=list)  # links to folders that are reached in another way, too
 
 
 def list_folder(root: Path) -> Listing:
@@ -35,7 +35,7 @@ def list_folder(root: Path) -> Listing:
     is one."""
     found = Listing(root)
     seen: set[tuple[int, int]] = set()
-    with saying(lambda: f"listing {root}: {len(found.images):,} images so far"):
+    with saying_if_slow(lambda: f"listing {root}: {len(found.images):,} images so far"):
         for folder, children, names in os.walk(root, onerror=found.unlisted.append, followlinks=True):
             try:
                 state = os.stat(folder)
@@ -45,14 +45,14 @@ def list_folder(root: Path) -> Listing:
             place = os.path.relpath(folder, root).replace(os.sep, "/")
             if (state.st_dev, state.st_ino) in seen:
                 children.clear()
-                found.again.append(place)
+                found.visited_again.append(place)
                 continue
             seen.add((state.st_dev, state.st_ino))
             found.folders.append(place)
             # of two ways to a folder the first is taken, whatever the order on the disk; of a link and the folder
             # beside it that it leads to, the folder
             children[:] = sorted(
-                (child for child in children if not _passed_by(found, child)),
+                (child for child in children if not _is_skipped(found, child)),
                 key=lambda child: (os.path.islink(os.path.join(folder, child)), child),
             )
             for name in names:
@@ -60,7 +60,7 @@ def list_folder(root: Path) -> Listing:
     return found
 
 
-def _passed_by(found: Listing, child: str) -> bool:
+def _is_skipped(found: Listing, child: str) -> bool:
     if is_hidden(child):
         found.left_out.add_folder(child)
         return True
@@ -72,7 +72,7 @@ def _add(found: Listing, folder: str, name: str, below: str) -> None:
         return
     path = os.path.join(folder, name)
     lower = name.lower()
-    if is_image(name) or (says_nothing(name) and holds_image(Path(path))):
+    if is_image(name) or (has_no_extension(name) and holds_image(Path(path))):
         found.images[below + name] = _size(path)
     elif lower.endswith(".tar") and os.path.isfile(path):
         found.tars.append(below + name)
@@ -99,13 +99,13 @@ def compressed_advice(name: str) -> str:
 
 
 @contextmanager
-def saying(message) -> Iterator[None]:
+def saying_if_slow(message) -> Iterator[None]:
     """Prints message() on stderr if the block takes longer than QUIET_SECONDS, and again whenever it has taken twice as
     long, so that nobody takes it for hung."""
     done = threading.Event()
 
     def watch() -> None:
-        wait = QUIET_SECONDS
+        wait = QUIET_S
         while not done.wait(wait):
             print(message(), file=sys.stderr, flush=True)
             wait = time.monotonic() - start

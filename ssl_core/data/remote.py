@@ -5,58 +5,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_core.data.dataset import Named
+from ssl_core.data.dataset import NamedBytes
 from ssl_core.data.decoding.deep_pixels import Levels
-from ssl_core.errors import StoreFailed
-from ssl_core.storage.object_cache import LIMIT, content, limit, opened
+from ssl_core.errors import StorageError
+from ssl_core.storage.object_cache import LIMIT_VARIABLE, limit, open_cached, read_cached
 from ssl_core.storage.object_store import Object
 
-LARGEST = 2**29  # bytes of an image file; a larger one is none
+MAX_IMAGE_BYTES = 2**29  # bytes of an image file; a larger one is none
 
 
 @dataclass(frozen=True)
 class RemoteFiles:
     """Image files in a store; `labels` are -1 where there are none."""
 
-    things: list[Object]
+    objects: list[Object]
     labels: np.ndarray  # [n] int64
     levels: Levels | None = None
 
     def __len__(self) -> int:
-        return len(self.things)
+        return len(self.objects)
 
-    def open(self, i: int) -> Named:
-        """The bytes of image `i`. Raises Gone, ValueError if it is too large, or StoreFailed."""
-        if self.size(i) > min(LARGEST, limit()):
-            raise ValueError(f"{self.size(i):,} bytes are more than an image has, or than {LIMIT} allows")
-        return Named(content(self.things[i]), self.name(i))
+    def open(self, i: int) -> NamedBytes:
+        """The bytes of image `i`. Raises ObjectNotFound, ValueError if it is too large, or StorageError."""
+        if self.size(i) > min(MAX_IMAGE_BYTES, limit()):
+            raise ValueError(f"{self.size(i):,} bytes are more than an image has, or than {LIMIT_VARIABLE} allows")
+        return NamedBytes(read_cached(self.objects[i]), self.name(i))
 
     def size(self, i: int) -> int:
-        return self.things[i].size
+        return self.objects[i].size
 
     def name(self, i: int) -> str:
         """What messages call image `i`."""
-        return self.things[i].url
+        return self.objects[i].url
 
 
 @dataclass(frozen=True)
 class RemoteShard:
     """A tar file in a store. It is opened for each read, so that the disk space of an evicted one is free at once."""
 
-    thing: Object
+    obj: Object
 
     @property
     def name(self) -> str:
-        return self.thing.url.rsplit("/", 1)[-1]
+        return self.obj.url.rsplit("/", 1)[-1]
 
     def fetch(self) -> None:
-        """Brings it here. Raises Gone or StoreFailed."""
-        opened(self.thing).close()
+        """Brings it here. Raises ObjectNotFound or StorageError."""
+        open_cached(self.obj).close()
 
     def read(self, length: int, offset: int) -> bytes:
-        """Raises StoreFailed: a shard is too much to go on without."""
+        """Raises StorageError: a shard is too much to go on without."""
         try:
-            with opened(self.thing) as file:
+            with open_cached(self.obj) as file:
                 return os.pread(file.fileno(), length, offset)
         except OSError as error:
-            raise StoreFailed(str(error)) from error
+            raise StorageError(str(error)) from error

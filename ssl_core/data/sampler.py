@@ -21,7 +21,7 @@ def _mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-def shuffled(index: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
+def permute(index: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     """Where `index` [k] (each in 0..n-1) goes in the permutation of 0..n-1 that its key [k] names.
 
     A Feistel network over the next even power of two, walked until it lands inside (Black and Rogaway 2002):
@@ -33,15 +33,15 @@ def shuffled(index: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     outside = np.ones(len(value), bool)
     while outside.any():
         x, key = value[outside], keys[outside]
-        left, right = x >> shift, x & mask
+        high, low = x >> shift, x & mask
         for r in range(ROUNDS):
-            left, right = right, left ^ (_mix(right, key + np.uint64(r << 56)) & mask)
-        value[outside] = (left << shift) | right
+            high, low = low, high ^ (_mix(low, key + np.uint64(r << 56)) & mask)
+        value[outside] = (high << shift) | low
         outside = value >= n
     return value.astype(np.int64)
 
 
-class Stream(Protocol):
+class Sampler(Protocol):
     """The endless order of a source's images, a pure function of the position."""
 
     @property
@@ -56,7 +56,7 @@ class Stream(Protocol):
 
 
 @dataclass(frozen=True)
-class Order:
+class ShuffledSampler:
     """The stream over a source of `n` images, shuffled by `seed`; the same for every worker and loader."""
 
     n: int
@@ -65,11 +65,11 @@ class Order:
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
         epochs, index = np.divmod(positions, self.n)
-        return shuffled(index, self.n, _keys(epochs, self.seed)), epochs
+        return permute(index, self.n, _epoch_keys(epochs, self.seed)), epochs
 
 
 @dataclass(frozen=True)
-class WindowedOrder:
+class ShardSampler:
     """The stream over images that lie in shards, ids in the shards' order: each epoch shuffles the shards, takes
     `window` of them at a time and shuffles the images of those. Memory grows with the shards alone."""
 
@@ -86,7 +86,7 @@ class WindowedOrder:
         epochs, ids = np.divmod(positions, self.n)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            ids[here] = self._within(epoch, ids[here])
+            ids[here] = self._ids_at(epoch, ids[here])
         return ids, epochs
 
     def windows(self, positions: np.ndarray) -> list[tuple[int, int]]:
@@ -94,58 +94,58 @@ class WindowedOrder:
         epochs, index = np.divmod(positions, self.n)
         found = set()
         for epoch in np.unique(epochs).tolist():
-            found.update((epoch, number) for number in self._numbers(epoch, index[epochs == epoch])[0].tolist())
+            found.update((epoch, number) for number in self._windows_at(epoch, index[epochs == epoch])[0].tolist())
         return sorted(found)
 
     def shards(self, epoch: int, number: int) -> list[int]:
         """The shards of a window; after an epoch's last comes the next epoch's first."""
         if number * self.window >= len(self.counts):
             epoch, number = epoch + 1, 0
-        return _layout(self, epoch)[0][number * self.window :][: self.window].tolist()
+        return _epoch_layout(self, epoch)[0][number * self.window :][: self.window].tolist()
 
-    def _numbers(self, epoch: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _windows_at(self, epoch: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """index [k], places in this epoch -> the window [k] of each, and where the windows begin and the last ends."""
-        bounds = _layout(self, epoch)[1]
+        bounds = _epoch_layout(self, epoch)[1]
         edges = np.append(bounds[: -1 : self.window], bounds[-1])
         return np.searchsorted(edges, index, "right") - 1, edges
 
-    def _within(self, epoch: int, index: np.ndarray) -> np.ndarray:
+    def _ids_at(self, epoch: int, index: np.ndarray) -> np.ndarray:
         """index [k], places in this epoch -> ids [k]."""
-        shards, bounds, starts = _layout(self, epoch)
-        numbers, edges = self._numbers(epoch, index)
+        shards, bounds, starts = _epoch_layout(self, epoch)
+        numbers, edges = self._windows_at(epoch, index)
         moved = np.empty_like(index)
         for number in np.unique(numbers).tolist():
             here, first = numbers == number, edges[number]
-            keys = _keyed(np.full(here.sum(), epoch), self.seed, number + 1)
-            moved[here] = first + shuffled(index[here] - first, int(edges[number + 1] - first), keys)
-        place = np.searchsorted(bounds, moved, "right") - 1
-        return starts[shards[place]] + moved - bounds[place]
+            keys = _derive_keys(np.full(here.sum(), epoch), self.seed, number + 1)
+            moved[here] = first + permute(index[here] - first, int(edges[number + 1] - first), keys)
+        offset = np.searchsorted(bounds, moved, "right") - 1
+        return starts[shards[offset]] + moved - bounds[offset]
 
 
 @lru_cache(maxsize=8)
-def _layout(order: WindowedOrder, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _epoch_layout(order: ShardSampler, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The shards [s] as this epoch takes them, the bounds [s + 1] of their images in it, and each shard's first id."""
     count, counts = len(order.counts), np.array(order.counts, np.int64)
-    shards = shuffled(np.arange(count), count, _keyed(np.full(count, epoch), order.seed, 0))
+    shards = permute(np.arange(count), count, _derive_keys(np.full(count, epoch), order.seed, 0))
     return shards, np.append(0, np.cumsum(counts[shards])), np.append(0, np.cumsum(counts[:-1]))
 
 
-def order_of(split: Split, seed: int) -> Stream:
+def make_sampler(split: Split, seed: int) -> Sampler:
     """The order that training meets `split` in: of shards that have to be fetched, a few at a time."""
     if isinstance(split, Packed) and split.windowed:
-        return WindowedOrder(tuple(split.counts().tolist()), seed)
-    return Order(len(split), seed)
+        return ShardSampler(tuple(split.counts().tolist()), seed)
+    return ShuffledSampler(len(split), seed)
 
 
-def _keys(epochs: np.ndarray, seed: int) -> np.ndarray:
+def _epoch_keys(epochs: np.ndarray, seed: int) -> np.ndarray:
     return _mix(epochs.astype(np.uint64), np.uint64(seed)) >> np.uint64(8)
 
 
-def _keyed(epochs: np.ndarray, seed: int, purpose: int) -> np.ndarray:
+def _derive_keys(epochs: np.ndarray, seed: int, purpose: int) -> np.ndarray:
     """Other keys for each purpose within an epoch."""
-    return _mix(_keys(epochs, seed), np.uint64(purpose)) >> np.uint64(8)
+    return _mix(_epoch_keys(epochs, seed), np.uint64(purpose)) >> np.uint64(8)
 
 
-def slice_of(step: int, batch: int, rank: int, world: int) -> np.ndarray:
+def batch_positions(step: int, batch: int, rank: int, world: int) -> np.ndarray:
     """The positions that worker `rank` of `world` takes from global batch `step`; sizes differ by at most one."""
     return np.array_split(np.arange(step * batch, (step + 1) * batch), world)[rank]

@@ -5,18 +5,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
-Role = Literal["train", "test", "val", "unlabelled"]
+Role = Literal["train", "test", "val", "unlabeled"]
 
 ROLES: dict[str, Role] = {
-    "unlabelled": "unlabelled",
-    "unlabeled": "unlabelled",
-    "unsupervised": "unlabelled",
-    "unsup": "unlabelled",
-    "nolabel": "unlabelled",
-    "nolabels": "unlabelled",
-    "notlabelled": "unlabelled",
-    "notlabeled": "unlabelled",
-    "unlab": "unlabelled",
+    "unlabelled": "unlabeled",
+    "unlabeled": "unlabeled",
+    "unsupervised": "unlabeled",
+    "unsup": "unlabeled",
+    "nolabel": "unlabeled",
+    "nolabels": "unlabeled",
+    "notlabelled": "unlabeled",
+    "notlabeled": "unlabeled",
+    "unlab": "unlabeled",
     "trainval": "train",
     "training": "train",
     "train": "train",
@@ -71,5 +71,5 @@ def _parsed(name: str) -> tuple[Role | None, tuple[str, ...]]:
             roles.append(ROLES[found[1]])
         elif word not in PLAIN:
             rest.append(word)
-    role: Role | None = "unlabelled" if "unlabelled" in roles else roles[0] if roles else None
+    role: Role | None = "unlabeled" if "unlabeled" in roles else roles[0] if roles else None
     return role, tuple(rest)

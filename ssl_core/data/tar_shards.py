@@ -14,7 +14,7 @@ import numpy as np
 from ssl_core.data.dataset import Shard
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.image_names import is_hidden, is_image
-from ssl_core.errors import BadInput, some
+from ssl_core.errors import UserError, some
 from ssl_core.storage import cache
 
 NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
@@ -25,13 +25,13 @@ NO_LABEL = -1
 LABEL_KEYS = ("label", "cls", "class", "class_name", "label_name", "category", "target", "label_id", "class_id")
 SCAN = 3  # raise when the same shards would be understood in another way
 COMPRESSION = (b"\x1f\x8b", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")  # how gzip, bzip2, xz and Zstandard begin
-KEYS = ("places", "labels", "names", "texts")
+KEYS = ("offsets", "labels", "names", "texts")
 
 
 class Scan(NamedTuple):
     """What lies in some tar files."""
 
-    places: np.ndarray  # [n, 4] int64, as in Packed
+    offsets: np.ndarray  # [n, 4] int64, as in Packed
     labels: np.ndarray  # [n] int64, rows of `values`, NO_LABEL for none
     names: np.ndarray  # [n] bytes: the image's key
     values: tuple[str, ...]  # the labels as texts
@@ -49,10 +49,10 @@ class Image(NamedTuple):
 def scan(shards: tuple[Shard, ...]) -> Scan:
     """What lies in them, from the cache if they were scanned before."""
     key = digest([f"scan {SCAN}", *(f"{shard.path}\0{shard.stamp}" for shard in shards)])
-    found = cache.arrays(f"tars-{key[:16]}", lambda: scanned(shards), KEYS)
+    found = cache.cached_arrays(f"tars-{key[:16]}", lambda: _scan_shards(shards), KEYS)
     texts = json.loads(found["texts"].tobytes())
-    places, labels, names = (np.array(found[key]) for key in KEYS[:3])
-    return Scan(places, labels, names, tuple(texts["values"]), tuple(texts["notes"]))
+    offsets, labels, names = (np.array(found[key]) for key in KEYS[:3])
+    return Scan(offsets, labels, names, tuple(texts["values"]), tuple(texts["notes"]))
 
 
 def digest(lines: Iterable[str]) -> str:
@@ -60,7 +60,7 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
+def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
     """The arrays of a Scan; `texts` is JSON as uint8."""
     rows, labels, names, notes = [], [], [], []
     unusable: Counter[str] = Counter()
@@ -86,10 +86,10 @@ def scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
                     others[f".{end.lower()}"] += 1
         except (tarfile.TarError, *UNREADABLE) as error:  # tarfile trusts the sizes that headers state
             if isinstance(error, OSError) and error.errno:  # of the disk, not of the file
-                raise BadInput(f"{shard.path} cannot be read: {error.strerror}") from error
+                raise UserError(f"{shard.path} cannot be read: {error.strerror}") from error
             reason = str(error) or type(error).__name__
             notes.append(f"{shard.name} is damaged, {len(images):,} images of it are used: {reason}")
-        chosen = _chosen(images)
+        chosen = _choose_images(images)
         left_out += [f"{shard.name}: {name}" for name in images if name not in chosen]
         rows += [(number, images[name].offset, images[name].size, len(rows) + i) for i, name in enumerate(chosen)]
         given = {**classes["json"], **classes["cls"]}
@@ -107,14 +107,14 @@ def scanned(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
     number_of = {value: i for i, value in enumerate(values)}
     texts = json.dumps({"values": values, "notes": notes}).encode()
     return {
-        "places": np.array(rows, np.int64).reshape(-1, 4),
+        "offsets": np.array(rows, np.int64).reshape(-1, 4),
         "labels": np.array([NO_LABEL if label is None else number_of[label] for label in labels], np.int64),
         "names": np.array(names, "S"),
         "texts": np.frombuffer(texts, np.uint8),
     }
 
 
-def _chosen(images: dict[str, Image]) -> dict[str, str]:
+def _choose_images(images: dict[str, Image]) -> dict[str, str]:
     """The images to use, by the names of their files -> their keys. A key ends at the first dot of a file's name, and
     has one image: the one with nothing but an extension behind it. If there is none, each is an image by itself, with
     all up to the last dot for a key: cat.0.png and cat.1.png."""

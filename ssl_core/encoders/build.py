@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_core.errors import BadInput, closest
+from ssl_core.errors import UserError, closest
 from ssl_core.task import EncoderInfo
 
-PROBE = 256  # pixels that strides are measured at
-SMALL = 64  # pixels; below this an ImageNet stem leaves nothing to look at
+PROBE_SIZE = 256  # pixels that strides are measured at
+SMALL_IMAGE_SIZE = 64  # pixels; below this an ImageNet stem leaves nothing to look at
 
 
 class ConvNet(nn.Module):
@@ -85,8 +85,8 @@ OWN = {
 TORCHVISION = "torchvision:"  # before the name of one of its models
 
 
-class Restandardised(nn.Module):
-    """An encoder of pixels that were standardised by `wanted`, for pixels standardised by `given`: each is the mean and
+class RestandardizedEncoder(nn.Module):
+    """An encoder of pixels that were standardized by `wanted`, for pixels standardized by `given`: each is the mean and
     the standard deviation of every channel, in units of 0..255."""
 
     def __init__(self, encoder: nn.Module, given: tuple, wanted: tuple):
@@ -101,21 +101,21 @@ class Restandardised(nn.Module):
 
 
 def build(name: str, size: int, seed: int) -> nn.Module:
-    """The encoder `name` for square images of side `size`, initialised at random from `seed`.
+    """The encoder `name` for square images of side `size`, initialized at random from `seed`.
 
     timm ResNets get a CIFAR stem below 64 px (3x3, stride 1, no max-pool: He et al. 2016, section 4.2).
-    Raises BadInput for a name that nobody knows or an encoder that needs larger images.
+    Raises UserError for a name that nobody knows or an encoder that needs larger images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in OWN:
             return OWN[name]()
         if name.startswith(TORCHVISION):
-            if size < SMALL:
-                raise BadInput(f"encoder {name!r} needs images of at least {SMALL} px, these are {size} px")
-            from ssl_core.encoders.torchvision import staged
+            if size < SMALL_IMAGE_SIZE:
+                raise UserError(f"encoder {name!r} needs images of at least {SMALL_IMAGE_SIZE} px, these are {size} px")
+            from ssl_core.encoders.torchvision import build_stages
 
-            return staged(name.removeprefix(TORCHVISION))
+            return build_stages(name.removeprefix(TORCHVISION))
         import timm  # takes two seconds, which most commands need not wait for
 
         try:
@@ -124,13 +124,13 @@ def build(name: str, size: int, seed: int) -> nn.Module:
             near = closest(name, [*OWN, *timm.list_models()])
             hint = f"did you mean {near}? " if near and near != name else ""
             others = ", ".join([*OWN, *timm.list_models(f"*{name}*")[:5]])
-            raise BadInput(f"encoder {name!r} cannot be built: {error}; {hint}try one of: {others}") from error
-        if size < SMALL:
+            raise UserError(f"encoder {name!r} cannot be built: {error}; {hint}try one of: {others}") from error
+        if size < SMALL_IMAGE_SIZE:
             _small_stem(name, encoder, size)
         return encoder
 
 
-def whole(name: str) -> nn.Module:
+def build_full_model(name: str) -> nn.Module:
     """The whole model of timm or torchvision that the encoder `name` was cut from, with its classifier: names and
     shapes alone, on the meta device, if it can be built there."""
     if name.startswith(TORCHVISION):
@@ -149,29 +149,29 @@ def whole(name: str) -> nn.Module:
             return build()
 
 
-def wrapper(encoder: nn.Module) -> str:
+def feature_prefix(encoder: nn.Module) -> str:
     """What timm puts before the names of a model that it wraps whole for its features: "model." or "body.", or ""."""
     children = [name for name, _ in encoder.named_children()]
     return f"{children[0]}." if children in (["model"], ["body"]) else ""
 
 
-def stem(name: str, built: int, size: int) -> int | None:
+def stem_size(name: str, built: int, size: int) -> int | None:
     """What has to be told to `build` when the encoder `name`, made for images of side `built`, gets those of side
     `size`: `built`, if it had another stem otherwise, else None."""
-    return built if name not in OWN and (built < SMALL) != (size < SMALL) else None
+    return built if name not in OWN and (built < SMALL_IMAGE_SIZE) != (size < SMALL_IMAGE_SIZE) else None
 
 
 def has_small_stem(name: str, built: int) -> bool:
     """Whether `build` gives the encoder `name` a stem for small images, in place of its own."""
-    return stem(name, built, SMALL) is not None
+    return stem_size(name, built, SMALL_IMAGE_SIZE) is not None
 
 
 def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
     layers = dict(encoder.named_children())
     stem = layers.get("conv1")
     if "maxpool" not in layers or not isinstance(stem, nn.Conv2d) or not _is_resnet(name):
-        raise BadInput(
-            f"encoder {name!r} needs images of at least {SMALL} px, these are {size} px: "
+        raise UserError(
+            f"encoder {name!r} needs images of at least {SMALL_IMAGE_SIZE} px, these are {size} px: "
             "use convnet or a plain timm ResNet such as resnet18, which gets a stem for small images"
         )
     stem = nn.Conv2d(3, stem.out_channels, 3, 1, 1, bias=False)
@@ -192,7 +192,7 @@ def _is_resnet(name: str) -> bool:
 def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
     """Widths and strides of the stages, read off a forward pass of PROBE pixels, which every stride divides.
 
-    Raises BadInput for an encoder that is not convolutional, or has no map left at images of side `size`.
+    Raises UserError for an encoder that is not convolutional, or has no map left at images of side `size`.
     """
     training = encoder.training
     encoder.eval()
@@ -200,16 +200,16 @@ def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
         maps = encoder(torch.zeros(1, 3, size, size))
         widths = encoder.feature_info.channels() if hasattr(encoder, "feature_info") else [m.shape[1] for m in maps]
         if not all(m.ndim == 4 and m.shape[1] == width for m, width in zip(maps, widths)):
-            raise BadInput(f"encoder {name!r} gives no maps of [channels, height, width]: choose a convolutional one")
-        probed = encoder(torch.zeros(1, 3, PROBE, PROBE))
+            raise UserError(f"encoder {name!r} gives no maps of [channels, height, width]: choose a convolutional one")
+        probed = encoder(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
     except (AssertionError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
-        raise BadInput(
-            f"encoder {name!r} cannot take images of {size} or {PROBE} px, choose a convolutional one: {said}"
+        message = str(error).splitlines()[0]
+        raise UserError(
+            f"encoder {name!r} cannot take images of {size} or {PROBE_SIZE} px, choose a convolutional one: {message}"
         ) from error
     finally:
         encoder.train(training)
-    return EncoderInfo(name, tuple(widths), tuple(PROBE // m.shape[2] for m in probed))
+    return EncoderInfo(name, tuple(widths), tuple(PROBE_SIZE // m.shape[2] for m in probed))
 
 
 def weights(encoder: nn.Module) -> dict[str, Tensor]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ssl_core.encoders.networks import TOP, Network, and_has, networks
+from ssl_core.encoders.networks import TOP, Network, and_has, find_networks
 from ssl_core.encoders.state_dicts import Tables
-from ssl_core.errors import BadInput, some
+from ssl_core.errors import UserError, some
 
 # Of two networks that differ in such a word, what their authors evaluate: (taken before the others, after them). The
 # first line that tells two apart decides.
-CONVENTION = (
+CONVENTIONS = (
     ("encoder_q", "encoder_k"),  # MoCo v1 and v2, DenseCL: main_lincls.py keeps the query encoder alone
     ("base_encoder", "momentum_encoder"),  # MoCo v3: main_lincls.py
     ("online", None),  # BYOL evaluates its online network
@@ -33,25 +33,27 @@ class Choice:
     unused: tuple[str, ...]  # tensors beside it that are part of no network that fits, such as its classifier
 
 
-def choose(encoder: nn.Module, architecture: str, tables: Tables, file: str, asked: str | None = None) -> Choice:
+def choose_network(
+    encoder: nn.Module, architecture: str, tables: Tables, file: str, asked: str | None = None
+) -> Choice:
     """The network in the `tables` of `file` that is `encoder`, of timm's or torchvision's `architecture`: the one that
     `asked` names, in whole or in part, or by CONVENTION; the same in every process.
 
-    Raises BadInput if none fits, or if `asked` is the name of none or of several.
+    Raises UserError if none fits, or if `asked` is the name of none or of several.
     """
-    found = networks(encoder, architecture, tables)
+    found = find_networks(encoder, architecture, tables)
     fitting = sorted((one for one in found if not one.misfit), key=lambda one: _rank(one.name))
     if not fitting:
-        raise BadInput(f"{file} {_why_none(encoder, found, tables)}")
+        raise UserError(f"{file} {_why_none(encoder, found, tables)}")
     distinct: list[Network] = []
     for one in fitting:
         if not any(one.equals(other) for other in distinct):
             distinct.append(one)
     labels = _labels([one.name for one in distinct])
-    taken = 0 if asked is None else _asked_for(asked.rstrip(".") or TOP, fitting, distinct, labels, file)
+    taken = 0 if asked is None else _find_requested(asked.rstrip(".") or TOP, fitting, distinct, labels, file)
     network = distinct[taken]
-    beside = {name for one in fitting if one.where == network.where for name in _own(one, network)}
-    unused = tuple(name for name in network.tensors if name not in beside)
+    assigned = {name for one in fitting if one.where == network.where for name in _tensors_of(one, network)}
+    unused = tuple(name for name in network.tensors if name not in assigned)
     others = tuple(label for i, label in enumerate(labels) if i != taken)
     return Choice(network, labels[taken] if others else "", others, unused)
 
@@ -70,7 +72,7 @@ def _rank(name: str) -> list[int]:
     def has(words: str | None) -> bool:
         return words is not None and re.search(rf"(^|[._])({words})($|[._])", name) is not None
 
-    return [has(last) - has(first) for first, last in CONVENTION]
+    return [has(last) - has(first) for first, last in CONVENTIONS]
 
 
 def _labels(names: list[str]) -> list[str]:
@@ -85,7 +87,7 @@ def _labels(names: list[str]) -> list[str]:
     return labels
 
 
-def _asked_for(asked: str, fitting: list[Network], distinct: list[Network], labels: list[str], file: str) -> int:
+def _find_requested(asked: str, fitting: list[Network], distinct: list[Network], labels: list[str], file: str) -> int:
     """Which of `distinct` the user means."""
     readings: tuple[Callable[[Network], bool], ...] = (
         lambda one: asked == one.name,
@@ -100,11 +102,11 @@ def _asked_for(asked: str, fitting: list[Network], distinct: list[Network], labe
         if len(which) == 1:
             return which.pop()
         if which:
-            raise BadInput(f"{file}#{asked} may be {' or '.join(labels[i] for i in sorted(which))}: say which")
-    raise BadInput(f"{file} has no network {asked} that fits the encoder; those that fit: {', '.join(labels)}")
+            raise UserError(f"{file}#{asked} may be {' or '.join(labels[i] for i in sorted(which))}: say which")
+    raise UserError(f"{file} has no network {asked} that fits the encoder; those that fit: {', '.join(labels)}")
 
 
-def _own(one: Network, taken: Network) -> list[str]:
+def _tensors_of(one: Network, taken: Network) -> list[str]:
     """What of its dict is a network's: the tensors that were taken; all of another one."""
     if one is taken or not one.prefix:
         return list(one.names.values())

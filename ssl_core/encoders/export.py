@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import ssl_core.encoders.build as encoders
 from ssl_core.encoders.pretrained import Pretrained
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
-CLOSE = 1e-3  # of a map's largest number: how far another runtime may be off
+TOLERANCE = 1e-3  # of a map's largest number: how far another runtime may be off
 
 
 class ExportFailed(RuntimeError):
@@ -22,29 +22,29 @@ class ExportFailed(RuntimeError):
     exit_code = 1
 
 
-class FromPixels(nn.Module):
+class PixelEncoder(nn.Module):
     """An encoder with what comes before it: [b, 3, h, w] of 0..255, uint8 or float32, to the stages' maps, float32."""
 
     def __init__(self, one: Pretrained, encoder: nn.Module):
         super().__init__()
-        self.encoder, self.per_image = encoder, one.normalisation == "image"
+        self.encoder, self.per_image = encoder, one.normalization == "image"
         self.register_buffer("mean", torch.tensor(one.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(one.std).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         x = pixels.to(torch.float32)
         mean, std = self.mean, self.std
-        if self.per_image:  # as kernels/shuffle_tiles.py standardises: a flat channel is not blown up
+        if self.per_image:  # as kernels/shuffle_tiles.py standardizes: a flat channel is not blown up
             mean = x.mean((2, 3), keepdim=True)
             std = (x - mean).square().mean((2, 3), keepdim=True).sqrt().clamp(min=1)
         return tuple(self.encoder((x - mean) / std))
 
 
 @torch.no_grad()
-def exported(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
+def export_encoder(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
     """-> (a file in `format` that holds the encoder, for images of side `size` where that counts, and how to use it).
 
-    Raises BadInput for an encoder that a format cannot hold or packages that are missing, and ExportFailed if what was
+    Raises UserError for an encoder that a format cannot hold or packages that are missing, and ExportFailed if what was
     written does not give the encoder's own numbers on random pixels.
     """
     encoder = one.encoder or encoders.build(one.architecture, one.built, one.seed)
@@ -52,17 +52,17 @@ def exported(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
 
 
 def _safetensors(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
-    told = {
+    contents = {
         "encoder": one.architecture,
         "size": one.built,
-        "normalisation": one.normalisation,
+        "normalization": one.normalization,
         "mean": " ".join(map(str, one.mean)),
         "std": " ".join(map(str, one.std)),
     }
-    data = safetensors_bytes(encoders.weights(encoder), {name: str(value) for name, value in told.items()})
+    data = safetensors_bytes(encoders.weights(encoder), {name: str(value) for name, value in contents.items()})
     again = encoders.build(one.architecture, one.built, one.seed + 1)
     again.load_state_dict(safetensors_load(data))
-    _agree(again.eval()(_pixels(size).float()), encoder(_pixels(size).float()), 0)
+    _check_agreement(again.eval()(_pixels(size).float()), encoder(_pixels(size).float()), 0)
     return (
         data,
         f"weights of {one.architecture}, under the names of ssl_core.encoders.build.build; the rest is in its metadata",
@@ -76,40 +76,40 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
 
     name = one.architecture
     if name in encoders.OWN or name.startswith(encoders.TORCHVISION):
-        raise BadInput(f"--format timm: {name} is none of timm's encoders: take safetensors, torchscript or onnx")
+        raise UserError(f"--format timm: {name} is none of timm's encoders: take safetensors, torchscript or onnx")
     if encoders.has_small_stem(name, one.built):
-        raise BadInput(
+        raise UserError(
             f"--format timm: this {name} was made for {one.built} px, with a stem that timm's has not: take "
             "safetensors, torchscript or onnx, or train at 64 px or more"
         )
-    x = _pixels(max(size, encoders.SMALL)).float()
-    weights, wrapper = encoders.weights(encoder), encoders.wrapper(encoder)
+    x = _pixels(max(size, encoders.SMALL_IMAGE_SIZE)).float()
+    weights, wrapper = encoders.weights(encoder), encoders.feature_prefix(encoder)
     whole, again = timm.create_model(name, num_classes=0), timm.create_model(name, features_only=True).eval()
-    again.load_state_dict(_reread(weights))
-    _agree(again(x), encoder(x), 0)
+    again.load_state_dict(_load_bytes(weights))
+    _check_agreement(again(x), encoder(x), 0)
     plain = {name.replace(".", "_"): name for name in whole.state_dict()}
     bare = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
     own = {plain.get(name.replace(".", "_"), name): tensor for name, tensor in bare.items()}
     if own.keys() == whole.state_dict().keys():
         whole.load_state_dict(own)
-        return _saved(own), f"state dict for timm.create_model('{name}', num_classes=0)"
+        return _to_bytes(own), f"state dict for timm.create_model('{name}', num_classes=0)"
     if wrapper:
-        return _saved(bare), f"state dict for timm.create_model('{name}', features_only=True).{wrapper[:-1]}"
-    return _saved(weights), f"state dict for timm.create_model('{name}', features_only=True)"
+        return _to_bytes(bare), f"state dict for timm.create_model('{name}', features_only=True).{wrapper[:-1]}"
+    return _to_bytes(weights), f"state dict for timm.create_model('{name}', features_only=True)"
 
 
 def _torchscript(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
     import warnings
 
-    module, out = FromPixels(one, encoder).eval(), io.BytesIO()
+    module, out = PixelEncoder(one, encoder).eval(), io.BytesIO()
     with warnings.catch_warnings():  # torch prefers torch.export by now, which C++ and phones do not read
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, _pixels(size), check_trace=False)
         torch.jit.save(traced, out)
         again = torch.jit.load(io.BytesIO(out.getvalue()))
     for pixels in (_pixels(size, 3), _pixels(size, 1).float()):
-        _agree(again(pixels), module(pixels), CLOSE)
-    return out.getvalue(), f"torch.jit.load(FILE)(pixels): uint8 or float32 {_said(module, size)}"
+        _check_agreement(again(pixels), module(pixels), TOLERANCE)
+    return out.getvalue(), f"torch.jit.load(FILE)(pixels): uint8 or float32 {_describe_output(module, size)}"
 
 
 def _onnx(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
@@ -117,11 +117,11 @@ def _onnx(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
         import onnxruntime
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
-        raise BadInput(f"--format onnx needs what is not installed ({error}): pip install -e '.[export]'") from error
+        raise UserError(f"--format onnx needs what is not installed ({error}): pip install -e '.[export]'") from error
     import contextlib
     import warnings
 
-    module = FromPixels(one, encoder).eval()
+    module = PixelEncoder(one, encoder).eval()
     names = [f"stage{i + 1}" for i in range(len(module(_pixels(size))))]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -140,8 +140,10 @@ def _onnx(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
     data = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     pixels = _pixels(size, 3)
-    _agree([torch.from_numpy(m) for m in session.run(None, {"pixels": pixels.numpy()})], module(pixels), CLOSE)
-    return data, f"input `pixels`: uint8 {_said(module, size)}"
+    _check_agreement(
+        [torch.from_numpy(m) for m in session.run(None, {"pixels": pixels.numpy()})], module(pixels), TOLERANCE
+    )
+    return data, f"input `pixels`: uint8 {_describe_output(module, size)}"
 
 
 FORMATS: dict[str, Callable[[Pretrained, nn.Module, int], tuple[bytes, str]]] = {
@@ -157,22 +159,22 @@ def _pixels(size: int, count: int = 2) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def _saved(weights: dict[str, Tensor]) -> bytes:
+def _to_bytes(weights: dict[str, Tensor]) -> bytes:
     out = io.BytesIO()
     torch.save(weights, out)
     return out.getvalue()
 
 
-def _reread(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return torch.load(io.BytesIO(_saved(weights)), weights_only=True)
+def _load_bytes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return torch.load(io.BytesIO(_to_bytes(weights)), weights_only=True)
 
 
-def _said(module: nn.Module, size: int) -> str:
+def _describe_output(module: nn.Module, size: int) -> str:
     shapes = ", ".join(str(list(m.shape[1:])) for m in module(_pixels(size)))
-    return f"[b, 3, {size}, {size}] of 0..255, standardised inside -> maps of {shapes}"
+    return f"[b, 3, {size}, {size}] of 0..255, standardized inside -> maps of {shapes}"
 
 
-def _agree(found, expected, tolerance: float) -> None:
+def _check_agreement(found, expected, tolerance: float) -> None:
     """Raises ExportFailed unless all maps agree to `tolerance` of their largest number."""
     for i, (a, b) in enumerate(zip(found, expected, strict=True), start=1):
         apart = float((a - b).abs().max()) if a.shape == b.shape else float("inf")

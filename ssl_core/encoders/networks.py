@@ -38,7 +38,7 @@ class Network:
         return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
 
 
-def networks(encoder: nn.Module, architecture: str, tables: Tables) -> list[Network]:
+def find_networks(encoder: nn.Module, architecture: str, tables: Tables) -> list[Network]:
     """Every network in `tables` that has some of the names of `encoder`, which was cut from timm's or torchvision's
     `architecture`, in the file's order. Those without a misfit are the encoder.
 
@@ -46,9 +46,9 @@ def networks(encoder: nn.Module, architecture: str, tables: Tables) -> list[Netw
     model that it wraps is left out. Names may begin with the number of a child, as in
     nn.Sequential(*model.children()), if they fit the children in their order.
     """
-    state, wrapper = encoder.state_dict(), encoders.wrapper(encoder)
+    state, wrapper = encoder.state_dict(), encoders.feature_prefix(encoder)
     wanted = {_plain(name.removeprefix(wrapper)): name for name in state}
-    whole = encoders.whole(architecture)
+    whole = encoders.build_full_model(architecture)
     children = [name for name, child in whole.named_children() if child.state_dict()]
     blocks = _blocks(list(whole.state_dict()))
     found: list[Network] = []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # the first of the pickles that torch wrote before 1.6
 LEGACY = 5  # pickles that a file of torch.save begins with, as torch wrote it before 1.6; bytes of tensors follow
@@ -25,20 +25,20 @@ TYPES = {0x8F: "set", 0x90: "set", 0x91: "frozenset", 0x96: "bytearray"}
 CUT_SHORT = (EOFError, struct.error, IndexError, zipfile.BadZipFile)  # what reading beyond the end raises
 
 
-class PassedOver:
+class IgnoredObject:
     """Stands where a checkpoint keeps its command line (argparse.Namespace): takes everything and keeps nothing."""
 
     def __setstate__(self, state):
         pass
 
 
-def _harmless() -> list:
+def _allowed_types() -> list:
     """What may be named in a pickle beside torch's own list: NumPy's numbers and arrays of numbers, under the names
     that NumPy 1 and 2 give them, and a stand-in for the options of a command line, which timm's and DINO's files
     hold."""
     scalar, array = np.float32(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"}  # not of objects
-    named: list = [np.ndarray, np.dtype, *kinds, (PassedOver, "argparse.Namespace")]
+    named: list = [np.ndarray, np.dtype, *kinds, (IgnoredObject, "argparse.Namespace")]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         named += [(scalar, f"{module}.scalar"), (array, f"{module}._reconstruct")]
     return named
@@ -51,30 +51,30 @@ def is_pickle(data: bytes) -> bool:
 def load(data: bytes, path: object) -> Any:
     """What the file `path`, whose content is `data`, holds: a zip of torch.save, or the pickles it wrote before 1.6.
 
-    Raises BadInput, naming the type that stands in the way, for a file that holds more than tensors, numbers, texts and
-    containers of them, and for one that is damaged.
+    Raises UserError, naming the type that stands in the way, for a file that holds more than tensors, numbers, texts
+    and containers of them, and for one that is damaged.
     """
     if is_pickle(data) and MAGIC not in data[:32]:
-        raise BadInput(f"{path} is a pickle that torch.save did not write: nothing else is unpickled here")
+        raise UserError(f"{path} is a pickle that torch.save did not write: nothing else is unpickled here")
     try:
-        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_allowed_types()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(_as_protocol_2(data)), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reader trips over
         if (unknown := re.search(r"Unsupported operand (\d+)", str(error))) and int(unknown[1]) in TYPES:
-            raise _foreign(path, TYPES[int(unknown[1])]) from error
+            raise _foreign_type_error(path, TYPES[int(unknown[1])]) from error
         if found := re.search(r"GLOBAL (\S+)|but got <class '(.+?)'>|unrecognized function (.+)", str(error)):
-            raise _foreign(path, next(filter(None, found.groups()))) from error
+            raise _foreign_type_error(path, next(filter(None, found.groups()))) from error
         if isinstance(error, CUT_SHORT) or re.search("exhausted|unexpected EOF", str(error)):
-            raise BadInput(cut_off(path, data)) from error
-        raise BadInput(
+            raise UserError(cut_off(path, data)) from error
+        raise UserError(
             f"{path} is neither safetensors nor a checkpoint that torch.save wrote ({first_line(error)}); nothing else "
             "is unpickled here"
         ) from error
 
 
-def _foreign(path: object, kind: str) -> BadInput:
-    return BadInput(
+def _foreign_type_error(path: object, kind: str) -> UserError:
+    return UserError(
         f"{path} holds a {kind}, and nothing but tensors, numbers and containers of them is read: nothing else is "
         f"unpickled here. Where it was made, {_rewrite(path)} saves its tensors alone"
     )
@@ -105,7 +105,7 @@ def _as_protocol_2(data: bytes) -> bytes:
     """The same checkpoint with pickles of protocol 2, which is the one that torch's restricted reader knows."""
     if is_pickle(data):
         stream = io.BytesIO(data)
-        return data if data[1] == 2 else b"".join(_lowered(stream) for _ in range(LEGACY)) + stream.read()
+        return data if data[1] == 2 else b"".join(_to_protocol_2(stream) for _ in range(LEGACY)) + stream.read()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if not pickled or archive.read(pickled[0])[1] == 2:
@@ -114,11 +114,11 @@ def _as_protocol_2(data: bytes) -> bytes:
         with zipfile.ZipFile(out, "w") as lowered:
             for name in archive.namelist():
                 content = archive.read(name)
-                lowered.writestr(name, _lowered(io.BytesIO(content)) if name == pickled[0] else content)
+                lowered.writestr(name, _to_protocol_2(io.BytesIO(content)) if name == pickled[0] else content)
     return out.getvalue()
 
 
-def _lowered(stream: io.BytesIO) -> bytes:
+def _to_protocol_2(stream: io.BytesIO) -> bytes:
     """The pickle that begins here, of any protocol, as one of protocol 2; nothing is made of it. Leaves `stream`
     behind it. What protocol 2 has no word for stays as it is, and the reader refuses it."""
     raw = stream.getvalue()
@@ -132,20 +132,22 @@ def _lowered(stream: io.BytesIO) -> bytes:
         if op.name == "PROTO":
             out.append(b"\x80\x02")
         elif op.name in TEXTS:
-            out.append(_text(value))
+            out.append(_text_opcode(value))
         elif op.name in BYTES:  # as protocol 2 has them: text of the same code points, to be encoded
-            out.append(b"c_codecs\nencode\n" + _text(value.decode("latin-1")) + _text("latin-1") + b"\x86R")
+            out.append(
+                b"c_codecs\nencode\n" + _text_opcode(value.decode("latin-1")) + _text_opcode("latin-1") + b"\x86R"
+            )
         elif op.name == "STACK_GLOBAL":
             module, name = (text[5:].decode() for text in out[-2:] if text[:1] == b"X")
             out[-2:] = [f"c{module}\n{name}\n".encode()]
         elif op.name == "MEMOIZE" or "PUT" in op.name:
-            place = count if op.name == "MEMOIZE" else value
+            position = count if op.name == "MEMOIZE" else value
             count += 1
             if out[-1][:1] == b"X":
-                kept[place] = out[-1]
+                kept[position] = out[-1]
             else:
-                kept.pop(place, None)
-                out.append(b"r" + struct.pack("<I", place))
+                kept.pop(position, None)
+                out.append(b"r" + struct.pack("<I", position))
         elif "GET" in op.name and value in kept:
             out.append(kept[value])
         elif op.name != "FRAME":
@@ -153,6 +155,6 @@ def _lowered(stream: io.BytesIO) -> bytes:
     return b"".join(out)
 
 
-def _text(text: str) -> bytes:
+def _text_opcode(text: str) -> bytes:
     encoded = text.encode("utf-8", "surrogatepass")
     return b"X" + struct.pack("<I", len(encoded)) + encoded

@@ -10,10 +10,10 @@ from torch import nn
 
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from ssl_core.encoders.choice import choose
-from ssl_core.encoders.state_dicts import read
-from ssl_core.errors import BadInput
-from ssl_core.storage.files import at, exists, read_bytes, read_json
+from ssl_core.encoders.choice import choose_network
+from ssl_core.encoders.state_dicts import read_state_dicts
+from ssl_core.errors import UserError
+from ssl_core.storage.files import exists, open_path, read_bytes, read_json
 
 RANDOM = "random"
 FORMS = (
@@ -26,48 +26,50 @@ class Pretrained:
     """An encoder with its weights, and how it wants its pixels."""
 
     label: str  # for people
-    encoder: nn.Module | None  # None: at random initialisation, which need not be kept
+    encoder: nn.Module | None  # None: at random initialization, which need not be kept
     architecture: str  # what `encoders.build` calls it
     built: int  # the images' side in pixels that it is made for
-    mean: tuple[float, ...] = IMAGENET_MEAN  # that pixels are standardised by, of 0..255
+    mean: tuple[float, ...] = IMAGENET_MEAN  # that pixels are standardized by, of 0..255
     std: tuple[float, ...] = IMAGENET_STD
-    normalisation: str = "dataset"  # as a task's: by these statistics, or "image", by each image's own
-    seed: int = 0  # of its initialisation
+    normalization: str = "dataset"  # as a task's: by these statistics, or "image", by each image's own
+    seed: int = 0  # of its initialization
     unused: tuple[str, ...] = ()  # tensors of the file that are no part of the encoder, such as its classifier
     notes: tuple[str, ...] = ()  # what was decided in taking it, for people
     origin: dict = field(default_factory=dict)  # encoder.json of another study's
 
 
-def pretrained(told: str) -> Pretrained:
-    """The encoder that `told` names, in one of FORMS. Files are read as safetensors or by torch.load with
+def load_pretrained(spec: str) -> Pretrained:
+    """The encoder that `spec` names, in one of FORMS. Files are read as safetensors or by torch.load with
     weights_only: nothing that a file holds is ever run.
 
-    Raises BadInput for what does not exist, cannot be downloaded or read, or does not fit.
+    Raises UserError for what does not exist, cannot be downloaded or read, or does not fit.
     """
-    if "\0" in told:
-        raise BadInput(f"--encoder {told!r}: no file has such a name")
+    if "\0" in spec:
+        raise UserError(f"--encoder {spec!r}: no file has such a name")
     try:
-        return _pretrained(told)
+        return _load(spec)
     except OSError as error:
         if hasattr(error, "exit_code"):
             raise
-        raise BadInput(f"--encoder {told}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"--encoder {spec}: cannot be read: {error.strerror or error}") from error
 
 
-def _pretrained(told: str) -> Pretrained:
-    library, colon, rest = told.partition(":")
+def _load(spec: str) -> Pretrained:
+    library, colon, rest = spec.partition(":")
     if not colon or library not in ("timm", "torchvision"):
-        return _of_study(told)
+        return _load_from_study(spec)
     name, equals, source = rest.partition("=")
     if not name or (equals and not source):
-        raise BadInput(f"--encoder {told}: expected {FORMS}")
-    architecture = name if library == "timm" else told.partition("=")[0]
+        raise UserError(f"--encoder {spec}: expected {FORMS}")
+    architecture = name if library == "timm" else spec.partition("=")[0]
     if source == RANDOM:
-        encoders.build(architecture, encoders.SMALL, 0)
-        return Pretrained(told, None, architecture, encoders.SMALL)
+        encoders.build(architecture, encoders.SMALL_IMAGE_SIZE, 0)
+        return Pretrained(spec, None, architecture, encoders.SMALL_IMAGE_SIZE)
     if source:
-        return _of_file(library, name, architecture, source)
-    return Pretrained(told, _downloaded(library, name), architecture, encoders.SMALL, *_statistics(library, name))
+        return _load_from_file(library, name, architecture, source)
+    return Pretrained(
+        spec, _load_published(library, name), architecture, encoders.SMALL_IMAGE_SIZE, *_statistics(library, name)
+    )
 
 
 def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -80,10 +82,10 @@ def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float
     return tuple(255 * v for v in config.mean), tuple(255 * v for v in config.std)
 
 
-def _downloaded(library: str, name: str) -> nn.Module:
+def _load_published(library: str, name: str) -> nn.Module:
     """With the weights that the library itself publishes."""
     built = name if library == "timm" else f"{encoders.TORCHVISION}{name}"
-    encoder = encoders.build(built, encoders.SMALL, 0)  # says what is wrong with a name
+    encoder = encoders.build(built, encoders.SMALL_IMAGE_SIZE, 0)  # says what is wrong with a name
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it tells of every attempt; one line is enough
     try:
         if library == "timm":
@@ -95,16 +97,16 @@ def _downloaded(library: str, name: str) -> nn.Module:
         encoder.load_state_dict(get_model_weights(name).DEFAULT.get_state_dict(progress=False), strict=False)
         return encoder
     except Exception as error:  # each library has its own for a name without weights or a host that does not answer
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise BadInput(
-            f"--encoder {library}:{name}: its pretrained weights cannot be had: {said[0][:200]}; give them as a file, "
-            f"{library}:{name}=FILE, or take it untrained, {library}:{name}={RANDOM}"
+        message = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"--encoder {library}:{name}: its pretrained weights cannot be had: {message[0][:200]}; give them as a "
+            f"file, {library}:{name}=FILE, or take it untrained, {library}:{name}={RANDOM}"
         ) from error
 
 
-def _of_study(told: str) -> Pretrained:
+def _load_from_study(spec: str) -> Pretrained:
     """A run's folder, or its encoder.safetensors beside encoder.json."""
-    place = at(told, "--encoder")
+    place = open_path(spec, "--encoder")
     folder = place.parent if place.suffix else place
     if not exists(folder / "encoder.json"):
         what = (
@@ -112,11 +114,11 @@ def _of_study(told: str) -> Pretrained:
             if place != folder
             else ("there is no encoder.json in it")
         )
-        raise BadInput(f"--encoder {told}: {what}: expected {FORMS}")
+        raise UserError(f"--encoder {spec}: {what}: expected {FORMS}")
     try:
-        encoder, described = stored(folder)
+        encoder, described = load_saved(folder)
     except OSError as error:
-        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {error}") from error
+        raise UserError(f"{folder}: encoder.safetensors cannot be read: {error}") from error
     return Pretrained(
         described["run"],
         encoder,
@@ -124,14 +126,14 @@ def _of_study(told: str) -> Pretrained:
         described["size"],
         tuple(described["mean"]),
         tuple(described["std"]),
-        described["normalisation"],
+        described["normalization"],
         described["seed"],
         origin=described,
     )
 
 
-def stored(folder: Path) -> tuple[nn.Module, dict]:
-    """The encoder of encoder.safetensors in `folder`, and what encoder.json beside it says. Raises BadInput if one of
+def load_saved(folder: Path) -> tuple[nn.Module, dict]:
+    """The encoder of encoder.safetensors in `folder`, and what encoder.json beside it says. Raises UserError if one of
     them is not what the other needs."""
     described = read_json(folder / "encoder.json")
     encoder = encoders.build(described["encoder"], described["size"], described["seed"])
@@ -139,22 +141,24 @@ def stored(folder: Path) -> tuple[nn.Module, dict]:
     try:
         encoder.load_state_dict(safetensors_load(data))
     except Exception as error:
-        raise BadInput(f"{folder}: encoder.safetensors cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder}: encoder.safetensors cannot be read: {str(error).splitlines()[0]}") from error
     if encoders.digest(encoder) != described["digest"]:
-        raise BadInput(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
+        raise UserError(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
     return encoder, described
 
 
-def _of_file(library: str, name: str, architecture: str, source: str) -> Pretrained:
+def _load_from_file(library: str, name: str, architecture: str, source: str) -> Pretrained:
     """With the weights of a file, or of one of the networks in it: FILE, or FILE#NETWORK."""
     file, asked = _split(source)
-    encoder = encoders.build(architecture, encoders.SMALL, 0)
+    encoder = encoders.build(architecture, encoders.SMALL_IMAGE_SIZE, 0)
     short = re.split(r"[/\\]", file.rstrip("/"))[-1]
-    choice = choose(encoder, architecture, read(at(file, "--encoder")), file, asked)
+    choice = choose_network(encoder, architecture, read_state_dicts(open_path(file, "--encoder")), file, asked)
     state = encoder.state_dict()
     for own, tensor in choice.network.state().items():
         if state[own].is_floating_point() and not tensor.is_floating_point():
-            raise BadInput(f"{file}: {own} is {str(tensor.dtype).removeprefix('torch.')}, only floats are weights here")
+            raise UserError(
+                f"{file}: {own} is {str(tensor.dtype).removeprefix('torch.')}, only floats are weights here"
+            )
     taken = {name: tensor.to(state[name].dtype) for name, tensor in choice.network.state().items()}
     encoder.load_state_dict({**state, **taken})
     notes = []
@@ -165,7 +169,9 @@ def _of_file(library: str, name: str, architecture: str, source: str) -> Pretrai
         notes.append(f"the numbers in its names count {name}'s children: {choice.network.order}")
     label = f"{library}:{name}={short}" + (f"#{choice.label}" if choice.label else "")
     mean, std = _statistics(library, name)
-    return Pretrained(label, encoder, architecture, encoders.SMALL, mean, std, unused=choice.unused, notes=tuple(notes))
+    return Pretrained(
+        label, encoder, architecture, encoders.SMALL_IMAGE_SIZE, mean, std, unused=choice.unused, notes=tuple(notes)
+    )
 
 
 def _split(source: str) -> tuple[str, str | None]:
@@ -174,11 +180,11 @@ def _split(source: str) -> tuple[str, str | None]:
     marks = [i for i, letter in enumerate(source) if letter == "#"]
     if not re.match(r"https?://", source):
         for end in [len(source), *reversed(marks)]:
-            if marks and exists(at(source[:end], "--encoder")):
+            if marks and exists(open_path(source[:end], "--encoder")):
                 return source[:end], source[end + 1 :] or None
     return (source[: marks[0]], source[marks[0] + 1 :] or None) if marks else (source, None)
 
 
-def plain_name(label: str) -> str:
+def file_name(label: str) -> str:
     """`label` as a part of a file's name."""
     return re.sub(r"[^\w.-]+", "-", label)

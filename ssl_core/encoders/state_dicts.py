@@ -12,7 +12,7 @@ from safetensors.torch import load as safetensors_load
 from torch import Tensor
 
 import ssl_core.encoders.pickles as pickles
-from ssl_core.errors import BadInput, some
+from ssl_core.errors import UserError, some
 from ssl_core.storage.files import exists, is_local, read_bytes
 
 Tables = list[tuple[str, dict[str, Tensor]]]  # where each dict lies, as keys joined by dots, and its tensors
@@ -39,16 +39,16 @@ OTHERS = {
 }
 
 
-def read(path: Path) -> Tables:
+def read_state_dicts(path: Path) -> Tables:
     """Every dict of tensors in the file, however deep it lies, in the file's order; of a folder that Hugging Face left,
     those of its model, in one file or in shards.
 
-    Raises BadInput for what is none of that, or holds what only unpickling could make.
+    Raises UserError for what is none of that, or holds what only unpickling could make.
     """
     if is_local(path) and path.is_dir():
         found = [path / name for name in HUGGING_FACE if exists(path / name)]
         if not found:
-            raise BadInput(f"{path} is a folder without {' or '.join(HUGGING_FACE[::2])}: give the file itself")
+            raise UserError(f"{path} is a folder without {' or '.join(HUGGING_FACE[::2])}: give the file itself")
         path = found[0]
     data = _content(path)
     if data.lstrip()[:1] != b"{" or data[8:9] == b"{":  # where a header of safetensors begins
@@ -56,24 +56,24 @@ def read(path: Path) -> Tables:
     try:  # an index of shards
         files = list(dict.fromkeys(str(file) for file in json.loads(data)["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BadInput(f"{path} is JSON, but no index of files with weights: it has no weight_map") from error
+        raise UserError(f"{path} is JSON, but no index of files with weights: it has no weight_map") from error
     if outside := [file for file in files if not file or file.startswith("/") or ".." in file.split("/")]:
-        raise BadInput(f"{path} names files outside its folder: {some(map(repr, outside))}")
+        raise UserError(f"{path} names files outside its folder: {some(map(repr, outside))}")
     merged: dict[str, Tensor] = {}
-    for place in (path.parent / file for file in files):
-        for _, table in _parsed(place, _content(place)):
+    for file in (path.parent / file for file in files):
+        for _, table in _parsed(file, _content(file)):
             merged |= table
     return [("", merged)]
 
 
 def _content(path: Path) -> bytes:
-    """Raises BadInput also for what holds no weights that are read here."""
+    """Raises UserError also for what holds no weights that are read here."""
     try:
         data = read_bytes(path)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    if other := _other(data):
-        raise BadInput(f"{path} is {other[0]}: {other[1]}")
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    if other := _describe_other_file(data):
+        raise UserError(f"{path} is {other[0]}: {other[1]}")
     return data
 
 
@@ -81,18 +81,18 @@ def _parsed(path: Path, data: bytes) -> Tables:
     if data[:2] == b"PK" or pickles.is_pickle(data):
         tables = list(_tables(pickles.load(data, path)))
         if any(tensor.is_meta for _, table in tables for tensor in table.values()):
-            raise BadInput(f"{path} holds names and shapes alone, no numbers: it was saved from the meta device")
+            raise UserError(f"{path} holds names and shapes alone, no numbers: it was saved from the meta device")
         return tables
     try:
         return [("", safetensors_load(data))]
     except Exception as error:
         reason = pickles.first_line(error)
         if data[8:9] == b"{":
-            raise BadInput(f"{pickles.cut_off(path, data)} ({reason})") from error
-        raise BadInput(f"{path} is neither safetensors nor a checkpoint of torch.save ({reason})") from error
+            raise UserError(f"{pickles.cut_off(path, data)} ({reason})") from error
+        raise UserError(f"{path} is neither safetensors nor a checkpoint of torch.save ({reason})") from error
 
 
-def _other(data: bytes) -> tuple[str, str] | None:
+def _describe_other_file(data: bytes) -> tuple[str, str] | None:
     """What the file is, if it holds no weights that are read here, and what would help."""
     if not data:
         return "empty", "download or copy it again"
@@ -114,18 +114,18 @@ def _other(data: bytes) -> tuple[str, str] | None:
     return next((other for magic, other in OTHERS.items() if data.startswith(magic)), None)
 
 
-def _tables(held: Any, where: tuple[str, ...] = (), around: tuple[int, ...] = ()) -> Iterator[tuple[str, dict]]:
-    """Every dict with tensors in `held`, the outer ones first. `around`: the ids of what holds it, which it may hold in
+def _tables(obj: Any, where: tuple[str, ...] = (), parents: tuple[int, ...] = ()) -> Iterator[tuple[str, dict]]:
+    """Every dict with tensors in `obj`, the outer ones first. `parents`: the ids of what holds it, which it may hold in
     its turn."""
-    if id(held) in around:
+    if id(obj) in parents:
         return
-    around = (*around, id(held))
-    if isinstance(held, dict):
-        tensors = {key: value for key, value in held.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    parents = (*parents, id(obj))
+    if isinstance(obj, dict):
+        tensors = {key: value for key, value in obj.items() if isinstance(key, str) and isinstance(value, Tensor)}
         if tensors:
             yield ".".join(where), tensors
-        for key, value in held.items():
-            yield from _tables(value, (*where, str(key)), around)
-    elif isinstance(held, (list, tuple)):
-        for i, value in enumerate(held):
-            yield from _tables(value, (*where, str(i)), around)
+        for key, value in obj.items():
+            yield from _tables(value, (*where, str(key)), parents)
+    elif isinstance(obj, (list, tuple)):
+        for i, value in enumerate(obj):
+            yield from _tables(value, (*where, str(i)), parents)

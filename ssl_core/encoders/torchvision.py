@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ssl_core.errors import BadInput, choose
+from ssl_core.errors import UserError, choose
 
 HEIGHT, WIDTH = 224, 160  # pixels that stages are looked for at: maps of [channels, height, width] keep the ratio
 HEADS = ("classifier", "fc", "head", "heads")  # what comes after the encoder
@@ -26,19 +26,19 @@ class Stages(nn.Module):
         return self.traced.load_state_dict(state_dict, strict, assign)
 
 
-def staged(name: str) -> nn.Module:
-    """torchvision's model `name` without its classifier, initialised at random: [b, 3, h, w] to the list of the last
-    map of each resolution. Raises BadInput for a name that it does not know, or a model that has no such maps."""
+def build_stages(name: str) -> nn.Module:
+    """torchvision's model `name` without its classifier, initialized at random: [b, 3, h, w] to the list of the last
+    map of each resolution. Raises UserError for a name that it does not know, or a model that has no such maps."""
     from torchvision.models import get_model, list_models
 
     try:
         model = get_model(name, weights=None)
     except ValueError as error:
-        raise BadInput(f"encoder 'torchvision:{name}' cannot be built: {choose(name, list_models())}") from error
-    return Stages(_cut(model, name))
+        raise UserError(f"encoder 'torchvision:{name}' cannot be built: {choose(name, list_models())}") from error
+    return Stages(_without_head(model, name))
 
 
-def _cut(model: nn.Module, name: str) -> nn.Module:
+def _without_head(model: nn.Module, name: str) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
     try:
@@ -48,7 +48,7 @@ def _cut(model: nn.Module, name: str) -> nn.Module:
         with torch.no_grad():
             found = probe(torch.zeros(1, 3, HEIGHT, WIDTH))
     except Exception as error:  # tracing meets whatever a model's code does
-        raise BadInput(
+        raise UserError(
             f"encoder 'torchvision:{name}' cannot be cut into stages: {str(error).splitlines()[0]}"
         ) from error
     layers, last = dict(model.named_modules()), {}
@@ -57,7 +57,7 @@ def _cut(model: nn.Module, name: str) -> nn.Module:
         if isinstance(value, Tensor) and value.ndim == 4 and not head and _is_map(*value.shape[2:]):
             last[value.shape[2]] = node
     if not last:
-        raise BadInput(f"encoder 'torchvision:{name}' gives no maps of [channels, height, width]: choose another")
+        raise UserError(f"encoder 'torchvision:{name}' gives no maps of [channels, height, width]: choose another")
     return create_feature_extractor(model, return_nodes={last[side]: str(side) for side in sorted(last, reverse=True)})
 
 

@@ -1,4 +1,4 @@
-"""Training on labelled images by the same loop as pretraining: what `finetune`, `lowshot_finetune` and `nonlinear`
+"""Training on labeled images by the same loop as pretraining: what `finetune`, `lowshot_finetune` and `nonlinear`
 share."""
 
 import time
@@ -16,26 +16,26 @@ from ssl_core.augmentations import CROP, resized_crop
 from ssl_core.data.dataset import subset
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import Diverged
-from ssl_core.evaluation.frozen_encoder import Model, normalise
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
 from ssl_core.optim import Optim
-from ssl_core.task import DataInfo, EncoderInfo, Pretext, Task, TaskConfig
-from ssl_core.train import Plan, train
+from ssl_core.task import DataInfo, EncoderInfo, PretextModel, Task, TaskConfig
+from ssl_core.train import TrainConfig, train
 
-SAVE = 60.0  # seconds between checkpoints: what a killed job loses
+CHECKPOINT_EVERY_S = 60.0  # seconds between checkpoints: what a killed job loses
 
 
 class Classifier(Task):
     """A linear head on the last stage's pooled map, trained on random resized crops, mirrored or not."""
 
-    def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalisation: str, least: float):
+    def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, min_area: float):
         super().__init__(config, encoder, data)
-        self.under, self.least = normalisation, least
+        self.normalization_kind, self.min_area = normalization, min_area
         self.head = nn.Linear(encoder.widths[-1], data.classes)
 
-    def make(self, batch, draw, format):
-        return normalise(
-            resized_crop(batch.images, draw.words("resized crop", CROP), batch.images.shape[1], self.least),
-            self.under,
+    def make_batch(self, batch, bits, format):
+        return normalize(
+            resized_crop(batch.images, bits.draw("resized crop", CROP), batch.images.shape[1], self.min_area),
+            self.normalization_kind,
             format,
         ), batch.labels
 
@@ -46,24 +46,26 @@ class Classifier(Task):
         return F.cross_entropy(predictions.float(), targets, reduction="none")
 
 
-def tune(
-    model: Model,
+def finetune(
+    model: FrozenEncoder,
     ids: np.ndarray,
     *,
     steps: int,
     batch: int,
     optim: Optim,
-    least: float,
+    min_area: float,
     seed: int,
     keep: Path | None = None,
-) -> Pretext | None:
+) -> PretextModel | None:
     """A copy of `model`'s encoder and a head, all their weights trained as `fit` does -> both, or None if that
-    diverged. `least` is the smallest share of an image's area that a crop shows."""
-    plan = Plan(steps=steps, seed=seed, optim=optim)
-    return fit(_fresh(model, optim, batch, least, seed), model, ids, plan, keep)
+    diverged. `min_area` is the smallest share of an image's area that a crop shows."""
+    plan = TrainConfig(steps=steps, seed=seed, optim=optim)
+    return fit(_new_classifier(model, optim, batch, min_area, seed), model, ids, plan, keep)
 
 
-def fit(module: Pretext, model: Model, ids: np.ndarray, plan: Plan, keep: Path | None = None) -> Pretext | None:
+def fit(
+    module: PretextModel, model: FrozenEncoder, ids: np.ndarray, plan: TrainConfig, keep: Path | None = None
+) -> PretextModel | None:
     """Trains `module` in place on batches of `model`'s training images `ids` -> the same, ready to be asked, or None if
     that diverged.
 
@@ -76,38 +78,38 @@ def fit(module: Pretext, model: Model, ids: np.ndarray, plan: Plan, keep: Path |
         module.load_state_dict(state["model"])
         return module.eval()
     rest = range(state["step"] if state else 0, plan.steps)
-    place = dict(rank=0, world=1, device=model.device, threads=model.threads)
-    _, batches = training_batches(source, batch=module.task.config.batch, steps=rest, seed=plan.seed, **place)
+    where = dict(rank=0, world=1, device=model.device, threads=model.threads)
+    _, batches = training_batches(source, batch=module.task.config.batch, steps=rest, seed=plan.seed, **where)
     saved = time.monotonic()
     try:
         for step in train(module, batches, model.format, plan, state):
-            if step.number == plan.steps or (keep and time.monotonic() - saved >= SAVE):
-                now = step.state()  # which looks whether the weights are finite
+            if step.number == plan.steps or (keep and time.monotonic() - saved >= CHECKPOINT_EVERY_S):
+                snapshot = step.state()  # which looks whether the weights are finite
                 if keep:
-                    checkpoint.save(keep, now, checkpoint.Keep(last=1))
+                    checkpoint.save(keep, snapshot, checkpoint.Keep(last=1))
                 saved = time.monotonic()
     except Diverged:
         return None
     return module.eval()
 
 
-def _fresh(model: Model, optim: Optim, batch: int, least: float, seed: int) -> Pretext:
+def _new_classifier(model: FrozenEncoder, optim: Optim, batch: int, min_area: float, seed: int) -> PretextModel:
     encoder = deepcopy(model.encoder)
     for norm in encoder.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             norm.momentum = 0.1  # torch's own: statistics follow the weights again
-    info = EncoderInfo("tuned", tuple(m.shape[1] for m in model.blank()), ())
+    info = EncoderInfo("tuned", tuple(m.shape[1] for m in model.blank_maps()), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)
-        task = Classifier(TaskConfig(batch=batch, optim=optim), info, data, model.normalisation, least)
-    return Pretext(encoder, task).to(model.device, memory_format=torch.channels_last)
+        task = Classifier(TaskConfig(batch=batch, optim=optim), info, data, model.normalization, min_area)
+    return PretextModel(encoder, task).to(model.device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def right(tuned: Pretext, model: Model, split: str) -> np.ndarray:
+def classify_correctly(tuned: PretextModel, model: FrozenEncoder, split: str) -> np.ndarray:
     """[n] bool: whether each whole image of the split is classified rightly; [stages, n] where each stage is."""
     found: list[Tensor] = []
     for images, labels in model.images(split):
-        found.append(tuned(normalise(images, model.normalisation, model.format)).argmax(-1) == labels)
+        found.append(tuned(normalize(images, model.normalization, model.format)).argmax(-1) == labels)
     return torch.cat(found, dim=-1).cpu().numpy()

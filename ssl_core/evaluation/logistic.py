@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 
 def logistic(x: Tensor, y: Tensor, classes: int, c: float, iterations: int = 100) -> nn.Linear:
-    """x [n, d] float32, y [n] int64 below `classes` -> the layer that minimises the summed cross-entropy plus
-    |weight|^2 / (2 c), the bias unpenalised: scikit-learn's LogisticRegression(C=c). It starts from zero and takes at
+    """x [n, d] float32, y [n] int64 below `classes` -> the layer that minimizes the summed cross-entropy plus
+    |weight|^2 / (2 c), the bias unpenalized: scikit-learn's LogisticRegression(C=c). It starts from zero and takes at
     most `iterations` of L-BFGS with a strong Wolfe line search (Liu and Nocedal 1989)."""
     layer = nn.Linear(x.shape[1], classes, device=x.device)
     for parameter in layer.parameters():

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine similarity, exact, without a second copy of the bank."""
+"""Nearest neighbors by cosine similarity, exact, without a second copy of the bank."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ def nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[sli
     [b, k] int64), nearest first; k shrinks to m. A row of zeros is similar to nothing: 0."""
     asked, kept = torch.from_numpy(queries), torch.from_numpy(bank)
     k = min(k, len(kept))
-    # norms divide the similarities instead of the features: a normalised bank would be as large as the bank
+    # norms divide the similarities instead of the features: a normalized bank would be as large as the bank
     inverse = torch.cat([part.norm(dim=1) for part in kept.split(ROWS)]).clamp(min=1e-12).reciprocal()
     for first in range(0, len(asked), ROWS):
         which = slice(first, min(first + ROWS, len(asked)))
@@ -25,7 +25,7 @@ def nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[sli
         yield which, near.values, near.indices
 
 
-def few(images: int, neighbours: Iterable[int]) -> tuple[str, ...]:
+def few(images: int, neighbors: Iterable[int]) -> tuple[str, ...]:
     """A note for those numbers of neighbors that are more than there are training images."""
-    more = " and ".join(str(k) for k in neighbours if k > images)
+    more = " and ".join(str(k) for k in neighbors if k > images)
     return (f"fewer training images than {more} neighbors: all {images} count",) if more else ()

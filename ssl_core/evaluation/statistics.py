@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z = 1.959964  # the normal distribution's 97.5 % quantile
+Z_QUANTILE = 1.959964  # the normal distribution's 97.5 % quantile
 DRAWS = 10_000
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's 97.5 % quantile by degrees of freedom
+# Student's 97.5 % quantile by degrees of freedom, from 1
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,22 @@ class Interval:
         return self.low, self.high
 
 
-def holding(mean: float, low: float, high: float) -> tuple[float, float]:
+def widen_to_mean(mean: float, low: float, high: float) -> tuple[float, float]:
     """(low, high), widened to hold the mean where rounding has put an end on its wrong side."""
     return min(low, mean), max(high, mean)
 
 
-def wilson(correct: np.ndarray) -> tuple[float, float]:
+def wilson_interval(correct: np.ndarray) -> tuple[float, float]:
     """[n] bool -> (low, high) for the share of True (Wilson 1927): honest near 0 and 1 too; (0, 1) for no image."""
     if not len(correct):
         return 0.0, 1.0
     n, p = len(correct), float(correct.mean())
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * (p * (1 - p) / n + Z**2 / (4 * n**2)) ** 0.5
-    return holding(p, max(0.0, centre - half), min(1.0, centre + half))
+    center = (p + Z_QUANTILE**2 / (2 * n)) / (1 + Z_QUANTILE**2 / n)
+    half = Z_QUANTILE / (1 + Z_QUANTILE**2 / n) * (p * (1 - p) / n + Z_QUANTILE**2 / (4 * n**2)) ** 0.5
+    return widen_to_mean(p, max(0.0, center - half), min(1.0, center + half))
 
 
-def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
+def two_way_bootstrap(values: np.ndarray, draws: int = DRAWS) -> Interval:
     """[seeds, n] -> the mean over training seeds and test images, with a percentile bootstrap that draws seeds and
     images independently of each other (the pigeonhole bootstrap of Owen 2007, doi:10.1214/07-AOAS122).
 
@@ -67,22 +68,22 @@ def crossed(values: np.ndarray, draws: int = DRAWS) -> Interval:
     if seeds == 1 and not beyond and spread > 0:
         p = min(p, max(sys.float_info.min, math.erfc(abs(means.mean()) / spread / math.sqrt(2))))
     mean = float(values.mean())
-    return Interval(mean, *holding(mean, float(low), float(high)), min(1.0, float(p)))
+    return Interval(mean, *widen_to_mean(mean, float(low), float(high)), min(1.0, float(p)))
 
 
-def student(values: np.ndarray) -> tuple[float, float]:
+def t_interval(values: np.ndarray) -> tuple[float, float]:
     """[seeds] -> (low, high) for their mean, by Student's t; without bounds for one seed, and NaN for values that are
     not all finite, or for none."""
     n, mean = len(values), float(values.mean()) if len(values) else math.nan
     if n < 2 or not np.isfinite(values).all():
         return (-math.inf, math.inf) if math.isfinite(mean) else (math.nan, math.nan)
-    half = (T[n - 2] if n - 2 < len(T) else Z) * values.std(ddof=1) / n**0.5
-    return holding(mean, float(mean - half), float(mean + half))
+    half = (T_QUANTILES[n - 2] if n - 2 < len(T_QUANTILES) else Z_QUANTILE) * values.std(ddof=1) / n**0.5
+    return widen_to_mean(mean, float(mean - half), float(mean + half))
 
 
-def paired(better: np.ndarray, base: np.ndarray) -> Interval:
+def paired_difference(better: np.ndarray, base: np.ndarray) -> Interval:
     """Two [seeds, n] bool for the same seeds and images -> the difference of their shares of True."""
-    return crossed(better.astype(np.int8) - base.astype(np.int8))
+    return two_way_bootstrap(better.astype(np.int8) - base.astype(np.int8))
 
 
 def holm(ps: list[float]) -> list[float]:

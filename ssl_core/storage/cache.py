@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.cache import folder, wanted
+from kernels.cache import folder, requested_folder
 from ssl_core.storage.files import write_bytes
 
 
@@ -21,10 +21,10 @@ def locked(path: Path):
         yield
 
 
-def arrays(name: str, make: Callable[[], dict[str, np.ndarray]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays `keys` of dataset `name`, memory-mapped from the cache, made by `make()` the first time. A cache that
     can only be read will do if they are there."""
-    files = _files(wanted() / name, keys)
+    files = _files(requested_folder() / name, keys)
     if not _complete(files):
         files = _files(folder() / name, keys)
     if not _complete(files):

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from ssl_core.errors import BadInput
-from ssl_core.storage.files import found, is_local, read_bytes, read_json, remove, write_bytes, write_json
+from ssl_core.errors import UserError
+from ssl_core.storage.files import glob_files, is_local, read_bytes, read_json, remove, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def save(folder: Path, state: dict, keep: Keep = Keep()) -> Path:
 def newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[Path]]:
     """-> (the newest state that verifies, of a step up to `at_most`, or None; the damaged checkpoints passed over).
 
-    Raises StoreFailed, or OSError from a disk that gives nothing at the moment: what cannot be had now is not damaged.
+    Raises StorageError, or OSError from a disk that gives nothing at the moment: what cannot be had now is not damaged.
     """
     damaged = []
-    for manifest in sorted(found(folder, "step-*.json"), key=_step, reverse=True):
+    for manifest in sorted(glob_files(folder, "step-*.json"), key=_step, reverse=True):
         if _step(manifest) > at_most:
             continue
         path = manifest.with_suffix(".pt")
@@ -87,7 +87,7 @@ def newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[P
             data = read_bytes(path)
             if hashlib.sha256(data).hexdigest() == read_json(manifest)["sha256"]:
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), damaged
-        except (FileNotFoundError, BadInput, KeyError, TypeError, RuntimeError, pickle.UnpicklingError):
+        except (FileNotFoundError, UserError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError):
             pass  # torn, not a manifest, or holding more than tensors and plain values
         except OSError as error:
             if error.errno != errno.EIO:  # which is a disk's name for damage
@@ -111,12 +111,12 @@ def discard(damaged: list[Path]) -> None:
 def _drop(folder: Path, keep: Keep, newest: int) -> None:
     """What is of later steps than the newest is another writer's, and as good: it stays. A manifest goes before its
     data, so that no kill leaves one without the other."""
-    manifests = {_step(path): path for path in found(folder, "step-*.json")}
+    manifests = {_step(path): path for path in glob_files(folder, "step-*.json")}
     past = sorted(step for step in manifests if step <= newest)
     gone = {step for step in past if not keep.stays(step, past)}
     for step in gone:
         remove(manifests[step])
     stems = {manifests[step].stem for step in manifests.keys() - gone}
-    for path in [*found(folder, "step-*"), *(folder.glob(".step-*") if is_local(folder) else ())]:
+    for path in [*glob_files(folder, "step-*"), *(folder.glob(".step-*") if is_local(folder) else ())]:
         if path.stem not in stems and not newest < _step(path):
             remove(path)

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import ssl_core.storage.object_store as store
-from ssl_core.errors import BadInput, Gone
+from ssl_core.errors import ObjectNotFound, UserError
 
 
-def at(place: str, option: str = "--storage") -> Path:
-    """`place`, a path or a URL that fsspec opens, as an absolute path: a pathlib.Path, or what behaves like one.
+def open_path(location: str, option: str = "--storage") -> Path:
+    """`location`, a path or a URL that fsspec opens, as an absolute path: a pathlib.Path, or what behaves like one.
 
-    Raises BadInput for a URL that cannot be opened here, or a home folder that nobody has, named after the command
+    Raises UserError for a URL that cannot be opened here, or a home folder that nobody has, named after the command
     line's `option`.
     """
-    if not store.is_url(place):
+    if not store.is_url(location):
         try:
-            return Path(place).expanduser().absolute()
+            return Path(location).expanduser().absolute()
         except RuntimeError as error:
-            raise BadInput(f"{option} {place}: {error}") from error
+            raise UserError(f"{option} {location}: {error}") from error
     from upath import UPath
 
     # other machines write there too, so that no listing may be remembered
-    url: Any = UPath(store.checked(place, option), use_listings_cache=False)
+    url: Any = UPath(store.check_url(location, option), use_listings_cache=False)
     return url
 
 
@@ -38,38 +38,38 @@ def is_local(path: Path) -> bool:
 def write_bytes(path: Path, data: bytes) -> None:
     """Puts `data` at `path` so that a reader sees the old content or the new, never a part.
 
-    Raises OSError from a disk, or StoreFailed from a store that failed for longer than anyone waits.
+    Raises OSError from a disk, or StorageError from a store that failed for longer than anyone waits.
     """
     if not is_local(path):
         store.write(str(path), data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path)
-    with _naming(path, beside):
+    temporary = _temporary_path(path)
+    with _named_error(path, temporary):
         try:
-            with open(beside, "wb") as file:
+            with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         finally:
             with contextlib.suppress(OSError):  # where nothing can be written, nothing lies
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     """Where this thread writes what is to be at `path`: under a name that is no longer than file systems allow."""
     return path.with_name(f".{path.name[:50]}.{os.getpid()}.{threading.get_ident()}")
 
 
 @contextlib.contextmanager
-def _naming(path: Path, beside: Path) -> Iterator[None]:
-    """An error of the file `beside` is raised as one of `path`, which somebody asked for; so is one of no file's, as of
-    a full disk."""
+def _named_error(path: Path, temporary: Path) -> Iterator[None]:
+    """An error of the file `temporary` is raised as one of `path`, which somebody asked for; so is one of no file's, as
+    of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(beside)):
+        if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -79,24 +79,24 @@ def create(path: Path, data: bytes) -> bool:
     if not is_local(path):
         return store.create(str(path), data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path)
+    temporary = _temporary_path(path)
     try:
-        with _naming(path, beside):
-            write_bytes(beside, data)
+        with _named_error(path, temporary):
+            write_bytes(temporary, data)
         try:
-            os.link(beside, path)  # unlike a rename it fails if something is there, on NFS too
+            os.link(temporary, path)  # unlike a rename it fails if something is there, on NFS too
         except PermissionError:  # a file system without links, such as a mounted bucket
             with open(path, "xb") as file:
                 file.write(data)
     except FileExistsError:
         return False
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return True
 
 
 def read_bytes(path: Path) -> bytes:
-    """Raises FileNotFoundError, OSError from a disk or StoreFailed."""
+    """Raises FileNotFoundError, OSError from a disk or StorageError."""
     if is_local(path):
         return path.read_bytes()
     return store.read_whole(str(path))
@@ -115,33 +115,33 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Raises BadInput if the file is not JSON: we never leave one half-written, so somebody else changed it."""
+    """Raises UserError if the file is not JSON: we never leave one half-written, so somebody else changed it."""
     try:
         return json.loads(read_bytes(path))
     except ValueError as error:
-        raise BadInput(f"{path} is damaged: {error}") from error
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def exists(path: Path) -> bool:
-    return path.exists() if is_local(path) else store.patiently(path.exists, str(path))
+    return path.exists() if is_local(path) else store.with_retries(path.exists, str(path))
 
 
 def size(path: Path) -> int:
     """Bytes of the file; 0 if there is none."""
     try:
-        return (path.stat() if is_local(path) else store.patiently(path.stat, str(path))).st_size
-    except (FileNotFoundError, Gone):
+        return (path.stat() if is_local(path) else store.with_retries(path.stat, str(path))).st_size
+    except (FileNotFoundError, ObjectNotFound):
         return 0
 
 
-def found(folder: Path, pattern: str) -> list[Path]:
+def glob_files(folder: Path, pattern: str) -> list[Path]:
     """What fits `pattern` below `folder`, sorted."""
     if is_local(folder):
         return sorted(folder.glob(pattern))
-    return store.patiently(lambda: sorted(folder.glob(pattern)), str(folder))
+    return store.with_retries(lambda: sorted(folder.glob(pattern)), str(folder))
 
 
 def remove(path: Path) -> None:
     """Removes the file, if it is there."""
-    with contextlib.suppress(FileNotFoundError, Gone):
-        path.unlink() if is_local(path) else store.patiently(path.unlink, str(path))
+    with contextlib.suppress(FileNotFoundError, ObjectNotFound):
+        path.unlink() if is_local(path) else store.with_retries(path.unlink, str(path))

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ssl_core.errors import StoreFailed
+from ssl_core.errors import StorageError
 
-BRIEFLY, LONG = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
+SHORT_S, LONG_S = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
 
 _brief: ContextVar[bool] = ContextVar("brief", default=False)
 _closed: ContextVar[threading.Event] = ContextVar("closed")
 
 
 @contextmanager
-def briefly() -> Iterator[None]:
+def short_deadline() -> Iterator[None]:
     """In it, this thread bears a store's failures only as long as somebody looks on."""
     token = _brief.set(True)
     try:
@@ -24,21 +24,21 @@ def briefly() -> Iterator[None]:
         _brief.reset(token)
 
 
-def until_closed(closed: threading.Event) -> None:
-    """From now on, whatever this thread waits for in a store fails with StoreFailed as soon as `closed` is set."""
+def cancel_on(closed: threading.Event) -> None:
+    """From now on, whatever this thread waits for in a store fails with StorageError as soon as `closed` is set."""
     _closed.set(closed)
 
 
-def closing() -> threading.Event | None:
-    """What `until_closed` was told in this thread, for threads that work for it."""
+def cancel_event() -> threading.Event | None:
+    """What `cancel_on` was told in this thread, for threads that work for it."""
     return _closed.get(None)
 
 
-class Patience:
+class RetryDeadline:
     """How long this thread bears failures: some seconds from now or from the last success, unless it is stopped."""
 
     def __init__(self, brief: bool = False) -> None:
-        self.seconds = BRIEFLY if brief or _brief.get() else LONG
+        self.seconds = SHORT_S if brief or _brief.get() else LONG_S
         self.closed = _closed.get(None) or threading.Event()
         self.renew()
 
@@ -50,6 +50,6 @@ class Patience:
         return time.monotonic() + wait > self.until
 
     def sleep(self, seconds: float) -> None:
-        """Raises StoreFailed as soon as nobody wants the answer any more."""
+        """Raises StorageError as soon as nobody wants the answer any more."""
         if self.closed.wait(seconds):
-            raise StoreFailed("given up: nobody wants it any more")
+            raise StorageError("given up: nobody wants it any more")

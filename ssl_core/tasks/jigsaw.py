@@ -6,23 +6,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels.random import below, uniform
+from kernels.random import randint, uniform
 from kernels.shuffle_tiles import shuffle_tiles
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.permutations import default_count, permutation_set
-from ssl_core.task import Task, TaskConfig, pixels
+from ssl_core.task import Task, TaskConfig, to_uint8
 
 
 class Jigsaw(Task):
-    """Against shortcuts: a random gap between tiles (edges that continue), each tile standardised (shared
-    brightness and colour), some images grey and colour channels shifted (chromatic aberration).
+    """Against shortcuts: a random gap between tiles (edges that continue), each tile standardized (shared
+    brightness and color), some images gray and color channels shifted (chromatic aberration).
 
     The tiles go through the encoder once; further permutations reorder their embeddings, which costs next to
     nothing (Kolesnikov et al. 2019).
     """
 
-    normalisation = "image"
+    normalization = "image"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
@@ -37,11 +37,11 @@ class Jigsaw(Task):
         """permutations scored for each image from one pass of its tiles"""
         gap: float = 0.0
         """largest gap between tiles as a fraction of a cell; 0: an eighth for 2x2, a quarter from 3x3"""
-        grey: float = 0.3
-        """share of images that lose their colour"""
+        grayscale: float = 0.3
+        """share of images that lose their color"""
         shift: int = -1
-        """largest shift of each colour channel in pixels; -1: 1 below 96 px, 2 from there"""
-        hidden: int = 512
+        """largest shift of each color channel in pixels; -1: 1 below 96 px, 2 from there"""
+        hidden_dim: int = 512
         """width of the head's hidden layer"""
         optim: Optim = Optim(optimizer="sgd", lr=0.6, weight_decay=5e-4)
 
@@ -53,45 +53,45 @@ class Jigsaw(Task):
         self.gap = round(cell * (config.gap or (1 / 8 if self.grid == 2 else 1 / 4)))
         self.tile = cell - self.gap
         if self.tile < 4 or self.gap < 0:
-            raise BadInput(
+            raise UserError(
                 f"jigsaw: {data.size} px cut {self.grid}x{self.grid} with gap {self.gap} leaves tiles of "
                 f"{self.tile} px: use larger images, a coarser grid or a smaller gap"
             )
         if config.orders < 1:
-            raise BadInput(f"jigsaw: --orders is {config.orders}, expected at least 1")
+            raise UserError(f"jigsaw: --orders is {config.orders}, expected at least 1")
         self.shift = config.shift if config.shift >= 0 else (1 if small else 2)
         tiles, count = self.grid**2, config.permutations or default_count(self.grid)
         self.register_buffer("set", torch.from_numpy(permutation_set(self.grid, count).copy()), persistent=False)
         self.head = nn.Sequential(
-            nn.Linear(tiles * encoder.widths[-1], config.hidden),
-            nn.BatchNorm1d(config.hidden),
+            nn.Linear(tiles * encoder.widths[-1], config.hidden_dim),
+            nn.BatchNorm1d(config.hidden_dim),
             nn.ReLU(inplace=True),
-            nn.Linear(config.hidden, count),
+            nn.Linear(config.hidden_dim, count),
         )
 
-    def make(self, batch, draw, format):
+    def make_batch(self, batch, bits, format):
         b, height, width, channels = batch.images.shape
         tiles, orders = self.grid**2, self.config.orders
-        words = draw.words("jigsaw", 2 + 2 * tiles + 2 * channels + 1 + orders).split(
+        words = bits.draw("jigsaw", 2 + 2 * tiles + 2 * channels + 1 + orders).split(
             [2, 2 * tiles, 2 * channels, 1, orders], dim=1
         )
         free = [side - (self.tile + self.gap) * self.grid + 1 for side in (height, width)]
-        origin = torch.stack([below(words[0][:, i], free[i]) for i in (0, 1)], dim=1)
+        origin = torch.stack([randint(words[0][:, i], free[i]) for i in (0, 1)], dim=1)
         index = torch.arange(tiles, device=words[0].device)
-        cells = torch.stack([index // self.grid, index % self.grid], dim=1) * (self.tile + self.gap)
-        jitter = below(words[1].view(b, tiles, 2), self.gap + 1)
-        shifts = below(words[2].view(b, channels, 2), self.shift + 1)
-        greys = (uniform(words[3][:, 0]) < self.config.grey).long()
-        targets = below(words[4], len(self.set))  # [b, orders]
+        starts = torch.stack([index // self.grid, index % self.grid], dim=1) * (self.tile + self.gap)
+        jitter = randint(words[1].view(b, tiles, 2), self.gap + 1)
+        shifts = randint(words[2].view(b, channels, 2), self.shift + 1)
+        grays = (uniform(words[3][:, 0]) < self.config.grayscale).long()
+        targets = randint(words[4], len(self.set))  # [b, orders]
         first = self.set[targets[:, 0]]
         views = shuffle_tiles(
             batch.images,
             first,
-            origin[:, None] + cells + jitter,
+            origin[:, None] + starts + jitter,
             shifts,
-            greys,
+            grays,
             tile=self.tile,
-            standardise=True,
+            standardize=True,
             **format.options(),
         )
         # slot s of order k wants tile set[k][s], which lies in the slot where `first` put it
@@ -111,8 +111,8 @@ class Jigsaw(Task):
     def metrics(self, predictions, targets):
         return {"accuracy": (predictions.argmax(2) == targets).float().mean(1)}
 
-    def picture(self, inputs, predictions, targets):
-        views, grid = pixels(inputs[0]), self.grid
+    def visualize(self, inputs, predictions, targets):
+        views, grid = to_uint8(inputs[0]), self.grid
         tiles = F.pad(views, (0, 0, 0, 2, 0, 2), value=255).unflatten(0, (-1, grid, grid))
         puzzles = tiles.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
         says, true = predictions[:, 0].argmax(1).tolist(), targets[:, 0].tolist()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ssl_core.errors import BadInput, choose
+from ssl_core.errors import UserError, choose
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, tasks
 
@@ -13,7 +13,7 @@ from ssl_core.task import Task, TaskConfig, tasks
 class Multi(Task):
     """Each task makes its own views of every image and has its own head; the loss is the weighted sum of theirs.
 
-    The encoder is judged under the dataset's normalisation: beside Jigsaw, whose tiles are standardised, there is
+    The encoder is evaluated under the dataset's normalization: beside Jigsaw, whose tiles are standardized, there is
     always a task that shows it images as the dataset's leaves them.
     """
 
@@ -35,14 +35,16 @@ class Multi(Task):
         super().__init__(config, encoder, data)
         kinds = chosen(config)
         if len(config.weights) not in (0, len(kinds)) or not all(0 < w < float("inf") for w in config.weights):
-            raise BadInput(f"multi: --weights {_said(config.weights)}: expected one above 0 for each of {_said(kinds)}")
+            raise UserError(
+                f"multi: --weights {_join(config.weights)}: expected one above 0 for each of {_join(kinds)}"
+            )
         self.weights = config.weights or (1.0,) * len(kinds)
         self.parts = nn.ModuleDict(
             {name: kind(kind.Config(batch=config.batch), encoder, data) for name, kind in kinds.items()}
         )
 
-    def make(self, batch, draw, format):
-        made = [part.make(batch, draw, format) for part in self.parts.values()]
+    def make_batch(self, batch, bits, format):
+        made = [part.make_batch(batch, bits, format) for part in self.parts.values()]
         return tuple(inputs for inputs, _ in made), tuple(targets for _, targets in made)
 
     def forward(self, encoder, inputs):
@@ -53,40 +55,40 @@ class Multi(Task):
 
     def loss(self, predictions, targets):
         return sum(
-            weight * part.loss(said, true)
-            for (_, part), weight, said, true in self._each(self.weights, predictions, targets)
+            weight * part.loss(outputs, true)
+            for (_, part), weight, outputs, true in self._each(self.weights, predictions, targets)
         )
 
     @torch.no_grad()
     def metrics(self, predictions, targets):
         found = {}
-        for (name, part), said, true in self._each(predictions, targets):
-            own = {"loss": part.loss(said, true), **part.metrics(said, true)}
+        for (name, part), outputs, true in self._each(predictions, targets):
+            own = {"loss": part.loss(outputs, true), **part.metrics(outputs, true)}
             found |= {f"{name}/{metric}": value for metric, value in own.items()}
         return found
 
     def after_step(self, predictions, targets):
-        for (_, part), said, true in self._each(predictions, targets):
-            part.after_step(said, true)
+        for (_, part), outputs, true in self._each(predictions, targets):
+            part.after_step(outputs, true)
 
-    def picture(self, inputs, predictions, targets):
+    def visualize(self, inputs, predictions, targets):
         shown = [
-            [(image, f"{name}: {caption}") for image, caption in part.picture(own, said, true)]
-            for (name, part), own, said, true in self._each(inputs, predictions, targets)
+            [(image, f"{name}: {caption}") for image, caption in part.visualize(own, outputs, true)]
+            for (name, part), own, outputs, true in self._each(inputs, predictions, targets)
         ]
         return [picture for together in zip(*shown) for picture in together]
 
 
 def chosen(config) -> dict[str, type[Task]]:
-    """The kinds of tasks that `config` names. Raises BadInput for fewer than two, or for one twice or unknown."""
+    """The kinds of tasks that `config` names. Raises UserError for fewer than two, or for one twice or unknown."""
     known = {name: kind for name, kind in tasks().items() if kind is not Multi}
     for name in config.tasks:
         if name not in known:
-            raise BadInput(f"multi: no task {name!r} to train with others: {choose(name, known)}")
+            raise UserError(f"multi: no task {name!r} to train with others: {choose(name, known)}")
     if len(set(config.tasks)) < len(config.tasks) or len(config.tasks) < 2:
-        raise BadInput(f"multi: --tasks {_said(config.tasks)}: expected two or more, each once")
+        raise UserError(f"multi: --tasks {_join(config.tasks)}: expected two or more, each once")
     return {name: known[name] for name in config.tasks}
 
 
-def _said(values) -> str:
+def _join(values) -> str:
     return " ".join(map(str, values)) or "(none)"

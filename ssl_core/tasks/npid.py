@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from ssl_core.augmentations import COLOUR, CROP, Views
-from ssl_core.memory_bank import Memory, MemoryOptions
+from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation
+from ssl_core.memory_bank import MemoryBank, MemoryOptions
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, pixels
+from ssl_core.task import Task, TaskConfig, to_uint8
 
 
 class NPID(Task):
@@ -20,10 +20,10 @@ class NPID(Task):
         """Tell each image from all others."""
 
         batch: int = 128
-        projection: int = 128
+        projection_dim: int = 128
         """width of the features in the memory"""
         memory: MemoryOptions = MemoryOptions()
-        views: Views = Views()
+        views: ContrastiveAugmentation = ContrastiveAugmentation()
         optim: Optim = Optim(optimizer="adamw", lr=3e-4, weight_decay=0.05)  # at 3e-3 it leaves its memory behind
 
         @property
@@ -33,14 +33,14 @@ class NPID(Task):
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         self.side = config.views.side(data.size)
-        self.memory = Memory(data.images, config.projection, config.memory)
-        self.head = nn.Linear(encoder.widths[-1], config.projection)
+        self.memory = MemoryBank(data.images, config.projection_dim, config.memory)
+        self.head = nn.Linear(encoder.widths[-1], config.projection_dim)
 
-    def make(self, batch, draw, format):
-        words = draw.words("npid", CROP + COLOUR + self.memory.negatives)
-        view, chosen = words.split([CROP + COLOUR, self.memory.negatives], dim=1)
+    def make_batch(self, batch, bits, format):
+        words = bits.draw("npid", CROP + COLOR + self.memory.negatives)
+        view, chosen = words.split([CROP + COLOR, self.memory.negatives], dim=1)
         image = self.config.views.view(batch.images, view, self.side, format)
-        others = self.memory.others(chosen, batch.ids)
+        others = self.memory.sample_negatives(chosen, batch.ids)
         return (image, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
     def forward(self, encoder, inputs):
@@ -58,9 +58,9 @@ class NPID(Task):
         ids, weights = targets
         self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
 
-    def picture(self, inputs, predictions, targets):
+    def visualize(self, inputs, predictions, targets):
         cosines = predictions[1][:, 0]
         ranks = (cosines > cosines[:, :1]).sum(1) + 1
         counts = cosines.isfinite().sum(1)
-        said = [f"own row {c:.2f}, rank {r} of {n}" for c, r, n in zip(cosines[:, 0], ranks, counts)]
-        return list(zip(pixels(inputs[0]), said))
+        captions = [f"own row {c:.2f}, rank {r} of {n}" for c, r, n in zip(cosines[:, 0], ranks, counts)]
+        return list(zip(to_uint8(inputs[0]), captions))

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels.random import below
+from kernels.random import randint
 from kernels.rotate import rotate
 from kernels.shuffle_tiles import shuffle_tiles
-from ssl_core.augmentations import BYTES, COLOUR, CROP, Views, bytes_of, resized_crop
-from ssl_core.errors import BadInput
-from ssl_core.memory_bank import Memory, MemoryOptions
+from ssl_core.augmentations import BYTES, COLOR, CROP, ContrastiveAugmentation, as_bhwc, resized_crop
+from ssl_core.errors import UserError
+from ssl_core.memory_bank import MemoryBank, MemoryOptions
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, pixels
+from ssl_core.task import Task, TaskConfig, to_uint8
 
-PUZZLED = 0.6  # smallest share of an image that is cut into tiles: section 3.3 and VISSL's pirl_jigsaw
+SHUFFLED_SHARE = 0.6  # smallest share of an image that is cut into tiles: section 3.3 and VISSL's pirl_jigsaw
 
 
 class PIRL(Task):
@@ -24,25 +24,25 @@ class PIRL(Task):
 
     An image's row in a memory is compared with its features f, and with those of its transformed version g:
     loss = lambda NCE(row, g) + (1 - lambda) NCE(row, f), each against the rows of other images (equation 6). Only f
-    moves the row, and stands in for it the first ten times that the image is seen; --fresh 0 is the paper's way. A
-    puzzle's tiles are embedded one by one and their embeddings, in the puzzle's order, together.
+    moves the row, and stands in for it the first ten times that the image is seen; --memory-warmup 0 is the paper's
+    way. A puzzle's tiles are embedded one by one and their embeddings, in the puzzle's order, together.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
-        """Have the same features for an image and its turned or puzzled version."""
+        """Have the same features for an image and its rotated or tile-shuffled version."""
 
         batch: int = 128
         transform: Literal["rotation", "jigsaw", "both"] = "rotation"
-        """rotation: a random quarter turn; jigsaw: tiles in any random order; both: turned, then puzzled"""
+        """rotation: a random quarter turn; jigsaw: tiles in any random order; both: rotated, then tile-shuffled"""
         weight: float = 0.5
         """lambda, the share of the transformed version in the loss; for 0 there is npid"""
         grid: int = 0
         """tiles along a side; 0: 2 below 96 px, 3 from there"""
-        projection: int = 128
+        projection_dim: int = 128
         """width of the features in the memory"""
-        memory: MemoryOptions = MemoryOptions(fresh=10)
-        views: Views = Views()
+        memory: MemoryOptions = MemoryOptions(memory_warmup=10)
+        views: ContrastiveAugmentation = ContrastiveAugmentation()
         optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
 
         @property
@@ -52,49 +52,51 @@ class PIRL(Task):
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         if not 0 < config.weight <= 1:
-            raise BadInput(f"pirl: --weight is {config.weight}, expected above 0 and at most 1")
-        self.memory = Memory(data.images, config.projection, config.memory)
+            raise UserError(f"pirl: --weight is {config.weight}, expected above 0 and at most 1")
+        self.memory = MemoryBank(data.images, config.projection_dim, config.memory)
         self.side = config.views.side(data.size)
-        self.head = nn.Linear(encoder.widths[-1], config.projection)
+        self.head = nn.Linear(encoder.widths[-1], config.projection_dim)
         self.tiles = 1
         if config.transform != "rotation":
             self.whole = data.size
             self.grid = config.grid or (2 if data.size < 96 else 3)
             if self.grid < 2:
-                raise BadInput(f"pirl: --grid is {self.grid}, a puzzle needs at least 2x2 tiles")
-            self.cell = data.size // self.grid
-            self.gap = self.cell // (8 if self.grid == 2 else 4)  # against edges that continue, as in Jigsaw
-            if self.cell - self.gap < 4:
-                raise BadInput(f"pirl: {data.size} px cut {self.grid}x{self.grid} leaves tiles of under 4 px")
+                raise UserError(f"pirl: --grid is {self.grid}, a puzzle needs at least 2x2 tiles")
+            self.tile_side = data.size // self.grid
+            self.gap = self.tile_side // (8 if self.grid == 2 else 4)  # against edges that continue, as in Jigsaw
+            if self.tile_side - self.gap < 4:
+                raise UserError(f"pirl: {data.size} px cut {self.grid}x{self.grid} leaves tiles of under 4 px")
             self.tiles = self.grid**2
-            self.embed = nn.Linear(encoder.widths[-1], config.projection)
-        across = self.tiles * config.projection if self.tiles > 1 else encoder.widths[-1]
-        self.transformed = nn.Linear(across, config.projection)
+            self.embed = nn.Linear(encoder.widths[-1], config.projection_dim)
+        across = self.tiles * config.projection_dim if self.tiles > 1 else encoder.widths[-1]
+        self.transformed = nn.Linear(across, config.projection_dim)
 
-    def make(self, batch, draw, format):
+    def make_batch(self, batch, bits, format):
         tiles, negatives = self.tiles, self.memory.negatives
-        words = draw.words("pirl", CROP + COLOUR + CROP + 1 + tiles * (3 + COLOUR) + negatives).split(
-            [CROP + COLOUR, CROP, 1, tiles, 2 * tiles, tiles * COLOUR, negatives], dim=1
+        words = bits.draw("pirl", CROP + COLOR + CROP + 1 + tiles * (3 + COLOR) + negatives).split(
+            [CROP + COLOR, CROP, 1, tiles, 2 * tiles, tiles * COLOR, negatives], dim=1
         )
         image = self.config.views.view(batch.images, words[0], self.side, format)
         other = self._transform(batch.images, *words[1:5])
-        other = self.config.views.colour(other, words[5].reshape(-1, COLOUR), format)
-        others = self.memory.others(words[6], batch.ids)
+        other = self.config.views.color(other, words[5].reshape(-1, COLOR), format)
+        others = self.memory.sample_negatives(words[6], batch.ids)
         return (image, other, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
     def _transform(self, images, crop, turn, order, jitter):
-        """-> [b * tiles, side, side, 3] uint8, tiles of an image in the order that they are puzzled in."""
-        puzzled = self.tiles > 1
-        shown = resized_crop(images, crop, *((self.whole, PUZZLED) if puzzled else (self.side, self.config.views.area)))
+        """-> [b * tiles, side, side, 3] uint8, tiles of an image in the order that they are shuffled into."""
+        shuffled = self.tiles > 1
+        shown = resized_crop(
+            images, crop, *((self.whole, SHUFFLED_SHARE) if shuffled else (self.side, self.config.views.min_area))
+        )
         still = torch.zeros_like(crop[:, :2])
         if self.config.transform != "jigsaw":
-            turns = below(turn[:, 0], 4)
-            shown = bytes_of(rotate(shown, turns, still[:, 0], still, size=shown.shape[1], **BYTES))
-        if not puzzled:
+            rotations = randint(turn[:, 0], 4)
+            shown = as_bhwc(rotate(shown, rotations, still[:, 0], still, size=shown.shape[1], **BYTES))
+        if not shuffled:
             return shown
         index = torch.arange(self.tiles, device=images.device)
-        cells = torch.stack([index // self.grid, index % self.grid], dim=1) * self.cell
-        corners = cells + below(jitter.view(-1, self.tiles, 2), self.gap + 1)
+        starts = torch.stack([index // self.grid, index % self.grid], dim=1) * self.tile_side
+        corners = starts + randint(jitter.view(-1, self.tiles, 2), self.gap + 1)
         shifts = torch.zeros_like(crop[:, :3])[:, :, None].expand(-1, 3, 2)
         tiles = shuffle_tiles(
             shown,
@@ -102,11 +104,11 @@ class PIRL(Task):
             corners,
             shifts,
             still[:, 0],
-            tile=self.cell - self.gap,
-            standardise=False,
+            tile=self.tile_side - self.gap,
+            standardize=False,
             **BYTES,
         )
-        return bytes_of(tiles)
+        return as_bhwc(tiles)
 
     def forward(self, encoder, inputs):
         image, other, *compared = inputs
@@ -130,19 +132,19 @@ class PIRL(Task):
         ids, weights = targets
         self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
 
-    def picture(self, inputs, predictions, targets):
-        image, other, cosines = pixels(inputs[0]), pixels(inputs[1]), predictions[1]
+    def visualize(self, inputs, predictions, targets):
+        image, other, cosines = to_uint8(inputs[0]), to_uint8(inputs[1]), predictions[1]
         if self.tiles > 1:
             tiles = F.pad(other, (0, 0, 0, 2, 0, 2), value=255).unflatten(0, (-1, self.grid, self.grid))
             other = tiles.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
         ranks, counts = (cosines[:, 1] > cosines[:, 1, :1]).sum(1) + 1, cosines[:, 1].isfinite().sum(1)
         return [
-            (beside(*pair), f"own row {plain:.2f} | {moved:.2f}, rank {rank} of {count}")
+            (side_by_side_images(*pair), f"own row {plain:.2f} | {moved:.2f}, rank {rank} of {count}")
             for *pair, plain, moved, rank, count in zip(image, other, *cosines[:, :, 0].T, ranks, counts)
         ]
 
 
-def beside(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def side_by_side_images(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Two [h, w, 3] pictures as one, the lower of them on white."""
     high = max(len(left), len(right))
     padded = [F.pad(image, (0, 0, 0, 2, 0, high - len(image)), value=255) for image in (left, right)]

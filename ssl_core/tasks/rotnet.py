@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels.random import below
+from kernels.random import randint
 from kernels.rotate import rotate, rotate_all
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, corners, pixels, window
+from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
 
 
 class RotNet(Task):
@@ -20,7 +20,7 @@ class RotNet(Task):
     class Config(TaskConfig):
         """Predict by how many quarter turns an image was turned."""
 
-        turns: Literal["all", "one"] = "all"
+        rotations: Literal["all", "one"] = "all"
         """all: the four turns of every image; one: one random turn of each"""
         crop: float = 0.75
         """side of the random window that is shown, as a fraction of the image's"""
@@ -28,18 +28,18 @@ class RotNet(Task):
 
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
-        self.size = window(config.crop, data.size)
+        self.size = crop_side(config.crop, data.size)
         self.head = nn.Linear(encoder.widths[-1], 4)
 
-    def make(self, batch, draw, format):
-        words = draw.words("rotnet", 4)
-        flips, offsets = below(words[:, 0], 2), corners(words[:, 1:3], batch.images, self.size)
-        if self.config.turns == "all":
+    def make_batch(self, batch, bits, format):
+        words = bits.draw("rotnet", 4)
+        flips, offsets = randint(words[:, 0], 2), crop_corners(words[:, 1:3], batch.images, self.size)
+        if self.config.rotations == "all":
             inputs = rotate_all(batch.images, flips, offsets, size=self.size, **format.options())
             return inputs, torch.arange(4, device=inputs.device).repeat(len(flips), 1)
-        turns = below(words[:, 3], 4)
-        inputs = rotate(batch.images, turns, flips, offsets, size=self.size, **format.options())
-        return inputs, turns[:, None]
+        rotations = randint(words[:, 3], 4)
+        inputs = rotate(batch.images, rotations, flips, offsets, size=self.size, **format.options())
+        return inputs, rotations[:, None]
 
     def forward(self, encoder, inputs):
         return self.head(encoder(inputs)[-1].mean((2, 3)))
@@ -52,6 +52,6 @@ class RotNet(Task):
         right = predictions.argmax(1).view_as(targets) == targets
         return {"accuracy": right.float().mean(1)}
 
-    def picture(self, inputs, predictions, targets):
+    def visualize(self, inputs, predictions, targets):
         says, true = predictions.argmax(1).tolist(), targets.flatten().tolist()
-        return [(image, f"turned {90 * t}°, says {90 * s}°") for image, t, s in zip(pixels(inputs), true, says)]
+        return [(image, f"turned {90 * t}°, says {90 * s}°") for image, t, s in zip(to_uint8(inputs), true, says)]

@@ -6,16 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ssl_core.all_gather import gathered
-from ssl_core.augmentations import COLOUR, CROP, Views
-from ssl_core.errors import BadInput
+from ssl_core.all_gather import all_gather_with_grad
+from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation
+from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, pixels
+from ssl_core.task import Task, TaskConfig, to_uint8
 
 
 class SimCLR(Task):
     """The reference that needs neither an invented label nor a memory. Its negatives are the views of the other images
-    of the global batch, whichever worker has them; with --accumulate, those of its part alone.
+    of the global batch, whichever worker has them; with --grad-accumulation, those of its part alone.
 
     An image that could not be decoded is no negative, and an image is none of its own, when an epoch ends and the next
     begins within a batch.
@@ -29,26 +29,26 @@ class SimCLR(Task):
         batch: int = 128
         temperature: float = 0.5
         """that cosines are divided by; the paper's best on CIFAR-10 (appendix B.9)"""
-        hidden: int = 512
+        hidden_dim: int = 512
         """width of the projection head's hidden layer"""
-        projection: int = 128
+        projection_dim: int = 128
         """width of the features that are compared"""
-        views: Views = Views()
+        views: ContrastiveAugmentation = ContrastiveAugmentation()
         optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
 
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         if not 0 < config.temperature < float("inf"):
-            raise BadInput(f"simclr: --temperature is {config.temperature}, expected above 0")
+            raise UserError(f"simclr: --temperature is {config.temperature}, expected above 0")
         self.side = config.views.side(data.size)
         self.head = nn.Sequential(
-            nn.Linear(encoder.widths[-1], config.hidden),
+            nn.Linear(encoder.widths[-1], config.hidden_dim),
             nn.ReLU(inplace=True),
-            nn.Linear(config.hidden, config.projection),
+            nn.Linear(config.hidden_dim, config.projection_dim),
         )
 
-    def make(self, batch, draw, format):
-        words = draw.words("simclr", 2 * (CROP + COLOUR)).view(-1, CROP + COLOUR)
+    def make_batch(self, batch, bits, format):
+        words = bits.draw("simclr", 2 * (CROP + COLOR)).view(-1, CROP + COLOR)
         images = batch.images.repeat_interleave(2, dim=0)
         return (self.config.views.view(images, words, self.side, format), batch.ids, batch.weights), ()
 
@@ -63,7 +63,7 @@ class SimCLR(Task):
         then with all views; -inf is no negative. In training all workers must call this together."""
         with torch.autocast(features.device.type, enabled=False):
             own = (features, ids, weights)
-            every, all_ids, valid = (gathered(t, self.config.batch) for t in own) if self.training else own
+            every, all_ids, valid = (all_gather_with_grad(t, self.config.batch) for t in own) if self.training else own
             positives = (features[:, 0] * features[:, 1]).sum(1)[:, None, None].expand(-1, 2, 1)
             drop = (ids[:, None] == all_ids) | (valid == 0)
             negatives = torch.einsum("bvd,kwd->bvkw", features, every)
@@ -77,7 +77,7 @@ class SimCLR(Task):
     def metrics(self, predictions, targets):
         return {"accuracy": (predictions[1].argmax(2) == 0).float().mean(1)}
 
-    def picture(self, inputs, predictions, targets):
-        pairs = torch.cat(list(pixels(inputs[0]).unflatten(0, (-1, 2)).unbind(1)), dim=2)
+    def visualize(self, inputs, predictions, targets):
+        pairs = torch.cat(list(to_uint8(inputs[0]).unflatten(0, (-1, 2)).unbind(1)), dim=2)
         cosines = (predictions[0][:, 0] * predictions[0][:, 1]).sum(1).tolist()
         return [(pair, f"two views, cosine {cosine:.2f}") for pair, cosine in zip(pairs, cosines)]

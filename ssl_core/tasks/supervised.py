@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kernels.random import below
+from kernels.random import randint
 from kernels.rotate import rotate
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, corners, pixels, window
+from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
 
 
 class Supervised(Task):
@@ -28,13 +28,13 @@ class Supervised(Task):
     def __init__(self, config, encoder, data):
         super().__init__(config, encoder, data)
         if not data.classes:
-            raise BadInput("supervised training needs labels: a folder with one sub-folder for each class")
-        self.size = window(config.crop, data.size)
+            raise UserError("supervised training needs labels: a folder with one sub-folder for each class")
+        self.size = crop_side(config.crop, data.size)
         self.head = nn.Linear(encoder.widths[-1], data.classes)
 
-    def make(self, batch, draw, format):
-        words = draw.words("supervised", 3)
-        offsets, flips = corners(words[:, 1:3], batch.images, self.size), below(words[:, 0], 2)
+    def make_batch(self, batch, bits, format):
+        words = bits.draw("supervised", 3)
+        offsets, flips = crop_corners(words[:, 1:3], batch.images, self.size), randint(words[:, 0], 2)
         inputs = rotate(batch.images, torch.zeros_like(flips), flips, offsets, size=self.size, **format.options())
         return inputs, batch.labels
 
@@ -47,6 +47,6 @@ class Supervised(Task):
     def metrics(self, predictions, targets):
         return {"accuracy": (predictions.argmax(1) == targets).float()}
 
-    def picture(self, inputs, predictions, targets):
+    def visualize(self, inputs, predictions, targets):
         says = predictions.argmax(1).tolist()
-        return [(image, f"class {t}, says {s}") for image, t, s in zip(pixels(inputs), targets.tolist(), says)]
+        return [(image, f"class {t}, says {s}") for image, t, s in zip(to_uint8(inputs), targets.tolist(), says)]

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import kernels as benchmark
 from benchmarks import peers
-from benchmarks.harness import work
+from benchmarks.harness import kernel_cases as work
 from kernels import registry
 
 ROOT = pathlib.Path(__file__).parents[2]

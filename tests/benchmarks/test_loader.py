@@ -33,14 +33,14 @@ def folder(tmp_path):
 def photos(folder, tmp_path) -> Photos:
     paths, source = tuple(sorted(folder.iterdir())), open_source(str(folder))
     packed = loader.pack(source, tmp_path / "packed", Packing())
-    raw = loader.pack(source, tmp_path / "raw", Packing(raw=True))
+    raw = loader.pack(source, tmp_path / "raw", Packing(lossless=True))
     tars = loader.tar_up(paths, tmp_path / "tars", 2)
     return Photos(folder, paths, tars, packed, raw, SIZE, BATCH, 2, torch.device("cpu"))
 
 
-def test_every_reader_delivers_normalised_batches(photos):
+def test_every_reader_delivers_normalized_batches(photos):
     found = loader.readers()["to a batch"]
-    assert {"tilespin torch", "tilespin memory", "DataLoader, torchvision"} <= set(found)
+    assert {"tilespin cpu", "tilespin memory", "DataLoader, torchvision"} <= set(found)
     for name, read in found.items():
         batches = list(read(photos))
         passes = 10 if name == "tilespin memory" else 1
@@ -63,7 +63,7 @@ def test_it_runs_and_says_what_it_measured(folder, tmp_path):
     (path,) = tmp_path.glob("*-loader-cpu.json")
     result = json.loads(path.read_text())
     readers = {line["reader"] for line in result["lines"]}
-    assert {"tilespin torch", "tilespin memory", "DataLoader, torchvision", "DataLoader, Pillow"} <= readers
+    assert {"tilespin cpu", "tilespin memory", "DataLoader, torchvision", "DataLoader, Pillow"} <= readers
     speeds = [line["p50"] for line in result["lines"] if line["stage"] != "training"]
     waits = {line["reader"]: line["waited"] for line in result["lines"] if line["stage"] == "training"}
     assert min(speeds) > 0 and "memory, folder" in waits and all(0 <= share <= 1 for share in waits.values())

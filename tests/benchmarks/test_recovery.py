@@ -11,7 +11,7 @@ from support.command import ROOT, environment
 
 from benchmarks import goodput, recovery
 from benchmarks.goodput import Parts
-from benchmarks.harness import watched
+from benchmarks.harness import observed_run as watched
 
 
 @pytest.mark.parametrize(

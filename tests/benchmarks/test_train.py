@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import train
 from ssl_core.data.batch import Batch
-from ssl_core.task import Format
+from ssl_core.task import InputFormat
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_prints_and_keeps_a_row_for_each_task_and_way(tmp_path, monkeypatch, cap
 @pytest.mark.parametrize("task", train.TASKS)
 def test_both_ways_make_the_same_batch(task, batch):
     name, changes = train.TASKS[task]
-    model, format = train.pretext(name, changes, "convnet", 4, 32), Format(train.MEAN, train.STD)
+    model, format = train.pretext(name, changes, "convnet", 4, 32), InputFormat(train.MEAN, train.STD)
     train.same_batch(model, batch, format)
-    make, other = model.task.make, batch._replace(images=255 - batch.images)
-    wrong = patch.object(model.task, "make", lambda _, *rest: make(other, *rest))
+    make, other = model.task.make_batch, batch._replace(images=255 - batch.images)
+    wrong = patch.object(model.task, "make_batch", lambda _, *rest: make(other, *rest))
     with patch.dict(train.WAYS, {"plain torch": lambda: wrong}), pytest.raises(AssertionError):
         train.same_batch(model, batch, format)

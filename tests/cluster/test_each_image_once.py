@@ -33,7 +33,7 @@ from torch import nn
 
 from cluster.heartbeat import current
 from ssl_core.task import Task, TaskConfig
-from ssl_core.train import workers
+from ssl_core.train import rank_and_world_size
 
 
 class Recorded(Task):
@@ -46,7 +46,7 @@ class Recorded(Task):
         self.head = nn.Linear(encoder.widths[-1], 1)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # kept in checkpoints, as weights are
 
-    def make(self, batch, draw, format):
+    def make_batch(self, batch, bits, format):
         self.met = {"ids": batch.ids.tolist(), "epochs": batch.epochs.tolist()}
         return batch.images.permute(0, 3, 1, 2).float() / 255, batch.ids
 
@@ -57,17 +57,17 @@ class Recorded(Task):
         return predictions.flatten() ** 2
 
     def after_step(self, predictions, targets):
-        rank, world = workers()
+        rank, world = rank_and_world_size()
         row = {"step": int(self.steps), "rank": rank, "world": world, "time": time.time_ns(), **self.met}
         with open(Path(os.environ["RECORDS"]) / f"{os.getpid()}.jsonl", "a") as file:
             file.write(json.dumps(row) + "\\n")
         self.steps += 1
         time.sleep(0.05)  # so that there is time to kill somebody
         # two never end this run, only the one that continues it does
-        while world == 2 and self.steps >= 45 and not current().leaving:
+        while world == 2 and self.steps >= 45 and not current().stop_requested:
             time.sleep(0.05)
 
-    def picture(self, inputs, predictions, targets):
+    def visualize(self, inputs, predictions, targets):
         return [(torch.zeros(8, 8, 3, dtype=torch.uint8), "an image")]
 '''
 
@@ -109,9 +109,9 @@ def command(folder: Path, images: Path, workers: int, loader: str) -> subprocess
         0.001,
         "--checkpoint-every",
         20,
-        "--threads",
+        "--decode-threads",
         1,
-        "--tracking",
+        "--wandb",
         "off",
         "--workers",
         workers,
@@ -177,14 +177,14 @@ def surviving(folder: Path) -> list[list[dict]]:
 
 
 def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(folder, jpegs):
-    driver = command(folder, jpegs, workers=2, loader="dali" if dali_installed() else "torch")
+    driver = command(folder, jpegs, workers=2, loader="dali" if dali_installed() else "cpu")
     try:
         killed = wait_for(driver, lambda: second_worker_at(folder, 22))  # an epoch has 12.8 steps
         os.kill(killed, signal.SIGKILL)
         wait_for(driver, lambda: second_worker_at(folder, 22, but=killed))
         driver.send_signal(signal.SIGINT)
         assert "attempt 2" in driver.communicate(timeout=PATIENCE)[0]
-        alone = command(folder, jpegs, workers=0, loader="torch")
+        alone = command(folder, jpegs, workers=0, loader="cpu")
         said, _ = alone.communicate(timeout=PATIENCE)
         assert alone.returncode == 0, said
     finally:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.elastic import size
+from cluster.elastic import group_size
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from cluster.elastic import size
     ],
 )
 def test_as_many_workers_as_there_is_room_for(machines, workers):
-    assert size(1, 3, machines) == workers
+    assert group_size(1, 3, machines) == workers

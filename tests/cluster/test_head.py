@@ -14,7 +14,7 @@ import pytest
 from support.command import ROOT, environment
 
 from benchmarks.harness.local_nodes import free_port
-from cluster.head import BadAddress, ClusterError, await_head
+from cluster.head import BadAddress, ClusterError, wait_for_head
 from cluster.session import session
 
 
@@ -45,7 +45,7 @@ def nobody() -> Iterator[int]:
 def test_a_cluster_that_does_not_answer(there, why):
     words, began = [], time.monotonic()
     with there() as port, pytest.raises(ClusterError, match=why) as error:
-        await_head(f"127.0.0.1:{port}", 1, words.append)
+        wait_for_head(f"127.0.0.1:{port}", 1, words.append)
     assert time.monotonic() - began < 30 and "\n" not in str(error.value) and str(port) in str(error.value)
     if there is not website:  # which will not turn into one
         (word,) = words
@@ -54,7 +54,7 @@ def test_a_cluster_that_does_not_answer(there, why):
 
 def test_a_name_that_nobody_knows():
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at nowhere\.invalid:6379: .*not found; tried"):
-        await_head("nowhere.invalid:6379", 0, print)
+        wait_for_head("nowhere.invalid:6379", 0, print)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_name_that_nobody_knows():
 )
 def test_what_is_no_address_of_a_head(address):
     with pytest.raises(BadAddress, match="HOST:PORT"):
-        await_head(address, 60, print)
+        wait_for_head(address, 60, print)
 
 
 def test_a_cluster_that_comes_while_it_is_waited_for():
@@ -71,10 +71,10 @@ def test_a_cluster_that_comes_while_it_is_waited_for():
         import ray
 
         words, address = [], ray.get_runtime_context().gcs_address
-        assert await_head(address, 60, words.append) == address and not words
+        assert wait_for_head(address, 60, words.append) == address and not words
         raylet = next(node["NodeManagerPort"] for node in ray.nodes())
         with pytest.raises(ClusterError, match="not the head of a Ray cluster"):
-            await_head(f"{address.partition(':')[0]}:{raylet}", 60, words.append)
+            wait_for_head(f"{address.partition(':')[0]}:{raylet}", 60, words.append)
 
 
 def test_a_user_sees_lines_that_help_and_none_of_rays(shapes, tmp_path):
@@ -94,9 +94,9 @@ def test_a_user_sees_lines_that_help_and_none_of_rays(shapes, tmp_path):
         tmp_path,
         "--workers",
         1,
-        "--wait",
+        "--cluster-timeout",
         "1s",
-        "--tracking",
+        "--wandb",
         "off",
     ]
     done = subprocess.run(

@@ -16,7 +16,7 @@ from ray.scripts.scripts import drain_node, start
 from support.command import ROOT
 
 import cluster.code_upload as code
-from jobs.submission.command import prepared
+from jobs.submission.command import prepare_command
 
 FOLDER = ROOT / "cluster"
 KUBERAY = ("kuberay-job.yaml", "kuberay-cluster.yaml")
@@ -157,12 +157,12 @@ def test_entrypoints_are_commands():
         said = re.sub(r"\\\n# +", "", text.read_text())
         lines = re.findall(r"tilespin submit --address \S+ (.*)", said)
         for words in [*lines, line.removeprefix("tilespin ")]:
-            command = prepared(shlex.split(words), here=False)
+            command = prepare_command(shlex.split(words), here=False)
             assert command.verb == "study" and command.study == "s3://BUCKET/runs/demo"
 
 
 def test_ray_up_follows_rays_schema():
-    """Ray's own judgement of it, defaults filled in, and of the options that it starts Ray with."""
+    """Ray's own judgment of it, defaults filled in, and of the options that it starts Ray with."""
     import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -190,8 +190,8 @@ def test_ray_up_keeps_its_ports_and_keys():
 def test_image_has_the_code_and_no_keys():
     said = (FOLDER / "Dockerfile").read_text()
     copied = [word for line in re.findall(r"^COPY (.*) \S+$", said, re.MULTILINE) for word in line.split()]
-    assert set(code.ROOMS) <= set(copied) and all((ROOT / name).exists() for name in copied)
+    assert set(code.PACKAGES) <= set(copied) and all((ROOT / name).exists() for name in copied)
     ignored = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
     assert kept == set(copied) and ignored[1] == "*"
-    assert {f"**/{pattern}" for pattern in (*code.LEFTOVERS, *code.KEYS)} <= set(ignored)
+    assert {f"**/{pattern}" for pattern in (*code.IGNORED, *code.SECRETS)} <= set(ignored)

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from cluster.retry import PATIENCE, Failed, Fault, Preempted, cause_of, decide, kind_of
-from ssl_core.errors import BadInput, DiskFull, Diverged, OutOfMemory, StoreFailed
+from cluster.retry import MAX_ATTEMPTS, Fault, JobFault, Preempted, decide, describe_error, fault_kind
+from ssl_core.errors import DiskFull, Diverged, OutOfMemory, StorageError, UserError
 
 
 def system(step: int | None = 0) -> Fault:
@@ -18,18 +18,18 @@ def program(step: int | None, cause: str = "ValueError: wrong") -> Fault:
 
 def test_what_is_hopeless_ends_at_once():
     decision = decide([Fault("final", "the loss is nan at step 20", 20)])
-    assert not decision.again and "the loss is nan" in decision.why
+    assert not decision.retry and "the loss is nan" in decision.reason
 
 
 def test_waits_double_from_a_second_to_a_minute():
     faults, waits = [], []
     while True:
         faults.append(system())
-        if not (decision := decide(faults)).again:
+        if not (decision := decide(faults)).retry:
             break
         waits.append(decision.wait)
-    assert waits == [1, 2, 4, 8, 16] and len(faults) == PATIENCE["system"]
-    assert "6 times without progress" in decision.why
+    assert waits == [1, 2, 4, 8, 16] and len(faults) == MAX_ATTEMPTS["system"]
+    assert "6 times without progress" in decision.reason
 
 
 def test_progress_begins_the_count_anew():
@@ -37,76 +37,76 @@ def test_progress_begins_the_count_anew():
     faults = []
     for step in range(0, 10_000, 100):
         faults.append(system(step))
-        assert decide(faults).again
-    for _ in range(PATIENCE["system"] - 2):
+        assert decide(faults).retry
+    for _ in range(MAX_ATTEMPTS["system"] - 2):
         faults.append(system(9_900))
-        assert decide(faults).again
+        assert decide(faults).retry
     faults.append(system(9_900))
-    assert not decide(faults).again
+    assert not decide(faults).retry
 
 
 def test_going_back_to_a_checkpoint_is_no_progress():
     """Each attempt reaches step 30 or less: the same six as if it reached none."""
     faults = [system(step) for step in (30, 20, 30, 10, 29)]
-    assert decide(faults).again
-    assert not decide([*faults, system(30)]).again
+    assert decide(faults).retry
+    assert not decide([*faults, system(30)]).retry
 
 
 def test_the_same_error_at_the_same_step_ends_it_with_its_cause():
-    assert decide([program(7)]).again
+    assert decide([program(7)]).retry
     decision = decide([program(7), program(7)])
-    assert not decision.again and decision.why == "the same error twice: ValueError: wrong (at step 7)"
+    assert not decision.retry and decision.reason == "the same error twice: ValueError: wrong (at step 7)"
 
 
 def test_addresses_in_an_error_do_not_make_it_another():
-    assert not decide([program(7, "E: at 0x7f01"), program(7, "E: at 0x7f22")]).again
-    assert not decide([program(None, "E: process 12"), program(None, "E: process 99")]).again
-    assert decide([program(7, "E: a"), program(7, "E: b")]).again
+    assert not decide([program(7, "E: at 0x7f01"), program(7, "E: at 0x7f22")]).retry
+    assert not decide([program(None, "E: process 12"), program(None, "E: process 99")]).retry
+    assert decide([program(7, "E: a"), program(7, "E: b")]).retry
 
 
 def test_an_error_at_another_step_is_tried_again_a_few_times():
     faults = [program(30, "E: a")]
     for cause in "bcdefg":
         faults.append(program(20, f"E: {cause}"))
-        if not decide(faults).again:
+        if not decide(faults).retry:
             break
-    assert len(faults) == PATIENCE["program"]
+    assert len(faults) == MAX_ATTEMPTS["program"]
 
 
 def test_a_machine_lost_between_two_same_errors_does_not_hide_them():
-    assert not decide([program(7), system(7), program(7)]).again
+    assert not decide([program(7), system(7), program(7)]).retry
 
 
 def test_kinds_are_counted_apart():
     """Five lost machines and two errors of its own at one step: neither has used up its patience."""
     faults = [system(0)] * 5 + [program(0, "E: a"), program(0, "E: b")]
-    assert decide(faults).again
-    assert decide([*faults, Fault("preempted", "told to leave", 0)]).again
+    assert decide(faults).retry
+    assert decide([*faults, Fault("preempted", "told to leave", 0)]).retry
 
 
 def test_a_spot_machine_may_be_taken_away_often_but_not_for_ever():
     notice = Fault("preempted", "told to leave", 5)
-    assert decide([notice] * 49).wait == 0 and decide([notice] * 49).again
-    assert not decide([notice] * 50).again
+    assert decide([notice] * 49).wait == 0 and decide([notice] * 49).retry
+    assert not decide([notice] * 50).retry
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (BadInput("x"), "final"),
+        (UserError("x"), "final"),
         (Diverged("x"), "final"),
         (OutOfMemory("x"), "program"),
         (DiskFull("x"), "final"),
-        (StoreFailed("x"), "system"),
+        (StorageError("x"), "system"),
         (Preempted("x"), "preempted"),
         (ValueError("x"), "program"),
     ],
 )
 def test_exceptions_say_what_kind_they_are(error, kind):
-    assert kind_of(error) == kind
-    assert cause_of(error) == ("x" if kind in ("final", "preempted") else f"{type(error).__name__}: x")
+    assert fault_kind(error) == kind
+    assert describe_error(error) == ("x" if kind in ("final", "preempted") else f"{type(error).__name__}: x")
 
 
 def test_a_failure_travels_between_processes():
     fault = Fault("system", "gone", 3, "text", "node")
-    assert pickle.loads(pickle.dumps(Failed(fault))).fault == fault
+    assert pickle.loads(pickle.dumps(JobFault(fault))).fault == fault

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cluster.head import ClusterError
-from cluster.session import STARTS, session
+from cluster.session import MAX_STARTS, session
 
 LATE = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
 
@@ -41,15 +41,15 @@ def test_a_start_that_comes_too_late_is_tried_again(late):
     import ray
 
     left, lines = late(1), []
-    with session(cpus=1, waiting=lines.append) as resources:
+    with session(cpus=1, notify=lines.append) as resources:
         assert resources["CPU"] == 1 and ray.get(ray.remote(lambda: 7).remote()) == 7
     assert len(lines) == 1 and "started again" in lines[0] and left[0].wait(60) == -9
 
 
-@pytest.mark.parametrize(("said", "times"), [(LATE, STARTS), ("no space left on device", 1)])
+@pytest.mark.parametrize(("said", "times"), [(LATE, MAX_STARTS), ("no space left on device", 1)])
 def test_a_start_that_fails_again_or_otherwise_is_an_error(late, said, times):
-    left, lines = late(STARTS, said), []
+    left, lines = late(MAX_STARTS, said), []
     failed = pytest.raises(ClusterError, match=r"no Ray cluster answers at this machine: .*(startup|device)")
-    with failed, session(cpus=1, waiting=lines.append):
+    with failed, session(cpus=1, notify=lines.append):
         raise AssertionError("it did not start")
     assert len(left) == times and len(lines) == times - 1

@@ -13,7 +13,7 @@ from benchmarks.harness.processes import wait_for
 from cluster.job import Job
 from cluster.scheduler import run_on_ray
 from cluster.session import session
-from cluster.silent import Silent
+from cluster.silent import SilentProcesses
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def hold(pipe: str) -> int:
 
 
 def test_who_is_stopped_before_its_work_begins_is_found(ray_session, tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.silent.SILENT", 2.0)
+    monkeypatch.setattr("cluster.silent.SILENT_S", 2.0)
     again, outcome = run_on_ray([Job("one", same, (Stops(str(tmp_path / "stopped")),))])
     assert again.fault.kind == "system" and "no sign of life" in again.fault.cause
     assert outcome.value == 7
@@ -58,21 +58,21 @@ def test_who_is_stopped_before_its_work_begins_is_found(ray_session, tmp_path, m
 
 def test_who_holds_the_interpreters_lock_is_left_alone(ray_session, tmp_path, monkeypatch):
     """However long: neither is it killed, nor its work given to another."""
-    looking, told, look = [], [], Silent.look
+    looking, told, look = [], [], SilentProcesses.check
 
     def spied(self, *silence) -> None:
         looking.append(self)
         look(self, *silence)
 
-    monkeypatch.setattr(Silent, "look", spied)
-    monkeypatch.setattr("cluster.silent.SILENT", 2.0)
+    monkeypatch.setattr(SilentProcesses, "check", spied)
+    monkeypatch.setattr("cluster.silent.SILENT_S", 2.0)
     os.mkfifo(pipe := tmp_path / "pipe")
     end = os.open(pipe, os.O_RDWR)  # or whoever opens it to read would wait, and not in `read`
     job = Job("one", hold, (str(pipe),))
     queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
     queue.start()
-    wait_for(lambda: looking and looking[0].works, 120, "a look at the silent process")
-    monkeypatch.setattr(cluster.scheduler, "GONE", 0.0)
+    wait_for(lambda: looking and looking[0].alive_at, 120, "a look at the silent process")
+    monkeypatch.setattr(cluster.scheduler, "ABANDON_S", 0.0)
     looks = len(looking)
     wait_for(lambda: len(looking) > looks + 2, 120, "more looks")
     os.write(end, b"x")

@@ -27,9 +27,9 @@ SHORT = (
     16,
     "--encoder",
     "convnet-plain",
-    "--tracking",
+    "--wandb",
     "off",
-    "--threads",
+    "--decode-threads",
     1,
     "--workers",
     0,
@@ -40,7 +40,7 @@ SHORT = (
 def checkout(tmp_path_factory) -> Path:
     """A copy of the program with key files planted in it."""
     place = tmp_path_factory.mktemp("checkout")
-    for room in code.ROOMS:
+    for room in code.PACKAGES:
         shutil.copytree(ROOT / room, place / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".gitignore", place)
     for name in FILES:
@@ -71,11 +71,11 @@ def studied(cluster, checkout, elsewhere) -> str:
         32,
         "--budget",
         4,
-        "--labels",
+        "--num-labels",
         120,
         "--protocols",
         "knn",
-        "--tracking",
+        "--wandb",
         "offline",
         cwd=elsewhere,
         env=USER | {"PYTHONPATH": str(checkout)},
@@ -88,21 +88,21 @@ def jobs_of(cluster: Head) -> str:
 
 def test_study_runs_from_elsewhere(cluster, studied, elsewhere):
     """What is relative lies where the user stands, not in the cluster's temporary folders."""
-    assert "trained  rotnet-" in studied and "judged   knn/rotnet-" in studied
+    assert "trained   rotnet-" in studied and "evaluated knn/rotnet-" in studied
     assert f"results: {elsewhere}/runs/demo/report.html" in studied and "succeeded after" in studied
     assert (elsewhere / "runs/demo/results.csv").exists() and (elsewhere / "runs/demo/report.html").exists()
     described = json.loads((elsewhere / "runs/demo/study.json").read_text())
     assert described["config"]["data"] == str(elsewhere / "shapes")
     id = re.search(r"submitted (demo-\d{8}-\d{6})\n", studied)[1]
     assert re.search(rf"{id} +succeeded +study", jobs_of(cluster))
-    assert "trained  rotnet-" in cluster.run("jobs", "logs", id, "--no-follow", "--address", cluster.address)
+    assert "trained   rotnet-" in cluster.run("jobs", "logs", id, "--no-follow", "--address", cluster.address)
 
 
 def test_no_secret_is_left_anywhere(cluster, studied, elsewhere):
     """Neither the user's keys, nor the machine's, nor those that lay in the checkout, nor the cluster's token, are in
     the study, the job's description, its log, or what Ray keeps of it, the code that was sent included."""
     script = (
-        "import sys, json; from cluster.ray_jobs import Jobs; jobs = Jobs(sys.argv[1])\n"
+        "import sys, json; from cluster.ray_jobs import RayJobsClient; jobs = RayJobsClient(sys.argv[1])\n"
         "print(json.dumps([info.dict() for info in jobs.client.list_jobs()], default=str))"
     )
     run = dict(env=cluster.env, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -121,9 +121,9 @@ def test_no_secret_is_left_anywhere(cluster, studied, elsewhere):
 def test_results_come_home_from_another_machine(cluster, studied, elsewhere, tmp_path):
     """What only the cluster can read arrives through a job's log."""
     script = (
-        "import sys; from pathlib import Path; from cluster.ray_jobs import Jobs\n"
-        "from jobs.submission.results import fetch\n"
-        "print(*fetch(Jobs(sys.argv[1]), 'fetched', sys.argv[2], sys.executable, Path('demo')))"
+        "import sys; from pathlib import Path; from cluster.ray_jobs import RayJobsClient\n"
+        "from jobs.submission.results import fetch_results\n"
+        "print(*fetch_results(RayJobsClient(sys.argv[1]), 'fetched', sys.argv[2], sys.executable, Path('demo')))"
     )
     run = dict(env=cluster.env, cwd=tmp_path, capture_output=True, text=True, check=True)
     ran = [sys.executable, "-c", script, cluster.address, f"{elsewhere}/runs/demo"]

@@ -11,7 +11,7 @@ import pytest
 from cluster.heartbeat import current
 from cluster.retry import Preempted
 from cluster.session import session
-from cluster.tune import Ended, Trial, tune
+from cluster.tune import Trial, TrialEnd, tune
 
 
 def falling(loss: float, steps: int) -> Iterator[dict]:
@@ -25,7 +25,7 @@ def endless(begun: str, saved: str) -> Iterator[dict]:
     stops."""
     yield {"step": 1, "loss": 1.0}
     Path(begun).touch()
-    while not current().leaving:
+    while not current().stop_requested:
         time.sleep(0.1)
     time.sleep(17)
     Path(saved).touch()
@@ -53,7 +53,7 @@ def cut_off(marker: str, steps: int) -> Iterator[dict]:
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory) -> dict[str, list[Ended]]:
+def ends(tmp_path_factory) -> dict[str, list[TrialEnd]]:
     """One sweep on one core, so that trials come one after the other, in this order."""
     marker = str(tmp_path_factory.mktemp("sweep") / "died")
     trials = [
@@ -64,14 +64,14 @@ def ends(tmp_path_factory) -> dict[str, list[Ended]]:
         Trial("hopeless", "b", final, (0.1, 9), 9),
         Trial("killed", "c", cut_off, (marker, 9), 9),
     ]
-    told: dict[str, list[Ended]] = {}
+    told: dict[str, list[TrialEnd]] = {}
     with session(1):
-        tune(trials, grace=1 / 3, reduction=3, gpus=0, ended=lambda end: told.setdefault(end.name, []).append(end))
+        tune(trials, grace=1 / 3, reduction=3, gpus=0, on_end=lambda end: told.setdefault(end.name, []).append(end))
         begun, saved = Path(marker + "-begun"), Path(marker + "-saved")
         one = Trial("endless", "a", endless, (str(begun), str(saved)), 10**6)
         later = Trial("later", "a", falling, (1.0, 9), 9)
         told["left"] = []
-        tune([one, later], grace=1, reduction=3, gpus=0, ended=told["left"].append, stop_requested=begun.exists)
+        tune([one, later], grace=1, reduction=3, gpus=0, on_end=told["left"].append, stop_requested=begun.exists)
         told["saved"] = [saved.exists()]
     return told
 
@@ -93,7 +93,7 @@ def test_who_falls_behind_ends_at_the_first_rung(ends):
 
 
 def test_losses_of_other_groups_do_not_count(ends):
-    assert ends["other"] == [Ended("other", 9, 100.0)]
+    assert ends["other"] == [TrialEnd("other", 9, 100.0)]
 
 
 def test_an_error_that_is_final_is_told_once(ends):

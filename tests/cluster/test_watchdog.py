@@ -8,13 +8,13 @@ import pytest
 from support.command import ROOT
 
 import cluster.watchdog
-from cluster.watchdog import HUNG, Watchdog
+from cluster.watchdog import EXIT_HUNG, Watchdog
 
 HANGS = """
 import re, sys, time
 import cluster.watchdog
 from cluster.watchdog import Watchdog
-cluster.watchdog.GRACE = 0.5
+cluster.watchdog.GRACE_S = 0.5
 with Watchdog(0.5, lambda stacks: print(stacks, flush=True)) as dog:
     def stuck_here():
         {how}
@@ -31,7 +31,7 @@ def hangs(how: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("how", ["time.sleep(1000)", "while True: pass"])
 def test_a_hung_process_ends_with_its_stack(how):
     done = hangs(how)
-    assert done.returncode == HUNG
+    assert done.returncode == EXIT_HUNG
     assert "stuck_here" in done.stdout
 
 
@@ -50,7 +50,7 @@ def test_progress_keeps_it_alive(monkeypatch):
         for _ in range(8):
             now[0] += 0.3
             threading.Event().wait(0.15)  # in which it looks
-            dog.fed()
+            dog.feed()
     assert not told
 
 
@@ -58,7 +58,7 @@ ENDS = """
 import time
 import cluster.watchdog
 from cluster.watchdog import Watchdog
-cluster.watchdog.GRACE = 0
+cluster.watchdog.GRACE_S = 0
 with Watchdog(2, print):
     pass
 time.sleep(3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.driver import Driver
-from support.evidence import check_same, check_tracked, rows, saved
+from support.study_audit import check_same, check_tracked, rows, saved
 
 from benchmarks.harness.processes import wait_for
 
@@ -19,9 +19,22 @@ KILLS, SEED = 10, 2
 def test_ten_kills_cost_at_most_what_was_not_saved(tilespin, shapes, tmp_path):
     """At ten random moments of a study, or of another one if it is complete before: while it starts, trains, judges.
     Each training goes on from its newest checkpoint or a later one, and in the end all is as if nothing had been."""
-    study = ["study", "demo", "--data", shapes, "--size", 32, "--budget", 400, "--threads", 1, "--checkpoint-every", 10]
+    study = [
+        "study",
+        "demo",
+        "--data",
+        shapes,
+        "--size",
+        32,
+        "--budget",
+        400,
+        "--decode-threads",
+        1,
+        "--checkpoint-every",
+        10,
+    ]
     began = time.monotonic()
-    tilespin(*study, "--storage", tmp_path / "alone", "--tracking", "off", timeout=1800)
+    tilespin(*study, "--storage", tmp_path / "alone", "--wandb", "off", timeout=1800)
     whole, rng, kills, studies = time.monotonic() - began, random.Random(SEED), 0, 0
     alone = tmp_path / "alone" / "demo"
     while kills < KILLS:
@@ -37,7 +50,7 @@ def killed(study: list, root: Path, moments: list[float]) -> int:
     newest, known = {}, {}  # by run: its checkpoint at the last kill; its restarts until then
     for kill in itertools.count():
         moment = moments[kill] if kill < len(moments) else math.inf
-        with Driver(*study, "--storage", root.parent, "--tracking", "offline") as driver:
+        with Driver(*study, "--storage", root.parent, "--wandb", "offline") as driver:
             # at least until the study is opened, or no kill would let it advance
             wait_for(lambda: "held out as test data" in driver.said(), 120, "a beginning")
             until = time.monotonic() + moment

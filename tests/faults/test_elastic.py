@@ -14,19 +14,19 @@ from cluster.job import Job
 from cluster.retry import Preempted
 from cluster.scheduler import run_on_ray
 from cluster.session import session
-from cluster.worker_group import on_workers
+from cluster.worker_group import run_worker_group
 
 
 def elastic(folder: Path) -> int:
-    cluster.worker_group.SETTLE, cluster.worker_group.GROW = 2.0, 0.5
-    return on_workers(work, folder, workers=(1, 2), gpu=False, name="group", logs=folder / "logs", silence=120)
+    cluster.worker_group.START_TIMEOUT_S, cluster.worker_group.SCALE_UP_AFTER_S = 2.0, 0.5
+    return run_worker_group(work, folder, workers=(1, 2), gpu=False, name="group", logs=folder / "logs", timeout=120)
 
 
 def work(folder: Path, device: str) -> int:
     """Alone until it is told to leave."""
     (folder / f"workers-{dist.get_world_size()}").touch()
     while dist.get_world_size() == 1:
-        if current().leaving:
+        if current().stop_requested:
             raise Preempted("told to leave")
         time.sleep(0.1)
     return dist.get_world_size()
@@ -46,7 +46,7 @@ def test_a_group_begins_with_the_room_there_is_and_grows_with_it(tmp_path):
 
         ended = ray.remote(other).remote(tmp_path)
         wait_for((tmp_path / "other").exists, 300, "another program")
-        told, job = [], Job("group", elastic, (tmp_path,), stretch=2, delegates=True)
+        told, job = [], Job("group", elastic, (tmp_path,), scale_up=2, starts_workers=True)
         queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
         queue.start()
         wait_for((tmp_path / "workers-1").exists, 600, "one worker")

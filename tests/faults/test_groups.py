@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.driver import Driver
-from support.evidence import EVERY, check_rows, described, learned, rows, saved
+from support.study_audit import EVERY, check_rows, described, learned, rows, saved
 
 from benchmarks.harness.local_nodes import Machines
 from benchmarks.harness.processes import wait_for
@@ -41,9 +41,9 @@ def arguments(shapes: Path, storage: Path, workers: str) -> list:
         0.02,
         "--checkpoint-every",
         10,
-        "--threads",
+        "--decode-threads",
         1,
-        "--tracking",
+        "--wandb",
         "off",
         "--workers",
         workers,
@@ -51,7 +51,7 @@ def arguments(shapes: Path, storage: Path, workers: str) -> list:
         storage,
         "--name",
         "one",
-        "--wait",
+        "--cluster-timeout",
         "3m",
     ]
 

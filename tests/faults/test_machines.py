@@ -9,19 +9,19 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from support.evidence import saved
+from support.study_audit import saved
 
 from benchmarks.harness.local_nodes import Machine, Machines
 from benchmarks.harness.processes import wait_for
-from cluster.job import Again, Job, Outcome
+from cluster.job import Job, Outcome, Retrying
 from cluster.scheduler import run_on_ray
 from cluster.session import session
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
-from jobs.pretraining.run import Training, prepare
-from jobs.pretraining.worker import run
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
+from jobs.pretraining.run import Training, prepare_training
+from jobs.pretraining.worker import run_training
 from jobs.study.folder import Study
-from jobs.study.metrics import rows
+from jobs.study.metrics import read_rows
 from ssl_core.tasks.rotnet import RotNet
 
 STEPS, PACE = 50, 0.1  # and seconds that a step takes at least
@@ -46,7 +46,7 @@ def slowly(one: Training, device: str) -> dict:
         return real(self, *args)
 
     with mock.patch.object(RotNet, "loss", loss):
-        return run(one, device)
+        return run_training(one, device)
 
 
 def train(marker: Path) -> int:
@@ -79,7 +79,7 @@ class Followed:
     """Works at a queue in a thread of its own, and keeps what it tells."""
 
     def __init__(self, jobs: list[Job]):
-        self.seen: list[Again | Outcome] = []
+        self.seen: list[Retrying | Outcome] = []
         self.thread = threading.Thread(target=self._work, args=(jobs,), daemon=True)
         self.thread.start()
 
@@ -87,10 +87,10 @@ class Followed:
         for event in run_on_ray(jobs):
             self.seen.append(event)
 
-    def of(self, job: str) -> list[Again | Outcome]:
+    def parse(self, job: str) -> list[Retrying | Outcome]:
         return [event for event in self.seen if event.name == job]
 
-    def wait(self, job: str, seconds: float = PATIENCE) -> Again | Outcome:
+    def wait(self, job: str, seconds: float = PATIENCE) -> Retrying | Outcome:
         """The next that is told of `job`."""
         known = len(self.of(job))
         return wait_for(lambda: self.of(job)[known:], seconds, f"news of {job}")[0]
@@ -98,17 +98,17 @@ class Followed:
 
 @pytest.mark.faults
 def test_features_that_no_machine_holds_any_more_are_made_again(machines, tmp_path):
-    """The judgement's machine falls silent, as behind a cut cable, and the one that made the features loses its power;
+    """The judgment's machine falls silent, as behind a cut cable, and the one that made the features loses its power;
     a third one comes, and does it all."""
     trained, made, judging = tmp_path / "trained", tmp_path / "made", tmp_path / "judging"
     jobs = [
         Job("one", train, (trained,)),
-        Job("features/one", features, (made,), needs=("one",), fetch=False, holds=FEATURES),
+        Job("features/one", features, (made,), needs=("one",), fetch=False, result_bytes=FEATURES),
         Job("linear/one", judge, (judging,), needs=("features/one",)),
     ]
     with session(address=machines.address):
         queue = Followed(jobs)
-        silent = wait_for(lambda: judging.exists() and machine_of(machines, "linear/one"), PATIENCE, "a judgement")
+        silent = wait_for(lambda: judging.exists() and machine_of(machines, "linear/one"), PATIENCE, "a judgment")
         others = [one for one in machines.working if one is not silent and one.node() in made.read_text()]
         third = machines.add(wait=False)
         silent.fall_silent()
@@ -129,10 +129,12 @@ def test_features_that_no_machine_holds_any_more_are_made_again(machines, tmp_pa
 def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
     """Its first machine is drained: it saves, leaves, and loses no step. The raylet of the second is killed: it goes on
     from its last checkpoint on a third one. The weights are those of a run left alone."""
-    recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
-    study = Study.at(str(tmp_path), "study")
+    recipe = PretrainConfig(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
+    study = Study.open(str(tmp_path), "study")
     study.describe()
-    one = prepare(recipe, study, Where(checkpoint_every="10", tracking="off", threads=1, workers="1"))
+    one = prepare_training(
+        recipe, study, RuntimeConfig(checkpoint_every="10", wandb="off", decode_threads=1, workers="1")
+    )
     with session(address=machines.address):
         queue = Followed([Job(one.name, slowly, (one, "cpu"))])
         if len(machines.working) < 2:
@@ -148,13 +150,13 @@ def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
         second.kill_raylet()
         killed = queue.wait(one.name)
         queue.thread.join(PATIENCE)
-    assert left.fault.kind == "preempted" and left.decision.again
+    assert left.fault.kind == "preempted" and left.decision.retry
     assert killed.fault.kind == "system" and len(killed.fault.cause) < 120
     trained = queue.of(one.name)[-1]
     assert trained.error is None and trained.value["steps"] == STEPS
-    drained, lost = (row for row in rows(one.folder / "metrics.jsonl") if "restart" in row)
+    drained, lost = (row for row in read_rows(one.folder / "metrics.jsonl") if "restart" in row)
     assert drained["step"] == left.fault.step, "the step at which it saved: none is lost"
     assert lost["step"] > drained["step"] and killed.fault.step - lost["step"] <= 10
     alone = replace(one, study=str(tmp_path / "alone"))
     Study(alone.study).describe()
-    assert run(alone, "cpu")["digest"] == trained.value["digest"]
+    assert run_training(alone, "cpu")["digest"] == trained.value["digest"]

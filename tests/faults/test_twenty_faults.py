@@ -5,9 +5,9 @@ import random
 import time
 
 import pytest
-from support.evidence import check_same, check_tracked
-from support.siege import KINDS, Siege
+from support.fault_injector import KINDS, Siege
 from support.store import FailingStore
+from support.study_audit import check_same, check_tracked
 
 from benchmarks.harness.environment import describe, keep
 from benchmarks.harness.local_nodes import Machines
@@ -45,9 +45,9 @@ def test_a_study_outlives_twenty_faults(tilespin, shapes, tmp_path, monkeypatch)
     from upath import UPath
 
     monkeypatch.setenv("TILESPIN_CACHE", str(tmp_path / "cache"))
-    study = ["study", "demo", "--data", shapes, "--size", 32, "--budget", BUDGET, "--threads", 1]
+    study = ["study", "demo", "--data", shapes, "--size", 32, "--budget", BUDGET, "--decode-threads", 1]
     began = time.monotonic()
-    tilespin(*study, "--storage", tmp_path, "--workers", 1, "--tracking", "off", timeout=1800)
+    tilespin(*study, "--storage", tmp_path, "--workers", 1, "--wandb", "off", timeout=1800)
     alone = round(time.monotonic() - began, 1)
     print(f"\nseed {SEED}; alone on one machine the study took {alone:.0f} s", flush=True)
     with FailingStore() as store:
@@ -68,7 +68,7 @@ def test_a_study_outlives_twenty_faults(tilespin, shapes, tmp_path, monkeypatch)
                     1,
                     "--checkpoint-every",
                     10,
-                    "--tracking",
+                    "--wandb",
                     "offline",
                 ],
                 root,

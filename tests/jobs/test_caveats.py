@@ -19,7 +19,7 @@ from jobs.commands.evaluate import main as evaluate
 from jobs.study.folder import JobsFailed
 from ssl_core.data.dataset import open_source
 
-PLAIN = ["--size", "16", "--threads", "1", "--tracking", "off"]
+PLAIN = ["--size", "16", "--decode-threads", "1", "--wandb", "off"]
 COPIES = "2 of 5 test images: copies of training images, byte for byte, such as test/<b>/0.png of train/<b>/1.png, "
 
 
@@ -56,7 +56,7 @@ def test_it_is_said_and_stays_said(dirty, tmp_path, capsys):
     with pytest.raises(JobsFailed, match="3 of 9 jobs failed"):
         evaluate([str(study), *options])
     told = capsys.readouterr()
-    assert told.err.index(f"dirty: {COPIES}") < told.err.index("judged"), "before anything runs"
+    assert told.err.index(f"dirty: {COPIES}") < told.err.index("evaluated"), "before anything runs"
     assert "dirty: Without a test image: $x_{ (1 of 3 classes)" in told.err and "are not finite" in told.err
     lines = [
         f"{COPIES}test/<b>/1.png of train/$x_{{/1.png. What they score may be remembered and not recognized. 1 of 2: "
@@ -76,7 +76,7 @@ def test_it_is_said_and_stays_said(dirty, tmp_path, capsys):
     assert found == {(task, protocol) for task in ("raw-pixels", "random-init") for protocol in ("knn", "collapse")}
     assert any(line.startswith(" timm:resnet18=nan") and line.rstrip().endswith("-") for line in told.out.splitlines())
 
-    compare([str(study), "--tracking", "off"])
+    compare([str(study), "--wandb", "off"])
     assert capsys.readouterr().out == told.out, "without looking at the images again"
 
 
@@ -97,7 +97,7 @@ def test_a_report_without_a_new_caveat_is_written_anew(shapes, tmp_path, capsys)
 
     described["copies"][str(data)] = {**kept, "found": 1, "pairs": [["one.png", "other.png"]]}
     (study / "study.json").write_text(json.dumps(described))
-    compare([str(study), "--tracking", "off"])
+    compare([str(study), "--wandb", "off"])
     assert "1 of 8 test images: copies" in capsys.readouterr().out
     assert "1 of 8 test images: copies" in (study / "report.html").read_text()
     assert (study / "results.csv").read_text() == numbers

@@ -40,7 +40,7 @@ def test_every_verb_explains_its_options(here, verb):
     code, said, _ = here(verb, "--help")
     assert code == 0
     assert f"usage: tilespin {verb}" in said
-    assert verb in ("export", "pack", "submit", "jobs", "doctor") or "--tracking" in said
+    assert verb in ("export", "pack", "submit", "jobs", "doctor") or "--wandb" in said
 
 
 def test_task_help_lists_defaults_and_meanings(here):
@@ -69,7 +69,7 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["pretrain", "rotnet", "--loader", "dalli"], "--loader dalli: did you mean dali?"),
         (["pretrain", "rotnet", "--device", "gpu"], "--device gpu: there is auto, cpu, cuda"),
         (["pretrain", "rotnet", "--optimizer", "SGDD"], "did you mean sgd?"),
-        (["pretrain", "rotnet", "--tracking", "ofline"], "did you mean offline?"),
+        (["pretrain", "rotnet", "--wandb", "ofline"], "did you mean offline?"),
         (["pretrain", "rotnet", "--data", "cifra10"], "no such folder: did you mean cifar10?"),
         (["pretrain", "rotnet", "--data", "~nobody-here/x"], "--data ~nobody-here/x: "),
         (["pretrain", "rotnet", "--storage", "~nobody-here/x"], "--storage ~nobody-here/x: "),
@@ -91,9 +91,9 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["pretrain", "rotnet", "--workers", "3:2"], "--workers 3:2"),
         (["pretrain", "rotnet", "--address", "10.0.0.1:6379"], "--workers 0 works in this process"),
         (["pretrain", "rotnet", "--checkpoint-every", "0"], "--checkpoint-every '0'"),
-        (["pretrain", "rotnet", "--hang-after", "20"], "expected a time such as 90s"),
-        (["pretrain", "rotnet", "--keep", "0"], "--keep is 0"),
-        (["pretrain", "rotnet", "--threads", "0"], "--threads is 0, expected at least 1"),
+        (["pretrain", "rotnet", "--step-timeout", "20"], "expected a time such as 90s"),
+        (["pretrain", "rotnet", "--keep-last", "0"], "--keep-last is 0"),
+        (["pretrain", "rotnet", "--decode-threads", "0"], "--decode-threads is 0, expected at least 1"),
         (["pretrain", "rotnet", "--batch", "1", "--workers", "2"], "cannot be shared by 2 workers"),
         (["pretrain", "rotnet", "--encoder", "resnet999"], "encoder 'resnet999' cannot be built"),
         (["pretrain", "rotnet", "--encoder", "efficientnet_b0"], "at least 64 px"),
@@ -107,7 +107,7 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["study", "demo", "--budget", "nan"], "expected GMACs above 0"),
         (["study", "demo", "--encoder", "raw-pixels"], "raw-pixels is a floor"),
         (["pretrain", "rotnet", "--epochs", "nan"], "expected more than 0"),
-        (["pretrain", "rotnet", "--clip", "-1"], "--clip is -1"),
+        (["pretrain", "rotnet", "--clip-grad-norm", "-1"], "--clip-grad-norm is -1"),
         (["pretrain", "rotnet", "--size", "-5"], "--size is -5"),
         (["submit"], "nothing to submit"),
         (["submit", "--adress", "x", "doctor"], "no option --adress: did you mean --address?"),
@@ -135,7 +135,7 @@ def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
 def test_places_that_cannot_be_written(here, shapes, tmp_path):
     """A file where the study's folder should be; a study.json that somebody edited."""
     (tmp_path / "file").write_text("")
-    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", "32", "--steps", "1", "--tracking", "off"]
+    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", "32", "--steps", "1", "--wandb", "off"]
     code, _, said = here(*arguments, "--storage", tmp_path / "file")
     assert code == 2 and "cannot be written" in said
     (tmp_path / "torn").mkdir()
@@ -149,7 +149,7 @@ def test_a_compiler_that_is_missing_is_named_before_anything_runs(here, monkeypa
     monkeypatch.delenv("CXX", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    arguments = ["--data", shapes, "--size", "32", "--device", "cpu", "--tracking", "off", "--storage", tmp_path]
+    arguments = ["--data", shapes, "--size", "32", "--device", "cpu", "--wandb", "off", "--storage", tmp_path]
     code, _, said = here("pretrain", "rotnet", "--compile", *arguments)
     assert code == 2 and said.count("\n") == 1 and not list(tmp_path.iterdir())
     assert variables.get("CXX", "g++").split()[0] in said and "install g++" in said and "leave --compile out" in said
@@ -192,7 +192,7 @@ def test_where_nothing_can_be_written_but_the_storage(shapes, tmp_path):
     )
 
 
-def test_unlabelled_images_are_refused_before_training(here, photos, tmp_path):
+def test_unlabeled_images_are_refused_before_training(here, photos, tmp_path):
     code, _, said = here("study", "demo", "--data", photos, "--storage", tmp_path)
     assert code == 2 and "labels" in said
     assert not list(tmp_path.glob("*/pretrain/*"))

@@ -4,12 +4,12 @@ import shlex
 
 import pytest
 
-from jobs.submission.command import prepared
-from ssl_core.errors import BadInput
+from jobs.submission.command import prepare_command
+from ssl_core.errors import UserError
 
 
 def of(*words: str, here: bool = False) -> str:
-    return prepared(list(words), here).line("python")
+    return prepare_command(list(words), here).line("python")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def of(*words: str, here: bool = False) -> str:
         ("compare /r/one /r/two --name both", "compare /r/one /r/two --name both"),
         ("pack cifar10 /mnt/small", "pack cifar10 /mnt/small"),
         ("doctor", "doctor"),
-        ("sweep --storage /r --factors 1 3", "sweep --storage /r --factors 1 3"),
+        ("sweep --storage /r --lr-factors 1 3", "sweep --storage /r --lr-factors 1 3"),
     ],
 )
 def test_elsewhere_what_is_absolute_stays(words, line):
@@ -43,7 +43,7 @@ def test_elsewhere_what_is_absolute_stays(words, line):
         ("study demo --storage=../out", "study demo --storage={}/out"),
         ("pretrain rotnet --name runs --workers 2", "pretrain rotnet --name runs --workers 2 --storage {}/runs"),
         ("pretrain rotnet --device cpu --storage cpu", "pretrain rotnet --device cpu --storage {}/cpu --workers 1"),
-        ("evaluate --workers 1 runs/demo --tracking off", "evaluate --workers 1 {}/runs/demo --tracking off"),
+        ("evaluate --workers 1 runs/demo --wandb off", "evaluate --workers 1 {}/runs/demo --wandb off"),
         (
             "evaluate new --data photos --encoder timm:resnet18=a.pth --encoder old/run --encoder timm:x=random "
             "--workers 1",
@@ -82,7 +82,7 @@ def test_on_this_machine_paths_are_made_absolute(words, line, tmp_path, monkeypa
     ],
 )
 def test_refused_before_it_is_submitted(words, said):
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(UserError) as error:
         of(*words.split())
     assert said in str(error.value) and "hidden" not in str(error.value)
 
@@ -91,10 +91,10 @@ def test_words_reach_the_verb_as_they_were_typed():
     """Whatever a shell would make of them."""
     words = ["study", "demo", "--data", "/a b/$HOME;'x\"", "--storage", "/r", "--name", "`id` *"]
     assert shlex.split(of(*words)) == ["python", "-m", "jobs.cli", *words]
-    command = prepared(words, here=False)
+    command = prepare_command(words, here=False)
     assert command.study == "/r/`id` *" and command.compares
     words = ["pretrain", "rotnet", "--storage", "s3://b/r/", "--data", "/x/photos"]
-    assert prepared(words, here=False).study == "s3://b/r/photos"
+    assert prepare_command(words, here=False).study == "s3://b/r/photos"
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_words_reach_the_verb_as_they_were_typed():
     ],
 )
 def test_where_a_comparison_will_be(words, study):
-    command = prepared(words.split(), here=False)
+    command = prepare_command(words.split(), here=False)
     assert (command.study, command.name, command.compares) == (study, study.rsplit("/", 1)[-1], True)
 
 
 def test_a_comparison_of_nothing_is_refused():
-    with pytest.raises(BadInput, match="expected folders of studies"):
+    with pytest.raises(UserError, match="expected folders of studies"):
         of("compare")

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.pretraining import compilers
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,10 @@ def test_what_is_missing_is_named(monkeypatch, device, variables, why):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(BadInput, match=why):
-        compilers.check(device)
+    with pytest.raises(UserError, match=why):
+        compilers.check_compiler(device)
 
 
 def test_a_compiler_may_have_options(monkeypatch):
     monkeypatch.setenv("CXX", "env g++ -O1")
-    compilers.check("cpu")
+    compilers.check_compiler("cpu")

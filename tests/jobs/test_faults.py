@@ -12,13 +12,13 @@ import torch
 
 from benchmarks.harness.processes import wait_for
 from cluster.heartbeat import current
-from cluster.job import Again, Job
+from cluster.job import Job, Retrying
 from cluster.scheduler import run_on_ray
 from cluster.session import session
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
-from jobs.pretraining.run import Training, prepare
-from jobs.pretraining.worker import run
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
+from jobs.pretraining.run import Training, prepare_training
+from jobs.pretraining.worker import run_training
 from jobs.study.folder import Study
 from ssl_core.tasks.rotnet import RotNet
 
@@ -34,11 +34,11 @@ def ray_session():
 @pytest.fixture
 def one(shapes, tmp_path) -> Training:
     """A run of twelve steps, with a checkpoint after every fourth."""
-    recipe = Recipe(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
-    where = Where(checkpoint_every="4", hang_after="8s", tracking="off", threads=1)
-    study = Study.at(str(tmp_path), "study")
+    recipe = PretrainConfig(task=RotNet.Config(batch=16), data=str(shapes), size=32, steps=STEPS)
+    where = RuntimeConfig(checkpoint_every="4", step_timeout="8s", wandb="off", decode_threads=1)
+    study = Study.open(str(tmp_path), "study")
     study.describe()
-    return prepare(recipe, study, where)
+    return prepare_training(recipe, study, where)
 
 
 def disturbed(one: Training, device: str, marker: str | None, how) -> dict:
@@ -53,7 +53,7 @@ def disturbed(one: Training, device: str, marker: str | None, how) -> dict:
         return real(self, *args)
 
     with mock.patch.object(RotNet, "loss", loss):
-        return run(one, device)
+        return run_training(one, device)
 
 
 def hang() -> None:
@@ -61,7 +61,7 @@ def hang() -> None:
 
 
 def until_told() -> None:
-    wait_for(lambda: current().leaving, 120, "to be told to leave")
+    wait_for(lambda: current().stop_requested, 120, "to be told to leave")
 
 
 def freeze() -> None:
@@ -86,7 +86,7 @@ def rows(one: Training, kind: str) -> list[dict]:
 
 def test_a_hung_worker_leaves_its_stack_and_is_started_again(ray_session, one, tmp_path):
     again, outcome = events(one, hang, tmp_path / "marker")
-    assert isinstance(again, Again) and again.fault.kind == "system" and again.fault.step == 6
+    assert isinstance(again, Retrying) and again.fault.kind == "system" and again.fault.step == 6
     assert outcome.error is None and outcome.value["steps"] == STEPS and outcome.value["restarts"] == 1
     (stacks,) = (one.root / "logs").glob("hung-*-worker0-*.txt")
     assert "in hang" in stacks.read_text() and "no progress for 8 s after step 6" in stacks.read_text()
@@ -97,7 +97,7 @@ def test_a_hung_worker_leaves_its_stack_and_is_started_again(ray_session, one, t
 
 def test_a_frozen_process_is_killed_from_outside(ray_session, one, tmp_path, monkeypatch):
     """Stopped as a whole it cannot watch itself; the driver misses its signs of life."""
-    monkeypatch.setattr("cluster.silent.SILENT", 4.0)
+    monkeypatch.setattr("cluster.silent.SILENT_S", 4.0)
     again, outcome = events(one, freeze, tmp_path / "marker")
     assert again.fault.kind == "system" and "no sign of life" in again.fault.cause
     assert outcome.error is None and outcome.value["steps"] == STEPS
@@ -106,15 +106,19 @@ def test_a_frozen_process_is_killed_from_outside(ray_session, one, tmp_path, mon
 def test_too_little_gpu_memory_ends_with_advice(ray_session, one):
     """Not at once: a process that was killed may have held the memory."""
     again, outcome = events(one, too_little_memory, None)
-    assert isinstance(again, Again)
-    assert "larger --accumulate" in outcome.why and "the same error twice" in outcome.why and "\n" not in outcome.why
+    assert isinstance(again, Retrying)
+    assert (
+        "larger --grad-accumulation" in outcome.reason
+        and "the same error twice" in outcome.reason
+        and "\n" not in outcome.reason
+    )
     assert "Tried to allocate 20 GiB" in outcome.error
 
 
 def test_an_error_at_the_same_step_is_tried_once_more(ray_session, one):
     again, outcome = events(one, own_error, None)
-    assert isinstance(again, Again) and again.fault.kind == "program" and again.decision.wait == 0
-    assert outcome.why == "the same error twice: ValueError: wrong at 0x7f01 (at step 6)"
+    assert isinstance(again, Retrying) and again.fault.kind == "program" and again.decision.wait == 0
+    assert outcome.reason == "the same error twice: ValueError: wrong at 0x7f01 (at step 6)"
     assert "in own_error" in outcome.error, "its traceback"
 
 
@@ -124,5 +128,5 @@ def test_told_to_leave_it_saves_first(ray_session, one, tmp_path):
     assert list(run_on_ray([slow, Job("next", print, needs=(one.name,))], (tmp_path / "marker").exists)) == []
     saved = max((one.folder / "checkpoints").glob("step-*.json"))
     assert json.loads(saved.read_text())["step"] == 7, "step 7 is the one during which it was told"
-    assert run(one, "cpu")["restarts"] == 1
+    assert run_training(one, "cpu")["restarts"] == 1
     assert rows(one, "restart")[0]["step"] == 7

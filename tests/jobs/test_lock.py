@@ -15,18 +15,18 @@ from support.command import ROOT
 import jobs.study.lock as lock
 import ssl_core.storage.files as files
 from benchmarks.harness.processes import wait_for
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    for name, seconds in (("BEAT", 0.1), ("STALE", 1.0), ("SETTLE", 0.1), ("LOOK", 0.05)):
+    for name, seconds in (("BEAT_S", 0.1), ("STALE_S", 1.0), ("QUIET_S", 0.1), ("POLL_S", 0.05)):
         monkeypatch.setattr(lock, name, seconds)
 
 
 @pytest.fixture(params=["disk", "store"])
 def root(request, tmp_path):
-    return tmp_path if request.param == "disk" else files.at(f"memory://lock-{secrets.token_hex(4)}/study")
+    return tmp_path if request.param == "disk" else files.open_path(f"memory://lock-{secrets.token_hex(4)}/study")
 
 
 def owned_by(root, **changes) -> None:
@@ -37,14 +37,14 @@ def owned_by(root, **changes) -> None:
 
 def test_is_free_again_afterwards(root):
     for _ in range(2):
-        with lock.held(root):
+        with lock.study_lock(root):
             assert (root / "driver.json").exists()
         assert not (root / "driver.json").exists()
 
 
 def test_a_second_driver_is_told_who_works_there(root, monkeypatch):
     """Elsewhere, seen by its heartbeat alone."""
-    monkeypatch.setattr(lock, "STALE", 120.0)
+    monkeypatch.setattr(lock, "STALE_S", 120.0)
     owned_by(root)
     ended = threading.Event()
 
@@ -56,7 +56,7 @@ def test_a_second_driver_is_told_who_works_there(root, monkeypatch):
     thread = threading.Thread(target=beats)
     thread.start()
     try:
-        with pytest.raises(BadInput, match="process 12 on elsewhere"), lock.held(root):
+        with pytest.raises(UserError, match="process 12 on elsewhere"), lock.study_lock(root):
             pass
     finally:
         ended.set()
@@ -67,41 +67,41 @@ def test_what_the_dead_left_is_taken_over(root):
     """On another machine only time tells, and not a moment sooner than it may."""
     owned_by(root)
     started = time.monotonic()
-    with lock.held(root):
-        assert time.monotonic() - started >= lock.STALE
+    with lock.study_lock(root):
+        assert time.monotonic() - started >= lock.STALE_S
         assert json.loads(files.read_bytes(root / "driver.json"))["pid"] == os.getpid()
 
 
 def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(root, monkeypatch):
-    monkeypatch.setattr(lock, "STALE", 120.0)
+    monkeypatch.setattr(lock, "STALE_S", 120.0)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     with_us = {"host": lock.socket.gethostname(), "kernel": lock._kernel(), "pid": gone.pid}
     owned_by(root, **with_us)
     started = time.monotonic()
-    with lock.held(root):
-        assert time.monotonic() - started < lock.STALE
+    with lock.study_lock(root):
+        assert time.monotonic() - started < lock.STALE_S
 
 
 def test_heartbeats_go_on_while_it_is_held(root):
-    with lock.held(root):
+    with lock.study_lock(root):
         first = files.read_bytes(root / "driver.json")
         wait_for(lambda: files.read_bytes(root / "driver.json") != first, 120, "a heartbeat")
 
 
 def test_of_two_that_find_a_dead_owner_one_gets_it(monkeypatch):
-    monkeypatch.setattr(lock, "STALE", 3.0)
-    root = files.at(f"memory://lock-{secrets.token_hex(4)}/study")
+    monkeypatch.setattr(lock, "STALE_S", 3.0)
+    root = files.open_path(f"memory://lock-{secrets.token_hex(4)}/study")
     owned_by(root)
     held, refused, together = [], [], threading.Barrier(4)
 
     def take():
         together.wait()
         try:
-            with lock._held_by_heartbeat(root / "driver.json", alone=False):
+            with lock._lock_by_heartbeat(root / "driver.json", exclusive=False):
                 held.append(1)
                 wait_for(lambda: len(refused) == 3, 120, "the others to be refused")
-        except BadInput:
+        except UserError:
             refused.append(1)
 
     threads = [threading.Thread(target=take) for _ in range(4)]
@@ -115,10 +115,10 @@ def test_of_two_that_find_a_dead_owner_one_gets_it(monkeypatch):
 TAKEN = """
 import signal, sys, time
 import jobs.study.lock as lock, ssl_core.storage.files as files
-lock.BEAT = 0.1
+lock.BEAT_S = 0.1
 from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
-with lock.held(Path(sys.argv[1])):
+with lock.study_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(1000)
 """

@@ -16,7 +16,7 @@ from support.command import ROOT, complaint, environment
 
 from jobs.commands import pack
 from ssl_core.data.dataset import open_source
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_trains_from_what_it_packed(tilespin, photos, tmp_path):
     assert "20 images (20 train, 0 test) in 1 shard\n" in done.stdout
     assert "left out: 3 that cannot be decoded, 0 duplicates" in done.stdout
     assert "truncated.jpg" in (tmp_path / "packed" / "skipped.txt").read_text()
-    arguments = ["--data", tmp_path / "packed", "--size", 48, "--steps", 4, "--batch", 8, "--tracking", "off"]
+    arguments = ["--data", tmp_path / "packed", "--size", 48, "--steps", 4, "--batch", 8, "--wandb", "off"]
     done = tilespin("pretrain", "rotnet", *arguments, "--storage", tmp_path / "runs")
     assert "4 steps, 32 images" in done.stdout and "skipped" not in done.stdout
     (described,) = tmp_path.glob("runs/packed/pretrain/*/encoder.json")
@@ -51,7 +51,7 @@ def test_trains_from_what_it_packed(tilespin, photos, tmp_path):
 
 def test_killed_packing_continues_to_the_same_bytes(tilespin, noise, tmp_path):
     """SIGKILL in the middle, the same command again: finished shards stay, and all is as if nothing had happened."""
-    options = ["--raw", "--shard-mb", "1", "--drop-duplicates"]
+    options = ["--lossless", "--shard-mb", "1", "--drop-duplicates"]
     done = tilespin("pack", noise, tmp_path / "whole", *options)
     assert "4 duplicates" in done.stdout
     place = tmp_path / "killed"
@@ -66,7 +66,7 @@ def test_killed_packing_continues_to_the_same_bytes(tilespin, noise, tmp_path):
     finished = [place / f"{path.stem}.tar" for path in place.glob(".pack/shard-*.json")]
     written = {path: path.stat().st_mtime_ns for path in finished}
     (place / ".shard-000007.tar.1.1").write_bytes(b"torn")
-    with pytest.raises(BadInput, match="not packed to the end"):
+    with pytest.raises(UserError, match="not packed to the end"):
         open_source(str(place))
     done = tilespin("pack", noise, place, *options)
     assert f"{len(finished)} of them already there" in done.stdout
@@ -91,7 +91,7 @@ def test_the_same_command_repairs(shapes, packed, capsys):
     before = contents(packed)
     os.truncate(packed / "shard-000000.tar", 5000)
     (packed / "packed.npy").unlink()
-    with pytest.raises(BadInput, match="run the same tilespin pack again"):
+    with pytest.raises(UserError, match="run the same tilespin pack again"):
         open_source(str(packed))
     open_source.cache_clear()
     pack.main([str(shapes), str(packed)])
@@ -104,17 +104,17 @@ def test_the_same_command_repairs(shapes, packed, capsys):
     [
         (["--side", "128"], "was packed with --side 256, not 128"),
         (["--quality", "70"], "was packed with --quality 90, not 70"),
-        (["--raw"], "was packed with --raw False, not True: choose"),
+        (["--lossless"], "was packed with --lossless False, not True: choose"),
         (["--shard-mb", "5", "--drop-duplicates"], "--shard-mb 64, not 5, --drop-duplicates False, not True"),
     ],
 )
 def test_other_options_need_another_folder(shapes, packed, options, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(UserError, match=words):
         pack.main([str(shapes), str(packed), *options])
 
 
 def test_other_images_need_another_folder(photos, packed):
-    with pytest.raises(BadInput, match="from other images"):
+    with pytest.raises(UserError, match="from other images"):
         pack.main([str(photos), str(packed)])
 
 
@@ -141,7 +141,7 @@ def test_impossible_wishes_are_refused(shapes, tmp_path, arguments, words):
     places = {"SRC": str(shapes), "DST": str(tmp_path / "DST"), "FULL": str(tmp_path / "FULL")}
     places["URL"] = f"file://{shapes}"
     told = ["/".join([places.get(word.split("/")[0], word.split("/")[0]), *word.split("/")[1:]]) for word in arguments]
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(UserError, match=words):
         pack.main(told)
     assert not (tmp_path / "DST").exists() and not (shapes / "inside").exists()
 
@@ -157,12 +157,12 @@ def test_two_at_once_do_not_meet(shapes, tmp_path):
     place = tmp_path / "packed"
     hold = (
         "import sys, time; from pathlib import Path; from jobs.study.folder import Study\n"
-        "with Study(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
+        "with Study(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", hold, str(place / ".pack")], cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert child.stdout.readline() == b"held\n"
-        with pytest.raises(BadInput, match="is being worked on by process"):
+        with pytest.raises(UserError, match="is being worked on by process"):
             pack.main([str(shapes), str(place)])
     finally:
         child.kill()

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load
 
 from jobs.commands.pretrain import main
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
-from jobs.pretraining.run import prepare
-from jobs.pretraining.worker import _advice
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
+from jobs.pretraining.run import prepare_training
+from jobs.pretraining.worker import _out_of_memory_advice
 from jobs.study.folder import Study
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.task import tasks
 
 
@@ -29,9 +29,9 @@ def rows(storage: Path) -> list[dict]:
 
 
 def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
-    """Mixed sizes, unlabelled, smaller than a batch: it trains, and says how many files it skipped and which."""
+    """Mixed sizes, unlabeled, smaller than a batch: it trains, and says how many files it skipped and which."""
     arguments = ["--data", photos, "--size", 48, "--steps", 4, "--batch", 50, "--storage", tmp_path]
-    done = tilespin("pretrain", "rotnet", *arguments, "--tracking", "off")
+    done = tilespin("pretrain", "rotnet", *arguments, "--wandb", "off")
     assert "3 files could not be decoded and were skipped" in done.stdout
     for name in ("truncated.jpg", "empty.jpg", "text.png"):
         assert done.stderr.count(name) == 1
@@ -43,7 +43,7 @@ def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
 
 
 def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
-    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 3, "--tracking", "off", "--storage"]
+    arguments = ["pretrain", "rotnet", "--data", shapes, "--size", 32, "--steps", 3, "--wandb", "off", "--storage"]
     tilespin(*arguments, tmp_path)
     (path,) = tmp_path.glob("*/pretrain/*/encoder.safetensors")
     before = path.stat().st_mtime_ns
@@ -56,7 +56,7 @@ def test_bf16_from_the_first_batch_to_the_pictures(shapes, tmp_path, task):
     """The precision that a GPU trains with: batches are made in it, and the encoder is left in fp32. In this process,
     since for every task to start one takes a while."""
     arguments = ["--data", shapes, "--size", 32, "--steps", 2, "--precision", "bf16", "--storage", tmp_path]
-    main([task, *map(str, arguments), "--tracking", "off"])
+    main([task, *map(str, arguments), "--wandb", "off"])
     (folder,) = (path.parent for path in tmp_path.glob("*/pretrain/*/encoder.json"))
     assert (folder / "samples.png").stat().st_size > 1000
     weights = load((folder / "encoder.safetensors").read_bytes())
@@ -67,33 +67,33 @@ def test_bf16_from_the_first_batch_to_the_pictures(shapes, tmp_path, task):
     "words",
     [
         "pirl --batch 1",
-        "simclr --batch 4 --accumulate 4",
-        "simclr --batch 6 --accumulate 4 --workers 1:3",
-        "multi --tasks rotnet simclr --batch 4 --accumulate 4",
-        "jigsaw --batch 4 --accumulate 4 --orders 1",
+        "simclr --batch 4 --grad-accumulation 4",
+        "simclr --batch 6 --grad-accumulation 4 --workers 1:3",
+        "multi --tasks rotnet simclr --batch 4 --grad-accumulation 4",
+        "jigsaw --batch 4 --grad-accumulation 4 --orders 1",
     ],
 )
 def test_parts_that_are_too_small_are_refused_before_anything_is_made(words, shapes, tmp_path):
-    with pytest.raises(BadInput, match="larger --batch"):
-        main([*words.split(), "--data", str(shapes), "--size", "32", "--storage", str(tmp_path), "--tracking", "off"])
+    with pytest.raises(UserError, match="larger --batch"):
+        main([*words.split(), "--data", str(shapes), "--size", "32", "--storage", str(tmp_path), "--wandb", "off"])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("task", "precision", "ways"),
     [
-        ("rotnet", "fp32", ["larger --accumulate", "smaller --batch", "--precision bf16"]),
-        ("rotnet", "bf16", ["larger --accumulate", "smaller --batch"]),
+        ("rotnet", "fp32", ["larger --grad-accumulation", "smaller --batch", "--precision bf16"]),
+        ("rotnet", "bf16", ["larger --grad-accumulation", "smaller --batch"]),
         ("simclr", "bf16", ["more --workers", "compared with fewer"]),
     ],
 )
 def test_advice_on_memory_is_right_for_the_task(task, precision, ways, shapes, tmp_path):
-    recipe = Recipe(task=tasks()[task].Config(batch=8), data=str(shapes), size=32, precision=precision)
-    training = prepare(recipe, Study(str(tmp_path / "s")), Where(tracking="off"))
-    advice = _advice(training, torch.OutOfMemoryError("CUDA out of memory.\nmore"))
+    recipe = PretrainConfig(task=tasks()[task].Config(batch=8), data=str(shapes), size=32, precision=precision)
+    training = prepare_training(recipe, Study(str(tmp_path / "s")), RuntimeConfig(wandb="off"))
+    advice = _out_of_memory_advice(training, torch.OutOfMemoryError("CUDA out of memory.\nmore"))
     assert all(way in advice for way in ways) and "\n" not in advice
     assert ("--precision bf16" in advice) == (precision == "fp32")
-    assert ("try a larger --accumulate" in advice) == (task == "rotnet")
+    assert ("try a larger --grad-accumulation" in advice) == (task == "rotnet")
 
 
 def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):
@@ -111,7 +111,7 @@ def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):
         0,
         "--encoder",
         "convnet-plain",
-        "--tracking",
+        "--wandb",
         "off",
         "--storage",
         tmp_path,
@@ -135,13 +135,13 @@ def test_second_driver_is_refused(tilespin, shapes, tmp_path):
         32,
         "--steps",
         2,
-        "--tracking",
+        "--wandb",
         "off",
         "--storage",
         tmp_path,
         "--name",
         "mine",
     ]
-    with Study.at(str(tmp_path), "mine").held():
+    with Study.open(str(tmp_path), "mine").lock():
         assert f"by process {os.getpid()}" in tilespin(*arguments, code=2).stderr
     tilespin(*arguments)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import jobs.execution.progress as progress
-from jobs.execution.progress import Watch
+from jobs.execution.progress import ProgressMonitor
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def row(step: int, waited: float = 0.0) -> dict:
 def lines(clock: list[float], rows: list[tuple[float, int]], steps: int) -> list[str]:
     """What is said if at each time the run has come to that step."""
     out = io.StringIO()
-    watch = Watch(Console(file=out, width=40), {}, 1, None)
+    watch = ProgressMonitor(Console(file=out, width=40), {}, 1, None)
     for clock[0], step in rows:
         watch._show("run", row(step), steps)
     return out.getvalue().splitlines()
@@ -47,12 +47,12 @@ def test_watch_follows_a_file_into_a_log(tmp_path: Path):
     """The same through the thread that reads metrics.jsonl; what ended is one job less to follow."""
     out = io.StringIO()
     metrics = tmp_path / "metrics.jsonl"
-    with Watch(Console(file=out, width=40), {"run": (metrics, 10)}, 1, None) as watch:
+    with ProgressMonitor(Console(file=out, width=40), {"run": (metrics, 10)}, 1, None) as watch:
         metrics.write_text(json.dumps(row(10, waited=0.5)) + "\n")
         for _ in range(2000):
             if out.getvalue() or watch.stopped.wait(0.05):
                 break
-        watch.ended("run", "trained  run")
+        watch.job_ended("run", "trained   run")
     assert out.getvalue() == (
-        "run: step 10 of 10  loss 0.500  1,234 images/s  50% of the time waiting for data\ntrained  run\n"
+        "run: step 10 of 10  loss 0.500  1,234 images/s  50% of the time waiting for data\ntrained   run\n"
     )

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.comparison import cells, row, three
 
-from jobs.report.comparison import Row, as_csv, by_dataset, ranked
+from jobs.report import figures as plots
+from jobs.report.comparison import EncoderRow, as_csv, by_dataset, rank_rows
 from jobs.report.conclusions import number
-from jobs.report.html import figures as plots
 from jobs.report.html import write_report
 from jobs.study.folder import Study
 from ssl_core.storage.files import write_json
@@ -19,11 +19,11 @@ from ssl_core.storage.files import write_json
 NAMES = ["<script>alert('ü')</script>", "cost $x_{ of $y", "_hidden", "日本語 " + "long " * 60]
 
 
-def page_of(tmp_path: Path, rows: list[Row], losses: str = '{"step": 1, "images": 8, "loss": 0.5}\n') -> str:
+def page_of(tmp_path: Path, rows: list[EncoderRow], losses: str = '{"step": 1, "images": 8, "loss": 0.5}\n') -> str:
     """The report of a study that holds these rows."""
     study = Study(tmp_path)
     study.describe(evaluation={"protocols": ["linear"]})
-    for run in (each.run for one in rows for each in one.judged if each.run):
+    for run in (each.run for one in rows for each in one.encoders if each.run):
         write_json(study.run(run) / "config.json", {"task": run})
         (study.run(run) / "metrics.jsonl").write_text(losses)
     write_report(study, by_dataset([replace(one, study=study) for one in rows]))
@@ -57,10 +57,10 @@ def test_any_value_can_be_drawn(tmp_path, value):
     right = np.full((2, 3), value > 0)
     rows = [row("random-init", right[:1]), row("rotnet", right[:1], right[:1]), row("pirl", right, right)]
     for protocol, name in (("invariance", "rotation"), ("collapse", "rankme")):
-        measured = [cells(one.correct("linear"), protocol, **{name: value}) for one in rows]
+        records = [cells(one.correct("linear"), protocol, **{name: value}) for one in rows]
         rows = [
-            replace(one, cells={**one.cells, protocol: tuple({**cell, "correct": None} for cell in of)})
-            for one, of in zip(rows, measured)
+            replace(one, records={**one.records, protocol: tuple({**cell, "correct": None} for cell in of)})
+            for one, of in zip(rows, records)
         ]
     assert "could not be drawn" not in page_of(tmp_path, rows)
     for protocol in ("linear", "invariance", "collapse"):
@@ -71,17 +71,21 @@ def test_any_value_can_be_drawn(tmp_path, value):
 def test_what_is_not_finite_was_not_measured(tmp_path):
     """As cells of an earlier version may have it: no number, no place before what has one, no word in results.csv."""
     one, other = (row(task, np.arange(400)[None] < 100) for task in ("rotnet", "pirl"))
-    bad = {**one.cells["linear"][0], "numbers": {"rotation": math.nan, "crop": math.inf, "flip": 0.5}, "correct": None}
+    bad = {
+        **one.records["linear"][0],
+        "numbers": {"rotation": math.nan, "crop": math.inf, "flip": 0.5},
+        "correct": None,
+    }
     good = {**bad, "numbers": {"rotation": 0.25}}
-    rows = [replace(one, cells={"invariance": (bad,)}), replace(other, cells={"invariance": (good,)})]
+    rows = [replace(one, records={"invariance": (bad,)}), replace(other, records={"invariance": (good,)})]
     assert number(rows[0], "invariance") == "-" and rows[0].numbers("invariance") == {"flip": 0.5}
-    assert [each.name for each in ranked(rows, "invariance")] == ["rotnet", "pirl"]
+    assert [each.name for each in rank_rows(rows, "invariance")] == ["rotnet", "pirl"]
     assert "nan" not in as_csv(by_dataset(rows)) and "inf," not in as_csv(by_dataset(rows))
     assert "could not be drawn" not in page_of(tmp_path, rows)
 
 
 def test_an_encoder_that_failed_everywhere_is_still_in_the_table():
-    failed = replace(three()[1], cells={}, gains={})
+    failed = replace(three()[1], records={}, gains={})
     (part,) = by_dataset([three()[0], failed])
     assert [one.name for one in part.rows] == ["random-init", "jigsaw"] and number(failed, "linear") == "-"
 
@@ -90,7 +94,7 @@ def test_seeds_that_read_other_numbers_of_images_are_not_paired():
     """A file that could not be read for a while: an interval over seeds alone, and no difference from the floor."""
     right = np.arange(40)[None] < 30
     uneven = (*cells(right), *cells(right[:, :39]))
-    one = replace(row("rotnet", np.repeat(right, 2, 0), np.repeat(right, 2, 0)), cells={"linear": uneven})
+    one = replace(row("rotnet", np.repeat(right, 2, 0), np.repeat(right, 2, 0)), records={"linear": uneven})
     assert one.correct("linear") is None
     value, low, high = one.headline("linear")
     assert low < value < high
@@ -99,7 +103,7 @@ def test_seeds_that_read_other_numbers_of_images_are_not_paired():
 def test_hundreds_of_encoders(tmp_path):
     right = np.arange(40)[None] < 30
     brought = row("other", right)
-    brought = replace(brought, judged=tuple(replace(each, brought="folder", run=None) for each in brought.judged))
+    brought = replace(brought, encoders=tuple(replace(each, external="folder", run=None) for each in brought.encoders))
     many = [replace(brought, name=f"encoder {i}", described=()) for i in range(120)]
     page = page_of(tmp_path, many)
     assert "could not be drawn" not in page and page.count("encoder 119") >= 2

@@ -14,12 +14,12 @@ import pytest
 from support.command import ROOT, environment
 from support.wandb_server import Server, sync
 
-from cluster.heartbeat import Pulse, beating
+from cluster.heartbeat import Heartbeat, sending_heartbeats
 from cluster.retry import Preempted
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
-from jobs.pretraining.run import prepare
-from jobs.pretraining.worker import run
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
+from jobs.pretraining.run import prepare_training
+from jobs.pretraining.worker import run_training
 from jobs.study.folder import Study
 from ssl_core.memory_bank import MemoryOptions
 from ssl_core.tasks.pirl import PIRL
@@ -37,7 +37,7 @@ def command(shapes: Path, storage: Path, *more) -> list[str]:
         20,
         "--steps",
         120,
-        "--tracking",
+        "--wandb",
         "off",
         "--storage",
         storage,
@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
     storage, run = tmp_path / "stopped", dict(cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
     # what runs in a shell's background ignores interrupts, and so would this
     run["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-    mine = command(shapes, storage, "--checkpoint-every", 7, "--tracking", "offline")
+    mine = command(shapes, storage, "--checkpoint-every", 7, "--wandb", "offline")
     left_at = []
     for new, sent, code in ((2, signal.SIGKILL, -signal.SIGKILL), (1, signal.SIGTERM, 143), (1, signal.SIGINT, 130)):
         seen = checkpoints(storage)
@@ -123,30 +123,32 @@ def _read_all(terminal: int) -> None:
             pass
 
 
-class LeavesAt(Pulse):
+class LeavesAt(Heartbeat):
     """Told to leave once `last` steps are done."""
 
     last = 0
 
     def beat(self, step: int) -> None:
         super().beat(step)
-        self.leaving = step == self.last
+        self.stop_requested = step == self.last
 
 
 def test_a_memory_outlasts_being_told_to_leave(shapes, tmp_path):
     """PIRL, stopped twice after the epoch that fills its memory, ends with the weights of a run left alone."""
     digests = {}
     for name, stops in (("alone", ()), ("stopped", (9, 13))):
-        task = PIRL.Config(batch=40, transform="both", memory=MemoryOptions(fresh=1))
-        study = Study.at(str(tmp_path), name)
+        task = PIRL.Config(batch=40, transform="both", memory=MemoryOptions(memory_warmup=1))
+        study = Study.open(str(tmp_path), name)
         study.describe()
-        training = prepare(Recipe(task=task, data=str(shapes), size=32, steps=16), study, Where(tracking="off"))
+        training = prepare_training(
+            PretrainConfig(task=task, data=str(shapes), size=32, steps=16), study, RuntimeConfig(wandb="off")
+        )
         for stop in stops:
             pulse = LeavesAt()
             pulse.last = stop
-            with beating(pulse), pytest.raises(Preempted, match=f"saved at step {stop}"):
-                run(training, "cpu")
-        described = run(training, "cpu")
+            with sending_heartbeats(pulse), pytest.raises(Preempted, match=f"saved at step {stop}"):
+                run_training(training, "cpu")
+        described = run_training(training, "cpu")
         digests[name] = described["digest"]
         assert described["restarts"] == len(stops)
     assert digests["stopped"] == digests["alone"]
@@ -166,7 +168,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_clear_line_and_costs_nothing(shapes, small_disk):
     """What was saved before stays good, and once there is room the same command continues from it."""
-    arguments = command(shapes, small_disk, "--checkpoint-every", 10, "--keep", 9)
+    arguments = command(shapes, small_disk, "--checkpoint-every", 10, "--keep-last", 9)
     run = dict(cwd=ROOT, env=environment(), capture_output=True, text=True)
     full = subprocess.run(arguments, **run)
     assert full.returncode == 1 and "no room left" in full.stderr and "Traceback" not in full.stderr

@@ -9,10 +9,10 @@ import time
 
 import fsspec
 import pytest
-from support.buckets import s3_server
 from support.command import ROOT, environment
+from support.s3_server import s3_server
 
-DATA = ["--size", "32", "--threads", "1", "--tracking", "off"]
+DATA = ["--size", "32", "--decode-threads", "1", "--wandb", "off"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_killed_run_continues_from_the_bucket_and_is_judged(bucket, shapes, tm
     assert [row["step"] for row in rows if "loss" in row] == [20, 40, 60, 80]
 
     study = f"{url}/runs/one"
-    subprocess.run(command("evaluate", study, "--labels", 100, "--tracking", "off"), **run)
+    subprocess.run(command("evaluate", study, "--num-labels", 100, "--wandb", "off"), **run)
     table = list(csv.DictReader(filesystem.cat_file("bucket/runs/one/results.csv").decode().splitlines()))
     assert {row["task"] for row in table} == {"rotnet", "random-init", "raw-pixels"}
     assert b"<svg" in filesystem.cat_file("bucket/runs/one/report.html")

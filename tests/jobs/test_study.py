@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.command import ROOT, complaint, environment
 
-from jobs.evaluation.records import unpacked
+from jobs.evaluation.records import unpack_bits
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
@@ -20,7 +20,7 @@ PROTOCOLS = ("linear", "knn", "retrieval")  # an accuracy of features, another, 
 
 
 def arguments(shapes: Path, storage: Path) -> list:
-    options = ["--size", 32, "--budget", 10, "--threads", 1, "--protocols", *PROTOCOLS]
+    options = ["--size", 32, "--budget", 10, "--decode-threads", 1, "--protocols", *PROTOCOLS]
     return ["study", "demo", "--data", shapes, *options, "--storage", storage]
 
 
@@ -54,14 +54,14 @@ def test_everything_was_judged(study):
     for row in top1.values():
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
     for cell in (cell for cell in cells(folder).values() if cell["protocol"] != "retrieval"):
-        assert unpacked(cell).mean() == pytest.approx(cell["numbers"]["top1"], abs=1e-9)
-        per_image = not cell["run"] and cell["normalisation"] == "image"
+        assert unpack_bits(cell).mean() == pytest.approx(cell["numbers"]["top1"], abs=1e-9)
+        per_image = not cell["run"] and cell["normalization"] == "image"
         row = top1[cell["task"] + "-per-image" * per_image, cell["protocol"]]
         assert float(row["value"]) == cell["numbers"]["top1"]
 
 
 def test_pictures_lie_beside_their_cells(study):
-    """A row for each of 8 test images: itself and its 8 neighbours."""
+    """A row for each of 8 test images: itself and its 8 neighbors."""
     folder, _ = study
     sheets = {path.with_suffix(".json") for path in folder.glob("evaluate/*/*.png")}
     assert sheets == {path for path, cell in cells(folder).items() if cell["protocol"] == "retrieval"}
@@ -98,7 +98,7 @@ def test_second_run_recomputes_nothing(study, tilespin, shapes):
     assert stamps(folder) == before
     table = said[said.index(": test images, frozen encoder") :].split("report:")[0]
     assert table in again.stdout
-    assert "trained" not in again.stderr and "judged" not in again.stderr
+    assert "trained" not in again.stderr and "evaluated" not in again.stderr
 
 
 def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
@@ -107,8 +107,8 @@ def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
     path, cell = next((p, c) for p, c in cells(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
     before = stamps(folder)
     path.unlink()
-    done = tilespin("evaluate", folder, "--tracking", "off", "--threads", 1)
-    assert done.stderr.count("judged") == 1
+    done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
+    assert done.stderr.count("evaluated") == 1
     assert json.loads(path.read_text()) == cell
     assert {p: t for p, t in stamps(folder).items() if p != path} == {p: t for p, t in before.items() if p != path}
 
@@ -120,12 +120,12 @@ def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
     (weights,) = folder.glob("pretrain/jigsaw-*/encoder.safetensors")
     good = weights.read_bytes()
     weights.write_bytes(good[:100])
-    done = tilespin("evaluate", folder, "--tracking", "off", "--threads", 1, code=1)
+    done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1, code=1)
     assert "failed" in done.stderr and "not run" in done.stderr and "Traceback" not in done.stderr
     assert any("Traceback" in path.read_text() for path in folder.glob("failures/*jigsaw*.txt"))
     assert {c["task"] for c in cells(folder).values()} == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
     weights.write_bytes(good)
-    tilespin("evaluate", folder, "--tracking", "off", "--threads", 1)
+    tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
     assert len(cells(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
 
 
@@ -157,7 +157,7 @@ def test_stale_report_is_made_again(study, tilespin, tmp_path):
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
     (folder / "results.csv").unlink()
     (folder / "report.html").write_text("old")
-    tilespin("compare", folder, "--tracking", "off")
+    tilespin("compare", folder, "--wandb", "off")
     assert (folder / "results.csv").read_text() == (study[0] / "results.csv").read_text()
     assert "<svg" in (folder / "report.html").read_text()
 
@@ -168,7 +168,7 @@ def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):
     for name in ("one", "other"):
         shutil.copytree(folder, tmp_path / name)
     before = stamps(tmp_path / "one")
-    said = tilespin("compare", tmp_path / "one", tmp_path / "other", "--tracking", "off").stdout
+    said = tilespin("compare", tmp_path / "one", tmp_path / "other", "--wandb", "off").stdout
     assert stamps(tmp_path / "one") == before and (tmp_path / "comparison" / "report.html").exists()
     alone, both = results(folder), results(tmp_path / "comparison")
     floors = {f"{name}/{floor}" for name in ("one", "other") for floor in FLOORS}
@@ -226,7 +226,7 @@ def test_online_the_comparison_is_a_report_in_wandb(study, tmp_path):
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
     (folder / "results.csv").unlink()
     with Server() as server:
-        command = [sys.executable, "-m", "jobs.cli", "compare", str(folder), "--tracking", "online"]
+        command = [sys.executable, "-m", "jobs.cli", "compare", str(folder), "--wandb", "online"]
         done = subprocess.run(
             command, cwd=ROOT, env=environment() | server.environment(), capture_output=True, text=True
         )

@@ -8,12 +8,12 @@ import pytest
 
 import cluster.code_upload as code
 import jobs.commands.submit as submit
-from cluster.ray_jobs import Submitted, Unknown
+from cluster.ray_jobs import RayJobInfo, UnknownJob
 from jobs.commands.submit import checked_size, split
 from jobs.study.folder import commit
 from jobs.submission.follow import address
-from jobs.submission.results import MARK, packed, unpacked
-from ssl_core.errors import BadInput
+from jobs.submission.results import MARK, pack_files, unpack_files
+from ssl_core.errors import UserError
 
 URL = "http://head:8265"
 LOST = -1
@@ -25,22 +25,22 @@ class Cluster:
     def __init__(self, *codes: int | None, here: bool = True):
         self.codes, self.here, self.sent, self.address = list(codes), here, [], URL
 
-    def machines(self) -> tuple[int, bool]:
+    def count_nodes(self) -> tuple[int, bool]:
         return (1 if self.here else 3), self.here
 
     def submit(self, id: str, command: str, *, cpus: float, env: dict, metadata: dict) -> None:
         self.sent.append((id, command, env, metadata))
 
-    def follow(self, id: str, write: Callable) -> Submitted:
+    def follow(self, id: str, write: Callable) -> RayJobInfo:
         code = self.codes.pop(0)
         if code == LOST:
-            raise Unknown(id)
+            raise UnknownJob(id)
         status = "STOPPED" if code is None else "FAILED" if code else "SUCCEEDED"
         said = f"Job entrypoint command failed with exit code {code}"
-        return Submitted(id, status, self.sent[-1][1], said, {}, 1 if code is None else code, 100.0, 103.0)
+        return RayJobInfo(id, status, self.sent[-1][1], said, {}, 1 if code is None else code, 100.0, 103.0)
 
     def log(self, id: str) -> str:
-        return "noise\n" + "\n".join(packed({"results.csv": b"numbers", "report.html": b"page"})) + "\nmore\n"
+        return "noise\n" + "\n".join(pack_files({"results.csv": b"numbers", "report.html": b"page"})) + "\nmore\n"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def submitted(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
 
     def run(cluster: Cluster, *arguments) -> tuple[int, list]:
-        monkeypatch.setattr(submit, "Jobs", lambda address: cluster)
+        monkeypatch.setattr(submit, "RayJobsClient", lambda address: cluster)
         with pytest.raises(SystemExit) as stop:
             submit.main(["--address", URL, *map(str, arguments)])
         return stop.value.code, cluster.sent
@@ -106,12 +106,12 @@ def test_results_are_brought_home_from_afar(submitted, tmp_path, capsys):
 
 def test_packed_results_survive_a_log():
     files = {"results.csv": b"a,b\n" * 1000, "report.html": random.Random(0).randbytes(50_000)}
-    lines = packed(files)
+    lines = pack_files(files)
     assert len(lines) > 10 and max(map(len, lines)) < 10_000
-    assert unpacked("x\n" + "\nx\n".join(lines) + "\nx\n") == files
+    assert unpack_files("x\n" + "\nx\n".join(lines) + "\nx\n") == files
     for log in ("", "x\n", "\n".join(lines[:-1]), "\n".join(lines).replace(f"{MARK}", f"{MARK}AAAA", 1)):
         with pytest.raises(ValueError, match="no results, or damaged"):
-            unpacked(log)
+            unpack_files(log)
 
 
 def test_options_end_where_the_verb_begins():
@@ -119,7 +119,7 @@ def test_options_end_where_the_verb_begins():
     assert split(words) == (words[:6], words[6:])
     assert split(["--dry-run", "doctor"]) == (["--dry-run"], ["doctor"])
     assert split(["--help"]) == (["--help"], [])
-    with pytest.raises(BadInput, match="before the verb"):
+    with pytest.raises(UserError, match="before the verb"):
         split(["study", "demo", "--address=http://x"])
 
 
@@ -129,7 +129,7 @@ def test_dashboards_address(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
     refused = {None: "which cluster", "ray://x:10001": "ray://x", "http://a:hidden@b": "without a password"}
     for told, said in refused.items():
-        with pytest.raises(BadInput, match=said) as error:
+        with pytest.raises(UserError, match=said) as error:
             address(told)
         assert "hidden" not in str(error.value)
 
@@ -138,21 +138,21 @@ def test_code_beyond_rays_limit_is_refused(monkeypatch, tmp_path):
     assert 100_000 < checked_size() < 5_000_000
     (tmp_path / "jobs").mkdir()
     with open(tmp_path / "jobs/large.bin", "wb") as file:
-        file.truncate(code.LIMIT)
-    monkeypatch.setattr(code, "HOME", tmp_path)
-    with pytest.raises(BadInput, match=r"537 MB.*the largest is .*large\.bin"):
+        file.truncate(code.MAX_BYTES)
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"537 MB.*the largest is .*large\.bin"):
         checked_size()
 
 
 def test_limit_is_rays():
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 
-    assert code.LIMIT == GCS_STORAGE_MAX_SIZE
+    assert code.MAX_BYTES == GCS_STORAGE_MAX_SIZE
 
 
 def test_cluster_that_does_not_answer():
     from cluster.head import ClusterError
-    from cluster.ray_jobs import Jobs
+    from cluster.ray_jobs import RayJobsClient
 
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at http://127\.0\.0\.1:1$"):
-        Jobs("http://127.0.0.1:1/")
+        RayJobsClient("http://127.0.0.1:1/")

@@ -9,13 +9,14 @@ import pytest
 
 import jobs.commands.sweep
 import jobs.pretraining.recorder
-from jobs.config.runtime import Where
-from jobs.pretraining.run import prepare
+import jobs.sweep.run
+from jobs.config.runtime import RuntimeConfig
+from jobs.pretraining.run import prepare_training
 from jobs.study.folder import Study
 from jobs.sweep.grid import Grid
-from jobs.sweep.run import told
-from jobs.sweep.trials import Row, best
-from ssl_core.errors import BadInput
+from jobs.sweep.run import iter_rows
+from jobs.sweep.trials import TrialRow, best_learning_rates
+from ssl_core.errors import UserError
 
 
 def arguments(shapes, storage) -> list[str]:
@@ -26,18 +27,18 @@ def arguments(shapes, storage) -> list[str]:
         32,
         "--tasks",
         "rotnet",
-        "--factors",
+        "--lr-factors",
         1,
         0.001,
         "--budget",
         32,
-        "--grace",
+        "--asha-grace",
         0.5,
         "--storage",
         storage,
-        "--tracking",
+        "--wandb",
         "off",
-        "--threads",
+        "--decode-threads",
         1,
     ]
     return [str(word) for word in words]
@@ -61,7 +62,7 @@ def test_the_worse_is_stopped_and_the_better_is_named(swept):
     assert (good["state"], good["lr"], good["step"]) == ("complete", 0.06, good["steps"])
     assert (bad["state"], bad["lr"], bad["step"]) == ("stopped", 6e-05, bad["steps"] // 2)
     assert said["best"] == {
-        "rotnet": {"convnet": {"lr": 0.06, "by": "pretext loss", "loss": good["loss"], "held_out": None}}
+        "rotnet": {"convnet": {"lr": 0.06, "by": "pretext loss", "loss": good["loss"], "val_accuracy": None}}
     }
     assert (swept.run(good["run"]) / "encoder.json").exists() and len(swept.runs()) == 1
     assert json.loads((swept.run(bad["run"]) / "stopped.json").read_text())["step"] == bad["step"]
@@ -69,7 +70,7 @@ def test_the_worse_is_stopped_and_the_better_is_named(swept):
 
 def test_again_nothing_is_trained(swept, shapes, monkeypatch, capsys):
     """Ray is not even started."""
-    monkeypatch.setattr(jobs.commands.sweep, "room", None)
+    monkeypatch.setattr(jobs.sweep.run, "ray_session", None)
     before = {path: path.stat().st_mtime_ns for path in swept.root.glob("pretrain/*/*")}
     jobs.commands.sweep.main(arguments(shapes, swept.root.parent))
     assert {path: path.stat().st_mtime_ns for path in swept.root.glob("pretrain/*/*")} == before
@@ -78,9 +79,9 @@ def test_again_nothing_is_trained(swept, shapes, monkeypatch, capsys):
 
 def test_earlier_losses_are_told_again(swept, shapes):
     """Of a complete trial all, the last by its encoder; of a stopped one those before the stop."""
-    grid = Grid(tasks=("rotnet",), factors=(1.0, 0.001), data=str(shapes), size=32, budget=32)
-    where = Where(workers="1", tracking="off")
-    good, bad = (list(told(prepare(recipe, swept, where), "cpu")) for recipe in grid.recipes())
+    grid = Grid(tasks=("rotnet",), lr_factors=(1.0, 0.001), data=str(shapes), size=32, budget=32)
+    where = RuntimeConfig(workers="1", wandb="off")
+    good, bad = (list(iter_rows(prepare_training(recipe, swept, where), "cpu")) for recipe in grid.recipes())
     steps = len(good)
     assert [row["step"] for row in good] == list(range(1, steps + 1))
     assert [row["step"] for row in bad] == list(range(1, steps // 2 + 1))
@@ -96,10 +97,13 @@ def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
         finish=lambda failed=False: said.append(failed),
     )
     monkeypatch.setattr(jobs.pretraining.recorder, "Tracker", lambda *_, **__: tracker)
-    grid, study = Grid(tasks=("rotnet",), factors=(1.0,), data=str(shapes), size=32, budget=32), Study(tmp_path / "it")
+    grid, study = (
+        Grid(tasks=("rotnet",), lr_factors=(1.0,), data=str(shapes), size=32, budget=32),
+        Study(tmp_path / "it"),
+    )
     study.describe()
-    one = prepare(grid.recipes()[0], study, Where(workers="1", tracking="off", threads=1))
-    rows = told(replace(one, log_every=1), "cpu")
+    one = prepare_training(grid.recipes()[0], study, RuntimeConfig(workers="1", wandb="off", decode_threads=1))
+    rows = iter_rows(replace(one, log_every=1), "cpu")
     assert [next(rows)["step"], next(rows)["step"]] == [1, 2]
     rows.close()
     assert said[:2] == [{"stopped_early": True, "stopped_at": 2}, False]
@@ -125,19 +129,19 @@ def test_every_combination_has_the_same_budget(shapes):
     assert len(set(lengths.values())) == 4  # a step of each costs something else
 
 
-ROW = Row("rotnet", "convnet", 0.1, 0, "run", 10, "complete", 10, 1.0)
+ROW = TrialRow("rotnet", "convnet", 0.1, 0, "run", 10, "complete", 10, 1.0)
 
 
 def chosen(rows) -> tuple:
-    one = best(rows)["rotnet"]["convnet"]
+    one = best_learning_rates(rows)["rotnet"]["convnet"]
     return one["lr"], one["by"]
 
 
 def test_the_best_is_chosen_by_what_held_out_images_say():
     rows = [ROW, replace(ROW, lr=0.3, loss=0.5), replace(ROW, lr=0.9, loss=0.1, state="stopped")]
     assert chosen(rows) == (0.3, "pretext loss")
-    judged = [replace(rows[0], held_out=0.6, held_out_images=100), replace(rows[1], held_out=0.4), rows[2]]
-    judged[1].held_out_images = 100
+    judged = [replace(rows[0], val_accuracy=0.6, val_images=100), replace(rows[1], val_accuracy=0.4), rows[2]]
+    judged[1].val_images = 100
     assert chosen(judged) == (0.1, "held-out linear accuracy")
     assert chosen([judged[0], rows[1]]) == (0.3, "pretext loss")  # not all of them were judged
     assert chosen([replace(ROW, loss=float("nan")), rows[1]])[0] == 0.3
@@ -146,17 +150,17 @@ def test_the_best_is_chosen_by_what_held_out_images_say():
 def test_where_held_out_images_cannot_tell_the_loss_chooses():
     """The standard error of 60 % of 100 images is 4.9 points."""
     judged = [
-        replace(ROW, lr=lr, loss=loss, held_out=accuracy, held_out_images=100)
+        replace(ROW, lr=lr, loss=loss, val_accuracy=accuracy, val_images=100)
         for lr, loss, accuracy in ((0.1, 1.0, 0.6), (0.3, 0.5, 0.552), (0.9, 0.1, 0.55))
     ]
-    assert best(judged)["rotnet"]["convnet"] == {
+    assert best_learning_rates(judged)["rotnet"]["convnet"] == {
         "lr": 0.3,
         "by": "held-out linear accuracy, then pretext loss",
         "loss": 0.5,
-        "held_out": 0.552,
+        "val_accuracy": 0.552,
     }
     for one in judged:
-        one.held_out_images = 10_000
+        one.val_images = 10_000
     assert chosen(judged)[0] == 0.1
 
 
@@ -167,7 +171,7 @@ def test_a_learning_rate_counts_with_all_its_seeds():
         replace(ROW, lr=0.3, loss=0.1),
         replace(ROW, lr=0.3, seed=1, state="failed", loss=None),
     ]
-    assert chosen(rows) == (0.1, "pretext loss") and best(rows)["rotnet"]["convnet"]["loss"] == 1.5
+    assert chosen(rows) == (0.1, "pretext loss") and best_learning_rates(rows)["rotnet"]["convnet"]["loss"] == 1.5
 
 
 @pytest.mark.parametrize(
@@ -176,12 +180,12 @@ def test_a_learning_rate_counts_with_all_its_seeds():
         (["--tasks", "rotnett"], r"--tasks rotnett: did you mean rotnet\?"),
         (["--seeds", "1", "1"], "--seeds 1 1: expected at least one, each once"),
         (["--workers", "2"], "each training of a sweep has one worker"),
-        (["--grace", "0"], "--grace is 0"),
-        (["--reduction", "1"], "--reduction is 1"),
+        (["--asha-grace", "0"], "--asha-grace is 0"),
+        (["--asha-reduction", "1"], "--asha-reduction is 1"),
         (["--lrs", "-1"], "--lr is -1"),
     ],
 )
 def test_refused_before_anything_is_made(words, said, shapes, tmp_path):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(UserError, match=said):
         jobs.commands.sweep.main([*arguments(shapes, tmp_path), *words])
     assert not (tmp_path / "sweep").exists()

@@ -10,7 +10,7 @@ from support.wandb_server import Server, sync
 import jobs.tracking.offline_runs as segments
 from jobs.tracking.connection import resolve
 from jobs.tracking.tracker import Tracker
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def broken(monkeypatch):
 def test_failure_warns_once_and_is_then_silent(broken, tmp_path, capsys):
     tracker = Tracker("online", tmp_path, id="x", study="s", job_type="pretrain", name="x", config={})
     tracker.log({"loss": 1.0}, 1)
-    tracker.picture("samples", tmp_path / "none.png", 2)
+    tracker.image("samples", tmp_path / "none.png", 2)
     tracker.finish()
     said = capsys.readouterr().err
     assert said.count("warning") == 1 and "the job goes on" in said and "no service" in said
@@ -37,7 +37,7 @@ def test_failure_in_mid_run_warns_once(tmp_path, capsys):
     """A picture that is not there: the run ends for W&B, and what follows is silent."""
     tracker = Tracker("offline", tmp_path, id="x", study="s", job_type="pretrain", name="x", config={})
     run = tracker.run
-    tracker.picture("samples", tmp_path / "none.png", 2)
+    tracker.image("samples", tmp_path / "none.png", 2)
     tracker.log({"loss": 1.0}, 1)
     tracker.finish()
     run.finish()
@@ -71,7 +71,7 @@ def test_what_the_clients_variables_say(monkeypatch, variables, mode):
     if mode in ("online", "offline", "off"):
         assert resolve("auto") == mode
     else:
-        with pytest.raises(BadInput) as error:
+        with pytest.raises(UserError) as error:
             resolve("auto")
         assert str(error.value).startswith(mode)
     assert resolve("off") == "off", "an option given is stronger"
@@ -173,12 +173,12 @@ def test_segments_are_read_up_to_the_first_torn_record(tmp_path):
     ends = [end for _, end in segments.records(data)]
     assert ends[-1] == len(data) > 2 * segments.BLOCK and segments.last_step(tmp_path, "x") == 30
     for size in [*range(0, 300), *(end + shift for end in ends for shift in (-1, 0, 1, 7, 8))]:
-        whole = segments.whole(data[:size])
+        whole = segments.complete_prefix(data[:size])
         assert len(whole) == max((end for end in ends if end <= size), default=0)
         assert whole == data[: len(whole)]
     damaged = bytearray(data)
     damaged[ends[9] + 20] ^= 1
-    assert len(segments.whole(bytes(damaged))) == ends[9], "what lies behind damage is not trusted"
+    assert len(segments.complete_prefix(bytes(damaged))) == ends[9], "what lies behind damage is not trusted"
 
 
 def test_sync_command_mends_segments(tmp_path):
@@ -195,7 +195,7 @@ def test_sync_command_mends_segments(tmp_path):
     assert segments.sync_command(tmp_path) == f"wandb sync {tmp_path}/wandb/offline-run-*"
     assert {p.name for p in tmp_path.glob("wandb/offline-run-*")} == {"offline-run-3-c", good.parent.name}
     mended = (tmp_path / "wandb/offline-run-3-c/run-a.wandb").read_bytes()
-    assert mended == segments.whole(data[:-5]) and 0 < len(mended) < len(data) - 5
+    assert mended == segments.complete_prefix(data[:-5]) and 0 < len(mended) < len(data) - 5
     assert good.read_bytes() == data
     assert segments.sync_command(tmp_path / "nothing") is None
 
@@ -214,6 +214,6 @@ def test_late_writes_of_a_dying_client_go_nowhere(tmp_path):
     with open(file, "ab") as late:
         tracker = Tracker("offline", tmp_path, id="x", study="s", job_type="pretrain", name="x", config={}, step="step")
         late.write(data[-5:])
-    assert tracker.held == 3
+    assert tracker.uploaded_step == 3
     tracker.finish()
-    assert file.read_bytes() == segments.whole(data[:-5])
+    assert file.read_bytes() == segments.complete_prefix(data[:-5])

@@ -188,8 +188,8 @@ tracker.finish()
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
-def test_judgement_that_is_made_again_replaces_the_first(server, tmp_path, mode):
-    """A judgement killed before its result counted: the next may come out a little otherwise, and is the result; what
+def test_judgment_that_is_made_again_replaces_the_first(server, tmp_path, mode):
+    """A judgment killed before its result counted: the next may come out a little otherwise, and is the result; what
     an online server got of the first stays as the one row of history."""
 
     def there() -> bool:

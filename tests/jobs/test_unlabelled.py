@@ -4,10 +4,10 @@ import csv
 
 
 def test_a_flat_folder_is_judged_by_what_needs_no_labels(tilespin, photos, tmp_path):
-    options = ["--size", 32, "--steps", 2, "--batch", 8, "--tracking", "off", "--storage", tmp_path, "--name", "one"]
+    options = ["--size", 32, "--steps", 2, "--batch", 8, "--wandb", "off", "--storage", tmp_path, "--name", "one"]
     tilespin("pretrain", "rotnet", "--data", photos, *options)
     protocols = ("collapse", "invariance", "retrieval")
-    done = tilespin("evaluate", tmp_path / "one", "--tracking", "off", "--protocols", *protocols)
+    done = tilespin("evaluate", tmp_path / "one", "--wandb", "off", "--protocols", *protocols)
     assert "rankme ↑" in done.stdout and "rotation ↓" in done.stdout and "top-1" not in done.stdout
     with open(tmp_path / "one" / "results.csv") as file:
         rows = list(csv.DictReader(file))

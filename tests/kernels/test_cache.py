@@ -25,7 +25,7 @@ import json, os
 from kernels import cache
 cache.prepare()
 cache.prepare()
-found = {{"folder": str(cache.folder()), "wanted": str(cache.wanted())}}
+found = {{"folder": str(cache.folder()), "wanted": str(cache.requested_folder())}}
 print(json.dumps(found | {{name: os.environ.get(name) for name in {VARIABLES}}}))
 """
 

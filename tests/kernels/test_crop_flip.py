@@ -23,7 +23,7 @@ def unmirrored(images, boxes, size, **keywords):
 
 @pytest.mark.parametrize("size", [1, 7, 32, 33, 100])
 def test_is_antialiased_interpolation(images, size):
-    """Within 2^-15 of a grey level of torch's in float64; torch's in float32 is itself 2^-8 off."""
+    """Within 2^-15 of a gray level of torch's in float64; torch's in float32 is itself 2^-8 off."""
     result = unmirrored(images, BOXES, size)
     for k, (y, x, height, width) in enumerate(BOXES):
         box = images[k : k + 1, y : y + height, x : x + width].permute(0, 3, 1, 2).double()
@@ -55,7 +55,7 @@ def test_boxes_are_cut_off_at_the_border(images):
     assert torch.equal(result, inside)
 
 
-def test_normalises_and_rounds(images):
+def test_normalizes_and_rounds(images):
     values = unmirrored(images, BOXES, 24)
     mean, std = torch.tensor([10.0, 20, 30]), torch.tensor([2.0, 4, 8])
     result = unmirrored(images, BOXES, 24, mean=mean.tolist(), std=std.tolist())
@@ -79,31 +79,31 @@ def test_totals_about_32_bits_stay_exact(side, c):
     """Where the loop for the CPU changes from 32 bits to 64, at 91 pixels, and where the highest of 32 is first set."""
     images = torch.randint(250, 256, (3, side, side, c), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     images[1] = 255
-    places = torch.tensor([[k * side * side * c, side, side] for k in range(3)])
+    regions = torch.tensor([[k * side * side * c, side, side] for k in range(3)])
     box, flips = torch.tensor([[0, 0, side, side]] * 3), torch.tensor([0, 0, 1])
-    values = images.flatten(), places, flips, box, 4, [0.0] * c, [1.0] * c, torch.float32, True
+    values = images.flatten(), regions, flips, box, 4, [0.0] * c, [1.0] * c, torch.float32, True
     assert torch.equal(KERNEL.cpu(*values), KERNEL.reference(*values))
 
 
 def mixed(sizes, c=3):
-    """Images of these sizes, and the bytes and places of all of them, with unused bytes around each."""
-    generator, images, parts, places = torch.Generator().manual_seed(1), [], [torch.zeros(3, dtype=torch.uint8)], []
+    """Images of these sizes, and the bytes and regions of all of them, with unused bytes around each."""
+    generator, images, parts, regions = torch.Generator().manual_seed(1), [], [torch.zeros(3, dtype=torch.uint8)], []
     for h, w in sizes:
         images.append(torch.randint(0, 256, (h, w, c), dtype=torch.uint8, generator=generator))
-        places.append((sum(map(len, parts)), h, w))
+        regions.append((sum(map(len, parts)), h, w))
         parts += [images[-1].flatten(), torch.full((7,), 255, dtype=torch.uint8)]
-    return images, torch.cat(parts), torch.tensor(places)
+    return images, torch.cat(parts), torch.tensor(regions)
 
 
 @pytest.mark.parametrize("c", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_images_of_any_sizes_are_each_as_alone(c, dtype):
     """Some several times and out of order, and with boxes that leave only the smaller ones."""
-    images, data, places = mixed([(61, 83), (1, 1), (7, 300), (40, 12)], c)
+    images, data, regions = mixed([(61, 83), (1, 1), (7, 300), (40, 12)], c)
     order = torch.tensor([3, 0, 1, 0, 2, 2])
     boxes, flips = torch.tensor([(-2, 3, 35, 20), *BOXES[1:]]), torch.arange(6) % 2
     options = {"size": 24, "mean": (9.0,) * c, "std": (3.0,) * c, "dtype": dtype, "channels_last": True}
-    result = crop_flip(data, flips, boxes, places=places[order], **options)
+    result = crop_flip(data, flips, boxes, regions=regions[order], **options)
     for k, image in enumerate(order.tolist()):
         alone = crop_flip(images[image][None], flips[k : k + 1], boxes[k : k + 1], **options)
         assert torch.equal(result[k : k + 1], alone)
@@ -113,14 +113,14 @@ def test_images_may_lie_beyond_two_gigabytes():
     image = torch.arange(48, dtype=torch.uint8)
     data = torch.from_numpy(np.zeros(2**32 + 48, np.uint8))  # pages that nobody touches take no memory
     data[2**32 :] = image
-    places, box, none = torch.tensor([[2**32, 4, 4]]), torch.tensor([[0, 0, 4, 4]]), torch.zeros(1).int()
-    result = crop_flip(data, none, box, places=places, size=4, dtype=torch.uint8, **PIXELS)
+    regions, box, none = torch.tensor([[2**32, 4, 4]]), torch.tensor([[0, 0, 4, 4]]), torch.zeros(1).int()
+    result = crop_flip(data, none, box, regions=regions, size=4, dtype=torch.uint8, **PIXELS)
     assert torch.equal(result[0].permute(1, 2, 0).flatten(), image)
 
 
 def test_with_places_only_the_sides_of_the_boxes_count():
-    data, places = torch.full((20_000 * 40,), 7, dtype=torch.uint8), torch.tensor([[0, 20_000, 40]])
-    options = {"size": 2, "mean": (0.0,), "std": (1.0,), "places": places}
+    data, regions = torch.full((20_000 * 40,), 7, dtype=torch.uint8), torch.tensor([[0, 20_000, 40]])
+    options = {"size": 2, "mean": (0.0,), "std": (1.0,), "regions": regions}
     for box in ([19_980, -5, 40, 90], [5, 0, 1448, 40]):
         assert bool((crop_flip(data, torch.zeros(1).int(), torch.tensor([box]), **options) == 7).all())
     with pytest.raises(ValueError, match=r"^boxes: got \[5, 0, 1449, 40\], 1449 pixels long .*; expected at most 1448"):
@@ -132,21 +132,21 @@ def test_with_places_only_the_sides_of_the_boxes_count():
     [(-1, 4, 4), (1, 4, 12), (0, 0, 4), (0, 4, -4), (2**62, 4, 4), (0, 2**62, 2**62), (0, 49, 1), (0, 2**16, 2**15)],
 )
 def test_names_the_bad_place(bad):
-    data, places = torch.zeros(3 * 48, dtype=torch.uint8), torch.tensor([(0, 12, 4), bad, (96, 4, 4)])
+    data, regions = torch.zeros(3 * 48, dtype=torch.uint8), torch.tensor([(0, 12, 4), bad, (96, 4, 4)])
     none = torch.zeros(3, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=rf"^places: got \[{', '.join(map(str, bad))}\]; expected .*144"):
-        crop_flip(data, none[:, 0], none, places=places, size=4, **PIXELS)
+    with pytest.raises(ValueError, match=rf"^regions: got \[{', '.join(map(str, bad))}\]; expected .*144"):
+        crop_flip(data, none[:, 0], none, regions=regions, size=4, **PIXELS)
 
 
 def test_names_what_does_not_fit_the_places():
     data, none = torch.zeros(48, dtype=torch.uint8), torch.zeros(2, 4, dtype=torch.int64)
-    for places in (none[:, :2], none[..., :3].float(), none[:, :3].to("meta"), torch.tensor(0), [[0, 4, 4]]):
-        with pytest.raises(ValueError, match=r"^places: got .*; expected "):
-            crop_flip(data, none[:, 0], none, places=places, size=4, **PIXELS)
+    for regions in (none[:, :2], none[..., :3].float(), none[:, :3].to("meta"), torch.tensor(0), [[0, 4, 4]]):
+        with pytest.raises(ValueError, match=r"^regions: got .*; expected "):
+            crop_flip(data, none[:, 0], none, regions=regions, size=4, **PIXELS)
     with pytest.raises(ValueError, match=r"^images: got .*; expected torch.uint8 \[n\]"):
-        crop_flip(data.view(1, 4, 4, 3), none[:1, 0], none[:1], places=none[:1, :3], size=4, **PIXELS)
+        crop_flip(data.view(1, 4, 4, 3), none[:1, 0], none[:1], regions=none[:1, :3], size=4, **PIXELS)
     with pytest.raises(ValueError, match=r"^mean: got .*; expected 1 or 3 numbers"):
-        crop_flip(data, none[:, 0], none, places=none[:, :3], size=4, mean=(1.0, 2.0), std=(1.0, 2.0))
+        crop_flip(data, none[:, 0], none, regions=none[:, :3], size=4, mean=(1.0, 2.0), std=(1.0, 2.0))
 
 
 def test_compiles(images):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from support.varied import names, public, rows
+from support.example_variants import names, public, rows
 
 from kernels import registry
 
@@ -50,7 +50,7 @@ def bad_calls():
     for kernel in registry.kernels():
         for name, value in arguments(kernel).items():
             optional = inspect.signature(public(kernel)).parameters[name].default is None
-            for index, (bad, shown) in enumerate(worse(name, value, name in (names(kernel)[0], "places"))):
+            for index, (bad, shown) in enumerate(worse(name, value, name in (names(kernel)[0], "regions"))):
                 if optional and bad is None:
                     continue
                 yield pytest.param(kernel, name, bad, shown, id=f"{kernel.name}-{name}-{index}")

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 import torch
-from support.varied import names, public, rows, several, vary
+from support.example_variants import names, public, rows, several, vary
 
 from kernels import registry
 

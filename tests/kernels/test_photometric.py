@@ -19,7 +19,7 @@ ADJUST = (
 
 
 def drawn(b, h, w, seed=0):
-    """Images with plain, saturated and grey parts, and factors as a strong colour jitter draws them."""
+    """Images with plain, saturated and gray parts, and factors as a strong color jitter draws them."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (b, h, w, 3), dtype=torch.uint8, generator=generator)
     images[:, : h // 4] = images[:, : h // 4, :, :1]
@@ -29,19 +29,19 @@ def drawn(b, h, w, seed=0):
     return images, factors
 
 
-def torchvision(image, factors, order, grey):
+def torchvision(image, factors, order, gray):
     image = image.permute(2, 0, 1).float() / 255
     for operation in order.tolist():
         image = ADJUST[operation](image, factors[operation].item())
-    return functional.rgb_to_grayscale(image, 3) if grey else image
+    return functional.rgb_to_grayscale(image, 3) if gray else image
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_is_torchvisions_colour_jitter(seed):
+def test_is_torchvisions_color_jitter(seed):
     images, factors = drawn(24, 30, 27, seed)
-    greys = torch.arange(24) % 5 == 4
-    result = photometric(images, factors, ORDERS, greys, **PIXELS)
-    expected = torch.stack([torchvision(*row) for row in zip(images, factors, ORDERS, greys, strict=True)])
+    grays = torch.arange(24) % 5 == 4
+    result = photometric(images, factors, ORDERS, grays, **PIXELS)
+    expected = torch.stack([torchvision(*row) for row in zip(images, factors, ORDERS, grays, strict=True)])
     assert (result / 255 - expected).abs().max() < 2e-5
 
 
@@ -60,16 +60,16 @@ def test_a_full_turn_of_hue_and_shifts_past_half_a_turn():
 
 
 def test_mean_is_that_of_the_whole_image():
-    """Contrast 0 leaves nothing but the mean, to 2^-13 of a grey level, also of an image of many programs."""
+    """Contrast 0 leaves nothing but the mean, to 2^-13 of a gray level, also of an image of many programs."""
     images, _ = drawn(2, 150, 140)
     factors = torch.tensor([[1.0, 0, 1, 0]] * 2)
     result = photometric(images, factors, ORDERS[:2], torch.zeros(2).int(), **PIXELS)
-    grey = images.double() @ torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64)
-    assert (result.double() - grey.mean((1, 2)).view(2, 1, 1, 1)).abs().max() < 2**-12
+    gray = images.double() @ torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64)
+    assert (result.double() - gray.mean((1, 2)).view(2, 1, 1, 1)).abs().max() < 2**-12
     assert bool((result == result[:, :1, :1, :1]).all())
 
 
-def test_normalises_and_rounds():
+def test_normalizes_and_rounds():
     images, factors = drawn(24, 10, 11)
     arguments = images, factors, ORDERS, torch.zeros(24).int()
     values = photometric(*arguments, **PIXELS)
@@ -99,7 +99,7 @@ def test_compiles():
         ("factors", {"factors": torch.ones(2, 4, device="meta")}),
         ("order", {"order": torch.zeros(2, 4)}),
         ("order", {"order": torch.zeros(2, 3, dtype=torch.int64)}),
-        ("greys", {"greys": torch.zeros(3, dtype=torch.int64)}),
+        ("grays", {"grays": torch.zeros(3, dtype=torch.int64)}),
         ("mean", {"mean": (1.0,)}),
         ("std", {"std": (1.0, 0.0, 1.0)}),
         ("dtype", {"dtype": torch.float64}),
@@ -107,6 +107,6 @@ def test_compiles():
 )
 def test_names_the_bad_argument(name, change):
     images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
-    labels = {"factors": torch.ones(2, 4), "order": ORDERS[:2], "greys": torch.zeros(2, dtype=torch.int64)}
+    labels = {"factors": torch.ones(2, 4), "order": ORDERS[:2], "grays": torch.zeros(2, dtype=torch.int64)}
     with pytest.raises(ValueError, match=f"^{name}: got .*; expected "):
         photometric(**{"images": images, **labels, **PIXELS, **change})

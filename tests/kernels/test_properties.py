@@ -3,7 +3,7 @@ keep what follows from their definitions without a reference."""
 
 import pytest
 import torch
-from support.varied import example, several, vary
+from support.example_variants import example, several, vary
 
 from kernels import registry
 from kernels.crop_flip import crop_flip
@@ -27,7 +27,7 @@ def drawn(name, random, **change):
 
 
 def window(images, flips, offsets, size, mean, std, dtype, channels_last, **others):
-    """The flipped, normalised window that most kernels start from."""
+    """The flipped, normalized window that most kernels start from."""
     options = {"size": size, "mean": mean, "std": std, "dtype": dtype, "channels_last": channels_last}
     return rotate(images, torch.zeros(len(images)).int(), flips, offsets, **options)
 
@@ -50,8 +50,8 @@ def test_cpu_equals_reference(kernel, random):
 @given
 def test_turning_and_flipping_back_gives_the_window(random):
     arguments = drawn("rotate", random, dtype=torch.uint8)
-    plain = rotate(**arguments | {"turns": torch.zeros_like(arguments["turns"])})
-    for turned, k, row in zip(rotate(**arguments), arguments["turns"].tolist(), plain, strict=True):
+    plain = rotate(**arguments | {"rotations": torch.zeros_like(arguments["rotations"])})
+    for turned, k, row in zip(rotate(**arguments), arguments["rotations"].tolist(), plain, strict=True):
         assert torch.equal(turned.rot90(-k, (1, 2)), row)
     again = arguments | {"images": plain.permute(0, 2, 3, 1), "offsets": torch.zeros_like(arguments["offsets"])}
     assert equal(window(**again), window(**arguments | {"flips": torch.zeros_like(arguments["flips"])}))
@@ -83,7 +83,7 @@ def test_erased_pixels_are_the_fill_and_the_others_the_window(random):
 @given
 def test_a_box_of_the_output_size_is_a_window(random):
     arguments = drawn("rotate", random)
-    arguments.pop("turns")
+    arguments.pop("rotations")
     offsets, size = arguments.pop("offsets"), arguments["size"]
     free = torch.tensor(arguments["images"].shape[1:3]) - size
     inside = torch.minimum(offsets.clamp(min=0), free)
@@ -93,11 +93,11 @@ def test_a_box_of_the_output_size_is_a_window(random):
 
 @settings(100)
 @given
-def test_neutral_factors_only_normalise(random):
+def test_neutral_factors_only_normalize(random):
     arguments = drawn("photometric", random)
     side = min(arguments["images"].shape[1:3])
     images = arguments["images"] = arguments["images"][:, :side, :side]
     neutral = torch.tensor([[1.0, 1, 1, 0]]).expand(len(images), 4)
-    none = torch.zeros_like(arguments["greys"])
-    result = photometric(**arguments | {"factors": neutral, "greys": none})
+    none = torch.zeros_like(arguments["grays"])
+    result = photometric(**arguments | {"factors": neutral, "grays": none})
     assert equal(result, window(**arguments, flips=none, offsets=torch.zeros(len(images), 2).int(), size=side))

@@ -14,9 +14,9 @@ def images():
 
 
 def test_equals_rot90(images):
-    turns, still = torch.arange(4), torch.zeros(4, dtype=torch.int64)
+    rotations, still = torch.arange(4), torch.zeros(4, dtype=torch.int64)
     offsets = torch.tensor([[1, 2]]).expand(4, 2)
-    result = rotate(images, turns, still, offsets, size=8, dtype=torch.uint8, **PIXELS)
+    result = rotate(images, rotations, still, offsets, size=8, dtype=torch.uint8, **PIXELS)
     for k in range(4):
         assert torch.equal(result[k], images[k, 1:9, 2:10].rot90(k, (0, 1)).permute(2, 0, 1))
 
@@ -44,7 +44,7 @@ def test_rotate_all_interleaves_the_turns(images):
     assert every.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_normalises(images):
+def test_normalizes(images):
     labels = torch.zeros(4, dtype=torch.int64)
     result = rotate(images, labels, labels, torch.zeros(4, 2).long(), size=9, mean=(10, 20, 30), std=(2, 4, 8))
     expected = (images[:, :9, :9].float() - torch.tensor([10.0, 20, 30])) / torch.tensor([2.0, 4, 8])
@@ -72,7 +72,7 @@ def test_compiles(images):
         ("images", {"images": torch.zeros(2, 8, 8, 3)}),
         ("images", {"images": torch.zeros(2, 8, 8, 2, dtype=torch.uint8)}),
         ("images", {"images": torch.zeros(2, 0, 8, 3, dtype=torch.uint8)}),
-        ("turns", {"turns": torch.zeros(3, dtype=torch.int64)}),
+        ("rotations", {"rotations": torch.zeros(3, dtype=torch.int64)}),
         ("flips", {"flips": torch.zeros(2)}),
         ("offsets", {"offsets": torch.zeros(2, dtype=torch.int64)}),
         ("offsets", {"offsets": torch.zeros(2, 2, dtype=torch.int64, device="meta")}),
@@ -87,7 +87,7 @@ def test_names_the_bad_argument(name, change):
     labels = torch.zeros(2, dtype=torch.int64)
     arguments = {
         "images": torch.zeros(2, 8, 8, 3, dtype=torch.uint8),
-        "turns": labels,
+        "rotations": labels,
         "flips": labels,
         "offsets": torch.zeros(2, 2, dtype=torch.int64),
         "size": 4,

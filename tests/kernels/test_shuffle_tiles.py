@@ -5,12 +5,12 @@ import torch
 
 from kernels.shuffle_tiles import shuffle_tiles
 
-PIXELS = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "standardise": False}
+PIXELS = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "standardize": False}
 CORNERS = torch.tensor([[[0, 0], [0, 4], [4, 0], [4, 4]]])
 
 
 def labels(**change):
-    values = {"permutations": [[0, 1, 2, 3]], "shifts": [[[0, 0]] * 3], "greys": [0]}
+    values = {"permutations": [[0, 1, 2, 3]], "shifts": [[[0, 0]] * 3], "grays": [0]}
     return {"corners": CORNERS, **{k: torch.tensor(v) for k, v in values.items()}, **change}
 
 
@@ -35,18 +35,18 @@ def test_shifts_each_channel_and_clamps(images):
     assert torch.equal(first[2], images[0, 0, 7, 2].expand(4, 4))
 
 
-def test_grey_tiles_have_equal_channels(images):
-    result = shuffle_tiles(images, **labels(greys=torch.tensor([1])), tile=4, dtype=torch.uint8, **PIXELS).int()
+def test_gray_tiles_have_equal_channels(images):
+    result = shuffle_tiles(images, **labels(grays=torch.tensor([1])), tile=4, dtype=torch.uint8, **PIXELS).int()
     luma = images[0, :4, :4].float() @ torch.tensor([0.299, 0.587, 0.114])
     assert torch.equal(result[:, 0], result[:, 1]) and torch.equal(result[:, 0], result[:, 2])
     assert (result[0, 0] - luma).abs().max() <= 0.51
 
 
-def test_standardised_tiles_have_mean_0_and_std_1(images):
-    result = shuffle_tiles(images, **labels(), tile=4, **PIXELS | {"standardise": True})
+def test_standardized_tiles_have_mean_0_and_std_1(images):
+    result = shuffle_tiles(images, **labels(), tile=4, **PIXELS | {"standardize": True})
     assert result.mean((2, 3)).abs().max() < 1e-5
     assert (result.std((2, 3), correction=0) - 1).abs().max() < 1e-5
-    flat = shuffle_tiles(torch.full_like(images, 7), **labels(), tile=4, **PIXELS | {"standardise": True})
+    flat = shuffle_tiles(torch.full_like(images, 7), **labels(), tile=4, **PIXELS | {"standardize": True})
     assert torch.equal(flat, torch.zeros_like(flat))
 
 
@@ -64,9 +64,9 @@ def test_compiles(images):
         ("permutations", {"permutations": torch.zeros(1, 4)}),
         ("corners", {"corners": CORNERS[:, :3]}),
         ("shifts", {"shifts": torch.zeros(1, 2, 2, dtype=torch.int64)}),
-        ("greys", {"greys": torch.zeros(2, dtype=torch.int64)}),
+        ("grays", {"grays": torch.zeros(2, dtype=torch.int64)}),
         ("tile", {"tile": 9}),
-        ("standardise", {"standardise": True, "dtype": torch.uint8}),
+        ("standardize", {"standardize": True, "dtype": torch.uint8}),
     ],
 )
 def test_names_the_bad_argument(images, name, change):

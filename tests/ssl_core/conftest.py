@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.tar_files import labelled, write
+from support.tar_files import labeled, write
 
 
 @pytest.fixture(autouse=True)
@@ -26,5 +26,5 @@ def cache(tmp_path_factory, monkeypatch) -> Path:
 def shards(tmp_path, cache) -> Path:
     """Three tar files of ten images in two classes."""
     for number in range(3):
-        write(tmp_path / "data" / f"set-{number}.tar", labelled(number * 10, 10))
+        write(tmp_path / "data" / f"set-{number}.tar", labeled(number * 10, 10))
     return tmp_path / "data"

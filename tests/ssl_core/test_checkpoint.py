@@ -13,7 +13,7 @@ import torch
 
 import ssl_core.storage.checkpoint as checkpoint
 from ssl_core.storage.checkpoint import Keep, Snapshot, discard, newest, save
-from ssl_core.storage.files import at, write_bytes, write_json
+from ssl_core.storage.files import open_path, write_bytes, write_json
 
 
 def state(step: int) -> dict:
@@ -166,7 +166,7 @@ def test_a_disk_that_answers_nothing_is_no_damage(tmp_path, monkeypatch):
 @pytest.fixture
 def store():
     """A folder in fsspec's object store in memory, and the order in which objects were put there."""
-    folder = at(f"memory://checkpoints-{secrets.token_hex(4)}/run")
+    folder = open_path(f"memory://checkpoints-{secrets.token_hex(4)}/run")
     put, filesystem = [], type(folder.fs)
     real = filesystem.pipe_file
     with pytest.MonkeyPatch.context() as patch:

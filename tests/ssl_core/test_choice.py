@@ -7,9 +7,9 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_core.encoders.build import build
-from ssl_core.encoders.choice import choose
-from ssl_core.encoders.pretrained import pretrained
-from ssl_core.errors import BadInput
+from ssl_core.encoders.choice import choose_network
+from ssl_core.encoders.pretrained import load_pretrained
+from ssl_core.errors import UserError
 
 
 def weights(seed: int) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ def both(first: str, second: str) -> dict:
 
 def chosen(held: dict, tmp_path, asked: str = "", architecture: str = "timm:test_resnet"):
     torch.save(held, tmp_path / "w.pth")
-    one = pretrained(f"{architecture}={tmp_path}/w.pth{asked}")
+    one = load_pretrained(f"{architecture}={tmp_path}/w.pth{asked}")
     first = one.encoder.state_dict()["conv1.0.weight" if "test" in architecture else "conv1.weight"]
     return one, first
 
@@ -105,7 +105,7 @@ def test_a_network_may_be_asked_for_by_any_of_its_names(asked, tmp_path):
     ],
 )
 def test_a_name_of_none_or_of_several_is_refused(asked, said, tmp_path):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(UserError, match=said):
         chosen(both("state_dict:module.encoder_q.", "state_dict:module.encoder_k."), tmp_path, f"#{asked}")
 
 
@@ -132,18 +132,18 @@ def test_a_name_with_a_mark_is_a_files_if_it_is_there(tmp_path):
     for name in ("a#b.pth", "c#encoder_k"):
         torch.save(both("encoder_q.", "encoder_k."), tmp_path / name)
     told = f"timm:test_resnet={tmp_path}/"
-    assert pretrained(f"{told}a#b.pth").label == "timm:test_resnet=a#b.pth#encoder_q"
-    assert pretrained(f"{told}a#b.pth#encoder_k").label == "timm:test_resnet=a#b.pth#encoder_k"
-    assert pretrained(f"{told}c#encoder_k").label == "timm:test_resnet=c#encoder_k#encoder_q"
-    with pytest.raises(BadInput, match="/none cannot be read: No such file"):
-        pretrained(f"{told}none#encoder_k")
+    assert load_pretrained(f"{told}a#b.pth").label == "timm:test_resnet=a#b.pth#encoder_q"
+    assert load_pretrained(f"{told}a#b.pth#encoder_k").label == "timm:test_resnet=a#b.pth#encoder_k"
+    assert load_pretrained(f"{told}c#encoder_k").label == "timm:test_resnet=c#encoder_k#encoder_q"
+    with pytest.raises(UserError, match="/none cannot be read: No such file"):
+        load_pretrained(f"{told}none#encoder_k")
 
 
 def test_chance_takes_none():
     """Texts are hashed anew in each process: what hangs on the order of a set would differ for some of these."""
     for i in range(10):
         held = both(f"x{i}.", f"y{i}.")
-        assert choose(build("test_resnet", 64, 0), "test_resnet", [("", held)], "w.pth").label == f"x{i}"
+        assert choose_network(build("test_resnet", 64, 0), "test_resnet", [("", held)], "w.pth").label == f"x{i}"
 
 
 @pytest.fixture(scope="module")
@@ -192,5 +192,5 @@ def stem(model: nn.Module) -> nn.Module:
 def test_what_is_not_certain_is_refused(make, said, sequential):
     model = make()
     state = nn.Sequential(*list(model.children())[:-1]).state_dict() if sequential else model.state_dict()
-    with pytest.raises(BadInput, match=said):
-        choose(build("resnet18", 64, 0), "resnet18", [("", state)], "w.pth")
+    with pytest.raises(UserError, match=said):
+        choose_network(build("resnet18", 64, 0), "resnet18", [("", state)], "w.pth")

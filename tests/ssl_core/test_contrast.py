@@ -7,27 +7,27 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.distributed as dist
-from support.structured import FORMAT, batch_of, pretext
+from support.synthetic_images import FORMAT, batch_of, pretext
 from torch.nn import functional as F
 
-from kernels.random import Draw
-from ssl_core.all_gather import gathered
-from ssl_core.augmentations import BYTES, Views, resized_crop
-from ssl_core.errors import BadInput
-from ssl_core.memory_bank import Memory, MemoryOptions, own_buffers
+from kernels.random import RandomBits
+from ssl_core.all_gather import all_gather_with_grad
+from ssl_core.augmentations import BYTES, ContrastiveAugmentation, resized_crop
+from ssl_core.errors import UserError
+from ssl_core.memory_bank import MemoryBank, MemoryOptions, ddp_ignored_buffers
 from ssl_core.optim import Optim
-from ssl_core.task import Format
-from ssl_core.train import Plan, train
+from ssl_core.task import InputFormat
+from ssl_core.train import TrainConfig, train
 
 TRANSFORMS = ("rotation", "jigsaw", "both")
 
 
 def make(model, batch, seed: int = 0):
-    return model.task.make(batch, Draw(batch.ids, batch.epochs, seed), FORMAT)
+    return model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, seed), FORMAT)
 
 
-def memory(*rows: tuple[float, ...], **options) -> Memory:
-    made = Memory(len(rows), len(rows[0]), MemoryOptions(**options))
+def memory(*rows: tuple[float, ...], **options) -> MemoryBank:
+    made = MemoryBank(len(rows), len(rows[0]), MemoryOptions(**options))
     made.rows.copy_(torch.tensor(rows))
     made.visits.fill_(1)
     return made
@@ -43,7 +43,7 @@ def plain_nce(feature, own, others, temperature: float = 0.07) -> float:
 def compared(task, plain, others) -> list[tuple]:
     """For images 0, 1, ...: the row of each, and what it is told apart from. One that was seen has its row, and others
     that were seen theirs; for one that was not, the features `plain` of the batch are all there is."""
-    rows, seen = task.memory.rows.double(), task.memory.visits >= task.memory.options.fresh
+    rows, seen = task.memory.rows.double(), task.memory.visits >= task.memory.options.memory_warmup
     found = []
     for i, drawn in enumerate(others.tolist()):
         beside = [row for j, row in enumerate(plain) if j != i]
@@ -102,14 +102,14 @@ def test_a_batch_is_judged_by_the_memory_from_before_it(task, parts):
     before = deepcopy(model)
     predictions = before(make(before, batch)[0])
     expected = before.task.loss(predictions, make(before, batch)[1]).mean().item()
-    [step] = train(model, [batch], FORMAT, Plan(steps=1, seed=0, optim=Optim(lr=0.1), accumulate=parts))
+    [step] = train(model, [batch], FORMAT, TrainConfig(steps=1, seed=0, optim=Optim(lr=0.1), grad_accumulation=parts))
     assert step.metrics["loss"].item() == pytest.approx(expected, rel=1e-5)
     rows, old = model.task.memory.rows, before.task.memory.rows
     assert torch.equal(rows[6:], old[6:]) and not (rows[:6] == old[:6]).all(1).any()
 
 
 def test_the_memory_moves_as_worked_by_hand():
-    bank = memory((1, 0), (0, 1), (0.6, 0.8), (-1, 0), ema=0.5)
+    bank = memory((1, 0), (0, 1), (0.6, 0.8), (-1, 0), memory_momentum=0.5)
     bank.update(
         torch.tensor([0, 2, 3]), torch.tensor([[0.0, 1], [0.8, 0.6], [0, 1]]), torch.tensor([1.0, 1, 0]), batch=3
     )
@@ -119,7 +119,7 @@ def test_the_memory_moves_as_worked_by_hand():
 
 
 def test_an_image_that_is_twice_in_a_batch_counts_as_it_was_last():
-    bank = memory((1, 0), (0, 1), ema=0.75)
+    bank = memory((1, 0), (0, 1), memory_momentum=0.75)
     features = torch.tensor([[-1.0, 0], [0, 1], [0.6, 0.8]])
     bank.update(torch.tensor([0, 0, 0]), features, torch.tensor([1.0, 1, 0]), batch=3)
     expected = F.normalize(torch.tensor([[0.75, 0.25]]), dim=1)
@@ -127,7 +127,7 @@ def test_an_image_that_is_twice_in_a_batch_counts_as_it_was_last():
 
 
 def test_an_image_seen_for_the_first_time_is_compared_within_its_batch():
-    bank = memory((1, 0), (0, 1), (-1, 0), (0, -1), ema=0.5, fresh=1)
+    bank = memory((1, 0), (0, 1), (-1, 0), (0, -1), memory_momentum=0.5, memory_warmup=1)
     bank.visits[:2] = 0
     features = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]], requires_grad=True)
     ids, others, weights = torch.tensor([0, 2, 1]), torch.tensor([[2], [3], [3]]), torch.tensor([1.0, 1, 0])
@@ -150,15 +150,15 @@ def test_a_share_larger_than_the_batch_allows_is_refused(monkeypatch):
     for name, value in (("is_initialized", True), ("get_world_size", 3)):
         monkeypatch.setattr(dist, name, lambda value=value: value)
     with pytest.raises(ValueError, match="4 rows: expected at most 3"):
-        gathered(torch.zeros(4, 2), batch=8)
+        all_gather_with_grad(torch.zeros(4, 2), batch=8)
 
 
 def test_ddp_leaves_memories_alone():
     model = pretext("multi", tasks=("npid", "pirl"))
-    assert own_buffers(model) == [
+    assert ddp_ignored_buffers(model) == [
         f"task.parts.{name}.memory.{buffer}" for name in ("npid", "pirl") for buffer in ("rows", "visits")
     ]
-    assert set(own_buffers(model)) < set(model.state_dict())
+    assert set(ddp_ignored_buffers(model)) < set(model.state_dict())
 
 
 def plain_nt_xent(features, ids, temperature: float) -> list[float]:
@@ -204,12 +204,12 @@ def test_simclr_does_not_push_an_image_from_itself():
     assert losses[0].item() == pytest.approx(pair[0].item(), rel=1e-5)
 
 
-def test_a_view_of_everything_in_its_own_colours_is_the_image():
-    views, batch = Views(crop=1.0, area=1.0, jitter=0.0, grey=0.0), batch_of(4)
+def test_a_view_of_everything_in_its_own_colors_is_the_image():
+    views, batch = ContrastiveAugmentation(crop=1.0, min_area=1.0, jitter=0.0, grayscale=0.0), batch_of(4)
     words = torch.zeros(4, 5, dtype=torch.int64)
     words[:, 1] = 2**31  # half way between the aspects: square
-    assert torch.equal(resized_crop(batch.images, words, 32, views.area), batch.images)
-    shown = views.colour(batch.images, torch.zeros(4, 10, dtype=torch.int64), Format(**BYTES))
+    assert torch.equal(resized_crop(batch.images, words, 32, views.min_area), batch.images)
+    shown = views.color(batch.images, torch.zeros(4, 10, dtype=torch.int64), InputFormat(**BYTES))
     assert torch.equal(shown.permute(0, 2, 3, 1), batch.images)
 
 
@@ -232,10 +232,10 @@ def test_crops_show_what_they_are_asked_to():
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_pirl_transforms_what_it_says(transform):
     """Of an image that is one ramp from left to right: which way the ramp rises, and whether tiles lie in order."""
-    model = pretext("pirl", transform=transform, views=Views(jitter=0.0, grey=0.0))
+    model = pretext("pirl", transform=transform, views=ContrastiveAugmentation(jitter=0.0, grayscale=0.0))
     line = (torch.arange(32) * 7).to(torch.uint8)
     batch = batch_of(60)._replace(images=line[None, None, :, None].expand(60, 32, 32, 3).contiguous())
-    other = make(model, batch)[0][1].mean(1)  # grey
+    other = make(model, batch)[0][1].mean(1)  # gray
     if transform == "rotation":
         across, down = other[:, 12, -1] - other[:, 12, 0], other[:, -1, 12] - other[:, 0, 12]
     else:
@@ -255,19 +255,19 @@ def test_pirl_transforms_what_it_says(transform):
         ("pirl", {"transform": "both", "grid": 9}),
         ("pirl", {"memory": MemoryOptions(negatives=0)}),
         ("npid", {"memory": MemoryOptions(temperature=0.0)}),
-        ("npid", {"memory": MemoryOptions(ema=1.0)}),
-        ("npid", {"memory": MemoryOptions(fresh=-1)}),
-        ("npid", {"views": Views(area=0.0)}),
-        ("npid", {"views": Views(jitter=2.0)}),
-        ("simclr", {"views": Views(crop=1.5)}),
+        ("npid", {"memory": MemoryOptions(memory_momentum=1.0)}),
+        ("npid", {"memory": MemoryOptions(memory_warmup=-1)}),
+        ("npid", {"views": ContrastiveAugmentation(min_area=0.0)}),
+        ("npid", {"views": ContrastiveAugmentation(jitter=2.0)}),
+        ("simclr", {"views": ContrastiveAugmentation(crop=1.5)}),
         ("simclr", {"temperature": 0.0}),
     ],
 )
 def test_refuses_what_cannot_work(task, options):
-    with pytest.raises(BadInput):
+    with pytest.raises(UserError):
         pretext(task, **options)
 
 
 def test_a_memory_needs_others():
-    with pytest.raises(BadInput, match="at least 2"):
-        Memory(1, 8, MemoryOptions())
+    with pytest.raises(UserError, match="at least 2"):
+        MemoryBank(1, 8, MemoryOptions())

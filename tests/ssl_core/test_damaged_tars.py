@@ -11,8 +11,8 @@ from support.tar_files import open_shards, picture, write
 
 from ssl_core.data import tar_shards
 from ssl_core.data.dataset import open_source
-from ssl_core.data.loaders.cpu import TorchLoader
-from ssl_core.errors import BadInput
+from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -27,7 +27,7 @@ def test_what_lies_before_a_cut_is_used(shards, keep):
     assert left == list(range(10, 10 + len(left))) and 1 < len(left) < 10
     assert set(keys) >= {*range(10), *range(20, 30)}
     assert any(f"set-1.tar is damaged, {len(left)} images of it are used" in note for note in source.notes)
-    for batch in TorchLoader(source.train, 16, torch.device("cpu"), 1).whole(np.arange(len(source.train))):
+    for batch in CpuLoader(source.train, 16, torch.device("cpu"), 1).evaluation(np.arange(len(source.train))):
         assert batch.weights.all()
 
 
@@ -52,7 +52,7 @@ def test_tars_without_images(shards, data):
     for path in shards.iterdir():
         path.write_bytes(data)
     open_source.cache_clear()
-    with pytest.raises(BadInput, match="no images in its tar files"):
+    with pytest.raises(UserError, match="no images in its tar files"):
         open_source(str(shards))
 
 
@@ -63,10 +63,10 @@ def test_random_damage_never_stops_the_scan(shards):
         for place in random.integers(0, len(data) // 512, 4) * 512 + random.integers(0, 345, 4):
             data[place] = random.integers(0, 256)
         (shards / "set-0.tar").write_bytes(data)
-        found = tar_shards.scanned(open_shards(shards))
-        ends = found["places"][:, 1] + found["places"][:, 2]
-        assert (found["places"][:, 1:3] >= 0).all() and (ends <= len(data)).all()
-        assert len(found["labels"]) == len(found["names"]) == len(found["places"]) >= 20
+        found = tar_shards._scan_shards(open_shards(shards))
+        ends = found["offsets"][:, 1] + found["offsets"][:, 2]
+        assert (found["offsets"][:, 1:3] >= 0).all() and (ends <= len(data)).all()
+        assert len(found["labels"]) == len(found["names"]) == len(found["offsets"]) >= 20
 
 
 def test_a_size_below_zero_ends_the_scan(shards):
@@ -125,7 +125,7 @@ def test_what_the_disk_refuses_is_not_kept(shards, monkeypatch):
     """A passing fault must not be remembered as damage."""
     with monkeypatch.context() as patch:
         patch.setattr(tar_shards, "_members", failing)
-        with pytest.raises(BadInput, match=r"set-0\.tar cannot be read: Permission denied"):
+        with pytest.raises(UserError, match=r"set-0\.tar cannot be read: Permission denied"):
             open_source(str(shards))
     source = open_source(str(shards))
     assert len(source.train) + len(source.test) == 30

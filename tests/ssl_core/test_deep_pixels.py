@@ -13,8 +13,8 @@ from support.packing import pack
 
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.decoding.decode import read_image
-from ssl_core.data.sampler import Order
-from ssl_core.errors import BadInput
+from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -134,7 +134,7 @@ def test_every_loader_and_packing_use_the_range(tmp_path, kind):
     for i in range(6):
         Image.fromarray(noise(i, 4095).astype(np.uint16)).save(tmp_path / f"{i}.png")
     source = opened(tmp_path)
-    [batch] = kind(source.train, 24, CPU, 1).training(Order(6, 0), 6, range(1), 0, 1)
+    [batch] = kind(source.train, 24, CPU, 1).training(ShuffledSampler(6, 0), 6, range(1), 0, 1)
     assert batch.images.float().mean().item() == pytest.approx(127.5, abs=8)
     pack(source, tmp_path / "packed", side=24)
     packed = opened(tmp_path / "packed")
@@ -160,7 +160,7 @@ def test_more_ways_to_keep_16_bits(tmp_path):
 )
 def test_what_pillow_would_misread_is_refused(tmp_path, tags, why):
     write_tiff_16(tmp_path / "1.tif", tags)
-    with pytest.raises(BadInput, match=why):
+    with pytest.raises(UserError, match=why):
         opened(tmp_path)
 
 

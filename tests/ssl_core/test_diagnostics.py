@@ -9,20 +9,20 @@ from scipy.linalg import eigh
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.neighbors import NearestNeighbors
-from support.structured import CLASSES, FORMAT, arrays, gradients
+from support.synthetic_images import CLASSES, FORMAT, arrays, gradients
 from torch import nn
 from torch.nn import functional as F
 
 import ssl_core.encoders.build as encoders
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.data.dataset import Arrays, Source
-from ssl_core.evaluation.features import Subject, extract
-from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.features import FrozenFeatures, extract
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
 from ssl_core.evaluation.logistic import logistic
 from ssl_core.evaluation.neighbors import nearest
 from ssl_core.evaluation.protocols import collapse, invariance, retrieval
 from ssl_core.evaluation.protocols import semantic_similarity as semantics
-from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, blurred, cropped, shuffled, turned
+from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, blurred, cropped, rotated, shuffled
 
 CPU = torch.device("cpu")
 
@@ -32,17 +32,17 @@ def source(train: int = 300, test: int = 120, size: int = 16) -> Source:
     return Source("made up", "digest", size, *parts, tuple(map(str, range(CLASSES))), FORMAT.mean, FORMAT.std)
 
 
-def model(encoder: nn.Module, given: Source | None = None) -> Model:
-    return Model(encoder, given or source(), "dataset", Splits(), 0, CPU, 0)
+def model(encoder: nn.Module, given: Source | None = None) -> FrozenEncoder:
+    return FrozenEncoder(encoder, given or source(), "dataset", Splits(), 0, CPU, 0)
 
 
-def unlabelled(given: Source) -> Source:
+def unlabeled(given: Source) -> Source:
     """As a flat folder is: no classes and no test part."""
     none = Arrays(given.test.images[:0], given.test.labels[:0])
     return replace(given, classes=(), train=Arrays(given.train.images, np.full(len(given.train), -1)), test=none)
 
 
-class MeanColour(nn.Module):
+class MeanColor(nn.Module):
     """Invariant to all that moves pixels and changes none."""
 
     def forward(self, x):
@@ -71,10 +71,10 @@ class Noise(nn.Module):
 
 
 def test_a_perfectly_invariant_encoder():
-    numbers = invariance.run(model(MeanColour()), invariance.Config(images=100), 0).numbers
+    numbers = invariance.run(model(MeanColor()), invariance.Config(images=100), 0).numbers
     for name in ("rotation", "rotation/90", "rotation/180", "rotation/270", "flip", "jigsaw", "jigsaw/stage1"):
         assert numbers[name] == pytest.approx(0, abs=1e-5), name
-    assert numbers["colour"] > 0.05 and numbers["crop"] > 0.05
+    assert numbers["color"] > 0.05 and numbers["crop"] > 0.05
     assert numbers["probe/rotation"] == pytest.approx(1 / 4, abs=0.03)
     assert numbers["probe/jigsaw"] < 0.1
 
@@ -131,7 +131,7 @@ def test_alignment_and_uniformity_by_hand():
 
 
 def test_invariance_needs_no_labels_and_a_seed_names_it():
-    bare = unlabelled(source())
+    bare = unlabeled(source())
     one, again, other = (
         invariance.run(model(encoders.build("convnet", 16, 0), bare), invariance.Config(images=40), seed).numbers
         for seed in (0, 0, 1)
@@ -142,8 +142,8 @@ def test_invariance_needs_no_labels_and_a_seed_names_it():
 # Views
 
 
-def draw(count: int, seed: int = 0) -> Draw:
-    return Draw(torch.arange(count), torch.zeros(count, dtype=torch.int64), seed)
+def draw(count: int, seed: int = 0) -> RandomBits:
+    return RandomBits(torch.arange(count), torch.zeros(count, dtype=torch.int64), seed)
 
 
 @pytest.mark.parametrize("size", [16, 17, 33])
@@ -157,7 +157,7 @@ def test_views_keep_shape_and_type(size):
 
 def test_turns_and_tiles_move_pixels_exactly():
     images = gradients(4, 6)
-    turns = turned(images, torch.arange(4))
+    turns = rotated(images, torch.arange(4))
     assert all(torch.equal(turns[k], torch.rot90(images[k], k)) for k in range(4))
     order = ORDERS.tolist().index([2, 0, 3, 1])
     whole = shuffled(images, torch.full((4,), order))
@@ -199,14 +199,14 @@ def test_rankme_by_hand():
     assert collapse.rankme(z) == pytest.approx(np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)), rel=1e-4)
 
 
-def test_spread_of_normalised_features():
+def test_spread_of_normalized_features():
     """1 on the corners of a cross polytope, whose coordinates have a variance of 1 / d; 0 for a single point."""
     corners = torch.cat([torch.eye(5), -torch.eye(5)]).double()
     assert collapse.spread(7 * corners) == pytest.approx(1)
     assert collapse.spread(torch.ones(9, 5).double()) == pytest.approx(0, abs=1e-9)
 
 
-def test_lidar_is_that_of_the_generalised_eigenvalues():
+def test_lidar_is_that_of_the_generalized_eigenvalues():
     """scipy solves Sb v = lambda Sw v, which has the eigenvalues of the whitened matrix."""
     random = np.random.default_rng(0)
     z = random.standard_normal((60, 1, 6)) * [5, 3, 1, 1, 0.1, 0] + random.standard_normal((60, 4, 6))
@@ -232,21 +232,21 @@ def test_an_encoder_of_noise_uses_every_direction():
 # Semantics
 
 
-def clusters(apart: float, classes: int = 4, width: int = 16) -> Subject:
+def clusters(apart: float, classes: int = 4, width: int = 16) -> FrozenFeatures:
     random = np.random.default_rng(0)
-    centres = random.standard_normal((classes, width))
-    centres *= apart / np.linalg.norm(centres, axis=1, keepdims=True)
-    labels = {name: random.integers(0, classes, count) for name, count in (("fit", 300), ("held", 50), ("test", 400))}
-    stage = {n: (centres[ys] + random.standard_normal((len(ys), width))).astype(np.float32) for n, ys in labels.items()}
-    return Subject([stage], labels, classes)
+    centers = random.standard_normal((classes, width))
+    centers *= apart / np.linalg.norm(centers, axis=1, keepdims=True)
+    labels = {name: random.integers(0, classes, count) for name, count in (("train", 300), ("val", 50), ("test", 400))}
+    stage = {n: (centers[ys] + random.standard_normal((len(ys), width))).astype(np.float32) for n, ys in labels.items()}
+    return FrozenFeatures([stage], labels, classes)
 
 
-def test_purity_is_that_of_the_neighbours_scikit_learn_finds():
+def test_purity_is_that_of_the_neighbors_scikit_learn_finds():
     what = clusters(apart=2)
     numbers = semantics.run(what, semantics.Config(), 0).numbers
-    near = NearestNeighbors(n_neighbors=20, metric="cosine").fit(what.stages[0]["fit"])
+    near = NearestNeighbors(n_neighbors=20, metric="cosine").fit(what.stages[0]["train"])
     rows = near.kneighbors(what.stages[0]["test"], return_distance=False)
-    alike = what.labels["fit"][rows] == what.labels["test"][:, None]
+    alike = what.labels["train"][rows] == what.labels["test"][:, None]
     for k in (1, 5, 20):
         assert numbers[f"purity@{k}"] == pytest.approx(alike[:, :k].mean(), abs=1e-6)
     expected = silhouette_score(what.stages[0]["test"], what.labels["test"], metric="cosine")
@@ -274,13 +274,13 @@ def test_separation_by_hand():
 # Retrieval
 
 
-def test_retrieval_finds_the_image_itself_and_colours_its_borders():
-    """The test images are training images under other labels in part: the first neighbour is the image itself."""
+def test_retrieval_finds_the_image_itself_and_colors_its_borders():
+    """The test images are training images under other labels in part: the first neighbor is the image itself."""
     given = source(train=100, test=100)
     given = replace(given, test=Arrays(given.train.images, given.train.labels))
     whole = model(encoders.build("raw-pixels", 16, 0), given)
-    result = retrieval.run(whole, retrieval.Config(neighbours=1, shown=4), 0)
-    fitted = np.isin(np.arange(100), whole.parts["fit"][1])
+    result = retrieval.run(whole, retrieval.Config(neighbors=1, shown=4), 0)
+    fitted = np.isin(np.arange(100), whole.parts["train"][1])
     assert 0.83 <= fitted.mean() <= result.numbers["precision@1"]
     cell = retrieval.SIDE + 2 * retrieval.EDGE
     assert result.sheet.dtype == np.uint8 and result.sheet.shape == (4 * cell, 2 * cell + retrieval.GAP, 3)
@@ -292,18 +292,18 @@ def test_retrieval_finds_the_image_itself_and_colours_its_borders():
             assert np.array_equal(near[3:-3, 3:-3], large) and tuple(near[0, 0]) == retrieval.RIGHT
 
 
-def test_precision_is_that_of_scikit_learns_neighbours():
+def test_precision_is_that_of_scikit_learns_neighbors():
     whole = model(encoders.build("convnet", 16, 0))
     numbers = retrieval.run(whole, retrieval.Config(), 0).numbers
     stage, labels = (found := extract(whole)).stages[-1], found.labels
-    near = NearestNeighbors(n_neighbors=8, metric="cosine").fit(stage["fit"])
+    near = NearestNeighbors(n_neighbors=8, metric="cosine").fit(stage["train"])
     distances, rows = near.kneighbors(stage["test"])
-    assert numbers["precision@8"] == pytest.approx((labels["fit"][rows] == labels["test"][:, None]).mean(), abs=2e-3)
+    assert numbers["precision@8"] == pytest.approx((labels["train"][rows] == labels["test"][:, None]).mean(), abs=2e-3)
     assert numbers["similarity@8"] == pytest.approx(1 - distances.mean(), abs=1e-3)
 
 
 def test_retrieval_without_labels_has_no_borders():
-    bare = unlabelled(source())
+    bare = unlabeled(source())
     result = retrieval.run(model(encoders.build("raw-pixels", 16, 0), bare), retrieval.Config(), 0)
     assert set(result.numbers) == {"similarity@8"}
     assert (result.sheet[:, : retrieval.EDGE] == 255).all() and (result.sheet[:: retrieval.SIDE + 6] == 255).all()
@@ -312,7 +312,7 @@ def test_retrieval_without_labels_has_no_borders():
 # What they share
 
 
-def test_neighbours_of_a_zero_row_and_a_small_bank():
+def test_neighbors_of_a_zero_row_and_a_small_bank():
     bank = np.array([[3.0, 0], [0, 0.5], [0, 0]], np.float32)
     ((which, cosines, rows),) = nearest(np.array([[2.0, 2], [0, 0]], np.float32), bank, 5)
     assert which == slice(0, 2) and rows.shape == (2, 3)
@@ -322,7 +322,7 @@ def test_neighbours_of_a_zero_row_and_a_small_bank():
 @pytest.mark.parametrize("c", [0.1, 1.0, 10.0])
 def test_logistic_regression_is_scikit_learns(c):
     what = clusters(apart=2)
-    x, y = what.stages[0]["fit"], what.labels["fit"]
+    x, y = what.stages[0]["train"], what.labels["train"]
     layer = logistic(torch.from_numpy(x), torch.from_numpy(y), 4, c)
     expected = LogisticRegression(C=c, max_iter=1000, tol=1e-6).fit(x, y)
     assert np.allclose(layer.weight.numpy(), expected.coef_, atol=5e-3)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from support.structured import gradients
+from support.synthetic_images import gradients
 from torch import nn
 
 from ssl_core.encoders.build import build, describe, digest
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 NAMES = ["convnet", "convnet-plain", "resnet18"]
 
@@ -51,13 +51,13 @@ def test_describing_changes_nothing():
 
 
 def test_refuses_an_encoder_that_needs_larger_images():
-    with pytest.raises(BadInput, match="'efficientnet_b0' needs images of at least 64 px, these are 32 px"):
+    with pytest.raises(UserError, match="'efficientnet_b0' needs images of at least 64 px, these are 32 px"):
         build("efficientnet_b0", 32, 0)
     assert describe(build("efficientnet_b0", 64, 0), "efficientnet_b0", 64).strides == (2, 4, 8, 16, 32)
 
 
 def test_suggests_names_for_an_unknown_one():
-    with pytest.raises(BadInput, match=r"'resnet1' cannot be built.*try one of: convnet, .*resnet1\d"):
+    with pytest.raises(UserError, match=r"'resnet1' cannot be built.*try one of: convnet, .*resnet1\d"):
         build("resnet1", 32, 0)
 
 
@@ -101,5 +101,5 @@ def test_raw_pixels_are_averages_of_eight_by_eight_cells():
     ],
 )
 def test_refuses_what_is_not_convolutional(name, size, said):
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(UserError, match=said):
         describe(build(name, size, 0), name, size)

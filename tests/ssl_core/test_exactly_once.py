@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.loaders import each_kind
-from support.structured import gradients
+from support.synthetic_images import gradients
 
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays, Files
-from ssl_core.data.loaders.arrays import MemoryLoader
-from ssl_core.data.loaders.cpu import TorchLoader
-from ssl_core.data.sampler import Order
+from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.data.sampler import ShuffledSampler
 
 CPU = torch.device("cpu")
 MOST = 200  # images
@@ -67,9 +67,9 @@ def joined(parts) -> Batch:
     return Batch(*map(torch.cat, zip(*parts)))
 
 
-def survivors(schedule: Schedule, loader: Callable[[], MemoryLoader | TorchLoader]) -> list[Batch]:
+def survivors(schedule: Schedule, loader: Callable[[], ArrayLoader | CpuLoader]) -> list[Batch]:
     """The global batch of each step as it was last taken; a loader for every worker of every attempt."""
-    order, done, kept = Order(schedule.n, schedule.seed), 0, {}
+    order, done, kept = ShuffledSampler(schedule.n, schedule.seed), 0, {}
     for number, attempt in enumerate(schedule.attempts):
         crashes = number < len(schedule.attempts) - 1
         stop = min(schedule.steps, done + attempt.steps) if crashes else schedule.steps
@@ -102,11 +102,11 @@ def check_each_once(schedule: Schedule, batches: list[Batch]) -> None:
 
 
 def words(batch: Batch, seed: int) -> torch.Tensor:
-    return Draw(batch.ids, batch.epochs, seed).words("crop", 3)
+    return RandomBits(batch.ids, batch.epochs, seed).draw("crop", 3)
 
 
 SPLIT = Arrays(np.arange(MOST * 12, dtype=np.uint32).astype(np.uint8).reshape(MOST, 2, 2, 3), np.arange(MOST))
-MEMORY = MemoryLoader(SPLIT, CPU)
+MEMORY = ArrayLoader(SPLIT, CPU)
 
 
 @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
@@ -115,7 +115,7 @@ def test_each_image_once_an_epoch_from_memory(schedule):
     batches = survivors(schedule, lambda: MEMORY)
     check_each_once(schedule, batches)
     one = joined(batches)
-    ids, epochs = Order(schedule.n, schedule.seed).at(np.arange(schedule.steps * schedule.batch))
+    ids, epochs = ShuffledSampler(schedule.n, schedule.seed).at(np.arange(schedule.steps * schedule.batch))
     assert np.array_equal(one.ids, ids) and np.array_equal(one.epochs, epochs), "in the same order whatever the workers"
     assert np.array_equal(one.images, SPLIT.images[ids]) and np.array_equal(one.labels, ids)
     backwards = torch.arange(len(one.ids) - 1, -1, -1)
@@ -149,11 +149,11 @@ def check_crops(schedule: Schedule, batches: list[Batch], crops: dict) -> None:
 @given(schedule=schedules(most=7, steps=6))
 def test_each_image_once_an_epoch_from_files(files, crops, schedule):
     split = Files(files.paths[: schedule.n], files.labels[: schedule.n])
-    batches = survivors(schedule, lambda: TorchLoader(split, 12, CPU, 0))
+    batches = survivors(schedule, lambda: CpuLoader(split, 12, CPU, 0))
     check_each_once(schedule, batches)
     check_crops(schedule, batches, crops)
     alone = Schedule(schedule.n, schedule.batch, schedule.steps, schedule.seed, [Attempt(1, 0, 0, 0)])
-    check_crops(alone, survivors(alone, lambda: TorchLoader(split, 12, CPU, 0)), crops)
+    check_crops(alone, survivors(alone, lambda: CpuLoader(split, 12, CPU, 0)), crops)
 
 
 @each_kind
@@ -171,7 +171,7 @@ def test_what_was_read_ahead_of_a_crash_is_read_again(files, kind):
 def test_a_trillion_images_need_no_memory():
     n, began = 10**12, perf_counter()
     positions = np.concatenate([np.arange(1000) + start for start in (0, n // 2, n - 500, 10**6 * n)])
-    ids, epochs = Order(n, 3).at(positions)
+    ids, epochs = ShuffledSampler(n, 3).at(positions)
     assert perf_counter() - began < 60  # a permutation in memory would take hours
     assert ((ids >= 0) & (ids < n)).all() and set(epochs) == {0, 1, 10**6}
     assert len(set(zip(epochs.tolist(), ids.tolist()))) == len(positions)

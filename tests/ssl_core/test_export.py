@@ -17,36 +17,36 @@ from safetensors import safe_open
 import jobs.commands.export
 import ssl_core.encoders.export
 from ssl_core.encoders.build import build
-from ssl_core.encoders.export import ExportFailed, exported
+from ssl_core.encoders.export import ExportFailed, export_encoder
 from ssl_core.encoders.pretrained import Pretrained
-from ssl_core.errors import BadInput
-from ssl_core.evaluation.frozen_encoder import normalise
+from ssl_core.errors import UserError
+from ssl_core.evaluation.frozen_encoder import normalize
 from ssl_core.storage.files import create, write_bytes
-from ssl_core.task import Format
+from ssl_core.task import InputFormat
 
 STATISTICS = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
 PIXELS = torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
 
-def one(name: str, normalisation: str = "dataset", built: int = 48) -> Pretrained:
+def one(name: str, normalization: str = "dataset", built: int = 48) -> Pretrained:
     """An encoder whose batch norm has seen something, so that its statistics count."""
     encoder = build(name, built, 0).train()
     torch.manual_seed(0)
     encoder(torch.randn(8, 3, 64, 64))
-    return Pretrained("it", encoder.eval(), name, built, *STATISTICS, normalisation=normalisation)
+    return Pretrained("it", encoder.eval(), name, built, *STATISTICS, normalization=normalization)
 
 
 def expected(one: Pretrained) -> list[torch.Tensor]:
     """Through the kernels that features are made with."""
     with torch.no_grad():
-        return one.encoder(normalise(PIXELS, one.normalisation, Format(*STATISTICS, channels_last=False)))
+        return one.encoder(normalize(PIXELS, one.normalization, InputFormat(*STATISTICS, channels_last=False)))
 
 
-@pytest.mark.parametrize("normalisation", ["dataset", "image"])
-def test_torchscript_begins_at_pixels(normalisation):
+@pytest.mark.parametrize("normalization", ["dataset", "image"])
+def test_torchscript_begins_at_pixels(normalization):
     """The same maps from uint8 and from float32, for any number of images."""
-    encoder = one("convnet", normalisation)
-    data, said = exported(encoder, 48, "torchscript")
+    encoder = one("convnet", normalization)
+    data, said = export_encoder(encoder, 48, "torchscript")
     loaded, pixels = torch.jit.load(io.BytesIO(data)), PIXELS.permute(0, 3, 1, 2)
     for given in (pixels, pixels.float()):
         for found, wanted in zip(loaded(given), expected(encoder), strict=True):
@@ -54,10 +54,10 @@ def test_torchscript_begins_at_pixels(normalisation):
     assert "uint8 or float32 [b, 3, 48, 48] of 0..255" in said and "[128, 6, 6]" in said
 
 
-@pytest.mark.parametrize(("name", "normalisation"), [("test_resnet", "dataset"), ("convnet", "image")])
-def test_onnx_begins_at_pixels(name, normalisation):
-    encoder = one(name, normalisation, 64 if name != "convnet" else 48)
-    data, said = exported(encoder, 48, "onnx")
+@pytest.mark.parametrize(("name", "normalization"), [("test_resnet", "dataset"), ("convnet", "image")])
+def test_onnx_begins_at_pixels(name, normalization):
+    encoder = one(name, normalization, 64 if name != "convnet" else 48)
+    data, said = export_encoder(encoder, 48, "onnx")
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].type == "tensor(uint8)" and said.startswith("input `pixels`: uint8")
     found = session.run(None, {"pixels": PIXELS.permute(0, 3, 1, 2).numpy()})
@@ -67,21 +67,21 @@ def test_onnx_begins_at_pixels(name, normalisation):
 
 def test_onnx_without_its_packages_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BadInput, match=r"pip install -e '.\[export\]'"):
-        exported(one("convnet"), 48, "onnx")
+    with pytest.raises(UserError, match=r"pip install -e '.\[export\]'"):
+        export_encoder(one("convnet"), 48, "onnx")
 
 
 def test_timm_loads_its_own(tmp_path):
     """A whole model where that has no more weights; else the model of features, as timm names it."""
     encoder = one("resnet18", built=64)
     with torch.no_grad():
-        data, said = exported(encoder, 64, "timm")
+        data, said = export_encoder(encoder, 64, "timm")
         assert said.endswith("timm.create_model('resnet18', num_classes=0)")
         model = timm.create_model("resnet18", num_classes=0).eval()
         model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
         images = torch.randn(2, 3, 64, 64)
         assert torch.equal(model(images), encoder.encoder(images)[-1].mean((2, 3)))
-        data, said = exported(one("test_convnext", built=64), 64, "timm")
+        data, said = export_encoder(one("test_convnext", built=64), 64, "timm")
         assert said.endswith("timm.create_model('test_convnext', features_only=True)")
         model = timm.create_model("test_convnext", features_only=True)
         model.load_state_dict(torch.load(io.BytesIO(data), weights_only=True))
@@ -94,7 +94,7 @@ def test_timm_loads_its_own(tmp_path):
 def test_what_timm_wraps_is_exported_under_timms_names(name, use):
     encoder = build(name, 224, 3)
     size = timm.create_model(name).pretrained_cfg["input_size"][1]
-    data, said = exported(Pretrained("it", encoder.eval(), name, 64, *STATISTICS), size, "timm")
+    data, said = export_encoder(Pretrained("it", encoder.eval(), name, 64, *STATISTICS), size, "timm")
     assert said == f"state dict for timm.create_model({use}"
     state, whole = torch.load(io.BytesIO(data), weights_only=True), timm.create_model(name, num_classes=0)
     assert whole.load_state_dict(state, strict=False).unexpected_keys == []
@@ -110,18 +110,18 @@ def test_what_timm_wraps_is_exported_under_timms_names(name, use):
     [("convnet", 48, "convnet is none of timm's"), ("resnet18", 32, "was made for 32 px, with a stem")],
 )
 def test_what_timm_has_not_is_refused(name, built, said):
-    with pytest.raises(BadInput, match=said):
-        exported(one(name, built=built), 48, "timm")
+    with pytest.raises(UserError, match=said):
+        export_encoder(one(name, built=built), 48, "timm")
 
 
 def test_safetensors_say_what_they_are(tmp_path):
     encoder = one("convnet", "image")
-    (tmp_path / "w.safetensors").write_bytes(exported(encoder, 48, "safetensors")[0])
+    (tmp_path / "w.safetensors").write_bytes(export_encoder(encoder, 48, "safetensors")[0])
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert file.metadata() == {
             "encoder": "convnet",
             "size": "48",
-            "normalisation": "image",
+            "normalization": "image",
             "mean": "120.0 110.0 100.0",
             "std": "60.0 50.0 40.0",
         }
@@ -133,14 +133,14 @@ def test_a_file_that_gives_other_numbers_is_none(monkeypatch, tmp_path):
     """Here because torch is made to save an encoder with the statistics of no dataset."""
     encoder, save, black = one("convnet"), torch.jit.save, torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
     other = torch.jit.trace(
-        ssl_core.encoders.export.FromPixels(replace(encoder, mean=(0.0,) * 3), encoder.encoder), black
+        ssl_core.encoders.export.PixelEncoder(replace(encoder, mean=(0.0,) * 3), encoder.encoder), black
     )
     monkeypatch.setattr(torch.jit, "save", lambda module, out: save(other, out))
     with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
-        exported(encoder, 48, "torchscript")
+        export_encoder(encoder, 48, "torchscript")
     with pytest.raises(ExportFailed, match="the maps of stage 1 are off by"):
         jobs.commands.export.main(
-            ["timm:test_resnet=random", "--format", "torchscript", "--to", str(tmp_path / "x.pt")]
+            ["timm:test_resnet=random", "--format", "torchscript", "--output", str(tmp_path / "x.pt")]
         )
     assert not (tmp_path / "x.pt").exists()
 
@@ -164,8 +164,8 @@ def test_what_cannot_be_written_is_named_as_it_was_given(to, said, tmp_path, mon
     (tmp_path / "file").touch()
     if to == "full.pth":
         monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BadInput, match=rf"^--to {re.escape(str(tmp_path / to))} {said}$"):
-        jobs.commands.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / to)])
+    with pytest.raises(UserError, match=rf"^--output {re.escape(str(tmp_path / to))} {said}$"):
+        jobs.commands.export.main(["timm:test_resnet=random", "--format", "timm", "--output", str(tmp_path / to)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
@@ -182,13 +182,15 @@ def test_the_verb_says_which_network_it_took(tmp_path, capsys):
     )
     torch.save(first | second, tmp_path / "w.pth")
     jobs.commands.export.main(
-        [f"timm:test_resnet={tmp_path}/w.pth", "--format", "timm", "--to", str(tmp_path / "x.pth")]
+        [f"timm:test_resnet={tmp_path}/w.pth", "--format", "timm", "--output", str(tmp_path / "x.pth")]
     )
     assert "it is teacher of the file, where w.pth#student would fit as well" in capsys.readouterr().out
 
 
 def test_the_verb_writes_the_file(tmp_path, capsys):
-    jobs.commands.export.main(["timm:test_resnet=random", "--format", "timm", "--to", str(tmp_path / "deep" / "x.pth")])
+    jobs.commands.export.main(
+        ["timm:test_resnet=random", "--format", "timm", "--output", str(tmp_path / "deep" / "x.pth")]
+    )
     state = torch.load(tmp_path / "deep" / "x.pth", weights_only=True)
     assert torch.equal(state["conv1.0.weight"], build("test_resnet", 64, 0)["conv1"][0].weight)
     assert "read back and compared" in capsys.readouterr().out

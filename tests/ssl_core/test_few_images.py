@@ -9,10 +9,10 @@ from torch import nn
 
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays, Source
-from ssl_core.errors import BadInput, Diverged
+from ssl_core.errors import Diverged, UserError
 from ssl_core.evaluation.coverage import lacking
 from ssl_core.evaluation.features import Result, extract, protocols
-from ssl_core.evaluation.frozen_encoder import Model, Splits, shares
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
 from ssl_core.evaluation.protocols import finetune, lowshot_finetune, nonlinear
 
 QUICK = {
@@ -33,8 +33,10 @@ def source(train: list[int], test: list[int], constant: bool = False) -> Source:
     return Source("made up", "digest", 16, part(train), part(test), ("a", "b"))
 
 
-def model(given: Source, encoder: nn.Module | None = None) -> Model:
-    return Model(encoder or encoders.build("convnet", 16, 0), given, "dataset", Splits(), 0, torch.device("cpu"), 1)
+def model(given: Source, encoder: nn.Module | None = None) -> FrozenEncoder:
+    return FrozenEncoder(
+        encoder or encoders.build("convnet", 16, 0), given, "dataset", Splits(), 0, torch.device("cpu"), 1
+    )
 
 
 def run(protocol: str, given: Source) -> Result:
@@ -68,7 +70,7 @@ def test_one_test_image_tells_of_no_other():
     given = GIVEN["one of each"]
     assert set(run("collapse", given).numbers) == {"width"} and run("collapse", given).notes
     assert set(run("invariance", given).numbers) == {"alignment", "probe/rotation", "probe/jigsaw"}
-    separation = run("semantics", given)
+    separation = run("semantic_similarity", given)
     assert "silhouette" not in separation.numbers and "purity@1" in separation.numbers and len(separation.notes) == 2
     assert not any(run(protocol, GIVEN["two"]).notes for protocol in ("collapse", "invariance"))
 
@@ -135,19 +137,19 @@ def test_labels_are_those_of_what_can_be_decoded():
 
 def test_a_split_without_an_image_that_can_be_decoded_is_refused():
     given = source([0, 1] * 6, [0, 1, 0])
-    with pytest.raises(BadInput, match="none of the 3 test images can be decoded"):
+    with pytest.raises(UserError, match="none of the 3 test images can be decoded"):
         extract(model(replace(given, test=Broken(given.test, set()))))
-    held = shares(given, Splits(), 0)[1]["held"][1]
+    held = make_splits(given, Splits(), 0)[1]["val"][1]
     fine = set(range(12)) - set(held.tolist())
-    with pytest.raises(BadInput, match="none of the 2 held-out training images can be decoded"):
+    with pytest.raises(UserError, match="none of the 2 held-out training images can be decoded"):
         extract(model(replace(given, train=Broken(given.train, fine))))
-    with pytest.raises(BadInput, match="fewer than two of 12 training images can be decoded"):
+    with pytest.raises(UserError, match="fewer than two of 12 training images can be decoded"):
         model(replace(given, train=Broken(given.train, {3})))
 
 
 def test_classes_without_an_image_are_named():
-    found = lacking(("a", "b", "c"), {"fit": np.array([0, 1, 2, 1]), "held": np.array([1]), "test": np.array([], int)})
-    assert found == {"held": {"count": 2, "names": ["a", "c"]}, "test": {"count": 3, "names": ["a", "b", "c"]}}
+    found = lacking(("a", "b", "c"), {"train": np.array([0, 1, 2, 1]), "val": np.array([1]), "test": np.array([], int)})
+    assert found == {"val": {"count": 2, "names": ["a", "c"]}, "test": {"count": 3, "names": ["a", "b", "c"]}}
     many = lacking([str(i) for i in range(100)], {"test": np.array([0])})
     assert many["test"]["count"] == 99 and len(many["test"]["names"]) == 5
     assert lacking((), {"test": np.array([-1, -1])}) == {}

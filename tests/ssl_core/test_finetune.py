@@ -5,25 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.killed import killed_at
-from support.structured import FORMAT, stripes
+from support.killable_run import killed_at
+from support.synthetic_images import FORMAT, stripes
 
 import ssl_core.encoders.build as encoders
 import ssl_core.evaluation.finetuning as finetuning
 from ssl_core.data.dataset import Arrays, Source, open_source
-from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
 from ssl_core.evaluation.protocols import finetune
 
 CPU = torch.device("cpu")
 CONFIG = finetune.Config(learning_rates=(0.1,), epochs=4, batch=32)
 
 
-def model(keep=None, **changes) -> Model:
+def model(keep=None, **changes) -> FrozenEncoder:
     source = Source(
         "made up", "digest", 16, stripes(240, 0), stripes(60, 1), ("down", "across"), FORMAT.mean, FORMAT.std
     )
     source = replace(source, **changes)
-    return Model(encoders.build("convnet", source.size, 0), source, "dataset", Splits(), 0, CPU, 1, keep)
+    return FrozenEncoder(encoders.build("convnet", source.size, 0), source, "dataset", Splits(), 0, CPU, 1, keep)
 
 
 def test_learns_and_leaves_the_encoder_as_it_was():
@@ -38,15 +38,15 @@ def test_learns_and_leaves_the_encoder_as_it_was():
 
 def test_an_interrupted_one_ends_with_the_same_weights(tmp_path, monkeypatch):
     """A checkpoint after every step; the second half in a process that knows only the folder."""
-    what = dict(steps=6, batch=16, optim=finetuning.Optim(lr=0.05, warmup=0.0), least=0.2, seed=3)
-    ids = model().parts["fit"][1]
-    whole = finetuning.tune(model(), ids, **what)
+    what = dict(steps=6, batch=16, optim=finetuning.Optim(lr=0.05, warmup=0.0), min_area=0.2, seed=3)
+    ids = model().parts["train"][1]
+    whole = finetuning.finetune(model(), ids, **what)
     with killed_at(3):
-        finetuning.tune(model(), ids, **what, keep=tmp_path)
-    continued = finetuning.tune(model(), ids, **what, keep=tmp_path)
+        finetuning.finetune(model(), ids, **what, keep=tmp_path)
+    continued = finetuning.finetune(model(), ids, **what, keep=tmp_path)
     assert encoders.digest(continued) == encoders.digest(whole)
     monkeypatch.setattr(finetuning, "train", None)  # a finished one is not trained again
-    assert encoders.digest(finetuning.tune(model(), ids, **what, keep=tmp_path)) == encoders.digest(whole)
+    assert encoders.digest(finetuning.finetune(model(), ids, **what, keep=tmp_path)) == encoders.digest(whole)
 
 
 def test_held_out_images_choose_and_a_rate_that_diverges_does_not():
@@ -61,9 +61,9 @@ def test_test_labels_choose_nothing():
     assert other.chosen == result.chosen and np.array_equal(other.correct, ~result.correct)
 
 
-def test_tunes_on_files_and_under_the_per_image_normalisation(shapes):
+def test_tunes_on_files_and_under_the_per_image_normalization(shapes):
     """Only the images it is given are read, through the loaders of pretraining."""
     source = open_source(str(shapes), 32)
-    one = Model(encoders.build("convnet", 32, 0), source, "image", Splits(labels=60), 0, CPU, 1)
+    one = FrozenEncoder(encoders.build("convnet", 32, 0), source, "image", Splits(num_labels=60), 0, CPU, 1)
     result = finetune.run(one, replace(CONFIG, epochs=1), 0)
-    assert result.correct.shape == (len(source.test),) and 0 <= result.chosen["held_out"] <= 1
+    assert result.correct.shape == (len(source.test),) and 0 <= result.chosen["val_accuracy"] <= 1

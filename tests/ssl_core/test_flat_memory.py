@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from support.loaders import each_kind
-from support.structured import arrays, gradients
+from support.synthetic_images import arrays, gradients
 
 from ssl_core.data.dataset import Files
-from ssl_core.data.loaders.arrays import MemoryLoader
-from ssl_core.data.sampler import Order
+from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.sampler import ShuffledSampler
 
 CPU = torch.device("cpu")
 EPOCHS, COUNT, BATCH = 50, 40, 8
 SIZE = 128  # an epoch's pixels are 2 MB: kept for 47 epochs they would show
-STEPS, ORDER = COUNT // BATCH, Order(COUNT, 0)
+STEPS, ORDER = COUNT // BATCH, ShuffledSampler(COUNT, 0)
 
 
 def resident() -> int:
@@ -64,4 +64,4 @@ def test_from_files(files, epochs, kind):
 
 @pytest.mark.parametrize("epochs", [anew, at_once])
 def test_from_memory(epochs):
-    check_flat(epochs(MemoryLoader(arrays(COUNT, SIZE), CPU)), COUNT)
+    check_flat(epochs(ArrayLoader(arrays(COUNT, SIZE), CPU)), COUNT)

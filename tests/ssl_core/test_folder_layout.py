@@ -6,12 +6,12 @@ import unicodedata
 import numpy as np
 import pytest
 from PIL import Image
-from support.structured import gradients
+from support.synthetic_images import gradients
 
 from ssl_core.data.dataset import Source, open_source
-from ssl_core.data.folder_layout import understand
+from ssl_core.data.folder_layout import find_layout
 from ssl_core.data.split_names import split_roles
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 def tree(*places: str, n: int = 4) -> list[tuple[str, ...]]:
@@ -83,7 +83,7 @@ CAT_DOG = ("cat", "dog")
     ],
 )
 def test_what_folders_are_taken_for(images, names, train, test, note):
-    found = understand(tree(*images))
+    found = find_layout(tree(*images))
     assert found.classes == names
     if train:
         assert found.train and all("/".join(image).startswith(f"{train}/") for image in found.train)
@@ -118,20 +118,20 @@ def test_what_folders_are_taken_for(images, names, train, test, note):
     ],
 )
 def test_what_cannot_be_understood_is_refused_with_what_was_found(images, why):
-    with pytest.raises(BadInput, match=why):
-        understand(tree(*images))
+    with pytest.raises(UserError, match=why):
+        find_layout(tree(*images))
 
 
 def test_class_names_in_other_unicode_forms_or_case():
     composed, decomposed = "caf\xe9", unicodedata.normalize("NFD", "caf\xe9")
-    found = understand(tree(f"train/{decomposed}", "train/tea", f"test/{composed}", "test/tea"))
+    found = find_layout(tree(f"train/{decomposed}", "train/tea", f"test/{composed}", "test/tea"))
     assert found.classes == (composed, "tea") and len(found.test) == 8
-    one = understand(tree(composed, decomposed, "tea"))
+    one = find_layout(tree(composed, decomposed, "tea"))
     assert one.classes == (composed, "tea") and "Unicode form are one class" in one.notes[0]
-    by_case = understand(tree("train/Cat", "train/dog", "test/cat", "test/DOG"))
+    by_case = find_layout(tree("train/Cat", "train/dog", "test/cat", "test/DOG"))
     assert by_case.classes == ("Cat", "dog")
     assert {"test/cat/ is taken for the class Cat", "test/DOG/ is taken for the class dog"} <= set(by_case.notes)
-    assert understand(tree("a", "A", "b")).notes == ["the classes A and a differ only in case"]
+    assert find_layout(tree("a", "A", "b")).notes == ["the classes A and a differ only in case"]
 
 
 def test_names_of_splits():
@@ -143,12 +143,12 @@ def test_names_of_splits():
     assert split_roles(["ValidSet", "trainImages", "unlabeled2017"]) == {
         "ValidSet": "val",
         "trainImages": "train",
-        "unlabeled2017": "unlabelled",
+        "unlabeled2017": "unlabeled",
     }
     assert split_roles(["XTrain", "XTest", "no_label"]) == {
         "XTrain": "train",
         "XTest": "test",
-        "no_label": "unlabelled",
+        "no_label": "unlabeled",
     }
 
 
@@ -212,13 +212,13 @@ def test_files_that_need_another_reader_are_counted_and_the_reader_named(tmp_pat
         (tmp_path / f"{number}.jxl").write_bytes(b"\xff\x0a")
     assert "3 .jxl files not read (to read them: pip install pillow-jxl-plugin)" in opened(tmp_path).notes
     (tmp_path / "1.png").unlink()
-    with pytest.raises(BadInput, match=r"no images in this folder: 3 \.jxl files not read"):
+    with pytest.raises(UserError, match=r"no images in this folder: 3 \.jxl files not read"):
         opened(tmp_path)
 
 
 def test_none_that_can_be_decoded_says_why(tmp_path):
     (tmp_path / "1.png").write_bytes(b"no picture")
-    with pytest.raises(BadInput, match=r"can be decoded, such as .*1\.png: cannot identify image file"):
+    with pytest.raises(UserError, match=r"can be decoded, such as .*1\.png: cannot identify image file"):
         opened(tmp_path)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.structured import FORMAT, arrays, pretext
+from support.synthetic_images import FORMAT, arrays, pretext
 
-from ssl_core.data.loaders.arrays import MemoryLoader
-from ssl_core.data.sampler import Order
+from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.sampler import ShuffledSampler
 from ssl_core.task import tasks
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 FOLDER = Path(__file__).with_name("losses")
 BUILT_IN = ("context", "jigsaw", "pirl", "rotnet", "simclr", "supervised")
@@ -24,9 +24,9 @@ SLOWED = 0.005  # of the recipe's learning rate: at the full one, rounding elsew
 def losses(task: str) -> list[float]:
     """Of ten steps of `task` with its own recipe, slowed down, on images that are always the same."""
     model, split = pretext(task), arrays(64)
-    batches = MemoryLoader(split, "cpu").training(Order(len(split), 0), BATCH, range(STEPS), 0, 1)
+    batches = ArrayLoader(split, "cpu").training(ShuffledSampler(len(split), 0), BATCH, range(STEPS), 0, 1)
     optim = model.task.config.optim
-    plan = Plan(steps=STEPS, seed=0, optim=replace(optim, lr=SLOWED * optim.lr))
+    plan = TrainConfig(steps=STEPS, seed=0, optim=replace(optim, lr=SLOWED * optim.lr))
     return [float(step.metrics["loss"]) for step in train(model, batches, FORMAT, plan)]
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 from support.loaders import KINDS, each_kind
-from support.structured import gradients
+from support.synthetic_images import gradients
 
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Files
-from ssl_core.data.loaders.cpu import TorchLoader
-from ssl_core.data.loaders.cuda_stream import beside
-from ssl_core.data.loaders.select import overlapped
-from ssl_core.data.sampler import Order
+from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.data.loaders.cuda_stream import prefetch_on_stream
+from ssl_core.data.loaders.select import prefetched
+from ssl_core.data.sampler import ShuffledSampler
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 COUNT, BATCH, SIZE, EPOCHS = 48, 12, 64, 50
@@ -32,17 +32,17 @@ def files(tmp_path_factory) -> Files:
 
 def stream(kind, files: Files, device: str, steps: range):
     made = kind(files, SIZE, torch.device(device), 2, lambda said: None)
-    return overlapped(made.training(Order(COUNT, 0), BATCH, steps, 0, 1), made, torch.device(device))
+    return prefetched(made.training(ShuffledSampler(COUNT, 0), BATCH, steps, 0, 1), made, torch.device(device))
 
 
 @each_kind
 def test_crops_are_those_of_the_cpu(files, kind):
     there = stream(kind, files, "cuda", range(2 * STEPS))
-    for here, batch in zip(stream(TorchLoader, files, "cpu", range(2 * STEPS)), there, strict=True):
+    for here, batch in zip(stream(CpuLoader, files, "cpu", range(2 * STEPS)), there, strict=True):
         assert all(field.is_cuda for field in batch)
         assert all(torch.equal(a, b.cpu()) for a, b in zip(here[1:], batch[1:]))
         off = (here.images.int() - batch.images.cpu().int()).abs()
-        # a GPU's JPEG decoder upsamples colours in another way
+        # a GPU's JPEG decoder upsamples colors in another way
         assert off.float().mean() < 3 if kind.__name__ == "DaliLoader" else not off.any()
 
 
@@ -56,12 +56,12 @@ def numbered(count: int, busy: bool):
 
 
 def test_a_batch_is_read_when_it_is_written():
-    for number, batch in enumerate(beside(numbered(5, busy=True), DEVICE, 2)):
+    for number, batch in enumerate(prefetch_on_stream(numbered(5, busy=True), DEVICE, 2)):
         assert all((field == number).all() for field in batch)
 
 
 def test_a_batch_stays_as_it_is_while_a_step_that_is_late_reads_it():
-    batches = beside(numbered(20, busy=False), DEVICE, 2)
+    batches = prefetch_on_stream(numbered(20, busy=False), DEVICE, 2)
     torch.cuda._sleep(BUSY)
     copies = [next(batches).images.clone() for _ in range(20)]  # queued behind the sleep; the batch itself is dropped
     assert all((copy == number).all() for number, copy in enumerate(copies))

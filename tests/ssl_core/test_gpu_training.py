@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.structured import FORMAT, batch_of, pretext
+from support.synthetic_images import FORMAT, batch_of, pretext
 
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 STEPS = 6
@@ -19,7 +19,7 @@ def test_a_compiled_step_learns_the_same(task, lr):
         model = pretext(task, batch=32).to("cuda", memory_format=torch.channels_last)
         optim = replace(model.task.config.optim, lr=lr, warmup=0.0)
         batch = type(batch_of(32))(*(field.cuda() for field in batch_of(32)))
-        steps = train(model, [batch] * STEPS, FORMAT, Plan(steps=STEPS, seed=0, optim=optim, compile=compile))
+        steps = train(model, [batch] * STEPS, FORMAT, TrainConfig(steps=STEPS, seed=0, optim=optim, compile=compile))
         return [float(step.metrics["loss"]) for step in steps]
 
     plain = losses(compile=False)

@@ -13,13 +13,13 @@ from PIL import Image
 from support.loaders import each_kind
 
 from ssl_core.data.dataset import Files, open_source
-from ssl_core.data.decoding.crops import CENTRE, Buffer, cut
+from ssl_core.data.decoding.crops import CENTER, Buffer, crop_resize
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
-from ssl_core.data.sampler import Order
-from ssl_core.errors import BadInput
+from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.errors import UserError
 
 CPU = torch.device("cpu")
-RED, GREY = (200, 40, 10), (128, 128, 128)
+RED, GRAY = (200, 40, 10), (128, 128, 128)
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:
@@ -36,17 +36,17 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-GREY_16 = Image.fromarray(np.full((20, 20), 128 * 257, np.uint16))
+GRAY_16 = Image.fromarray(np.full((20, 20), 128 * 257, np.uint16))
 MOVING = [Image.new("RGB", (20, 20), color) for color in (RED, (0, 0, 255), (0, 255, 0))]
 NOISE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)), "jpeg")
 BOMB = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
 BOMB += chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
 
-READ = {  # name -> (bytes, the one colour in it)
+READ = {  # name -> (bytes, the one color in it)
     "really png.jpg": (red("png"), RED),
     "cmyk.jpg": (red("jpeg", mode="CMYK"), RED),
-    "16 bits.png": (encoded(GREY_16, "png"), GREY),
-    "16 bits.tiff": (encoded(GREY_16, "tiff"), GREY),
+    "16 bits.png": (encoded(GRAY_16, "png"), GRAY),
+    "16 bits.tiff": (encoded(GRAY_16, "tiff"), GRAY),
     "moving.gif": (encoded(MOVING[0], "gif", save_all=True, append_images=MOVING[1:]), RED),
     "one pixel.png": (red(size=(1, 1)), RED),
     "wide and low.png": (red(size=(20_000, 40)), RED),
@@ -94,7 +94,7 @@ def test_every_file_is_trained_on_or_named(hostile, kind):
     n = len(source.train)
     assert n == len(READ) + len(FAILING)
     loader = kind(source.train, 16, CPU, 2, said.append)
-    batches = loader.training(Order(n, 0), 4, range(2 * n // 4), 0, 1)  # two epochs
+    batches = loader.training(ShuffledSampler(n, 0), 4, range(2 * n // 4), 0, 1)  # two epochs
     met = [
         (int(epoch), source.train.paths[id].name)
         for batch in batches
@@ -111,10 +111,10 @@ def test_every_file_is_trained_on_or_named(hostile, kind):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_can_be_read_has_the_right_colour(hostile, name):
-    boxes, buffer = np.array([CENTRE, (0.3, 0.99, 0.99)]), Buffer()
-    assert not any(buffer.add(Files([hostile / name], np.zeros(1)), 0, 16) for _ in boxes)
-    pixels = cut(torch.from_numpy(buffer.memory), np.array(buffer.places), boxes, 16)
+def test_what_can_be_read_has_the_right_color(hostile, name):
+    boxes, buffer = np.array([CENTER, (0.3, 0.99, 0.99)]), Buffer()
+    assert not any(buffer.decode(Files([hostile / name], np.zeros(1)), 0, 16) for _ in boxes)
+    pixels = crop_resize(torch.from_numpy(buffer.memory), np.array(buffer.regions), boxes, 16)
     assert pixels.shape == (2, 16, 16, 3)
     assert (pixels.int() - torch.tensor(READ[name][1])).abs().max() <= 4
 
@@ -132,7 +132,7 @@ def test_only_broken_images_to_train_on_are_refused_at_once(tmp_path):
     for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(red() if "test" in name else b"broken")
-    with pytest.raises(BadInput, match="none of its 2 images to train on can be decoded") as refused:
+    with pytest.raises(UserError, match="none of its 2 images to train on can be decoded") as refused:
         open_source(str(tmp_path))
     assert "\n" not in str(refused.value)
 

@@ -13,18 +13,18 @@ import pytest
 import torch
 from PIL import Image
 from support.loaders import KINDS, each_kind
-from support.structured import arrays
+from support.synthetic_images import arrays
 
 import ssl_core.data.loaders.resident as resident
 import ssl_core.data.loaders.select as loader
 from ssl_core.data.dataset import Files, Packed, Source, open_source
-from ssl_core.data.decoding.decode import decode, read_image, read_plain
-from ssl_core.data.loaders.cpu import TorchLoader
-from ssl_core.data.loaders.resident import ResidentLoader, bytes_needed, sample
+from ssl_core.data.decoding.decode import decode, read_fast_path, read_image
+from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.data.loaders.resident import ResidentLoader, bytes_needed, sample_ids
 from ssl_core.data.loaders.select import dali_installed
-from ssl_core.data.sampler import Order
-from ssl_core.errors import BadInput, StoreFailed
-from ssl_core.storage.retry import Patience
+from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.errors import StorageError, UserError
+from ssl_core.storage.retry import RetryDeadline
 
 CPU = torch.device("cpu")
 SIDE = 70
@@ -56,7 +56,7 @@ def photos(tmp_path) -> Files:
 
 def batches(kind, split: Files, size: int, threads: int = 2, **options) -> list:
     n = len(split)
-    return list(kind(split, size, CPU, threads, **options).training(Order(n, 0), 5, range(2 * n // 5), 0, 1))
+    return list(kind(split, size, CPU, threads, **options).training(ShuffledSampler(n, 0), 5, range(2 * n // 5), 0, 1))
 
 
 # Pixels
@@ -68,7 +68,7 @@ PLAIN = {
     "4:2:2": dict(subsampling="4:2:2"),
     "4:4:4": dict(subsampling="4:4:4"),
     "progressive": dict(progressive=True),
-    "optimised": dict(optimize=True, quality=30),
+    "optimized": dict(optimize=True, quality=30),
     "in RGB": dict(keep_rgb=True),
     "with metadata": dict(exif=UPRIGHT),
 }
@@ -76,12 +76,12 @@ PLAIN = {
 
 @pytest.mark.parametrize("shape", [(99, 121), (64, 128), (17, 33), (8, 1)])
 @pytest.mark.parametrize("options", PLAIN.values(), ids=PLAIN)
-@pytest.mark.parametrize("grey", [False, True])
-def test_plain_jpegs_take_a_shorter_way_to_the_same_pixels(options, shape, grey):
-    image = picture(*shape).convert("L") if grey else picture(*shape)
+@pytest.mark.parametrize("gray", [False, True])
+def test_plain_jpegs_take_a_shorter_way_to_the_same_pixels(options, shape, gray):
+    image = picture(*shape).convert("L") if gray else picture(*shape)
     data = jpeg(image, **options)
     open = partial(io.BytesIO, data)
-    assert read_plain(open) == (data, *shape, None)
+    assert read_fast_path(open) == (data, *shape, None)
     for least in (None, 8, 16, 33):
         room: dict = {}
         made = decode(open, least, lambda h, w, room=room: room.setdefault((h, w), np.empty((h, w, 3), np.uint8)))
@@ -105,11 +105,11 @@ def test_uncompressed_images_take_one_too(mode, least):
     file = io.BytesIO()
     picture(50, 41).convert(mode).save(file, "ppm")
     open, room = partial(io.BytesIO, file.getvalue()), {}
-    assert (read_plain(open) is None) == (mode == "L")
+    assert (read_fast_path(open) is None) == (mode == "L")
     made = decode(open, least, lambda h, w: room.setdefault((h, w), np.empty((h, w, 3), np.uint8)))
     np.testing.assert_array_equal(room[made], np.asarray(read_image(open, least)))
     for cut_off in (file.getvalue()[:-1], b"P6\n41 50\n255\n", b"P6\n1 1 255"):
-        assert read_plain(partial(io.BytesIO, cut_off)) is None
+        assert read_fast_path(partial(io.BytesIO, cut_off)) is None
 
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
@@ -143,11 +143,11 @@ FAR = FAR.replace(
     ],
 )
 def test_what_is_not_plain_is_left_to_pillow(data):
-    assert read_plain(partial(io.BytesIO, data)) is None
+    assert read_fast_path(partial(io.BytesIO, data)) is None
 
 
 def test_of_images_that_need_not_shrink_memory_has_the_same_crops(photos):
-    for one, other in zip(batches(TorchLoader, photos, SIDE), batches(ResidentLoader, photos, SIDE), strict=True):
+    for one, other in zip(batches(CpuLoader, photos, SIDE), batches(ResidentLoader, photos, SIDE), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other))
 
 
@@ -155,7 +155,7 @@ def test_of_images_that_need_not_shrink_memory_has_the_same_crops(photos):
 @each_kind
 def test_crops_are_the_same_from_each_loader(photos, kind, size):
     """Up to where a shrunk image has its pixels, and to how DALI rounds."""
-    for one, other in zip(batches(TorchLoader, photos, size), batches(kind, photos, size), strict=True):
+    for one, other in zip(batches(CpuLoader, photos, size), batches(kind, photos, size), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[1:], other[1:]))
         assert (one.images.int() - other.images.int()).abs().float().mean() < 8
         wrong = one.images.roll(1, 0).int() - other.images.int()
@@ -164,7 +164,7 @@ def test_crops_are_the_same_from_each_loader(photos, kind, size):
 
 @each_kind
 def test_slices_of_several_workers_make_one_batch(photos, kind):
-    order, steps = Order(len(photos), 3), range(3, 20)
+    order, steps = ShuffledSampler(len(photos), 3), range(3, 20)
     whole = list(kind(photos, 16, CPU, 2).training(order, 7, steps, 0, 1))
     parts = zip(*(kind(photos, 16, CPU, 1).training(order, 7, steps, rank, 3) for rank in range(3)))
     for one, slices in zip(whole, parts, strict=True):
@@ -175,7 +175,7 @@ def test_slices_of_several_workers_make_one_batch(photos, kind):
 @each_kind
 def test_a_stream_that_is_dropped_can_be_begun_again(photos, kind):
     made = kind(photos, 16, CPU, 2)
-    first = [next(made.training(Order(len(photos), 0), 4, range(9), 0, 1)) for _ in range(3)]
+    first = [next(made.training(ShuffledSampler(len(photos), 0), 4, range(9), 0, 1)) for _ in range(3)]
     assert all(torch.equal(a.images, b.images) for a, b in pairwise(first))
 
 
@@ -191,10 +191,10 @@ def test_a_fault_costs_its_image_and_no_other(tmp_path, kind):
     """DALI fails on the whole batch, names nothing and takes down the batches that it had begun."""
     files, said = [jpeg(picture(60, 72, seed)) for seed in range(20)], []
     files[7] = FAULTY
-    assert read_plain(partial(io.BytesIO, FAULTY)), "it looks whole"
+    assert read_fast_path(partial(io.BytesIO, FAULTY)), "it looks whole"
     split = put(tmp_path, *files)
     met = batches(kind, split, 16, warn=said.append)
-    expected = batches(TorchLoader, split, 16, warn=lambda said: None)
+    expected = batches(CpuLoader, split, 16, warn=lambda said: None)
     ids = [id for batch in met for id in batch.ids[batch.weights > 0].tolist()]
     assert sorted(ids) == sorted(2 * [id for id in range(20) if id != 7])
     assert len(said) == 1 and "007.jpg" in said[0]
@@ -212,44 +212,48 @@ def source(split, size: int = 16) -> Source:
 def test_auto_keeps_in_memory_what_fits(photos, monkeypatch):
     assert loader.choose("auto", source(photos), CPU, 1)[0] == "memory"
     cores = os.cpu_count()
-    assert loader.most_resident(CPU, 1) == loader.most_resident(CPU, cores) == 2 * loader.most_resident(CPU, 2 * cores)
-    monkeypatch.setattr(loader, "most_resident", lambda device, world: bytes_needed(photos, 16) - 1)
-    assert loader.choose("auto", source(photos), CPU, 1)[0] == "torch"
-    for name in ("torch", "memory"):
+    assert (
+        loader.max_resident_bytes(CPU, 1)
+        == loader.max_resident_bytes(CPU, cores)
+        == 2 * loader.max_resident_bytes(CPU, 2 * cores)
+    )
+    monkeypatch.setattr(loader, "max_resident_bytes", lambda device, world: bytes_needed(photos, 16) - 1)
+    assert loader.choose("auto", source(photos), CPU, 1)[0] == "cpu"
+    for name in ("cpu", "memory"):
         assert loader.choose(name, source(photos), CPU, 1)[0] == name
 
 
 def test_what_images_will_take_is_judged_well(photos, monkeypatch):
-    monkeypatch.setattr(resident, "SAMPLE", 4)
+    monkeypatch.setattr(resident, "SAMPLE_IMAGES", 4)
     made = ResidentLoader(photos, 16, CPU, 1)
-    next(made.training(Order(len(photos), 0), 2, range(1), 0, 1))
+    next(made.training(ShuffledSampler(len(photos), 0), 2, range(1), 0, 1))
     judged = bytes_needed(photos, 16)
     assert judged != made.images.nbytes and judged == pytest.approx(made.images.nbytes, rel=0.2)
-    assert made.places[:, 1:].min(1).tolist() == [32] * len(photos), "as small as crops allow"
+    assert made.regions[:, 1:].min(1).tolist() == [32] * len(photos), "as small as crops allow"
 
 
 def test_to_judge_what_has_to_be_fetched_one_shard_is_enough():
     places = np.stack([np.arange(400) // 40, *[np.zeros(400, np.int64)] * 3], axis=1)
     near, far = (Packed("train", (), places, np.zeros(400, np.int64), windowed) for windowed in (False, True))
-    assert set(places[sample(far), 0]) == {0} and set(places[sample(near), 0]) == set(range(10))
+    assert set(places[sample_ids(far), 0]) == {0} and set(places[sample_ids(near), 0]) == set(range(10))
 
 
 def test_what_cannot_be_had_is_refused(photos, monkeypatch):
     decoded = source(arrays(4, 16))
     assert loader.choose("auto", decoded, CPU, 1)[0] == loader.choose("memory", decoded, CPU, 1)[0] == "memory"
-    with pytest.raises(BadInput, match="--loader torch: some is kept decoded"):
-        loader.choose("torch", decoded, CPU, 1)
-    with pytest.raises(BadInput, match="there is auto, dali, torch, memory"):
+    with pytest.raises(UserError, match="--loader cpu: some is kept decoded"):
+        loader.choose("cpu", decoded, CPU, 1)
+    with pytest.raises(UserError, match="there is auto, dali, cpu, memory"):
         loader.choose("ffcv", source(photos), CPU, 1)
     monkeypatch.setattr(loader, "dali_installed", lambda: False)
-    with pytest.raises(BadInput, match="--loader dali: it is not installed"):
+    with pytest.raises(UserError, match="--loader dali: it is not installed"):
         loader.choose("dali", source(photos), CPU, 1)
-    assert "torch" in loader.reads(torch.device("cuda"))
+    assert "cpu" in loader.choose_decoder(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("name", [*[kind.__name__ for kind in KINDS]])
 def test_the_chosen_loader_reads(shapes, name):
-    named = {"TorchLoader": "torch", "ResidentLoader": "memory", "DaliLoader": "dali"}
+    named = {"CpuLoader": "cpu", "ResidentLoader": "memory", "DaliLoader": "dali"}
     options = dict(batch=8, steps=range(4), seed=0, rank=0, world=1, device=CPU, threads=2, loader=named[name])
     made, met = loader.training_batches(open_source(str(shapes)), **options)
     assert type(made).__name__ == name and sum(len(batch.ids) for batch in met) == 32
@@ -260,10 +264,10 @@ def test_a_store_that_fails_ends_training_instead_of_costing_images(photos, kind
     class Store(Files):
         def open(self, i):
             if i == 5:
-                raise StoreFailed("the store is closed")
+                raise StorageError("the store is closed")
             return super().open(i)
 
-    with pytest.raises(StoreFailed, match="the store is closed"):
+    with pytest.raises(StorageError, match="the store is closed"):
         batches(kind, Store(photos.paths, photos.labels), 16)
 
 
@@ -273,13 +277,13 @@ def test_who_interrupts_it_need_not_wait_for_a_store(photos, kind):
         def open(self, i):
             if i == 5:
                 waiting.set()
-                Patience().sleep(600)
+                RetryDeadline().sleep(600)
             return super().open(i)
 
     waiting = Event()
-    seed = next(seed for seed in range(99) if 5 in Order(12, seed).at(np.arange(4, 8))[0])
+    seed = next(seed for seed in range(99) if 5 in ShuffledSampler(12, seed).at(np.arange(4, 8))[0])
     made = kind(Store(photos.paths, photos.labels), 16, CPU, 2)
-    stream = loader.overlapped(made.training(Order(12, seed), 4, range(9), 0, 1), made, CPU)
+    stream = loader.prefetched(made.training(ShuffledSampler(12, seed), 4, range(9), 0, 1), made, CPU)
     Thread(target=lambda: waiting.wait(60) and pthread_kill(main_thread().ident, SIGINT), daemon=True).start()
     began = perf_counter()
     with pytest.raises(KeyboardInterrupt):
@@ -294,7 +298,7 @@ def test_dali_is_given_what_it_failed_on_only_once(tmp_path, monkeypatch):
     real, built = dali.build, []
     monkeypatch.setattr(dali, "build", lambda *arguments: built.append(arguments) or real(*arguments))
     split = put(tmp_path, FAULTY, *(jpeg(picture(60, 72, seed)) for seed in range(9)))
-    order, said = Order(10, 0), []
+    order, said = ShuffledSampler(10, 0), []
     met = list(dali.DaliLoader(split, 16, CPU, 2, said.append).training(order, 5, range(20), 0, 1))
     assert sum(len(batch.ids) for batch in met) == 90 and len(built) == 2 and len(said) == 1
 
@@ -312,7 +316,7 @@ def test_if_dali_fails_for_reasons_of_its_own_nothing_is_lost_and_it_is_said(pho
         return real(pipeline)
 
     monkeypatch.setattr(dali, "_output", failing)
-    for one, other in zip(batches(TorchLoader, photos, SIDE), batches(dali.DaliLoader, photos, SIDE, warn=said.append)):
+    for one, other in zip(batches(CpuLoader, photos, SIDE), batches(dali.DaliLoader, photos, SIDE, warn=said.append)):
         assert torch.equal(one.ids, other.ids) and (one.weights == 1).all() and (other.weights == 1).all()
         assert (one.images.int() - other.images.int()).abs().max() < 8
     assert said == ["DALI failed on a batch, which is decoded without it: no memory is left"]

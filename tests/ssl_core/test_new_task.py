@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.structured import FORMAT, batch_of, gradients, pretext
+from support.synthetic_images import FORMAT, batch_of, gradients, pretext
 
 import ssl_core.tasks
 from ssl_core.optim import Optim
 from ssl_core.task import name_of, tasks
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 ROOT = Path(__file__).parents[2]
 FLIP = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(), re.DOTALL)[1]  # as people are told
@@ -34,7 +34,7 @@ def test_a_file_in_the_folder_is_a_task(flip_file):
     assert "flip" in tasks() and "rotnet" in tasks()
     assert name_of(tasks()["flip"].Config()) == "flip"
     model = pretext("flip")
-    plan = Plan(steps=20, seed=0, optim=Optim(lr=0.1))
+    plan = TrainConfig(steps=20, seed=0, optim=Optim(lr=0.1))
     losses = [float(step.metrics["loss"]) for step in train(model, [batch_of(8)] * 20, FORMAT, plan)]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -82,9 +82,9 @@ def test_the_command_line_trains_it(copy):
         "32",
         "--workers",
         "0",
-        "--threads",
+        "--decode-threads",
         "1",
-        "--tracking",
+        "--wandb",
         "off",
         "--storage",
         str(copy / "runs"),

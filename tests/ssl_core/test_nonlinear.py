@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.killed import killed_at
-from support.structured import FORMAT
+from support.killable_run import killed_at
+from support.synthetic_images import FORMAT
 from torch.nn import functional as F
 
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.evaluation.features import extract
-from ssl_core.evaluation.frozen_encoder import Model, Splits
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
 from ssl_core.evaluation.protocols import linear, nonlinear
 
 CONFIG = nonlinear.Config(epochs=12, batch=32)
@@ -29,14 +29,14 @@ def unlike(count: int, seed: int) -> Arrays:
     """Images of 16 px of which the halves are equally bright (class 0) or not: neither half alone tells."""
     random = np.random.default_rng(seed)
     bright = random.integers(0, 2, (count, 2))
-    grey = np.where(bright, 200, 60).repeat(8, axis=1)[:, :, None, None] + random.integers(-20, 20, (count, 16, 16, 3))
-    return Arrays(grey.astype(np.uint8), (bright[:, 0] != bright[:, 1]).astype(np.int64))
+    gray = np.where(bright, 200, 60).repeat(8, axis=1)[:, :, None, None] + random.integers(-20, 20, (count, 16, 16, 3))
+    return Arrays(gray.astype(np.uint8), (bright[:, 0] != bright[:, 1]).astype(np.int64))
 
 
-def model(encoder=None, keep=None, test=None) -> Model:
+def model(encoder=None, keep=None, test=None) -> FrozenEncoder:
     images = unlike(600, 0), test or unlike(200, 1)
     source = Source("made up", "digest", 16, *images, ("alike", "unlike"), FORMAT.mean, FORMAT.std)
-    return Model(encoder or Halves(), source, "dataset", Splits(), 0, torch.device("cpu"), 1, keep)
+    return FrozenEncoder(encoder or Halves(), source, "dataset", Splits(), 0, torch.device("cpu"), 1, keep)
 
 
 def test_reads_what_no_linear_probe_can():
@@ -62,7 +62,7 @@ def test_the_encoder_stays_as_it_was_and_large_maps_are_averaged():
     found = nonlinear.run(one, replace(CONFIG, epochs=1, inputs=600), 0)
     assert set(found.numbers) == {"top1", "top1/stage1", "top1/stage2", "top1/stage3"}
     assert encoders.digest(one.encoder) == before and not one.encoder.training
-    maps = one.maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))  # 32 x 8 x 8, 64 x 4 x 4, 128 x 2 x 2
+    maps = one.feature_maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))  # 32 x 8 x 8, 64 x 4 x 4, 128 x 2 x 2
     assert [x.shape[1] for x in nonlinear.flat(maps, 600)] == [32 * 16, 64 * 9, 128 * 4]
 
 
@@ -74,7 +74,7 @@ def test_test_labels_choose_nothing():
     assert other.chosen == found.chosen and np.array_equal(other.correct, ~found.correct)
 
 
-def test_an_interrupted_one_ends_with_the_same_judgement(tmp_path):
+def test_an_interrupted_one_ends_with_the_same_judgment(tmp_path):
     """A checkpoint after every step; the rest by one that knows only the folder."""
     whole = nonlinear.run(model(), replace(CONFIG, epochs=2), 0)
     with killed_at(5):

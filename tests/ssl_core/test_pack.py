@@ -14,23 +14,23 @@ import pytest
 import torch
 from PIL import Image
 from support.packing import pack
-from support.structured import gradients
+from support.synthetic_images import gradients
 
 from ssl_core.data.dataset import Arrays, Source, open_source
-from ssl_core.data.decoding.crops import cut
+from ssl_core.data.decoding.crops import crop_resize
 from ssl_core.data.decoding.decode import read_image
-from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.cpu import CpuLoader
 from ssl_core.data.packing.index import find_duplicates
 from ssl_core.data.packing.shard import Packing, finish_shard, write_shard
-from ssl_core.data.sampler import Order
-from ssl_core.errors import BadInput
+from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.errors import UserError
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Two classes of 15: JPEG, PNG, CMYK, grey, large and small; three more that cannot be decoded."""
+    """Two classes of 15: JPEG, PNG, CMYK, gray, large and small; three more that cannot be decoded."""
     root = tmp_path_factory.mktemp("mixed")
     for i in range(30):
         image = Image.fromarray(gradients(1, (40, 90, 200)[i % 3], seed=i)[0].numpy())
@@ -48,7 +48,7 @@ def mixed(tmp_path_factory):
 
 def original(source: Source, split, i: int):
     """The image of the source that image `i` of a packed split was made from, and its label there."""
-    number = int(split.places[i, 3])
+    number = int(split.offsets[i, 3])
     files = getattr(source, split.part)
     return read_image(lambda: files.open(number)), int(files.labels[number])
 
@@ -63,7 +63,7 @@ def test_counts_add_up_and_pixels_stay(mixed, tmp_path):
     assert sorted(os.path.basename(line.split("\t")[1]) for line in lines) == ["cut.jpg", "empty.png", "text ü.jpg"]
     assert packed.classes == source.classes and packed.mean == source.mean and packed.size == 64
     for split in (packed.train, packed.test):
-        assert sorted(split.places[:, 3]) == sorted(set(split.places[:, 3]))
+        assert sorted(split.offsets[:, 3]) == sorted(set(split.offsets[:, 3]))
         for i in range(len(split)):
             image, label = original(source, split, i)
             assert label == split.labels[i]
@@ -86,13 +86,13 @@ def test_raw_is_lossless(tmp_path):
         (1.0,) * 3,
         (2.0,) * 3,
     )
-    pack(source, tmp_path, raw=True)
+    pack(source, tmp_path, lossless=True)
     packed = open_source(str(tmp_path))
     assert (packed.size, packed.mean, packed.std, packed.classes) == (32, (1.0,) * 3, (2.0,) * 3, ("a", "b", "c"))
     for found, given in ((packed.train, source.train), (packed.test, source.test)):
         assert len(found) == len(given)
-        for batch in TorchLoader(found, 32, CPU, 0).whole(np.arange(len(found))):
-            numbers = found.places[batch.ids.numpy(), 3]
+        for batch in CpuLoader(found, 32, CPU, 0).evaluation(np.arange(len(found))):
+            numbers = found.offsets[batch.ids.numpy(), 3]
             assert np.array_equal(batch.images.numpy(), given.images[numbers])
             assert np.array_equal(batch.labels.numpy(), given.labels[numbers])
 
@@ -158,12 +158,12 @@ def test_a_packed_dataset_can_be_packed_again(mixed, tmp_path):
     pack(large, tmp_path / "small", side=40)
     small = open_source(str(tmp_path / "small"))
     assert (len(small.train), len(small.test)) == (len(large.train), len(large.test))
-    numbers = small.train.places[:, 3]
+    numbers = small.train.offsets[:, 3]
     assert np.array_equal(small.train.labels, large.train.labels[numbers])
     assert min(read_image(lambda: small.train.open(0)).size) == 40
 
 
-def test_unlabelled_images_have_no_cls(photos, tmp_path):
+def test_unlabeled_images_have_no_cls(photos, tmp_path):
     index = pack(open_source(str(photos)), tmp_path, side=96)
     packed = open_source(str(tmp_path))
     assert (packed.train.labels == -1).all() and len(packed.test) == 0 and packed.classes == ()
@@ -192,7 +192,7 @@ def test_of_duplicates_the_test_image_stays(shapes, tmp_path):
 def test_shards_mix_the_classes_and_have_the_size_asked_for(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (1200, 32, 32, 3), np.uint8)
     source = Source("noise", "x", 32, Arrays(images, np.arange(1200) // 600), Arrays(images[:0], np.zeros(0, np.int64)))
-    pack(source, tmp_path, raw=True, shard_mb=1)
+    pack(source, tmp_path, lossless=True, shard_mb=1)
     sizes = [path.stat().st_size for path in tmp_path.glob("*.tar")]
     assert len(sizes) > 3 and all(0.7e6 < size < 1.3e6 for size in sizes)
     labels = open_source(str(tmp_path)).train.labels[: 1200 // len(sizes)]
@@ -224,14 +224,14 @@ def packed_shapes(shapes, tmp_path):
 
 def test_a_damaged_image_is_skipped_and_named_by_shard_and_key(packed_shapes):
     split = open_source(str(packed_shapes)).train
-    shard, offset, length, number = split.places[70].tolist()
+    shard, offset, length, number = split.offsets[70].tolist()
     path = split.shards[shard].path
     data = bytearray(path.read_bytes())
     data[offset : offset + length] = bytes(length)
     path.write_bytes(data)
     warned = []
-    loader = TorchLoader(split, 32, CPU, 1, warned.append)
-    met = list(loader.training(Order(len(split), 0), 60, range(4), 0, 1))
+    loader = CpuLoader(split, 32, CPU, 1, warned.append)
+    met = list(loader.training(ShuffledSampler(len(split), 0), 60, range(4), 0, 1))
     assert len(met) == 4 and not any((batch.ids == 70).any() for batch in met)
     assert loader.skipped == {f"shard-000001.tar: train-{number:08d}"}
     (said,) = warned
@@ -258,7 +258,7 @@ def test_a_split_travels_to_other_processes(packed_shapes):
 )
 def test_what_is_missing_or_damaged_is_said_at_once(packed_shapes, harm, words):
     harm(packed_shapes)
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(UserError, match=words):
         open_source(str(packed_shapes))
 
 
@@ -336,7 +336,7 @@ HOSTILE = {
 def test_a_hostile_index_is_one_line(packed_once, tmp_path, harm):
     shutil.copytree(packed_once, tmp_path / "packed")
     retold(tmp_path / "packed", **harm)
-    with pytest.raises(BadInput, match=r"packed(.npy does not fit|: index.json is damaged: )") as error:
+    with pytest.raises(UserError, match=r"packed(.npy does not fit|: index.json is damaged: )") as error:
         open_source(str(tmp_path / "packed"))
     assert "\n" not in str(error.value)
 
@@ -361,13 +361,13 @@ def test_nothing_decodes(tmp_path):
         Arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64)),
         Arrays(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64)),
     )
-    with pytest.raises(BadInput, match="nothing is packed"):
+    with pytest.raises(UserError, match="nothing is packed"):
         pack(source, tmp_path)
 
 
 def crop(image: Image.Image, box: tuple[float, float, float], size: int) -> torch.Tensor:
     pixels = torch.from_numpy(np.array(image).flatten())
-    return cut(pixels, np.array([[0, image.height, image.width]]), np.array([box]), size)[0].int()
+    return crop_resize(pixels, np.array([[0, image.height, image.width]]), np.array([box]), size)[0].int()
 
 
 def test_a_crop_is_that_of_the_original(mixed, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.permutations import default_count, distance, greedy, permutation_set
 
 GROUPS = [(2, 12, 3), (2, 24, 2), (3, 72, 8), (3, 504, 7), (4, 240, 15), (5, 600, 24)]  # grid, count, distance
@@ -59,5 +59,5 @@ def test_sets_cannot_be_changed_by_who_uses_them():
 
 @pytest.mark.parametrize(("grid", "count"), [(1, 1), (0, 2), (2, 25), (2, 1), (3, 1), (3, 0), (3, -1), (3, 362881)])
 def test_refuses_sets_that_do_not_exist(grid, count):
-    with pytest.raises(BadInput):
+    with pytest.raises(UserError):
         permutation_set(grid, count)

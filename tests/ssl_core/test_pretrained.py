@@ -12,19 +12,19 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from ssl_core.encoders.build import OWN, Restandardised, build, digest
-from ssl_core.encoders.choice import choose
-from ssl_core.encoders.pretrained import _statistics, pretrained
-from ssl_core.encoders.state_dicts import read
-from ssl_core.encoders.torchvision import Stages, _cut
-from ssl_core.errors import BadInput
+from ssl_core.encoders.build import OWN, RestandardizedEncoder, build, digest
+from ssl_core.encoders.choice import choose_network
+from ssl_core.encoders.pretrained import _statistics, load_pretrained
+from ssl_core.encoders.state_dicts import read_state_dicts
+from ssl_core.encoders.torchvision import Stages, _without_head
+from ssl_core.errors import UserError
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def maps_of(told: str) -> list[torch.Tensor]:
     with torch.no_grad():
-        return pretrained(told).encoder.eval()(IMAGES)
+        return load_pretrained(told).encoder.eval()(IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def plain() -> nn.Module:
 def test_weights_are_found_below_any_wrapper_and_prefix(plain, tmp_path, prefix, wrapper):
     state = {prefix + name: tensor for name, tensor in plain.state_dict().items()}
     torch.save({"epoch": 7, wrapper: state} if wrapper else state, tmp_path / "w.pth")
-    one = pretrained(f"timm:test_resnet={tmp_path}/w.pth")
+    one = load_pretrained(f"timm:test_resnet={tmp_path}/w.pth")
     assert one.unused == (f"{prefix}fc.weight", f"{prefix}fc.bias") and one.label == "timm:test_resnet=w.pth"
     with torch.no_grad():
         assert torch.equal(one.encoder.eval()(IMAGES)[-1], plain.forward_features(IMAGES))
@@ -65,12 +65,12 @@ def test_what_timm_wraps_has_timms_names(name, tmp_path):
     torch.manual_seed(2)
     state = timm.create_model(name).state_dict()
     torch.save(state, tmp_path / "w.pth")
-    one = pretrained(f"timm:{name}={tmp_path}/w.pth")
+    one = load_pretrained(f"timm:{name}={tmp_path}/w.pth")
     found = one.encoder.state_dict()
     assert all(torch.equal(tensor, state[key.partition(".")[2]]) for key, tensor in found.items())
     assert set(one.unused) == set(state) - {key.partition(".")[2] for key in found}
     torch.save(found, tmp_path / "f.pth")
-    again = pretrained(f"timm:{name}={tmp_path}/f.pth")
+    again = load_pretrained(f"timm:{name}={tmp_path}/f.pth")
     assert digest(again.encoder) == digest(one.encoder) and again.unused == ()
 
 
@@ -106,17 +106,17 @@ def test_stages_are_the_last_maps_of_each_resolution():
         ("flat", nn.Flatten()),
     ]
     model = nn.Sequential(OrderedDict(layers)).eval()
-    first, second = Stages(_cut(model, "it"))(IMAGES)
+    first, second = Stages(_without_head(model, "it"))(IMAGES)
     assert torch.equal(first, model.b(model.a(IMAGES))) and torch.equal(second, model.c(first))
-    assert set(Stages(_cut(model, "it")).state_dict()) == {"a.weight", "a.bias", "c.weight", "c.bias"}
-    patches = Stages(_cut(ChannelsLast().eval(), "it"))(IMAGES)
+    assert set(Stages(_without_head(model, "it")).state_dict()) == {"a.weight", "a.bias", "c.weight", "c.bias"}
+    patches = Stages(_without_head(ChannelsLast().eval(), "it"))(IMAGES)
     assert [m.shape[1:] for m in patches] == [(48, 4, 4)]  # the convolution's, before its axes are turned
 
 
 def test_weights_of_before_batch_norm_counted_are_whole(plain):
     encoder = build("test_resnet", 64, 0)
     old = {k: v for k, v in plain.state_dict().items() if "num_batches_tracked" not in k}
-    choice = choose(encoder, "test_resnet", [("", old)], "old")
+    choice = choose_network(encoder, "test_resnet", [("", old)], "old")
     assert choice.unused == ("fc.weight", "fc.bias")
     assert torch.equal(choice.network.state()["conv1.0.weight"], plain.conv1[0].weight)
 
@@ -135,8 +135,8 @@ def test_nothing_in_a_file_is_run(plain, tmp_path):
     torch.save({"state_dict": plain.state_dict(), "args": Trap(tmp_path / "sprung")}, tmp_path / "w.pth")
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     for name in ("w.pth", "bare.pkl"):
-        with pytest.raises(BadInput, match="nothing else is unpickled here"):
-            read(tmp_path / name)
+        with pytest.raises(UserError, match="nothing else is unpickled here"):
+            read_state_dicts(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -166,8 +166,8 @@ def test_what_does_not_fit_is_refused(plain, tmp_path, told, said):
     torch.save({**state, "conv1.0.weight": torch.zeros(1, 2)}, tmp_path / "wide.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     (tmp_path / "text.pth").write_text("weights")
-    with pytest.raises(BadInput, match=said):
-        pretrained(told.format(tmp_path))
+    with pytest.raises(UserError, match=said):
+        load_pretrained(told.format(tmp_path))
 
 
 def test_a_download_that_fails_is_one_line(monkeypatch):
@@ -179,21 +179,21 @@ def test_a_download_that_fails_is_one_line(monkeypatch):
         return made(*args, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(BadInput, match="cannot be had: no route to host; give them as a file") as error:
-        pretrained("timm:test_resnet")
+    with pytest.raises(UserError, match="cannot be had: no route to host; give them as a file") as error:
+        load_pretrained("timm:test_resnet")
     assert "\n" not in str(error.value)
 
 
 def test_statistics_are_those_that_the_weights_were_trained_with(plain, tmp_path):
     """timm says them for each model: halves for this one, ImageNet's for most."""
     torch.save(plain.state_dict(), tmp_path / "w.pth")
-    one = pretrained(f"timm:test_resnet={tmp_path}/w.pth")
+    one = load_pretrained(f"timm:test_resnet={tmp_path}/w.pth")
     assert (one.mean, one.std) == ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
     assert _statistics("timm", "resnet18") == (pytest.approx(IMAGENET_MEAN), pytest.approx(IMAGENET_STD))
 
 
-def test_pixels_are_standardised_as_the_encoder_wants_them():
-    """An encoder that gives its input back, on pixels standardised by other statistics."""
+def test_pixels_are_standardized_as_the_encoder_wants_them():
+    """An encoder that gives its input back, on pixels standardized by other statistics."""
     given, wanted = ((10.0, 20.0, 30.0), (2.0, 4.0, 8.0)), ((100.0, 110.0, 120.0), (50.0, 60.0, 70.0))
     pixels = IMAGES * 255
 
@@ -201,7 +201,7 @@ def test_pixels_are_standardised_as_the_encoder_wants_them():
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
         return (pixels - mean) / std
 
-    assert torch.allclose(Restandardised(nn.Identity(), given, wanted)(by(given)), by(wanted), atol=1e-4)
+    assert torch.allclose(RestandardizedEncoder(nn.Identity(), given, wanted)(by(given)), by(wanted), atol=1e-4)
 
 
 def test_nin_is_the_papers():
@@ -218,18 +218,18 @@ def test_a_model_that_computes_while_it_is_built(tmp_path):
     torch.manual_seed(0)
     model = torchvision.models.get_model("regnet_y_400mf")
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    one = pretrained(f"torchvision:regnet_y_400mf={tmp_path}/w.pth")
+    one = load_pretrained(f"torchvision:regnet_y_400mf={tmp_path}/w.pth")
     assert one.unused == ("fc.weight", "fc.bias")
 
 
 def test_only_floats_are_weights(plain, tmp_path):
     torch.save({name: tensor.to(torch.int8) for name, tensor in plain.state_dict().items()}, tmp_path / "w.pth")
-    with pytest.raises(BadInput, match="is int8, only floats are weights here"):
-        pretrained(f"timm:test_resnet={tmp_path}/w.pth")
+    with pytest.raises(UserError, match="is int8, only floats are weights here"):
+        load_pretrained(f"timm:test_resnet={tmp_path}/w.pth")
 
 
 @pytest.mark.parametrize(("name", "why"), [("x" * 300, "File name too long"), ("a\0b", "no file has such a name")])
 def test_names_that_no_file_can_have(name, why):
     for told in (f"timm:test_resnet={name}", name):
-        with pytest.raises(BadInput, match=why):
-            pretrained(told)
+        with pytest.raises(UserError, match=why):
+            load_pretrained(told)

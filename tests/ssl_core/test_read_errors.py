@@ -7,17 +7,17 @@ import pytest
 import torch
 from PIL import Image
 from support.loaders import each_kind
-from support.structured import FORMAT, gradients, pretext
+from support.synthetic_images import FORMAT, gradients, pretext
 
 import ssl_core.data.decoding.decode as decode
 from ssl_core.data.dataset import Files, open_source
 from ssl_core.data.loaders.base import EncodedLoader
-from ssl_core.data.loaders.cpu import TorchLoader
-from ssl_core.data.sampler import Order
-from ssl_core.errors import BadInput
+from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.task import tasks
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 CPU = torch.device("cpu")
 COUNT = 12
@@ -59,11 +59,11 @@ def disk(monkeypatch, number: int = errno.EIO) -> Disk:
     return made
 
 
-def epoch(folder, said: list[str], kind: type[EncodedLoader] = TorchLoader):
+def epoch(folder, said: list[str], kind: type[EncodedLoader] = CpuLoader):
     """The loader, and the ids of an epoch's images that were trained on."""
     source = open_source(str(folder), 16)
     loader = kind(source.train, 16, CPU, 1, said.append)
-    batches = list(loader.training(Order(COUNT, 0), 4, range(COUNT // 4), 0, 1))
+    batches = list(loader.training(ShuffledSampler(COUNT, 0), 4, range(COUNT // 4), 0, 1))
     assert len(batches) == COUNT // 4
     trained = [id for batch in batches for id in batch.ids[batch.weights > 0].tolist()]
     assert len(set(trained)) == len(trained) and len(trained) + len(loader.skipped) == COUNT
@@ -76,7 +76,7 @@ def test_an_error_that_passes_costs_nothing(folder, monkeypatch, waits, kind):
     whole = epoch(folder, said, kind)[1]
     disk(monkeypatch).failing = {"03.png": 1, "07.png": 2}
     assert epoch(folder, said, kind)[1] == whole
-    assert not said and sorted(waits) == sorted([*decode.WAITS[:1], *decode.WAITS])
+    assert not said and sorted(waits) == sorted([*decode.WAITS_S[:1], *decode.WAITS_S])
 
 
 @each_kind
@@ -86,7 +86,7 @@ def test_an_error_that_stays_skips_the_file(folder, monkeypatch, waits, kind):
     loader, trained = epoch(folder, said, kind)
     assert 3 not in trained and loader.skipped == {str(folder / "03.png")}
     assert len(said) == 1 and "03.png" in said[0] and "it failed" in said[0]
-    assert waits == 2 * list(decode.WAITS), "in the sample of the files, and in the epoch"
+    assert waits == 2 * list(decode.WAITS_S), "in the sample of the files, and in the epoch"
 
 
 def test_an_error_in_the_middle_of_a_file_counts_as_well(folder, monkeypatch, waits):
@@ -124,14 +124,14 @@ def test_a_file_that_is_gone_is_skipped(folder, kind):
     source, said = open_source(str(folder), 16), []
     (folder / "03.png").unlink()
     loader = kind(source.train, 16, CPU, 2, said.append)
-    trained = [int(batch.weights.sum()) for batch in loader.training(Order(COUNT, 0), 4, range(6), 0, 1)]
+    trained = [int(batch.weights.sum()) for batch in loader.training(ShuffledSampler(COUNT, 0), 4, range(6), 0, 1)]
     assert sum(trained) == 2 * (COUNT - 1) and len(trained) == 6
     assert loader.skipped == {str(folder / "03.png")} and len(said) == 1
 
 
 def test_a_dead_disk_is_refused_without_waiting(folder, monkeypatch, waits):
     disk(monkeypatch).failing = {path.name: 10**9 for path in folder.iterdir()}
-    with pytest.raises(BadInput, match=f"none of its {COUNT} images"):
+    with pytest.raises(UserError, match=f"none of its {COUNT} images"):
         open_source(str(folder))
     assert not waits
 
@@ -139,13 +139,13 @@ def test_a_dead_disk_is_refused_without_waiting(folder, monkeypatch, waits):
 @pytest.mark.parametrize("task", tasks())
 def test_training_goes_on_past_a_batch_of_which_nothing_is_left(folder, monkeypatch, waits, task):
     """The weights stay finite, and the step counts for no image."""
-    source, order = open_source(str(folder), 32), Order(COUNT, 0)
+    source, order = open_source(str(folder), 32), ShuffledSampler(COUNT, 0)
     names = {source.train.paths[id].name for id in order.at(torch.arange(4, 8).numpy())[0]}
     disk(monkeypatch).failing = dict.fromkeys(names, 10**9)
-    loader = TorchLoader(source.train, 32, CPU, 0, lambda said: None)
+    loader = CpuLoader(source.train, 32, CPU, 0, lambda said: None)
     model = pretext(task)
     batches = (b._replace(labels=b.ids % 10) for b in loader.training(order, 4, range(3), 0, 1))
-    plan = Plan(steps=3, seed=0, optim=Optim(lr=0.01))
+    plan = TrainConfig(steps=3, seed=0, optim=Optim(lr=0.01))
     steps = [step for step in train(model, batches, FORMAT, plan) if step.state()]
     assert [round(float(step.metrics["weight"])) for step in steps] == [4, 0, 4]
     assert all(torch.isfinite(value) for step in steps for value in step.metrics.values())

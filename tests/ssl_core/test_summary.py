@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 from PIL import Image
-from support.structured import gradients
+from support.synthetic_images import gradients
 
 from ssl_core.data import listing
 from ssl_core.data.dataset import Arrays, Source, open_source
@@ -34,19 +34,19 @@ def test_the_line_of_images_without_labels():
 
 
 def test_what_takes_long_is_said_again_and_again(monkeypatch, capsys):
-    monkeypatch.setattr(listing, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(listing, "QUIET_S", 0.01)
     twice = threading.Semaphore(0)
 
     def message() -> str:
         twice.release()
         return "listing FOLDER: 7 images so far"
 
-    with listing.saying(message):
+    with listing.saying_if_slow(message):
         assert twice.acquire(timeout=60) and twice.acquire(timeout=60)
     assert "listing FOLDER: 7 images so far\n" in capsys.readouterr().err
 
 
 def test_what_is_quick_is_not_worth_a_line(capsys):
-    with listing.saying(lambda: "never"):
+    with listing.saying_if_slow(lambda: "never"):
         pass
     assert capsys.readouterr().err == ""

@@ -3,12 +3,12 @@
 import gzip
 
 import pytest
-from support.tar_files import labelled, named, open_shards, picture, write
+from support.tar_files import labeled, named, open_shards, picture, write
 
 from ssl_core.data import tar_shards
 from ssl_core.data.dataset import open_source
 from ssl_core.data.sources import tars
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -56,7 +56,7 @@ def test_where_labels_are_found(tmp_path, files, label):
     write(tmp_path / "data" / "a.tar", [("x.png", picture(0)), *files.items()])
     found = tar_shards.scan(open_shards(tmp_path / "data"))
     assert [found.values[i] if i >= 0 else None for i in found.labels] == [label]
-    assert found.names.tolist() == [b"x"] and len(found.places) == 1
+    assert found.names.tolist() == [b"x"] and len(found.offsets) == 1
 
 
 def test_sparse_class_numbers_become_a_row(tmp_path):
@@ -76,7 +76,7 @@ def test_sparse_class_numbers_become_a_row(tmp_path):
 
 
 def test_images_of_which_some_have_no_label_have_none(tmp_path):
-    write(tmp_path / "data" / "a.tar", [*labelled(0, 6), ("7.png", picture(7))])
+    write(tmp_path / "data" / "a.tar", [*labeled(0, 6), ("7.png", picture(7))])
     source = open_source(str(tmp_path / "data"))
     assert source.classes == () and (source.train.labels == -1).all() and len(source.test) == 0
     assert source.notes == ("labels are not used, 1 images have none",)
@@ -140,7 +140,7 @@ def test_why_there_are_no_labels_is_said(tmp_path, members, notes):
 def test_splits_within_a_tar_are_refused(tmp_path):
     members = [(f"{part}/{kind}/{i}.png", picture(i)) for part in ("train", "test") for kind in "ab" for i in range(3)]
     write(tmp_path / "data" / "a.tar", members)
-    with pytest.raises(BadInput, match=r"extract the files, and give their folder; found test/, train/"):
+    with pytest.raises(UserError, match=r"extract the files, and give their folder; found test/, train/"):
         open_source(str(tmp_path / "data"))
 
 
@@ -186,19 +186,19 @@ def test_shards_are_split_by_their_names(tmp_path, train, test):
 
 def test_splits_that_cannot_be_understood(tmp_path):
     write(tmp_path / "data" / "test-0.tar", named(("cat", "dog") * 5))
-    with pytest.raises(BadInput, match=r"no shards to train on: found test-0\.tar"):
+    with pytest.raises(UserError, match=r"no shards to train on: found test-0\.tar"):
         open_source(str(tmp_path / "data"))
     write(tmp_path / "data" / "train-0.tar", named(("cat", "cow") * 5))
     open_source.cache_clear()
-    with pytest.raises(BadInput, match="test shards have classes that the training shards lack: dog"):
+    with pytest.raises(UserError, match="test shards have classes that the training shards lack: dog"):
         open_source(str(tmp_path / "data"))
 
 
-def test_unlabelled_shards_are_not_mixed_in(tmp_path):
+def test_unlabeled_shards_are_not_mixed_in(tmp_path):
     for part in ("train", "test", "unlabeled"):
         write(tmp_path / "data" / f"{part}.tar", named(("cat", "dog") * 3))
     source = open_source(str(tmp_path / "data"))
-    assert (len(source.train), len(source.test)) == (6, 6) and "not used: 1 unlabelled shards" in source.notes
+    assert (len(source.train), len(source.test)) == (6, 6) and "not used: 1 unlabeled shards" in source.notes
 
 
 def test_one_file_or_a_pattern_of_several(shards):
@@ -209,7 +209,7 @@ def test_one_file_or_a_pattern_of_several(shards):
     assert tars.expand("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
     assert tars.expand("{8..10}") == ["8", "9", "10"]
     for pattern, why in (("set-{0..3}.tar", r"there is no .*set-3\.tar"), ("other-*.tar", "no file fits this pattern")):
-        with pytest.raises(BadInput, match=why):
+        with pytest.raises(UserError, match=why):
             open_source(str(shards / pattern))
 
 
@@ -222,9 +222,9 @@ def test_shards_go_before_a_few_images_beside_them(shards):
 @pytest.mark.parametrize("end", [".tar.gz", ".tgz", ".tar.zst"])
 def test_compressed_shards_are_refused_with_what_to_do(tmp_path, end):
     (tmp_path / f"a{end}").write_bytes(b"compressed")
-    with pytest.raises(BadInput, match=rf"a{end} is compressed.*decompress it first, into a\.tar"):
+    with pytest.raises(UserError, match=rf"a{end} is compressed.*decompress it first, into a\.tar"):
         open_source(str(tmp_path))
-    with pytest.raises(BadInput, match=rf"a{end} is compressed"):
+    with pytest.raises(UserError, match=rf"a{end} is compressed"):
         open_source(str(tmp_path / f"a{end}"))
 
 

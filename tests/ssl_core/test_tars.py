@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from support.packing import pack
-from support.tar_files import labelled, picture, write
+from support.tar_files import labeled, picture, write
 
 from ssl_core.data import tar_shards
 from ssl_core.data.dataset import open_source
-from ssl_core.data.loaders.cpu import TorchLoader
-from ssl_core.data.sampler import Order, order_of
-from ssl_core.errors import BadInput
+from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.data.sampler import ShuffledSampler, make_sampler
+from ssl_core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -37,9 +37,9 @@ def test_labels_and_bytes_are_those_of_the_tars(shards):
 
 def test_trains_each_image_once_in_the_plain_order(shards):
     source = open_source(str(shards), 16)
-    order = order_of(source.train, 0)
-    assert order == Order(24, 0), "local tars can be read anywhere"
-    batches = list(TorchLoader(source.train, 16, torch.device("cpu"), 2).training(order, 8, range(6), 0, 1))
+    order = make_sampler(source.train, 0)
+    assert order == ShuffledSampler(24, 0), "local tars can be read anywhere"
+    batches = list(CpuLoader(source.train, 16, torch.device("cpu"), 2).training(order, 8, range(6), 0, 1))
     met = [(epoch, id) for batch in batches for epoch, id in zip(batch.epochs.tolist(), batch.ids.tolist())]
     assert sorted(met) == [(epoch, id) for epoch in range(2) for id in range(24)]
 
@@ -48,19 +48,19 @@ def test_packs(shards, tmp_path):
     pack(open_source(str(shards)), tmp_path / "packed", side=8)
     source, packed = open_source(str(shards)), open_source(str(tmp_path / "packed"))
     assert (len(packed.train), len(packed.test), packed.classes) == (24, 6, ("0", "1"))
-    assert packed.train.labels.tolist() == source.train.labels[packed.train.places[:, 3]].tolist()
+    assert packed.train.labels.tolist() == source.train.labels[packed.train.offsets[:, 3]].tolist()
 
 
 def test_the_headers_are_read_once(shards, monkeypatch, cache):
     first = open_source(str(shards))
-    assert list(cache.glob("tars-*/places.npy"))
+    assert list(cache.glob("tars-*/offsets.npy"))
     with monkeypatch.context() as patch:
         patch.setattr(tar_shards.tarfile, "open", lambda *_: pytest.fail("scanned again"))
         open_source.cache_clear()
         again = open_source(str(shards))
-    assert again.digest == first.digest and np.array_equal(again.train.places, first.train.places)
+    assert again.digest == first.digest and np.array_equal(again.train.offsets, first.train.offsets)
     assert [again.test.name(i) for i in range(6)] == [first.test.name(i) for i in range(6)]
-    write(shards / "set-2.tar", labelled(100, 10))
+    write(shards / "set-2.tar", labeled(100, 10))
     os.utime(shards / "set-2.tar", (1, 1))
     open_source.cache_clear()
     assert any("0100" in open_source(str(shards)).train.name(i) for i in range(24))
@@ -152,16 +152,16 @@ def test_other_folders_stay_what_they_are(shards, tmp_path):
     (mixed / "sub").mkdir(parents=True)
     for number in range(4):
         (mixed / "sub" / f"{number}.png").write_bytes(picture(number))
-    write(mixed / "backup.tar", labelled(0, 3))
+    write(mixed / "backup.tar", labeled(0, 3))
     source = open_source(str(mixed))
     assert source.train.paths == [mixed / "sub" / f"{number}.png" for number in range(4)]
     assert source.notes == ("left out: backup.tar beside the images",)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="no images in this folder"):
+    with pytest.raises(UserError, match="no images in this folder"):
         open_source(str(tmp_path / "empty"))
 
 
 def test_only_broken_images_are_refused(tmp_path):
     write(tmp_path / "data" / "a.tar", [("1.png", b"?"), ("2.png", json.dumps([]).encode())])
-    with pytest.raises(BadInput, match="none of its 2 images to train on can be decoded"):
+    with pytest.raises(UserError, match="none of its 2 images to train on can be decoded"):
         open_source(str(tmp_path / "data"))

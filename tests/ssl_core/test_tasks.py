@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from support.structured import CLASSES, FORMAT, IMAGES, batch_of, gradients, pretext
+from support.synthetic_images import CLASSES, FORMAT, IMAGES, batch_of, gradients, pretext
 from torch import nn
 
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
 from ssl_core.encoders.build import ConvNet
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, tasks
-from ssl_core.train import Plan, train
+from ssl_core.train import TrainConfig, train
 
 each_task = pytest.mark.parametrize("task", tasks())
 INFO = EncoderInfo("convnet", (32, 64, 128), (2, 4, 8))
@@ -24,7 +24,7 @@ def build(task: str, size: int = 32, classes: int = CLASSES, info: EncoderInfo =
 
 
 def make(task, batch: Batch, seed: int = 0):
-    return task.make(batch, Draw(batch.ids, batch.epochs, seed), FORMAT)
+    return task.make_batch(batch, RandomBits(batch.ids, batch.epochs, seed), FORMAT)
 
 
 def tensors(value) -> list[torch.Tensor]:
@@ -91,7 +91,7 @@ def test_the_gradient_reaches_the_whole_encoder(task, encoder):
 @each_task
 def test_learns_one_batch_by_heart(task):
     model, batch = pretext(task), batch_of(8)
-    plan = Plan(steps=30, seed=0, optim=model.task.config.optim)
+    plan = TrainConfig(steps=30, seed=0, optim=model.task.config.optim)
     losses = [float(step.metrics["loss"]) for step in train(model, [batch] * 30, FORMAT, plan)]
     assert losses[-1] < 0.4 * max(losses[:2]), losses  # a memory is empty before the first step
 
@@ -100,7 +100,7 @@ def test_learns_one_batch_by_heart(task):
 def test_shows_a_picture_for_each_image(task):
     model = pretext(task)
     inputs, targets = make(model.task, batch_of(4))
-    pictures = model.task.picture(inputs, model(inputs), targets)
+    pictures = model.task.visualize(inputs, model(inputs), targets)
     assert len(pictures) >= 4
     for image, caption in pictures:
         assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.device.type == "cpu"
@@ -126,12 +126,12 @@ def test_shows_a_picture_for_each_image(task):
     ],
 )
 def test_refuses_what_cannot_work(task, size, classes, options):
-    with pytest.raises(BadInput):
+    with pytest.raises(UserError):
         build(task, size, classes, **options)
 
 
 def test_rotnet_makes_the_four_turns_of_every_image():
-    inputs, targets = make(build("rotnet", turns="all"), batch_of(6))
+    inputs, targets = make(build("rotnet", rotations="all"), batch_of(6))
     assert inputs.shape == (24, 3, 24, 24)
     assert torch.equal(targets, torch.arange(4).expand(6, 4))
     turned = inputs.unflatten(0, (6, 4))
@@ -140,14 +140,14 @@ def test_rotnet_makes_the_four_turns_of_every_image():
 
 
 def test_rotnet_makes_one_turn_that_its_label_names():
-    every, one = (make(build("rotnet", turns=turns), batch_of(40)) for turns in ("all", "one"))
+    every, one = (make(build("rotnet", rotations=turns), batch_of(40)) for turns in ("all", "one"))
     inputs, targets = one
     assert set(targets.flatten().tolist()) == {0, 1, 2, 3}
     assert torch.equal(inputs, every[0].unflatten(0, (40, 4))[torch.arange(40), targets[:, 0]])
 
 
 def ramps(count: int, size: int, grid: int) -> torch.Tensor:
-    """Images whose every tile is a ramp of brightness in a direction of its own, which standardising leaves."""
+    """Images whose every tile is a ramp of brightness in a direction of its own, which standardizing leaves."""
     angles = torch.arange(grid**2) * (2 * math.pi / grid**2)
     line = torch.linspace(-1, 1, size // grid)
     tiles = [line * angle.cos() + line[:, None] * angle.sin() for angle in angles]
@@ -164,8 +164,8 @@ class SeesDirection(nn.Module):
 
     def forward(self, x):
         line = torch.linspace(-1, 1, x.shape[2])
-        grey = x.mean(1)
-        angle = torch.atan2((grey * line[:, None]).sum((1, 2)), (grey * line).sum((1, 2)))
+        gray = x.mean(1)
+        angle = torch.atan2((gray * line[:, None]).sum((1, 2)), (gray * line).sum((1, 2)))
         which = (angle / (2 * math.pi / self.tiles)).round().long() % self.tiles
         return [nn.functional.one_hot(which, self.tiles).float()[:, :, None, None]]
 
@@ -173,8 +173,8 @@ class SeesDirection(nn.Module):
 @pytest.mark.parametrize(("size", "grid"), [(32, 2), (96, 3), (64, 4)])
 def test_jigsaw_orders_the_tiles_as_its_targets_say(size, grid):
     tiles = grid**2
-    # channels that are shifted would reach into the neighbouring tile
-    task = build("jigsaw", size, info=EncoderInfo("fake", (tiles,), (1,)), grid=grid, shift=0, grey=0.5)
+    # channels that are shifted would reach into the neighboring tile
+    task = build("jigsaw", size, info=EncoderInfo("fake", (tiles,), (1,)), grid=grid, shift=0, grayscale=0.5)
     task.head = nn.Identity()
     batch = batch_of(12, size)._replace(images=ramps(12, size, grid))
     inputs, targets = make(task, batch)
@@ -192,7 +192,7 @@ def test_context_erases_about_a_quarter(size):
     assert erased.amax((1, 2, 3)).all() and not erased.amin((1, 2, 3)).any()
 
 
-@pytest.mark.parametrize("mask", ["region", "blocks", "centre"])
+@pytest.mark.parametrize("mask", ["region", "blocks", "center"])
 def test_context_shows_all_but_what_it_erases(mask):
     masked, (whole, erased) = make(build("context", mask=mask), batch_of(16))
     assert torch.equal(masked, torch.where(erased.bool(), torch.zeros(()), whole))
@@ -240,8 +240,9 @@ def test_context_fills_windows_of_any_size(size, crop):
 
 
 @pytest.mark.parametrize(
-    "options", [{"lr": -1.0}, {"clip": -1.0}, {"warmup": 3.0}, {"weight_decay": float("nan")}, {"lr": float("inf")}]
+    "options",
+    [{"lr": -1.0}, {"clip_grad_norm": -1.0}, {"warmup": 3.0}, {"weight_decay": float("nan")}, {"lr": float("inf")}],
 )
-def test_optimisers_refuse_what_cannot_train(options):
-    with pytest.raises(BadInput, match="expected"):
+def test_optimizers_refuse_what_cannot_train(options):
+    with pytest.raises(UserError, match="expected"):
         Optim(**options).check()

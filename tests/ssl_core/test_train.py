@@ -6,17 +6,17 @@ import math
 import pytest
 import torch
 import torch.multiprocessing as processes
-from support.structured import FORMAT, arrays, batch_of, pretext
-from support.together import BATCH, STEPS, run, worker
+from support.multi_process import BATCH, STEPS, run, worker
+from support.synthetic_images import FORMAT, arrays, batch_of, pretext
 from torch import nn
 
 import ssl_core.optim as optim
 import ssl_core.storage.checkpoint as checkpoint
-from ssl_core.data.loaders.arrays import MemoryLoader
-from ssl_core.data.sampler import Order
-from ssl_core.errors import BadInput, Diverged
+from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.errors import Diverged, UserError
 from ssl_core.optim import Optim
-from ssl_core.train import Plan, encoder_macs, train
+from ssl_core.train import TrainConfig, encoder_macs, train
 
 
 def flat(weights: dict) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_two_workers_train_as_one_does(task, two_workers):
 @pytest.mark.parametrize("task", ["rotnet", "supervised"])
 @pytest.mark.parametrize("parts", [3, 100])
 def test_a_batch_in_parts_trains_as_a_whole_one_does(task, parts):
-    assert_same_training(run(task), run(task, accumulate=parts), task)
+    assert_same_training(run(task), run(task, grad_accumulation=parts), task)
 
 
 @pytest.mark.parametrize("task", ["npid", "pirl"])
@@ -82,7 +82,7 @@ def test_workers_of_uneven_shares_take_as_many_parts(two_workers):
 
 
 def test_images_of_weight_zero_count_for_nothing():
-    plan = Plan(steps=1, seed=0, optim=Optim())
+    plan = TrainConfig(steps=1, seed=0, optim=Optim())
     batch = batch_of(6)
     half = batch._replace(weights=torch.tensor([1.0, 1, 1, 0, 0, 0]))
     first = type(batch)(*(field[:3] for field in batch))
@@ -100,10 +100,10 @@ def test_images_of_weight_zero_count_for_nothing():
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3
     split = arrays(20)  # an epoch ends before and after the stop
-    plan = Plan(steps=steps, seed=0, optim=Optim(optimizer=optimizer, lr=0.01, clip=1.0))
+    plan = TrainConfig(steps=steps, seed=0, optim=Optim(optimizer=optimizer, lr=0.01, clip_grad_norm=1.0))
 
     def going(model, part, start=None):
-        batches = MemoryLoader(split, "cpu").training(Order(len(split), 0), 8, part, 0, 1)
+        batches = ArrayLoader(split, "cpu").training(ShuffledSampler(len(split), 0), 8, part, 0, 1)
         return train(model, batches, FORMAT, plan, start)
 
     whole = pretext(task)
@@ -124,7 +124,7 @@ def test_weights_that_are_not_finite_cannot_be_saved():
     model = pretext("rotnet")
     with torch.no_grad():
         model.encoder.stages[1][0].weight[0, 0, 0, 0] = math.nan
-    [step] = train(model, [batch_of(4)], FORMAT, Plan(steps=1, seed=0, optim=Optim()))
+    [step] = train(model, [batch_of(4)], FORMAT, TrainConfig(steps=1, seed=0, optim=Optim()))
     with pytest.raises(Diverged, match="after step 1"):
         step.state()
 
@@ -162,7 +162,7 @@ def test_trains_in_bf16_on_a_cpu():
     losses = {}
     for precision in ("fp32", "bf16"):
         model = pretext("rotnet")
-        plan = Plan(steps=3, seed=0, optim=Optim(lr=0.05), precision=precision)
+        plan = TrainConfig(steps=3, seed=0, optim=Optim(lr=0.05), precision=precision)
         losses[precision] = [float(step.metrics["loss"]) for step in train(model, [batch_of(8)] * 3, FORMAT, plan)]
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
@@ -170,7 +170,7 @@ def test_trains_in_bf16_on_a_cpu():
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
-    plan = Plan(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.25))
+    plan = TrainConfig(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.25))
     rates = [float(step.metrics["lr"]) for step in train(pretext("rotnet"), [batch_of(2)] * 20, FORMAT, plan)]
     assert rates[:6] == pytest.approx([0.08, 0.144, 0.208, 0.272, 0.336, 0.4])
     assert all(before > after for before, after in itertools.pairwise(rates[5:]))
@@ -179,15 +179,15 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
 
 def test_learning_rates_fall_in_steps():
     """Warm up over the first tenth, then 0.4 until step 10 of 20, a quarter until step 15, a sixteenth to the end."""
-    plan = Plan(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.1, decay_at=(0.5, 0.75), decay=0.25))
+    plan = TrainConfig(steps=20, seed=0, optim=Optim(lr=0.4, warmup=0.1, lr_milestones=(0.5, 0.75), lr_gamma=0.25))
     rates = [float(step.metrics["lr"]) for step in train(pretext("rotnet"), [batch_of(2)] * 20, FORMAT, plan)]
     assert rates == pytest.approx([0.2, 0.3] + 8 * [0.4] + 5 * [0.1] + 5 * [0.025])
 
 
-@pytest.mark.parametrize("decay_at", [(0.5, 0.4), (0.5, 0.5), (0.0,), (1.0,), (float("nan"),)])
-def test_steps_that_are_none_are_refused(decay_at):
-    with pytest.raises(BadInput, match="--decay-at"):
-        Optim(decay_at=decay_at).check()
+@pytest.mark.parametrize("lr_milestones", [(0.5, 0.4), (0.5, 0.5), (0.0,), (1.0,), (float("nan"),)])
+def test_steps_that_are_none_are_refused(lr_milestones):
+    with pytest.raises(UserError, match="--lr-milestones"):
+        Optim(lr_milestones=lr_milestones).check()
 
 
 def test_momentum_is_without_nesterovs_correction():
@@ -196,7 +196,7 @@ def test_momentum_is_without_nesterovs_correction():
     for name in ("momentum", "sgd"):
         module = nn.Linear(1, 1, bias=False)
         module.weight.data.fill_(0.0)
-        config = Optim(optimizer=name, lr=1.0, weight_decay=0.0, warmup=0.0, decay_at=(0.9,))
+        config = Optim(optimizer=name, lr=1.0, weight_decay=0.0, warmup=0.0, lr_milestones=(0.9,))
         optimizer, set_lr = optim.build(config, module, 10)
         for step in range(2):
             set_lr(step)

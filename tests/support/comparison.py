@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.evaluation.encoders import Judged
-from jobs.evaluation.records import packed
+from jobs.evaluation.encoders import EvaluatedEncoder
+from jobs.evaluation.records import pack_bits
 from jobs.report.collect import _gains
-from jobs.report.comparison import Row
+from jobs.report.comparison import EncoderRow
 from jobs.study.folder import Study
 
 N = 400
@@ -18,7 +18,7 @@ def cells(correct: np.ndarray, protocol: str = "linear", dataset: str = "shapes"
     return tuple(
         {
             "numbers": {"top1": float(one.mean()), **more},
-            "correct": packed(one),
+            "correct": pack_bits(one),
             "test_images": len(one),
             "dataset": dataset,
             "protocol": protocol,
@@ -27,14 +27,14 @@ def cells(correct: np.ndarray, protocol: str = "linear", dataset: str = "shapes"
     )
 
 
-def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds: float = 10, **more) -> Row:
+def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds: float = 10, **more) -> EncoderRow:
     run = None if task == "random-init" else task
     judged = tuple(
-        Judged(task, "convnet", run and f"{run}-{i}", "shapes", 32, i, "dataset") for i in range(len(correct))
+        EvaluatedEncoder(task, "convnet", run and f"{run}-{i}", "shapes", 32, i, "dataset") for i in range(len(correct))
     )
     described = tuple({"seconds": seconds, "images": 1000, "macs": 1e12, "pretext": {}} for _ in judged if run)
     mine = {"linear": cells(correct, **more)}
-    return Row(
+    return EncoderRow(
         Study(Path("runs/x")),
         judged,
         task,
@@ -44,7 +44,7 @@ def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds:
     )
 
 
-def three() -> list[Row]:
+def three() -> list[EncoderRow]:
     """Three seeds: rotnet is much better than jigsaw and than nothing, context is as good as rotnet but cheaper."""
     rng = np.random.default_rng(0)
     hard = rng.random((1, N))

@@ -5,13 +5,13 @@ import random
 import torch
 
 from kernels import registry
-from support.varied import several, vary
+from support.example_variants import several, vary
 
 VARIATIONS = 5  # of each kernel's examples: a second a kernel
 
 
 def ordered(values):
-    """bfloat16 as int32 such that neighbours differ by one."""
+    """bfloat16 as int32 such that neighbors differ by one."""
     bits = values.contiguous().view(torch.int16).int()
     return torch.where(bits < 0, -(bits & 0x7FFF), bits)
 

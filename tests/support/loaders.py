@@ -2,11 +2,11 @@
 
 import pytest
 
-from ssl_core.data.loaders.cpu import TorchLoader
+from ssl_core.data.loaders.cpu import CpuLoader
 from ssl_core.data.loaders.resident import ResidentLoader
 from ssl_core.data.loaders.select import dali_installed
 
-KINDS = [TorchLoader, ResidentLoader]
+KINDS = [CpuLoader, ResidentLoader]
 if dali_installed():
     from ssl_core.data.loaders.dali import DaliLoader
 

@@ -1,7 +1,7 @@
 """Packs a dataset in this process, into shards as small as a test wants them."""
 
 from ssl_core.data.dataset import Source
-from ssl_core.data.packing.index import make_plan, shards_of, write_index
+from ssl_core.data.packing.index import assign_shards, make_plan, write_index
 from ssl_core.data.packing.shard import Packing, finish_shard
 
 
@@ -13,8 +13,8 @@ def pack(source: Source, place, per_shard: int | None = None, **options) -> dict
         plan["per_shard"] = dict.fromkeys(plan["per_shard"], per_shard)
     records = [
         finish_shard(place / name, place / f"{name}.json", getattr(source, part), part, numbers, packing)
-        for name, part, numbers in shards_of(source, plan)
+        for name, part, numbers in assign_shards(source, plan)
     ]
-    for name, _, _ in shards_of(source, plan):
+    for name, _, _ in assign_shards(source, plan):
         (place / f"{name}.json").unlink()
     return write_index(place, source, plan, records)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ssl_core.data.dataset import Shard
-from support.structured import gradients
+from support.synthetic_images import gradients
 
 
 def picture(number: int, format: str = "png") -> bytes:
@@ -26,7 +26,7 @@ def write(path: Path, members: Iterable[tuple[str, bytes]], **options) -> None:
             tar.addfile(member, io.BytesIO(data))
 
 
-def labelled(start: int, count: int, classes: int = 2):
+def labeled(start: int, count: int, classes: int = 2):
     for i in range(start, start + count):
         yield f"{i:04d}.png", picture(i)
         yield f"{i:04d}.cls", f"{i % classes}\n".encode()

@@ -1,6 +1,7 @@
 """A pretraining as W&B sees it, in a process that tests can kill: rows of step, loss and restarts.
 
-support.tracked MODE FOLDER NAME=VALUE...: goes on from step `first`, for the `restarts`th time, up to step `last`, a row
+support.tracked MODE FOLDER NAME=VALUE...: goes on from step `first`, for the `restarts`th time, up to step `last`, a
+row
 every `pause` seconds and a checkpoint every 50. At the checkpoint after step `hold` it stays until a line comes on
 stdin; after step `kill` it is killed when one comes; after `outage` the server answers nothing for a while; after
 `core` W&B's own process is killed. W&B may take `patience` seconds to start.
@@ -51,7 +52,7 @@ def main(mode: str, folder: Path, options: dict) -> None:
         config={"batch": 8},
         step="train/step",
     )
-    said = {"held": tracker.held, "start": time.monotonic() - started, "longest": 0.0}
+    said = {"held": tracker.uploaded_step, "start": time.monotonic() - started, "longest": 0.0}
     if restarts:
         tracker.restarted(restarts, first, "node lost")
     places = _places(folder / "restarts", restarts, first)
@@ -77,7 +78,7 @@ def main(mode: str, folder: Path, options: dict) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     with picture.open("wb") as file:
         Image.new("RGB", (8, 8)).save(file, "png")
-    tracker.picture("samples", picture, last + 1)
+    tracker.image("samples", picture, last + 1)
     (folder / "encoder.safetensors").write_bytes(b"weights")
     tracker.artifact("encoder-rotnet", "encoder", folder / "encoder.safetensors", {"digest": "1"})
     tracker.summary({"digest": "1"})

@@ -19,7 +19,7 @@ from benchmarks.harness.processes import below, kill, wait_for
 from ssl_core.data.dataset import open_source
 from support.command import ROOT
 from support.driver import Driver
-from support.siege import RUN
+from support.fault_injector import RUN
 
 NAMES = ("one", "two")
 PORT = 6379
@@ -194,9 +194,9 @@ def follow(machines: list[Machine], address: str, budget: str, storage: Path, sa
         storage,
         "--checkpoint-every",
         "10",
-        "--threads",
+        "--decode-threads",
         "1",
-        "--tracking",
+        "--wandb",
         "off",
     ]
     started, seen, cut = time.monotonic(), 0, False

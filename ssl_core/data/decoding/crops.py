@@ -9,52 +9,56 @@ import torch
 from torch import Tensor
 
 from kernels.crop_flip import crop_flip
-from kernels.random import Draw, uniform
+from kernels.random import RandomBits, uniform
 from ssl_core.data.dataset import Encoded
 from ssl_core.data.decoding.decode import UNREADABLE, decode
-from ssl_core.data.sampler import Stream
+from ssl_core.data.sampler import Sampler
 
 MIN_SCALE = 0.25  # of the largest square's area: how small a training crop may be
-CENTRE = (1.0, 0.5, 0.5)  # a box: the largest square, in the middle
-KEPT = 2**26  # bytes of a buffer that are worth keeping for the next images
+CENTER = (1.0, 0.5, 0.5)  # a box: the largest square, in the middle
+MAX_KEPT_BYTES = 2**26  # bytes of a buffer that are worth keeping for the next images
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CropRequest:
     """The images of a batch, and which part of each to show; `whole`: all of the central square."""
 
     ids: np.ndarray  # [b] int64
     epochs: np.ndarray  # [b] int64
-    boxes: np.ndarray  # [b, 3] float64: scale, y and x, as `squares` takes them
+    boxes: np.ndarray  # [b, 3] float64: scale, y and x, as `crop_boxes` takes them
     whole: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, start: int, stop: int) -> "Wanted":
-        return Wanted(self.ids[start:stop], self.epochs[start:stop], self.boxes[start:stop], self.whole)
+    def part(self, start: int, stop: int) -> "CropRequest":
+        return CropRequest(self.ids[start:stop], self.epochs[start:stop], self.boxes[start:stop], self.whole)
 
 
-def least(size: int, whole: bool) -> int:
+def min_side(size: int, whole: bool) -> int:
     """How small an image's shorter side may be decoded: such that no crop of side `size`, whichever is drawn, is
     enlarged for that. All loaders keep to it, so that an image is as sharp from one as from another."""
     return size if whole else math.ceil(size / MIN_SCALE**0.5)
 
 
-def drawn(order: Stream, positions: np.ndarray) -> Wanted:
+def random_crops(order: Sampler, positions: np.ndarray) -> CropRequest:
     """The images at these positions, each with the box that its id and epoch draw, whoever reads it."""
     ids, epochs = order.at(positions)
-    boxes = uniform(Draw(torch.from_numpy(ids), torch.from_numpy(epochs), order.seed).words("crop", 3)).double().numpy()
+    boxes = (
+        uniform(RandomBits(torch.from_numpy(ids), torch.from_numpy(epochs), order.seed).draw("crop", 3))
+        .double()
+        .numpy()
+    )
     boxes[:, 0] = MIN_SCALE + (1 - MIN_SCALE) * boxes[:, 0]
-    return Wanted(ids, epochs, boxes)
+    return CropRequest(ids, epochs, boxes)
 
 
-def centred(ids: np.ndarray) -> Wanted:
+def center_crops(ids: np.ndarray) -> CropRequest:
     """The whole central square of each."""
-    return Wanted(ids, np.zeros_like(ids), np.tile(CENTRE, (len(ids), 1)), whole=True)
+    return CropRequest(ids, np.zeros_like(ids), np.tile(CENTER, (len(ids), 1)), whole=True)
 
 
-def squares(heights: np.ndarray, widths: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def crop_boxes(heights: np.ndarray, widths: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """[b, 4] int64, (y, x, side, side) in pixels: the square that each of `boxes` means in an image of that size.
 
     scale is its area over that of the largest square; y and x in [0, 1) place it. It keeps the aspect: stretching
@@ -75,13 +79,13 @@ class Buffer:
 
     def clear(self) -> None:
         """Forgets the images."""
-        self.places: list[tuple[int, int, int]] = []  # offset, height, width
+        self.regions: list[tuple[int, int, int]] = []  # offset, height, width
         self.end = 0
-        if len(self.memory) > KEPT:
+        if len(self.memory) > MAX_KEPT_BYTES:
             self.memory = np.empty(0, np.uint8)
 
-    def room(self, height: int, width: int) -> np.ndarray:
-        """[height, width, 3] for the next image, which is there once it is kept."""
+    def reserve(self, height: int, width: int) -> np.ndarray:
+        """[height, width, 3] for the next image, which is there once it is appended."""
         need = self.end + height * width * 3
         if need > len(self.memory):
             larger = np.empty(need + need // 2, np.uint8)
@@ -89,39 +93,40 @@ class Buffer:
             self.memory = larger
         return self.memory[self.end : need].reshape(height, width, 3)
 
-    def keep(self, height: int, width: int) -> None:
-        """What was put into the last room(height, width) is an image."""
-        self.places.append((self.end, height, width))
+    def append(self, height: int, width: int) -> None:
+        """What was put into the last reserve(height, width) is an image."""
+        self.regions.append((self.end, height, width))
         self.end += height * width * 3
 
-    def drop(self) -> None:
+    def pop(self) -> None:
         """Forgets the last image; its memory is free for the next."""
-        self.end = self.places.pop()[0]
+        self.end = self.regions.pop()[0]
 
-    def add(self, split: Encoded, id: int, least: int) -> str | None:
+    def decode(self, split: Encoded, id: int, min_side: int) -> str | None:
         """Decodes image `id` as `decode` does; if that fails, it becomes one black pixel -> the reason."""
         try:
-            self.keep(*decode(partial(split.open, id), least, self.room, split.levels))
+            self.append(*decode(partial(split.open, id), min_side, self.reserve, split.levels))
         except UNREADABLE as error:
-            self.room(1, 1)[:] = 0
-            self.keep(1, 1)
+            self.reserve(1, 1)[:] = 0
+            self.append(1, 1)
             return str(error) or type(error).__name__
         return None
 
 
-def cut(images: Tensor, places: np.ndarray, boxes: np.ndarray, size: int) -> Tensor:
+def crop_resize(images: Tensor, regions: np.ndarray, boxes: np.ndarray, size: int) -> Tensor:
     """[b, size, size, 3] uint8: the square of each image that its box means.
 
-    images: flat uint8; places [b, 3] int64: where in it, and how high and wide, each image is; boxes as for `squares`.
+    images: flat uint8; regions [b, 3] int64: where in it, and how high and wide, each image is; boxes as for
+    `crop_boxes`.
     """
-    pixels = squares(places[:, 1], places[:, 2], boxes)
-    there = [torch.from_numpy(values).to(images.device, non_blocking=True) for values in (places, pixels)]
-    none = torch.zeros(len(places), dtype=torch.uint8, device=images.device)
+    pixels = crop_boxes(regions[:, 1], regions[:, 2], boxes)
+    tensors = [torch.from_numpy(values).to(images.device, non_blocking=True) for values in (regions, pixels)]
+    none = torch.zeros(len(regions), dtype=torch.uint8, device=images.device)
     out = crop_flip(
         images,
         none,
-        there[1],
-        places=there[0],
+        tensors[1],
+        regions=tensors[0],
         size=size,
         mean=(0.0,) * 3,
         std=(1.0,) * 3,

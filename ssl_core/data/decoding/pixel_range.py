@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_core.data.dataset import Encoded
-from ssl_core.data.decoding.decode import UNREADABLE, patiently
+from ssl_core.data.decoding.decode import UNREADABLE, with_retries
 from ssl_core.data.decoding.deep_pixels import Levels, deep_values, has_more_bits, levels_of
 
 HEADERS = 256  # files of a folder whose headers are looked at, from everywhere in a split
@@ -27,7 +27,7 @@ def sampled_range(split: Encoded, headers: int) -> tuple[Levels | None, str]:
     return levels, f"pixels of more than 8 bits are read from {_span(levels)}, by a sample of the files"
 
 
-def unlike(split: Encoded, levels: Levels | None, headers: int) -> str:
+def range_mismatch_note(split: Encoded, levels: Levels | None, headers: int) -> str:
     """What to say of test images whose range is not that of the training images, `levels`, by which they are read."""
     own = _levels(split, headers)
     if own in (None, levels):
@@ -38,8 +38,8 @@ def unlike(split: Encoded, levels: Levels | None, headers: int) -> str:
 
 def _levels(split: Encoded, headers: int) -> Levels | None:
     candidates = [i for i in range(len(split)) if splitext(split.name(i))[1].lower() not in SHALLOW]
-    deep = [i for i in _spread(candidates, headers) if _looked(split, i, _may_be_deep)]
-    found = (_looked(split, i, deep_values) for i in _spread(deep, SAMPLE))
+    deep = [i for i in _evenly_spaced(candidates, headers) if _inspect(split, i, _may_be_deep)]
+    found = (_inspect(split, i, deep_values) for i in _evenly_spaced(deep, SAMPLE))
     return levels_of(values for values in found if values is not None)
 
 
@@ -48,11 +48,11 @@ def _span(levels: Levels) -> str:
     return f"{low} (black) to {high} (white)"
 
 
-def _spread(ids: list[int], count: int) -> list[int]:
+def _evenly_spaced(ids: list[int], count: int) -> list[int]:
     return [ids[i] for i in np.linspace(0, len(ids) - 1, min(count, len(ids)), dtype=np.int64)]
 
 
-def _looked(split: Encoded, i: int, look: Callable[[Image.Image, BinaryIO], T]) -> T | None:
+def _inspect(split: Encoded, i: int, look: Callable[[Image.Image, BinaryIO], T]) -> T | None:
     """What `look` finds in an image; None if it cannot be read."""
 
     def once() -> T:
@@ -60,7 +60,7 @@ def _looked(split: Encoded, i: int, look: Callable[[Image.Image, BinaryIO], T]) 
             return look(file, source)
 
     try:
-        return patiently(once)
+        return with_retries(once)
     except UNREADABLE:
         return None
 

@@ -7,17 +7,17 @@ import torch
 
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays
-from ssl_core.data.sampler import Stream, slice_of
+from ssl_core.data.sampler import Sampler, batch_positions
 
-CHUNK = 500  # most images in a batch that is not trained on
+MAX_CHUNK = 500  # most images in a batch that is not trained on
 
 
-def chunks(ids: np.ndarray) -> list[np.ndarray]:
+def split_evenly(ids: np.ndarray) -> list[np.ndarray]:
     """`ids` in order, in parts of at most CHUNK that differ by one at most: batch norm cannot use a part of one."""
-    return np.array_split(ids, max(1, -(-len(ids) // CHUNK)))
+    return np.array_split(ids, max(1, -(-len(ids) // MAX_CHUNK)))
 
 
-class MemoryLoader:
+class ArrayLoader:
     """Holds `split` on `device`."""
 
     skipped: frozenset[str] = frozenset()  # decoded images cannot fail
@@ -29,16 +29,16 @@ class MemoryLoader:
         self.images = torch.from_numpy(np.array(split.images)).to(device)
         self.device = device
 
-    def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+    def training(self, order: Sampler, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
         for step in steps:
-            yield self._batch(*order.at(slice_of(step, batch, rank, world)))
+            yield self._batch(*order.at(batch_positions(step, batch, rank, world)))
 
-    def whole(self, ids: np.ndarray) -> Iterator[Batch]:
-        for chunk in chunks(ids):
+    def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
+        for chunk in split_evenly(ids):
             yield self._batch(chunk, np.zeros_like(chunk))
 
     def _batch(self, ids: np.ndarray, epochs: np.ndarray) -> Batch:
         rows = torch.from_numpy(ids)
         weights = torch.ones(len(ids), device=self.device)
-        place = [t.to(self.device, non_blocking=True) for t in (rows, torch.from_numpy(epochs), self.labels[rows])]
-        return Batch(self.images[place[0]], place[0], place[1], weights, place[2])
+        device_ids = [t.to(self.device, non_blocking=True) for t in (rows, torch.from_numpy(epochs), self.labels[rows])]
+        return Batch(self.images[device_ids[0]], device_ids[0], device_ids[1], weights, device_ids[2])

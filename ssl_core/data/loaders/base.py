@@ -11,25 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.cpu_threads import alone
+from kernels.cpu_threads import single_threaded
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Encoded
-from ssl_core.data.decoding.crops import Wanted, centred, drawn
-from ssl_core.data.loaders.arrays import chunks
-from ssl_core.data.loaders.shard_prefetch import expecting
-from ssl_core.data.sampler import Stream, slice_of
-from ssl_core.storage.retry import closing, until_closed
+from ssl_core.data.decoding.crops import CropRequest, center_crops, random_crops
+from ssl_core.data.loaders.arrays import split_evenly
+from ssl_core.data.loaders.shard_prefetch import prefetch_shards
+from ssl_core.data.sampler import Sampler, batch_positions
+from ssl_core.storage.retry import cancel_event, cancel_on
 
-BLOCK = 16  # slices
+SLICES_PER_DRAW = 16  # slices
 
 
 class Skipped(set[str]):
     """The names of images that could not be decoded. `warn` hears of each once, on one line."""
 
     def __init__(self, warn: Callable[[str], None] | None):
-        self.warn = warn or (lambda said: print(f"warning: {said}", file=sys.stderr, flush=True))
+        self.warn = warn or (lambda message: print(f"warning: {message}", file=sys.stderr, flush=True))
 
-    def note(self, name: str, reason: str) -> None:
+    def record(self, name: str, reason: str) -> None:
         if name not in self:
             self.add(name)
             shown = repr(name)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
@@ -49,51 +49,51 @@ class EncodedLoader:
         self.labels = torch.from_numpy(split.labels)
         self.skipped = Skipped(warn)
 
-    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
+    def read(self, requests: Iterable[CropRequest]) -> Iterator[Batch]:
         """A batch for each request, read ahead; an image that fails is black and has weight 0."""
         raise NotImplementedError
 
-    def training(self, order: Stream, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+    def training(self, order: Sampler, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
         """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
         one of them stands for all, with weight 0."""
 
         def slices() -> Iterator[np.ndarray]:
-            return (slice_of(step, batch, rank, world) for step in steps)
+            return (batch_positions(step, batch, rank, world) for step in steps)
 
-        wanted = requests(order, slices())
+        wanted = crop_requests(order, slices())
         if not self.resident:
-            wanted = (one for one, _ in zip(wanted, expecting(self.split, order, slices())))
+            wanted = (one for one, _ in zip(wanted, prefetch_shards(self.split, order, slices())))
         for read in self.read(wanted):
-            yield self._placed(_without_failed(read))
+            yield self._to_device(_without_failed(read))
 
-    def whole(self, ids: np.ndarray) -> Iterator[Batch]:
+    def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
         """The images `ids`, in order, by their central squares."""
-        for read in self.read(centred(chunk) for chunk in chunks(np.asarray(ids))):
-            yield self._placed(read)
+        for read in self.read(center_crops(chunk) for chunk in split_evenly(np.asarray(ids))):
+            yield self._to_device(read)
 
-    def batch(self, wanted: Wanted, images: Tensor, failed: dict[int, str]) -> Batch:
+    def batch(self, wanted: CropRequest, images: Tensor, failed: dict[int, str]) -> Batch:
         """The batch of `images`; names those that have failed, for the reason that stands under their row."""
         ids, weights = torch.from_numpy(wanted.ids), torch.ones(len(wanted))
         for row, reason in failed.items():
-            self.skipped.note(self.split.name(int(ids[row])), reason)
+            self.skipped.record(self.split.name(int(ids[row])), reason)
             weights[row] = 0
         return Batch(images, ids, torch.from_numpy(wanted.epochs), weights, self.labels[ids])
 
-    def _placed(self, batch: Batch) -> Batch:
+    def _to_device(self, batch: Batch) -> Batch:
         return Batch(*(field.to(self.device, non_blocking=True) for field in batch))
 
 
 @contextmanager
-def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+def decoding_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads for decoding, which use no others, and give up on a store as soon as the pool is left."""
-    outer = closing()
+    outer = cancel_event()
     closed = outer or Event()
 
-    def begin() -> None:
-        alone()
-        until_closed(closed)
+    def initialize() -> None:
+        single_threaded()
+        cancel_on(closed)
 
-    workers = ThreadPoolExecutor(threads, "decodes", initializer=begin)
+    workers = ThreadPoolExecutor(threads, "decodes", initializer=initialize)
     try:
         yield workers
     finally:
@@ -102,10 +102,10 @@ def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         workers.shutdown(cancel_futures=True)
 
 
-def requests(order: Stream, slices: Iterator[np.ndarray]) -> Iterator[Wanted]:
+def crop_requests(order: Sampler, slices: Iterator[np.ndarray]) -> Iterator[CropRequest]:
     """What is wanted at each slice of positions; drawn for several at once, for less work."""
-    while block := list(islice(slices, BLOCK)):
-        wanted = drawn(order, np.concatenate(block))
+    while block := list(islice(slices, SLICES_PER_DRAW)):
+        wanted = random_crops(order, np.concatenate(block))
         ends = np.cumsum([len(positions) for positions in block]).tolist()
         yield from (wanted.part(start, end) for start, end in pairwise([0, *ends]))
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import torch
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.loaders.prefetch import ahead
+from ssl_core.data.loaders.prefetch import prefetch
 
 
-def beside(batches: Iterator[Batch], device: torch.device, depth: int) -> Iterator[Batch]:
+def prefetch_on_stream(batches: Iterator[Batch], device: torch.device, depth: int) -> Iterator[Batch]:
     """The same batches, made up to `depth` ahead in a thread whose work on the GPU `device` waits for no step."""
-    for batch, ready in ahead(_on_own_stream(batches, device), depth):
+    for batch, ready in prefetch(_on_own_stream(batches, device), depth):
         here = torch.cuda.current_stream(device)
         here.wait_event(ready)
         for field in batch:  # its memory may be used again only when the step is done with it, too

@@ -15,19 +15,19 @@ from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.decoding.crops import Wanted, squares
-from ssl_core.data.decoding.decode import UNREADABLE, read_plain
-from ssl_core.data.loaders.base import EncodedLoader, pool
-from ssl_core.data.loaders.cpu import decoded
+from ssl_core.data.decoding.crops import CropRequest, crop_boxes
+from ssl_core.data.decoding.decode import UNREADABLE, read_fast_path
+from ssl_core.data.loaders.base import EncodedLoader, decoding_threads
+from ssl_core.data.loaders.cpu import decode_into
 
 DEPTH = 2  # batches that DALI has in hand
-STAND_IN = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # for what DALI is not to decode
+PLACEHOLDER = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # for what DALI is not to decode
 
 
 class Input(NamedTuple):
     """What DALI gets for one image, and what replaces its output where something else had to decode it."""
 
-    data: bytes = STAND_IN
+    data: bytes = PLACEHOLDER
     height: int = 16
     width: int = 16
     pixels: Tensor | None = None  # [size, size, 3] uint8
@@ -36,35 +36,35 @@ class Input(NamedTuple):
 
 class DaliLoader(EncodedLoader):
     """Feeds DALI bytes and boxes in the order that is asked for; DALI itself draws nothing. What is not a plain JPEG
-    is decoded as the torch loader does, and so is a batch that DALI fails on, since it does not say why."""
+    is decoded as the cpu loader does, and so is a batch that DALI fails on, since it does not say why."""
 
     prompt = False  # DALI works ahead, but is fed and emptied in the calling thread
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.unfit: set[int] = set()  # ids of images that DALI has failed on
-        self.said = False
+        self.undecodable: set[int] = set()  # ids of images that DALI has failed on
+        self.warned = False
 
-    def read(self, requests: Iterable[Wanted]) -> Iterator[Batch]:
+    def read(self, requests: Iterable[CropRequest]) -> Iterator[Batch]:
         buffers = local()
-        running: deque[tuple[Wanted, list[Input]]] = deque()  # what DALI has in hand
-        again: deque[tuple[Wanted, list[Input]]] = deque()  # what it is to be given first
-        with pool(self.threads) as workers:
+        running: deque[tuple[CropRequest, list[Input]]] = deque()  # what DALI has in hand
+        retrying: deque[tuple[CropRequest, list[Input]]] = deque()  # what it is to be given first
+        with decoding_threads(self.threads) as workers:
 
-            def inputs_of(wanted: Wanted) -> list[Input]:
+            def inputs_of(wanted: CropRequest) -> list[Input]:
                 return list(workers.map(partial(self._input, buffers, wanted), range(len(wanted))))
 
             def feed() -> tuple[list, list, list]:
-                wanted, inputs = again.popleft() if again else next(entries)
+                wanted, inputs = retrying.popleft() if retrying else next(entries)
                 running.append((wanted, inputs))
                 heights, widths = (np.array([getattr(one, side) for one in inputs]) for side in ("height", "width"))
-                boxes = squares(heights, widths, wanted.boxes).astype(np.int32)
+                boxes = crop_boxes(heights, widths, wanted.boxes).astype(np.int32)
                 return [np.frombuffer(one.data, np.uint8) for one in inputs], list(boxes[:, :2]), list(boxes[:, 2:])
 
             entries = ((wanted, inputs_of(wanted)) for wanted in requests)
             if (first := next(entries, None)) is None:
                 return
-            again.append(first)
+            retrying.append(first)
             begin = partial(build, feed, self.size, len(first[0]), self.threads, self.device)
             pipeline = begin()
             while True:
@@ -75,53 +75,56 @@ class DaliLoader(EncodedLoader):
                 try:
                     images = _output(pipeline)
                 except RuntimeError as error:  # the pipeline is done for, and what else it had in hand
-                    inputs = list(workers.map(partial(self._elsewhere, buffers, wanted), range(len(wanted))))
+                    inputs = list(workers.map(partial(self._decode_on_cpu, buffers, wanted), range(len(wanted))))
                     images = torch.empty((len(wanted), self.size, self.size, 3), dtype=torch.uint8, device=self.device)
-                    self._blame(wanted, inputs, error)
-                    again.extendleft(reversed(running))
+                    self._mark_undecodable(wanted, inputs, error)
+                    retrying.extendleft(reversed(running))
                     running.clear()
                     pipeline = begin()
-                yield self._finished(wanted, inputs, images)
+                yield self._to_batch(wanted, inputs, images)
 
-    def _blame(self, wanted: Wanted, inputs: list[Input], error: RuntimeError) -> None:
+    def _mark_undecodable(self, wanted: CropRequest, inputs: list[Input], error: RuntimeError) -> None:
         """DALI is not given images again that nothing can decode; if there are none, its own failure is said once."""
         bad = {int(id) for id, one in zip(wanted.ids, inputs) if one.reason is not None}
-        if not bad and not self.said:
-            self.said = True
-            self.skipped.warn(f"DALI failed on a batch, which is decoded without it: {_line(error)}")
-        self.unfit |= bad
+        if not bad and not self.warned:
+            self.warned = True
+            self.skipped.warn(f"DALI failed on a batch, which is decoded without it: {_last_line(error)}")
+        self.undecodable |= bad
 
-    def _input(self, buffers: local, wanted: Wanted, row: int) -> Input:
-        if int(wanted.ids[row]) in self.unfit:
-            return self._elsewhere(buffers, wanted, row)
+    def _input(self, buffers: local, wanted: CropRequest, row: int) -> Input:
+        if int(wanted.ids[row]) in self.undecodable:
+            return self._decode_on_cpu(buffers, wanted, row)
         try:
-            plain = read_plain(partial(self.split.open, int(wanted.ids[row])))
+            plain = read_fast_path(partial(self.split.open, int(wanted.ids[row])))
             if plain and plain.start is None:
                 return Input(plain.data, plain.height, plain.width)
         except UNREADABLE as error:
             black = torch.zeros((self.size, self.size, 3), dtype=torch.uint8)
             return Input(pixels=black, reason=str(error) or type(error).__name__)
-        return self._elsewhere(buffers, wanted, row)
+        return self._decode_on_cpu(buffers, wanted, row)
 
-    def _elsewhere(self, buffers: local, wanted: Wanted, row: int) -> Input:
+    def _decode_on_cpu(self, buffers: local, wanted: CropRequest, row: int) -> Input:
         pixels = torch.empty((1, self.size, self.size, 3), dtype=torch.uint8)
-        (reason,) = decoded(self, buffers, wanted.part(row, row + 1), pixels)
+        (reason,) = decode_into(self, buffers, wanted.part(row, row + 1), pixels)
         return Input(pixels=pixels[0], reason=reason)
 
-    def _finished(self, wanted: Wanted, inputs: list[Input], images: Tensor) -> Batch:
+    def _to_batch(self, wanted: CropRequest, inputs: list[Input], images: Tensor) -> Batch:
         replaced = {row: one.pixels for row, one in enumerate(inputs) if one.pixels is not None}
         if replaced:
             images[list(replaced)] = torch.stack(list(replaced.values())).to(images.device)
         return self.batch(wanted, images, {row: one.reason for row, one in enumerate(inputs) if one.reason is not None})
 
 
-def build(feed: Callable, size: int, most: int, threads: int, device: torch.device) -> Pipeline:
-    """Decodes batches of up to `most` images, for which feed() returns (bytes, starts, shapes), to uint8
+def build(feed: Callable, size: int, max_batch: int, threads: int, device: torch.device) -> Pipeline:
+    """Decodes batches of up to `max_batch` images, for which feed() returns (bytes, starts, shapes), to uint8
     [b, size, size, 3]. A worker has one GPU, so it has one device here, too."""
     gpu = device.type == "cuda"
 
     @pipeline_def(
-        batch_size=most, num_threads=threads, prefetch_queue_depth=DEPTH, device_id=(device.index or 0) if gpu else None
+        batch_size=max_batch,
+        num_threads=threads,
+        prefetch_queue_depth=DEPTH,
+        device_id=(device.index or 0) if gpu else None,
     )
     def define():
         encoded, start, shape = fn.external_source(
@@ -152,13 +155,13 @@ def _output(pipeline: Pipeline) -> Tensor:
     return images
 
 
-def _line(error: RuntimeError) -> str:
+def _last_line(error: RuntimeError) -> str:
     """The last line that DALI says, which names the cause."""
     return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
 def check(device: torch.device) -> str:
     """Decodes one JPEG on the device -> DALI's version. Raises RuntimeError if DALI cannot."""
-    one = [np.frombuffer(STAND_IN, np.uint8)], [np.zeros(2, np.int32)], [np.full(2, 16, np.int32)]
+    one = [np.frombuffer(PLACEHOLDER, np.uint8)], [np.zeros(2, np.int32)], [np.full(2, 16, np.int32)]
     build(lambda: one, 8, 1, 1, device).run()
     return dali.__version__

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from queue import Full, Queue
 from typing import Generic, TypeVar
 
-from ssl_core.storage.retry import until_closed
+from ssl_core.storage.retry import cancel_on
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
 
 
-class Waited(Generic[T]):
+class TimedIterator(Generic[T]):
     """Passes on `items` and keeps the time that each was waited for."""
 
     def __init__(self, items: Iterator[T]):
         self.items = items
         self.seconds, self.started = 0.0, time.perf_counter()
 
-    def __iter__(self) -> "Waited[T]":
+    def __iter__(self) -> "TimedIterator[T]":
         return self
 
     def __next__(self) -> T:
@@ -29,7 +29,7 @@ class Waited(Generic[T]):
         finally:
             self.seconds += time.perf_counter() - start
 
-    def share(self) -> float:
+    def waiting_share(self) -> float:
         """The part of the time since the last call, or the start, that was spent waiting; 0 to 1."""
         now = time.perf_counter()
         share = self.seconds / max(now - self.started, 1e-9)
@@ -37,7 +37,7 @@ class Waited(Generic[T]):
         return min(share, 1.0)
 
 
-def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
     """The same items, up to `depth` of them made ahead in a thread, which ends with this iterator.
 
     What `items` raises is raised here, in its turn.
@@ -53,7 +53,7 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
                 continue
 
     def work() -> None:
-        until_closed(stopped)
+        cancel_on(stopped)
         try:
             for item in items:
                 put((item, None))

@@ -9,23 +9,23 @@ import numpy as np
 
 from ssl_core.data.dataset import Encoded, Packed
 from ssl_core.data.remote import RemoteShard
-from ssl_core.data.sampler import Stream, WindowedOrder
+from ssl_core.data.sampler import Sampler, ShardSampler
 from ssl_core.storage.object_cache import limit
 
-FETCHERS = 4  # shards at a time
+MAX_THREADS = 4  # shards at a time
 
 
-def expecting(split: Encoded, order: Stream, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Passes on slices of positions. When they come to another window, its shards are fetched, and then as many of
     the next window's as the cache has room for. Does nothing for images that are here."""
-    if not (isinstance(split, Packed) and isinstance(order, WindowedOrder)):
+    if not (isinstance(split, Packed) and isinstance(order, ShardSampler)):
         yield from slices
         return
-    first = int(split.places[0, 0])
+    first = int(split.offsets[0, 0])
     shards = split.shards[first : first + len(order.counts)]
-    spare = limit() // max(shard.thing.size for shard in shards) - order.window
+    spare = limit() // max(shard.obj.size for shard in shards) - order.window
     queue: SimpleQueue[RemoteShard | None] = SimpleQueue()
-    for _ in range(FETCHERS):
+    for _ in range(MAX_THREADS):
         threading.Thread(target=_fetch, args=(queue,), daemon=True, name="fetches shards").start()
     try:
         reached = None
@@ -41,7 +41,7 @@ def expecting(split: Encoded, order: Stream, slices: Iterable[np.ndarray]) -> It
         with suppress(Empty):  # the fetchers may take the last one first
             while True:
                 queue.get_nowait()
-        for _ in range(FETCHERS):
+        for _ in range(MAX_THREADS):
             queue.put(None)
 
 

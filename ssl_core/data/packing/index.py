@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.dataset import Source, Split, key
+from ssl_core.data.dataset import Source, Split, image_key
 from ssl_core.data.decoding.decode import UNREADABLE
-from ssl_core.data.duplicates import alike, by_size
-from ssl_core.data.packing.shard import Packing, encoded, name_of
-from ssl_core.data.sampler import order_of
-from ssl_core.errors import BadInput
+from ssl_core.data.duplicates import group_by_size, same_bytes
+from ssl_core.data.packing.shard import Packing, encode_image, image_name
+from ssl_core.data.sampler import make_sampler
+from ssl_core.errors import UserError
 from ssl_core.storage.files import write_bytes, write_json
 
 FORMAT = "tilespin-packed-1"
@@ -37,20 +37,20 @@ def make_plan(source: Source, packing: Packing) -> dict:
     }
 
 
-def check_same(told: dict, source: Source, packing: Packing, place: Path) -> None:
-    """Raises BadInput, and says what differs, unless `told` (a plan) is of this source and these options."""
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise BadInput(f"{place} holds something else, or was packed by another version: choose another folder")
-    old, new = told["options"], asdict(packing)
-    changed = [name for name in new if old.get(name) != new[name] and not (name == "quality" and packing.raw)]
+def check_same(plan: dict, source: Source, packing: Packing, folder: Path) -> None:
+    """Raises UserError, and says what differs, unless `plan` is of this source and these options."""
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
+        raise UserError(f"{folder} holds something else, or was packed by another version: choose another folder")
+    old, new = plan["options"], asdict(packing)
+    changed = [name for name in new if old.get(name) != new[name] and not (name == "quality" and packing.lossless)]
     differ = [f"--{name.replace('_', '-')} {old.get(name)}, not {new[name]}" for name in changed]
-    if told["source"] != source.digest:
+    if plan["source"] != source.digest:
         differ.append("from other images (another source, or files changed)")
     if differ:
-        raise BadInput(f"{place} was packed with {', '.join(differ)}: choose another folder")
+        raise UserError(f"{folder} was packed with {', '.join(differ)}: choose another folder")
 
 
-def shards_of(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
+def assign_shards(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
     """(name, part, numbers of the images) of each shard. Shuffled, so that whoever reads shards one after the other
     does not meet one class at a time."""
     found = []
@@ -66,32 +66,32 @@ def shards_of(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
 def find_duplicates(source: Source) -> list[tuple[str, int, str]]:
     """(part, number, key of the image that stays) of each image whose bytes an earlier one has; test comes first,
     because a test image must not be trained on. Only images of equal size are read."""
-    groups = [same for images in by_size(source) for same in alike(source, images)]
-    found = [(part, i, key(*same[0])) for same in groups for part, i in same[1:]]
+    groups = [same for images in group_by_size(source) for same in same_bytes(source, images)]
+    found = [(part, i, image_key(*same[0])) for same in groups for part, i in same[1:]]
     return sorted(found, key=lambda one: (one[0] == "train", one[1]))
 
 
 def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> dict:
     """Joins the shards' records, in their order, into the files beside the shards -> the index.
 
-    Raises BadInput if no training image could be packed.
+    Raises UserError if no training image could be packed.
     """
     kept = [record for record in records if record["images"]]
     if not any(record["part"] == "train" for record in kept):
-        raise BadInput(f"none of the {len(source.train)} training images can be decoded: nothing is packed")
+        raise UserError(f"none of the {len(source.train)} training images can be decoded: nothing is packed")
     rows = np.concatenate([np.insert(record["rows"], 0, shard, axis=1) for shard, record in enumerate(kept)])
     table = io.BytesIO()
     np.save(table, rows, allow_pickle=False)
     write_bytes(root / TABLE, table.getvalue())
     lost = [entry for record in records for entry in record["skipped"]]
     twice = [
-        (key(part, i), name_of(getattr(source, part), i), f"has the bytes of {first}")
+        (image_key(part, i), image_name(getattr(source, part), i), f"has the bytes of {first}")
         for part, i, first in plan["duplicates"]
     ]
     lines = ["\t".join(" ".join(word.split()) for word in entry) + "\n" for entry in [*lost, *twice]]
     write_bytes(root / SKIPPED, "".join(lines).encode(errors="backslashreplace"))
     side = plan["options"]["side"]
-    told = ("name", "images", "bytes", "sha256")
+    fields = ("name", "images", "bytes", "sha256")
     index = {
         "format": FORMAT,
         "options": plan["options"],
@@ -103,7 +103,7 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
         "table": TABLE,
         "table_sha256": hashlib.sha256(table.getvalue()).hexdigest(),
         "splits": {
-            part: {"shards": [{name: one[name] for name in told} for one in kept if one["part"] == part]}
+            part: {"shards": [{name: one[name] for name in fields} for one in kept if one["part"] == part]}
             for part in PARTS
         },
         "images": len(rows),
@@ -116,15 +116,15 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
 
 
 def _shuffled(split: Split) -> np.ndarray:
-    return order_of(split, 0).at(np.arange(len(split)))[0] if len(split) else np.empty(0, np.int64)
+    return make_sampler(split, 0).at(np.arange(len(split)))[0] if len(split) else np.empty(0, np.int64)
 
 
 def _per_shard(split, packing: Packing) -> int:
-    """How many images make a shard of about the size asked for, judged by a sample."""
+    """How many images make a shard of about the size asked for, estimated from a sample."""
     sizes = []
     for i in _shuffled(split)[:SAMPLE].tolist():
         try:
-            sizes.append(len(encoded(split, i, packing)))
+            sizes.append(len(encode_image(split, i, packing)))
         except UNREADABLE:
             continue
     mean = sum(sizes) / len(sizes) if sizes else 3 * packing.side**2

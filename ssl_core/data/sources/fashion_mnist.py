@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao et al. 2017, MIT licence): 60,000 + 10,000 grey images of 28 px in 10 classes."""
+"""Fashion-MNIST (Xiao et al. 2017, MIT license): 60,000 + 10,000 gray images of 28 px in 10 classes."""
 
 import gzip
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data.dataset import Arrays, Source, resized
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 from ssl_core.storage import cache
 
 NAME = "fashion-mnist"
@@ -31,11 +31,11 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
-    found = cache.arrays(NAME, fetch, tuple(FILES))
+    found = cache.cached_arrays(NAME, fetch, tuple(FILES))
     parts = []
     for part in ("train", "test"):
-        colour = np.repeat(found[f"{part}_images"][..., None], 3, axis=3)  # the encoders take three channels
-        parts.append(Arrays(resized(colour, size), found[f"{part}_labels"].astype(np.int64)))
+        color = np.repeat(found[f"{part}_images"][..., None], 3, axis=3)  # the encoders take three channels
+        parts.append(Arrays(resized(color, size), found[f"{part}_labels"].astype(np.int64)))
     return Source(NAME, DIGEST, size or 28, *parts, CLASSES, MEAN, STD)
 
 
@@ -44,11 +44,11 @@ def fetch() -> dict[str, np.ndarray]:
     try:
         arrays = {key: idx(_bytes(name)) for key, name in FILES.items()}
     except OSError as error:
-        raise BadInput(
+        raise UserError(
             f"--data fashion-mnist could not be fetched: {error}; on Debian: apt-get install dataset-fashion-mnist"
         ) from error
     if (got := digest(arrays)) != DIGEST:
-        raise BadInput(f"--data fashion-mnist: sha256 of the decoded arrays is {got}, expected {DIGEST}")
+        raise UserError(f"--data fashion-mnist: sha256 of the decoded arrays is {got}, expected {DIGEST}")
     return arrays
 
 

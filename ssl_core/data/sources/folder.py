@@ -1,4 +1,4 @@
-"""Any folder of images: splits, class sub-folders or flat and unlabelled, nested, every format that Pillow reads; or of
+"""Any folder of images: splits, class sub-folders or flat and unlabeled, nested, every format that Pillow reads; or of
 tar shards, in it or in its sub-folders."""
 
 from pathlib import Path, PurePosixPath
@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ssl_core.data.dataset import Files, Source
-from ssl_core.data.image_folder import laid_out
+from ssl_core.data.image_folder import from_folder_layout
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
 from ssl_core.data.sources import tars
 from ssl_core.data.tar_shards import scan
-from ssl_core.errors import BadInput, some
+from ssl_core.errors import UserError, some
 
 FALLBACK = True  # a folder may be something more particular, such as a packed dataset
 
@@ -20,12 +20,12 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
-    """Shards, unless more images lie beside them than in them. Raises BadInput."""
+    """Shards, unless more images lie beside them than in them. Raises UserError."""
     root = Path(data).expanduser().resolve()
     listing = list_folder(root)
     left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
-    if listing.again:
-        left_out.append(f"links to folders that are there already: {some(sorted(listing.again))}")
+    if listing.visited_again:
+        left_out.append(f"links to folders that are there already: {some(sorted(listing.visited_again))}")
     if listing.compressed:
         left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
     if listing.tars and _mostly_in_shards(listing):
@@ -33,7 +33,7 @@ def load(data: str, size: int | None) -> Source:
             left_out.append(f"left out: {some(sorted(listing.images))} beside the shards")
         return tars.of_shards(data, root, listing.tars, size, left_out)
     if listing.compressed and not listing.images:
-        raise BadInput(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
+        raise UserError(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
     if listing.tars:
         left_out.append(f"left out: {some(sorted(listing.tars))} beside the images")
 
@@ -42,19 +42,19 @@ def load(data: str, size: int | None) -> Source:
 
     if empty := _empty(listing):
         left_out.append(f"no images in {some(empty)}")
-    return laid_out(data, root.name, listing.images, make, size, left_out)
+    return from_folder_layout(data, root.name, listing.images, make, size, left_out)
 
 
 def _empty(listing: Listing) -> list[str]:
     """Folders without an image, at any depth in them, beside folders with some: a class whose images are missing."""
     full = {str(parent) for name in listing.images for parent in PurePosixPath(name).parents}
-    beside = {str(PurePosixPath(folder).parent) for folder in full - {"."}}
+    parents = {str(PurePosixPath(folder).parent) for folder in full - {"."}}
     return [
-        f"{folder}/" for folder in sorted(set(listing.folders) - full) if str(PurePosixPath(folder).parent) in beside
+        f"{folder}/" for folder in sorted(set(listing.folders) - full) if str(PurePosixPath(folder).parent) in parents
     ]
 
 
 def _mostly_in_shards(listing: Listing) -> bool:
     if not listing.images:
         return True
-    return len(scan(tars.shards(listing.root, sorted(listing.tars))).places) >= len(listing.images)
+    return len(scan(tars.shards(listing.root, sorted(listing.tars))).offsets) >= len(listing.images)

@@ -13,7 +13,7 @@ from ssl_core.data.dataset import Packed, Readable, Shard, Source
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.packing.index import FORMAT, INDEX, PARTS, PLAN, TABLE
 from ssl_core.data.sampler import WINDOW
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
 
 def opens(data: str) -> bool:
@@ -22,23 +22,23 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises BadInput if the packing was not finished, or a file is missing, of another size or damaged."""
+    """Raises UserError if the packing was not finished, or a file is missing, of another size or damaged."""
     root = Path(data).expanduser().resolve()
     if not (root / INDEX).is_file():
-        raise BadInput(f"--data {data}: not packed to the end; run the same tilespin pack again")
+        raise UserError(f"--data {data}: not packed to the end; run the same tilespin pack again")
     index = parsed(data, (root / INDEX).read_bytes())
     table = (root / TABLE).read_bytes() if (root / TABLE).is_file() else b""
     return assembled(data, root.name, index, table, lambda shard: _checked(root, shard), size)
 
 
 def parsed(data: str, index: bytes) -> dict:
-    """The content of index.json. Raises BadInput if it is damaged or of another format."""
+    """The content of index.json. Raises UserError if it is damaged or of another format."""
     try:
         found = json.loads(index)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"--data {data}: {INDEX} is damaged: {error}") from error
+        raise UserError(f"--data {data}: {INDEX} is damaged: {error}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise BadInput(f"--data {data}: {INDEX} is not of the format {FORMAT!r} that this version reads")
+        raise UserError(f"--data {data}: {INDEX} is not of the format {FORMAT!r} that this version reads")
     return found
 
 
@@ -53,7 +53,7 @@ def assembled(
 ) -> Source:
     """The dataset that `index` and `table`, the bytes of packed.npy, describe; shard_of(entry) opens a shard.
 
-    Raises BadInput if they are damaged.
+    Raises UserError if they are damaged.
     """
     try:
         listed = _listed(index)
@@ -79,19 +79,19 @@ def assembled(
             tuple(index["std"]),
             notes,
         )
-    except BadInput:
+    except UserError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise BadInput(f"--data {data}: {INDEX} is damaged: {type(error).__name__} {error}") from error
+        raise UserError(f"--data {data}: {INDEX} is damaged: {type(error).__name__} {error}") from error
 
 
 def _checked(root: Path, shard: dict) -> Shard:
     """By its size only: hashing the shards would cost as much as an epoch."""
     path = root / Path(shard["name"]).name
     if not path.is_file():
-        raise BadInput(f"{path} is missing: run the same tilespin pack again, it writes only what is missing")
+        raise UserError(f"{path} is missing: run the same tilespin pack again, it writes only what is missing")
     if (found := path.stat().st_size) != shard["bytes"]:
-        raise BadInput(f"{path} has {found:,} bytes instead of {shard['bytes']:,}: run the same tilespin pack again")
+        raise UserError(f"{path} has {found:,} bytes instead of {shard['bytes']:,}: run the same tilespin pack again")
     return Shard(path, shard["sha256"])
 
 
@@ -101,31 +101,31 @@ def _listed(index: dict) -> dict[str, list[dict]]:
     if not listed["train"]:
         raise ValueError("no shards to train on")
     for shard in (shard for found in listed.values() for shard in found):
-        for told in ("images", "bytes"):
-            if type(shard[told]) is not int or not 0 < shard[told] < 2**62:
-                raise ValueError(f"{told} of a shard are {shard[told]!r:.40}")
+        for entry in ("images", "bytes"):
+            if type(shard[entry]) is not int or not 0 < shard[entry] < 2**62:
+                raise ValueError(f"{entry} of a shard are {shard[entry]!r:.40}")
         if not shard["name"].endswith(".tar") or "/" in shard["name"] or type(shard["sha256"]) is not str:
             raise ValueError(f"a shard has the name {shard['name']!r:.40}")
     if not all(8 <= side <= 4096 and type(side) is int for side in (index["size"], index["options"]["side"])):
         raise ValueError("a size is not 8 to 4096 pixels")
     if not all(type(name) is str for name in index["classes"]):
         raise ValueError("the name of a class is none")
-    for told, least in (("mean", 0), ("std", 1e-3)):
-        if len(index[told]) != 3 or not all(least <= value <= 255 for value in index[told]):
-            raise ValueError(f"{told} is {index[told]!r:.40}")
+    for entry, least in (("mean", 0), ("std", 1e-3)):
+        if len(index[entry]) != 3 or not all(least <= value <= 255 for value in index[entry]):
+            raise ValueError(f"{entry} is {index[entry]!r:.40}")
     return listed
 
 
 def _rows(data: str, index: dict, table: bytes, shards: list[dict]) -> np.ndarray:
-    """[n, 5] int64, the columns of Packed.places and the label. Raises BadInput unless they are of these shards."""
+    """[n, 5] int64, the columns of Packed.offsets and the label. Raises UserError unless they are of these shards."""
     if hashlib.sha256(table).hexdigest() != index["table_sha256"]:
-        raise BadInput(f"--data {data}: {TABLE} is missing or damaged: run the same tilespin pack again")
-    damaged = BadInput(f"--data {data}: {TABLE} does not fit {INDEX}: pack it again")
+        raise UserError(f"--data {data}: {TABLE} is missing or damaged: run the same tilespin pack again")
+    damaged = UserError(f"--data {data}: {TABLE} does not fit {INDEX}: pack it again")
     try:
         rows = np.lib.format.read_array(io.BytesIO(table), allow_pickle=False)
     except (*UNREADABLE, TokenError) as error:
         raise damaged from error
-    counts, ends = ([shard[told] for shard in shards] for told in ("images", "bytes"))
+    counts, ends = ([shard[entry] for shard in shards] for entry in ("images", "bytes"))
     if rows.dtype != np.int64 or rows.shape != (sum(counts), 5):
         raise damaged
     shard, offset, length, number, label = rows.T

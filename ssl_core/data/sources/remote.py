@@ -6,17 +6,17 @@ from urllib.parse import unquote
 import numpy as np
 
 from ssl_core.data.dataset import Source
-from ssl_core.data.image_folder import laid_out
-from ssl_core.data.image_names import LeftOut
-from ssl_core.data.listing import saying
+from ssl_core.data.image_folder import from_folder_layout
+from ssl_core.data.image_names import SkippedFiles
+from ssl_core.data.listing import saying_if_slow
 from ssl_core.data.packing.index import INDEX, TABLE
 from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.packed import assembled, parsed
-from ssl_core.errors import BadInput, Gone, StoreFailed
-from ssl_core.storage.object_cache import LIMIT, content, limit
-from ssl_core.storage.object_store import Object, checked, is_url, listing, look, read
-from ssl_core.storage.retry import Patience, briefly
+from ssl_core.errors import ObjectNotFound, StorageError, UserError
+from ssl_core.storage.object_cache import LIMIT_VARIABLE, limit, read_cached
+from ssl_core.storage.object_store import Object, check_url, is_url, list_objects, read, stat
+from ssl_core.storage.retry import RetryDeadline, short_deadline
 
 NAMED = 5  # of the files that are left out
 
@@ -26,44 +26,44 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises BadInput if nothing can be read there, or what there is is damaged."""
-    url = checked(data)
+    """Raises UserError if nothing can be read there, or what there is is damaged."""
+    url = check_url(data)
     limit()
     try:
-        with briefly():
+        with short_deadline():
             return _load(url, size)
-    except Gone as error:
-        raise BadInput(f"--data {url}: nothing is there") from error
-    except StoreFailed as error:
-        raise BadInput(f"--data {url}: {error}") from error
+    except ObjectNotFound as error:
+        raise UserError(f"--data {url}: nothing is there") from error
+    except StorageError as error:
+        raise UserError(f"--data {url}: {error}") from error
 
 
 def _load(url: str, size: int | None) -> Source:
     name = unquote(url.rsplit("/", 1)[-1])
     try:
-        index = look(f"{url}/{INDEX}")
-    except Gone:
+        index = stat(f"{url}/{INDEX}")
+    except ObjectNotFound:
         return _folder(url, name, size)
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
-    index = parsed(url, read(index, 0, index.size, Patience()))
-    table = look(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
+    index = parsed(url, read(index, 0, index.size, RetryDeadline()))
+    table = stat(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
 
     def shard_of(shard: dict) -> RemoteShard:
         name = PurePosixPath(shard["name"]).name
         return RemoteShard(Object(f"{url}/{name}", shard["bytes"], shard["sha256"], shard["sha256"]))
 
-    source = assembled(url, name, index, content(table), shard_of, size, windowed=True)
+    source = assembled(url, name, index, read_cached(table), shard_of, size, windowed=True)
     least = (WINDOW + 1) * max(shard["bytes"] for part in index["splits"].values() for shard in part["shards"])
     if least > limit():
-        raise BadInput(f"--data {url} needs {LIMIT} of {least / 1e9:.3g} at least, better twice as much")
+        raise UserError(f"--data {url} needs {LIMIT_VARIABLE} of {least / 1e9:.3g} at least, better twice as much")
     return source
 
 
 def _folder(url: str, name: str, size: int | None) -> Source:
     gone: list[Exception] = []
-    others = LeftOut()
-    with saying(lambda: f"listing {url}"):
-        found = listing(url, others.wants, gone.append)
+    others = SkippedFiles()
+    with saying_if_slow(lambda: f"listing {url}"):
+        found = list_objects(url, others.wants, gone.append)
 
     def make(paths: list[str], labels: np.ndarray) -> RemoteFiles:
         return RemoteFiles([found[path] for path in paths], labels)
@@ -71,4 +71,4 @@ def _folder(url: str, name: str, size: int | None) -> Source:
     left_out = others.clauses()
     if gone:
         left_out.append(f"{len(gone):,} files are left out, such as {'; '.join(sorted(map(str, gone))[:NAMED])}")
-    return laid_out(url, name, {path: thing.size for path, thing in found.items()}, make, size, left_out)
+    return from_folder_layout(url, name, {path: obj.size for path, obj in found.items()}, make, size, left_out)

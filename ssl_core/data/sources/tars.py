@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data.dataset import Packed, Shard, Source
-from ssl_core.data.folder_layout import alike, class_of
-from ssl_core.data.image_folder import SIZE, held_out, held_out_note, looked_at
+from ssl_core.data.folder_layout import class_of, similar_classes_note
+from ssl_core.data.image_folder import DEFAULT_SIZE, select_test_images, test_split_note, with_pixel_range
 from ssl_core.data.listing import COMPRESSED, compressed_advice
 from ssl_core.data.split_names import Role, split_roles
 from ssl_core.data.tar_shards import NO_LABEL, Scan, digest, scan
-from ssl_core.errors import BadInput, some
+from ssl_core.errors import UserError, some
 from ssl_core.storage.object_store import is_url
 
 BRACES = re.compile(r"\{([^{}]*)\}")
@@ -26,11 +26,11 @@ BRACES = re.compile(r"\{([^{}]*)\}")
 class Tars(Packed):
     """Images in tar files that others made, which have names of their own."""
 
-    names: np.ndarray = field(default_factory=lambda: np.empty(0, "S1"))  # [m] bytes: the key of image places[i, 3]
+    names: np.ndarray = field(default_factory=lambda: np.empty(0, "S1"))  # [m] bytes: the key of image offsets[i, 3]
 
     def name(self, i: int) -> str:
         """What messages call image `i`: its shard and its key there."""
-        shard, _, _, number = self.places[i].tolist()
+        shard, _, _, number = self.offsets[i].tolist()
         return f"{self.shards[shard].name}: {_text(self.names[number])}"
 
 
@@ -42,16 +42,16 @@ def opens(data: str) -> bool:
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises BadInput if there is no such file, no image is in them, or none of them can be decoded."""
+    """Raises UserError if there is no such file, no image is in them, or none of them can be decoded."""
     if data.lower().endswith(COMPRESSED):
-        raise BadInput(f"--data {data}: {compressed_advice(Path(data).name)}")
+        raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
     place = Path(data).expanduser()
     patterns = [] if place.is_file() else expand(str(place))  # a name with brackets in it is no pattern
     paths = [Path(found) for pattern in patterns for found in _matching(pattern)] or [place] * place.is_file()
     if missing := [path for path in paths if not path.is_file()]:
-        raise BadInput(f"--data {data}: there is no {some(map(str, missing))}")
+        raise UserError(f"--data {data}: there is no {some(map(str, missing))}")
     if not paths:
-        raise BadInput(f"--data {data}: no file fits this pattern")
+        raise UserError(f"--data {data}: no file fits this pattern")
     paths = sorted({path.resolve() for path in paths})
     root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common(paths)
     return of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
@@ -89,35 +89,35 @@ def shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
 def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, left_out: Sequence[str]) -> Source:
     """The dataset in tar files `names` below `root`. Files and folders with the names of splits are these.
 
-    Raises BadInput if no image is in them, or none can be decoded, or there is nothing to train on.
+    Raises UserError if no image is in them, or none can be decoded, or there is nothing to train on.
     """
     names = sorted(names)
     files = shards(root, names)
     found = scan(files)
     notes = list(found.notes)
-    if not len(found.places):
-        raise BadInput(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
+    if not len(found.offsets):
+        raise UserError(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
     train, test = _splits(data, names, found, notes)
     if not train.any():
-        raise BadInput(f"--data {data}: no images in the shards to train on; {'; '.join(notes)}")
+        raise UserError(f"--data {data}: no images in the shards to train on; {'; '.join(notes)}")
     _check_folders(data, found, notes)
     labels, classes = _classes(found, train, notes)
     if classes and not test.any():
-        keys = [f"{names[place[0]]}/{_text(name)}" for place, name in zip(found.places[train], found.names[train])]
+        keys = [f"{names[place[0]]}/{_text(name)}" for place, name in zip(found.offsets[train], found.names[train])]
         out = np.zeros(len(train), bool)
-        out[train] = held_out(keys, labels[train])
-        notes.append(held_out_note(int(out.sum()), int(train.sum()), "keys"))
+        out[train] = select_test_images(keys, labels[train])
+        notes.append(test_split_note(int(out.sum()), int(train.sum()), "keys"))
         train, test = train & ~out, out
     elif classes and (unknown := np.unique(found.labels[test & (labels == NO_LABEL)])).size:
         without = [found.values[i] if i >= 0 else "none" for i in unknown]
-        raise BadInput(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
+        raise UserError(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
     parts = [
-        Tars(part, files, found.places[rows], labels[rows], names=found.names)
+        Tars(part, files, found.offsets[rows], labels[rows], names=found.names)
         for part, rows in (("train", train), ("test", test))
     ]
-    parts = looked_at(data, parts, notes)
+    parts = with_pixel_range(data, parts, notes)
     content = digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
-    return Source(root.name, content, size or SIZE, *parts, classes, notes=(*notes, *left_out))
+    return Source(root.name, content, size or DEFAULT_SIZE, *parts, classes, notes=(*notes, *left_out))
 
 
 def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,18 +126,18 @@ def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> t
     of_shard = np.array([roles.get(name, "other") for name in names])
     kinds = dict.fromkeys(roles.values())
     if not kinds:
-        return np.ones(len(found.places), bool), np.zeros(len(found.places), bool)
+        return np.ones(len(found.offsets), bool), np.zeros(len(found.offsets), bool)
     train = "train" if "train" in kinds else "other"
     if train not in of_shard:
-        if "unlabelled" not in kinds:
-            raise BadInput(
+        if "unlabeled" not in kinds:
+            raise UserError(
                 f"--data {data}: no shards to train on: found {some(names)}; name those to train on by a pattern"
             )
-        train = "unlabelled"
-    of_image = of_shard[found.places[:, 0]]
-    labelled = [role for role in (train, "test", "val") if _all_labelled(found.labels[of_image == role])]
+        train = "unlabeled"
+    of_image = of_shard[found.offsets[:, 0]]
+    labeled = [role for role in (train, "test", "val") if _all_labeled(found.labels[of_image == role])]
     # competitions ship test images without labels
-    test = next((role for role in labelled[1:]), None) if train in labelled else None
+    test = next((role for role in labeled[1:]), None) if train in labeled else None
     counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
     notes.append(f"trained on {counts[train]}" + (f", tested on {counts[test]}" if test else "") + ", by their names")
     if unused := [count for role, count in counts.items() if role not in (train, test)]:
@@ -145,17 +145,17 @@ def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> t
     return of_image == train, of_image == (test or "")
 
 
-def _all_labelled(labels: np.ndarray) -> bool:
+def _all_labeled(labels: np.ndarray) -> bool:
     return len(labels) > 0 and bool((labels != NO_LABEL).all())
 
 
 def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
-    """Raises BadInput if folders within the tar files are splits; says so if they may be classes."""
+    """Raises UserError if folders within the tar files are splits; says so if they may be classes."""
     folders = {tuple(_text(name).split("/")[:-1]) for name in np.unique(found.names)}
     advice = "folders within tar files are not read as splits or classes: extract the files, and give their folder"
     levels = [{folder[depth] for folder in folders if len(folder) > depth} for depth in range(3)]
     if splits := sorted(set().union(*({*split_roles(level)} for level in levels if len(level) > 1))):
-        raise BadInput(f"--data {data}: {advice}; found {some(f'{name}/' for name in splits)}")
+        raise UserError(f"--data {data}: {advice}; found {some(f'{name}/' for name in splits)}")
     if (found.labels == NO_LABEL).all() and any(len(level) > 1 for level in levels):
         notes.append(advice)
 
@@ -189,7 +189,7 @@ def _classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarr
     if len(names) < 2:
         notes.append(f"labels are not used, all images have the same: {names[0]}")
         return nothing, ()
-    notes += alike(names)
+    notes += similar_classes_note(names)
     numbers = [class_of(name, tuple(names)) for name in plain]
     table = np.array([NO_LABEL if i is None else i for i in [*numbers, None]])  # the last for NO_LABEL itself
     return table[found.labels], tuple(names)

@@ -1,6 +1,6 @@
 """Has the representation collapsed? How many directions features use, without labels.
 
-RankMe (Garrido et al. 2023, arXiv:2210.02885), the spread of L2-normalised features (Chen and He 2021,
+RankMe (Garrido et al. 2023, arXiv:2210.02885), the spread of L2-normalized features (Chen and He 2021,
 arXiv:2011.10566, figure 2) and LiDAR (Thilak et al. 2023, arXiv:2312.04000), on the last stage's pooled map.
 """
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.random import Draw
+from kernels.random import RandomBits
 from ssl_core.evaluation.features import Result
-from ssl_core.evaluation.frozen_encoder import Model
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.evaluation.transforms import augmented
 
 version = 2  # views are those of pretraining
@@ -33,22 +33,22 @@ class Config:
     """random views of each"""
 
 
-def run(model: Model, config: Config, seed: int) -> Result:
+def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     """`rankme` and `lidar` are effective ranks: 1 is collapsed, the features' width `width` is the most. `std` is the
-    mean deviation of normalised features times the root of their width: 0 is collapsed, 1 spread evenly."""
-    z = torch.cat([model.pooled(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
+    mean deviation of normalized features times the root of their width: 0 is collapsed, 1 spread evenly."""
+    z = torch.cat([model.pool(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
     width = {"width": float(z.shape[1])}
     if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
         return Result(width, notes=("one test image cannot tell a collapsed encoder from another",))
     return Result({"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed)), **width})
 
 
-def _views(model: Model, config: Config, seed: int) -> Tensor:
+def _views(model: FrozenEncoder, config: Config, seed: int) -> Tensor:
     """[images, views, width]"""
     rows = []
-    for images, ids in model.drawn("test", config.clean):
-        draws = (Draw(ids, torch.full_like(ids, view), seed) for view in range(config.views))
-        rows.append(torch.stack([model.pooled(augmented(images, draw))[-1].cpu() for draw in draws], 1))
+    for images, ids in model.numbered_images("test", config.clean):
+        draws = (RandomBits(ids, torch.full_like(ids, view), seed) for view in range(config.views))
+        rows.append(torch.stack([model.pool(augmented(images, draw))[-1].cpu() for draw in draws], 1))
     return torch.cat(rows).double()
 
 
@@ -66,8 +66,8 @@ def lidar(z: Tensor, delta: float = 1e-4) -> float:
     """z [n, q, d], q views of each of n images -> the effective rank of linear discriminant analysis: of
     Sw^-1/2 Sb Sw^-1/2, with Sb the covariance of the images' means and Sw that of views around them plus `delta`."""
     means = z.mean(1)
-    centred, within = means - means.mean(0), (z - means[:, None]).flatten(0, 1)
-    between = centred.T @ centred / (len(z) - 1)
+    centered, within = means - means.mean(0), (z - means[:, None]).flatten(0, 1)
+    between = centered.T @ centered / (len(z) - 1)
     within = within.T @ within / (len(z) * (z.shape[1] - 1))
     values, vectors = torch.linalg.eigh(within + delta * torch.eye(z.shape[2], dtype=z.dtype))
     whitening = vectors * values.rsqrt() @ vectors.T

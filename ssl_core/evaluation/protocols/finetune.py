@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ssl_core.errors import Diverged
 from ssl_core.evaluation.features import Result
-from ssl_core.evaluation.finetuning import right, tune
-from ssl_core.evaluation.frozen_encoder import Model
+from ssl_core.evaluation.finetuning import classify_correctly, finetune
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.optim import Optim
 
 version = 2  # crops are those of pretraining
@@ -26,32 +26,32 @@ class Config:
     epochs: int = 30
     batch: int = 128
     weight_decay: float = 1e-4
-    least_area: float = 0.2
+    min_area: float = 0.2
     """smallest share of an image's area that a crop shows"""
 
 
-def run(model: Model, config: Config, seed: int) -> Result:
+def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     """`top1` is the test accuracy, a fraction, of the learning rate with the best held-out accuracy. Checkpoints are
     kept in `model.keep`."""
-    ids = model.parts["fit"][1]
+    ids = model.parts["train"][1]
     best, chosen = (-1.0, None), None
     for rate in config.learning_rates:
-        tuned = tune(
+        tuned = finetune(
             model,
             ids,
             steps=max(1, config.epochs * len(ids) // config.batch),
             batch=config.batch,
             optim=Optim(lr=rate, weight_decay=config.weight_decay, warmup=0.0),
-            least=config.least_area,
+            min_area=config.min_area,
             seed=seed,
             keep=model.keep / f"{rate:g}" if model.keep else None,
         )
         if tuned is None:
             continue
-        held = float(right(tuned, model, "held").mean())
-        if held > best[0]:
-            best, chosen = (held, tuned), {"learning_rate": rate, "held_out": held}
+        val = float(classify_correctly(tuned, model, "val").mean())
+        if val > best[0]:
+            best, chosen = (val, tuned), {"learning_rate": rate, "val_accuracy": val}
     if chosen is None:
         raise Diverged(f"fine-tuning diverged at every learning rate of {config.learning_rates}")
-    correct = right(best[1], model, "test")
+    correct = classify_correctly(best[1], model, "test")
     return Result({"top1": float(correct.mean())}, correct, chosen)

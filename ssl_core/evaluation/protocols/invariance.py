@@ -13,18 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.random import Draw, below
+from kernels.random import RandomBits, randint
 from ssl_core.evaluation.features import Result
-from ssl_core.evaluation.frozen_encoder import POOL, Model
+from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder
 from ssl_core.evaluation.logistic import logistic
-from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, shuffled, turned
+from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, rotated, shuffled
 
 version = 2  # the augmented views of alignment are those of pretraining
 on = "encoder"
 labels = False
 headline, higher = "rotation", False
 
-Probe = Callable[[Tensor, Draw], list[tuple[Tensor, Tensor]]]  # images -> [(transformed images, [b] which transform)]
+Probe = Callable[
+    [Tensor, RandomBits], list[tuple[Tensor, Tensor]]
+]  # images -> [(transformed images, [b] which transform)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,8 @@ class Config:
     """inverse strength of the probes' L2 penalty"""
 
 
-def run(model: Model, config: Config, seed: int) -> Result:
-    """`<transform>/<strength>` is the mean distance of an image's L2-normalised pooled features to those of its
+def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
+    """`<transform>/<strength>` is the mean distance of an image's L2-normalized pooled features to those of its
     transformed version over the mean distance of two images, on the last stage: 0 is invariant, 1 is as far as another
     image; `<transform>` is the mean over strengths and `<transform>/stageN` that of stage N (counted from 1).
 
@@ -52,7 +54,10 @@ def run(model: Model, config: Config, seed: int) -> Result:
     numbers: dict[str, float] = {}
     several = len(plain[0]) > 1
     for name, strengths in TRANSFORMS.items() if several else ():
-        ratios = [[_ratio(f, g, scale) for f, g, scale in zip(plain, views[f"{name}/{s}"], scales)] for s in strengths]
+        ratios = [
+            [_distance_ratio(f, g, scale) for f, g, scale in zip(plain, views[f"{name}/{s}"], scales)]
+            for s in strengths
+        ]
         for i, values in enumerate(zip(*ratios), start=1):
             numbers[f"{name}/stage{i}"] = sum(values) / len(values)
         numbers[name] = numbers[f"{name}/stage{len(plain)}"]
@@ -62,30 +67,30 @@ def run(model: Model, config: Config, seed: int) -> Result:
     if several:
         numbers["uniformity"] = uniformity(plain[-1])
     for name, (probe, classes) in PROBES.items():
-        numbers[f"probe/{name}"] = _probed(model, probe, classes, config, seed)
+        numbers[f"probe/{name}"] = _probe_accuracy(model, probe, classes, config, seed)
     notes = () if several else ("distances to other images need a second test image",)
     return Result(numbers, notes=notes)
 
 
-def _draws(model: Model, split: str, config: Config, seed: int):
+def _numbered_batches(model: FrozenEncoder, split: str, config: Config, seed: int):
     """The images of a split in batches, each with the chance that belongs to its images."""
-    for images, ids in model.drawn(split, config.images):
-        yield images, Draw(ids, torch.zeros_like(ids), seed)
+    for images, ids in model.numbered_images(split, config.images):
+        yield images, RandomBits(ids, torch.zeros_like(ids), seed)
 
 
-def _features(model: Model, config: Config, seed: int) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-    """L2-normalised pooled features of test images, [n, width] for each stage, and of each transform's version."""
+def _features(model: FrozenEncoder, config: Config, seed: int) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+    """L2-normalized pooled features of test images, [n, width] for each stage, and of each transform's version."""
     known = {f"{name}/{s}": view for name, strengths in TRANSFORMS.items() for s, view in strengths.items()}
     known = {"": lambda images, _: images, **known, "augmented": augmented}
     rows: dict[str, list[list[Tensor]]] = {name: [] for name in known}
-    for images, draw in _draws(model, "test", config, seed):
+    for images, bits in _numbered_batches(model, "test", config, seed):
         for name, view in known.items():
-            rows[name].append([F.normalize(f, dim=1).cpu() for f in model.pooled(view(images, draw))])
+            rows[name].append([F.normalize(f, dim=1).cpu() for f in model.pool(view(images, bits))])
     found = {name: [torch.cat(parts) for parts in zip(*batches)] for name, batches in rows.items()}
     return found.pop(""), found
 
 
-def _ratio(f: Tensor, g: Tensor, scale: float) -> float:
+def _distance_ratio(f: Tensor, g: Tensor, scale: float) -> float:
     """A collapsed encoder, to which all images are one, gets 1: it keeps still for want of anything that could move."""
     return float((f - g).norm(dim=1).mean()) / scale if scale > 1e-5 else 1.0
 
@@ -105,26 +110,26 @@ def uniformity(f: Tensor) -> float:
     return float(F.pdist(f).square().mul(-2).exp().mean().log()) if len(f) > 1 else 0.0
 
 
-def _every_turn(images: Tensor, draw: Draw) -> list[tuple[Tensor, Tensor]]:
-    return [(turned(images, turns), turns) for turns in (torch.full_like(draw.ids, k) for k in range(4))]
+def _all_rotations(images: Tensor, bits: RandomBits) -> list[tuple[Tensor, Tensor]]:
+    return [(rotated(images, rotations), rotations) for rotations in (torch.full_like(bits.ids, k) for k in range(4))]
 
 
-def _four_orders(images: Tensor, draw: Draw) -> list[tuple[Tensor, Tensor]]:
+def _four_permutations(images: Tensor, bits: RandomBits) -> list[tuple[Tensor, Tensor]]:
     """Four random orders of the tiles of each image."""
-    return [(shuffled(images, orders), orders) for orders in below(draw.words("probe/jigsaw", 4), len(ORDERS)).T]
+    return [(shuffled(images, orders), orders) for orders in randint(bits.draw("probe/jigsaw", 4), len(ORDERS)).T]
 
 
-PROBES: dict[str, tuple[Probe, int]] = {"rotation": (_every_turn, 4), "jigsaw": (_four_orders, len(ORDERS))}
+PROBES: dict[str, tuple[Probe, int]] = {"rotation": (_all_rotations, 4), "jigsaw": (_four_permutations, len(ORDERS))}
 
 
-def _probed(model: Model, probe: Probe, classes: int, config: Config, seed: int) -> float:
+def _probe_accuracy(model: FrozenEncoder, probe: Probe, classes: int, config: Config, seed: int) -> float:
     """The accuracy on transformed test images of a classifier that learned on transformed training images."""
     sets = {}
-    for split in ("fit", "test"):
-        made = [pair for images, draw in _draws(model, split, config, seed) for pair in probe(images, draw)]
-        features = torch.cat([model.pooled(images, POOL)[-1].cpu() for images, _ in made])
+    for split in ("train", "test"):
+        made = [pair for images, bits in _numbered_batches(model, split, config, seed) for pair in probe(images, bits)]
+        features = torch.cat([model.pool(images, POOL)[-1].cpu() for images, _ in made])
         sets[split] = features, torch.cat([which for _, which in made]).cpu()
-    x, y = sets["fit"]
+    x, y = sets["train"]
     mean, std = x.mean(0), x.std(0)
     std = torch.where(std > 1e-6, std, 1.0)
     layer = logistic((x - mean) / std, y, classes, config.c)

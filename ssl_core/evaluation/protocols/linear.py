@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ssl_core.evaluation.features import Result, Subject
+from ssl_core.evaluation.features import FrozenFeatures, Result
 
 version = 1
 on = "features"
@@ -24,28 +24,28 @@ class Config:
     batch: int = 256
 
 
-def run(subject: Subject, config: Config, seed: int) -> Result:
+def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
     """`top1` is the test accuracy of the stage and learning rate with the best held-out accuracy; `top1/stageN`
     that of stage N with its own best learning rate (N counts from 1). Higher is better; fractions."""
     numbers, best = {}, (-1.0, None, None)
-    for i, stage in enumerate(subject.stages, start=1):
-        held, test = _probe(stage, subject, config, seed)  # [rates], [rates, n_test] bool
-        rate = int(held.argmax())
+    for i, stage in enumerate(features.stages, start=1):
+        val, test = _probe(stage, features, config, seed)  # [rates], [rates, n_test] bool
+        rate = int(val.argmax())
         numbers[f"top1/stage{i}"] = float(test[rate].mean())
-        if held[rate] > best[0]:
-            chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "held_out": float(held[rate])}
-            best = (float(held[rate]), test[rate], chosen)
+        if val[rate] > best[0]:
+            chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
+            best = (float(val[rate]), test[rate], chosen)
     numbers["top1"] = float(best[1].mean())
     return Result(numbers, best[1], best[2])
 
 
-def _probe(stage: dict[str, np.ndarray], subject: Subject, config: Config, seed: int):
-    x, y = torch.from_numpy(stage["fit"]), torch.from_numpy(subject.labels["fit"])
+def _probe(stage: dict[str, np.ndarray], features: FrozenFeatures, config: Config, seed: int):
+    x, y = torch.from_numpy(stage["train"]), torch.from_numpy(features.labels["train"])
     rates = torch.tensor(config.learning_rates)
     # one wide layer holds every learning rate's classifier: [d, rates * classes]
-    shape = (len(rates), subject.classes)
-    weight = torch.zeros(x.shape[1], len(rates) * subject.classes)
-    bias = torch.zeros(len(rates) * subject.classes)
+    shape = (len(rates), features.classes)
+    weight = torch.zeros(x.shape[1], len(rates) * features.classes)
+    bias = torch.zeros(len(rates) * features.classes)
     speed = [torch.zeros_like(weight), torch.zeros_like(bias)]
     order = torch.Generator().manual_seed(seed)
     per_epoch = -(-len(x) // config.batch)
@@ -54,17 +54,17 @@ def _probe(stage: dict[str, np.ndarray], subject: Subject, config: Config, seed:
         for rows in torch.randperm(len(x), generator=order).split(config.batch):
             batch = x[rows]
             logits = torch.addmm(bias, batch, weight).view(len(rows), *shape)
-            error = (logits.softmax(2) - F.one_hot(y[rows], subject.classes)[:, None]) / len(rows)
+            error = (logits.softmax(2) - F.one_hot(y[rows], features.classes)[:, None]) / len(rows)
             error = error.flatten(1)
             decay = 0.5 * (1 + np.cos(np.pi * step / total))
-            lr = (rates * decay).repeat_interleave(subject.classes)
+            lr = (rates * decay).repeat_interleave(features.classes)
             for parameter, velocity, gradient in zip((weight, bias), speed, (batch.T @ error, error.sum(0))):
                 velocity.mul_(0.9).add_(gradient)
                 parameter -= lr * velocity
             step += 1
 
-    def right(split: str) -> np.ndarray:
+    def correct(split: str) -> np.ndarray:
         logits = (torch.from_numpy(stage[split]) @ weight + bias).view(-1, *shape)
-        return (logits.argmax(2) == torch.from_numpy(subject.labels[split])[:, None]).T.numpy()
+        return (logits.argmax(2) == torch.from_numpy(features.labels[split])[:, None]).T.numpy()
 
-    return right("held").mean(1), right("test")
+    return correct("val").mean(1), correct("test")

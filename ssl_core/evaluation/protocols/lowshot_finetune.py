@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_core.evaluation.features import Result
-from ssl_core.evaluation.few_labels import Shots, drawn, left_out, told
-from ssl_core.evaluation.finetuning import right, tune
-from ssl_core.evaluation.frozen_encoder import Model
+from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets, skipped_note
+from ssl_core.evaluation.finetuning import classify_correctly, finetune
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.optim import Optim
 
 version = 2  # crops are those of pretraining
@@ -23,35 +23,35 @@ headline, higher = "finetune/10%", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Percentages are of the labelled images that a probe may use, held-out ones included."""
+    """Percentages are of the labeled images that a probe may use, held-out ones included."""
 
-    shots: Shots = Shots()
+    subsets: LabelSubset = LabelSubset()
     learning_rate: float = 0.03
     steps: int = 500
     batch: int = 64
-    least_area: float = 0.2
+    min_area: float = 0.2
     """smallest share of an image's area that a crop shows"""
 
 
-def run(model: Model, config: Config, seed: int) -> Result:
+def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     """`finetune/1%`, `finetune/10%`, `finetune/k5`, `finetune/k20` are test accuracies, fractions, the means over
     draws; `finetune/1%/std` and so on their standard deviations. A training that diverged counts as 0. Checkpoints are
     kept in `model.keep`."""
-    pool = np.concatenate([model.parts["fit"][1], model.parts["held"][1]])
+    pool = np.concatenate([model.parts["train"][1], model.parts["val"][1]])
     labels, numbers = model.source.train.labels[pool], {}
-    for name, draws in drawn(labels, config.shots, seed).items():
+    for name, draws in sample_subsets(labels, config.subsets, seed).items():
         accuracies = []
         for i, rows in enumerate(draws):
-            tuned = tune(
+            tuned = finetune(
                 model,
                 pool[rows],
                 steps=config.steps,
                 batch=config.batch,
                 optim=Optim(lr=config.learning_rate, weight_decay=0.0, warmup=0.0),
-                least=config.least_area,
+                min_area=config.min_area,
                 seed=seed,
                 keep=model.keep / f"{name}-{i}" if model.keep else None,
             )
-            accuracies.append(float(right(tuned, model, "test").mean()) if tuned else 0.0)
-        numbers |= told(f"finetune/{name}", accuracies)
-    return Result(numbers, notes=left_out(labels, config.shots))
+            accuracies.append(float(classify_correctly(tuned, model, "test").mean()) if tuned else 0.0)
+        numbers |= mean_and_std(f"finetune/{name}", accuracies)
+    return Result(numbers, notes=skipped_note(labels, config.subsets))

@@ -1,5 +1,5 @@
 """Non-linear probe: a classifier of three layers on the whole maps of every stage of a frozen encoder, as RotNet's
-blocks were judged (Gidaris et al. 2018, arXiv:1803.07728, section 4.1 and table 1)."""
+blocks were evaluated (Gidaris et al. 2018, arXiv:1803.07728, section 4.1 and table 1)."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels.crop_flip import crop_flip
-from kernels.random import below
-from ssl_core.augmentations import BYTES, bytes_of
+from kernels.random import randint
+from ssl_core.augmentations import BYTES, as_bhwc
 from ssl_core.errors import Diverged
 from ssl_core.evaluation.features import Result
-from ssl_core.evaluation.finetuning import fit, right
-from ssl_core.evaluation.frozen_encoder import Model, normalise
+from ssl_core.evaluation.finetuning import classify_correctly, fit
+from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
 from ssl_core.optim import Optim
-from ssl_core.task import DataInfo, EncoderInfo, Pretext, Task, TaskConfig
-from ssl_core.train import Plan
+from ssl_core.task import DataInfo, EncoderInfo, PretextModel, Task, TaskConfig
+from ssl_core.train import TrainConfig
 
 version = 1
 on = "encoder"
@@ -35,7 +35,7 @@ class Config:
     batch: int = 512
     lr: float = 0.1
     weight_decay: float = 5e-4
-    decay_at: tuple[float, ...] = (0.35, 0.7, 0.85)
+    lr_milestones: tuple[float, ...] = (0.35, 0.7, 0.85)
     decay: float = 0.2
     hidden: int = 20
     """units of a hidden layer for each class, at most 2,048 in all"""
@@ -43,24 +43,28 @@ class Config:
     """numbers of a flattened map at most: a larger map is averaged to fewer cells"""
 
 
-def run(model: Model, config: Config, seed: int) -> Result:
+def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     """`top1/stageN` is the test accuracy on stage N (counted from 1), `top1` that of the stage with the best held-out
     accuracy; fractions, higher is better. Checkpoints are kept in `model.keep`."""
-    ids = model.parts["fit"][1]
+    ids = model.parts["train"][1]
     optim = Optim(
-        lr=config.lr, weight_decay=config.weight_decay, warmup=0.0, decay_at=config.decay_at, decay=config.decay
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warmup=0.0,
+        lr_milestones=config.lr_milestones,
+        lr_gamma=config.decay,
     )
-    plan = Plan(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
+    plan = TrainConfig(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
     probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
     if probed is None:
         raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
-    held, test = right(probed, model, "held").mean(1), right(probed, model, "test")
-    best = int(held.argmax())
+    val, test = classify_correctly(probed, model, "val").mean(1), classify_correctly(probed, model, "test")
+    best = int(val.argmax())
     numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(test, start=1)}
     return Result(
         {**numbers, "top1": numbers[f"top1/stage{best + 1}"]},
         test[best],
-        {"stage": best + 1, "held_out": float(held[best])},
+        {"stage": best + 1, "val_accuracy": float(val[best])},
     )
 
 
@@ -69,20 +73,20 @@ class Frozen(nn.Module):
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
-        self.held = (encoder,)  # not a sub-module
+        self.encoder_only = (encoder,)  # not a sub-module
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> list[Tensor]:
-        return self.held[0](x)
+        return self.encoder_only[0](x)
 
 
 class Heads(Task):
     """A classifier of three layers for each stage, on images that are moved by up to an eighth and mirrored or not. Of
     `encoder`, `widths` are those of the stages' flattened maps."""
 
-    def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalisation: str, own: Config):
+    def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, own: Config):
         super().__init__(config, encoder, data)
-        self.under, self.most = normalisation, own.inputs
+        self.under, self.most = normalization, own.inputs
         hidden = min(own.hidden * data.classes, 2048)
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -97,14 +101,14 @@ class Heads(Task):
             for width in encoder.widths
         )
 
-    def make(self, batch, draw, format):
-        images, words = batch.images, draw.words("shift and flip", 3)
+    def make_batch(self, batch, bits, format):
+        images, words = batch.images, bits.draw("shift and flip", 3)
         side, most = images.shape[1], images.shape[1] // 8
-        corners = below(words[:, :2], 2 * most + 1)
+        corners = randint(words[:, :2], 2 * most + 1)
         boxes = torch.cat([corners, torch.full_like(corners, side)], 1)
         padded = F.pad(images, (0, 0, most, most, most, most))
-        moved = bytes_of(crop_flip(padded, below(words[:, 2], 2), boxes, size=side, **BYTES))
-        return normalise(moved, self.under, format), batch.labels
+        moved = as_bhwc(crop_flip(padded, randint(words[:, 2], 2), boxes, size=side, **BYTES))
+        return normalize(moved, self.under, format), batch.labels
 
     def forward(self, encoder, inputs):
         """-> [stages, b, classes]"""
@@ -126,11 +130,11 @@ def flat(maps: list[Tensor], most: int) -> list[Tensor]:
     ]
 
 
-def _probe(model: Model, config: Config, seed: int) -> Pretext:
+def _probe(model: FrozenEncoder, config: Config, seed: int) -> PretextModel:
     """The frozen encoder with new classifiers."""
-    info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.blank(), config.inputs)), ())
+    info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.blank_maps(), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)
-        task = Heads(TaskConfig(batch=config.batch), info, data, model.normalisation, config)
-    return Pretext(Frozen(model.encoder), task).to(model.device)
+        task = Heads(TaskConfig(batch=config.batch), info, data, model.normalization, config)
+    return PretextModel(Frozen(model.encoder), task).to(model.device)

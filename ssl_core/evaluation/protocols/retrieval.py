@@ -1,4 +1,4 @@
-"""Nearest neighbours as a picture for people: some test images, each with the training images that lie closest."""
+"""Nearest neighbors as a picture for people: some test images, each with the training images that lie closest."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from kernels.crop_flip import crop_flip
-from ssl_core.augmentations import BYTES, bytes_of
-from ssl_core.evaluation.features import Result, scale
-from ssl_core.evaluation.frozen_encoder import POOL, Model, evenly
+from ssl_core.augmentations import BYTES, as_bhwc
+from ssl_core.evaluation.features import Result, standardize
+from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder, evenly_spaced
 from ssl_core.evaluation.neighbors import few, nearest
 
 version = 1
@@ -18,44 +18,44 @@ on = "encoder"
 labels = False
 headline, higher = "precision@8", True
 
-SIDE, EDGE, GAP = 64, 3, 14  # pixels of the sheet: an image, its border, between a query and its neighbours
+SIDE, EDGE, GAP = 64, 3, 14  # pixels of the sheet: an image, its border, between a query and its neighbors
 RIGHT, WRONG, WHITE = (47, 158, 100), (208, 59, 59), (255, 255, 255)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Cosine similarity of the last stage's features, standardised as those that protocols share are."""
+    """Cosine similarity of the last stage's features, standardized as those that protocols share are."""
 
     shown: int = 8
     """queries on the sheet, one a row"""
-    neighbours: int = 8
+    neighbors: int = 8
     bank: int = 2000
-    """training images among which neighbours are looked for, evenly spaced"""
+    """training images among which neighbors are looked for, evenly spaced"""
     queries: int = 500
     """test images that the numbers are of, evenly spaced; those on the sheet are evenly spaced among them"""
 
 
-def run(model: Model, config: Config, seed: int) -> Result:
-    """`similarity@8` is the mean cosine of the neighbours; `precision@8`, if there are labels, the share of them that
+def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
+    """`similarity@8` is the mean cosine of the neighbors; `precision@8`, if there are labels, the share of them that
     have the query's label, the mean over queries. On the sheet the query comes first; borders are green where labels
     agree and red where they do not."""
-    x, y, asked = _looked_at(model, "test", config.queries)
-    bank, labels, kept = _looked_at(model, "fit", config.bank)
-    mean, std = scale(bank)
-    found = list(nearest((x - mean) / std, (bank - mean) / std, config.neighbours))
+    x, y, asked = _evenly_spaced_images(model, "test", config.queries)
+    bank, labels, kept = _evenly_spaced_images(model, "train", config.bank)
+    mean, std = standardize(bank)
+    found = list(nearest((x - mean) / std, (bank - mean) / std, config.neighbors))
     near = torch.cat([rows for _, _, rows in found]).numpy()
-    k, alike = config.neighbours, labels[near] == y[:, None]
+    k, alike = config.neighbors, labels[near] == y[:, None]
     numbers = {f"similarity@{k}": float(torch.cat([cosines for _, cosines, _ in found]).mean())}
     if model.classes:
         numbers[f"precision@{k}"] = float(alike.mean())
-    shown = evenly(len(x), config.shown)
-    picture = sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None)
-    return Result(numbers, sheet=picture, notes=few(len(bank), [k]))
+    shown = evenly_spaced(len(x), config.shown)
+    image = contact_sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None)
+    return Result(numbers, sheet=image, notes=few(len(bank), [k]))
 
 
-def _looked_at(model: Model, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _evenly_spaced_images(model: FrozenEncoder, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-> features [n, d] float32, labels [n] int64 and small pictures [n, s, s, 3] uint8."""
-    rows = [(model.pooled(images, POOL)[-1], labels, _small(images)) for images, labels in model.images(split, most)]
+    rows = [(model.pool(images, POOL)[-1], labels, _small(images)) for images, labels in model.images(split, most)]
     features, labels, pictures = (torch.cat(part).cpu().numpy() for part in zip(*rows))
     return features, labels, pictures
 
@@ -67,19 +67,19 @@ def _small(images: Tensor) -> Tensor:
         return images
     flips = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     boxes = torch.tensor([0, 0, side, side], device=images.device).expand(len(images), 4)
-    return bytes_of(crop_flip(images, flips, boxes, size=SIDE, **BYTES))
+    return as_bhwc(crop_flip(images, flips, boxes, size=SIDE, **BYTES))
 
 
-def sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+def contact_sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
     """queries [n, s, s, 3] and near [n, k, s, s, 3] uint8; alike [n, k] bool, or None for no borders -> the sheet
     [h, w, 3] uint8."""
-    cell = SIDE + 2 * EDGE
-    whole = np.full((len(queries) * cell, cell * (near.shape[1] + 1) + GAP, 3), WHITE, np.uint8)
+    tile = SIDE + 2 * EDGE
+    whole = np.full((len(queries) * tile, tile * (near.shape[1] + 1) + GAP, 3), WHITE, np.uint8)
     for i, query in enumerate(queries):
-        for j, picture in enumerate([query, *near[i]]):
-            y, x = i * cell, j * cell + (GAP if j else 0)
+        for j, image in enumerate([query, *near[i]]):
+            y, x = i * tile, j * tile + (GAP if j else 0)
             if j and alike is not None:
-                whole[y : y + cell, x : x + cell] = RIGHT if alike[i, j - 1] else WRONG
-            large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+                whole[y : y + tile, x : x + tile] = RIGHT if alike[i, j - 1] else WRONG
+            large = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             whole[y + EDGE : y + EDGE + SIDE, x + EDGE : x + EDGE + SIDE] = large
     return whole

@@ -1,4 +1,4 @@
-"""Do images of one class lie close? Purity of neighbourhoods and separation of classes, before anything is trained.
+"""Do images of one class lie close? Purity of neighborhoods and separation of classes, before anything is trained.
 
 Purity at k is the share of an image's k nearest training images that have its label, the mean over test images; the
 silhouette is that of Rousseeuw 1987 (doi:10.1016/0377-0427(87)90125-7) by cosine distance.
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_core.evaluation.features import Result, Subject
-from ssl_core.evaluation.frozen_encoder import evenly
+from ssl_core.evaluation.features import FrozenFeatures, Result
+from ssl_core.evaluation.frozen_encoder import evenly_spaced
 from ssl_core.evaluation.neighbors import few, nearest
 
 version = 1
@@ -23,31 +23,33 @@ headline, higher = "purity@20", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Test images are the queries, all training images that a probe may fit on the neighbours."""
+    """Test images are the queries, all training images that a probe may fit on the neighbors."""
 
-    neighbours: tuple[int, ...] = (1, 5, 20)
+    neighbors: tuple[int, ...] = (1, 5, 20)
     images: int = 2000
     """test images that are looked at, evenly spaced"""
 
 
-def run(subject: Subject, config: Config, seed: int) -> Result:
+def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
     """`purity@K` (chance: the classes' shares), `silhouette` (-1 to 1) and `between`, the share of the features'
     variance that lies between classes (0 to 1), are of the last stage; `purity@20/stageN` of stage N. Higher is
     better."""
-    rows = evenly(len(subject.labels["test"]), config.images)
-    truth = torch.from_numpy(subject.labels["test"][rows])
-    most = max(config.neighbours)
+    rows = evenly_spaced(len(features.labels["test"]), config.images)
+    truth = torch.from_numpy(features.labels["test"][rows])
+    most = max(config.neighbors)
 
-    def alike(stage: dict[str, np.ndarray]) -> Tensor:
-        return _alike(stage["test"][rows], truth, stage["fit"], torch.from_numpy(subject.labels["fit"]), most)
+    def agreeing(stage: dict[str, np.ndarray]) -> Tensor:
+        return _precision_at_k(
+            stage["test"][rows], truth, stage["train"], torch.from_numpy(features.labels["train"]), most
+        )
 
-    stages = [alike(stage) for stage in subject.stages]
-    last = torch.from_numpy(subject.stages[-1]["test"][rows])
+    stages = [agreeing(stage) for stage in features.stages]
+    last = torch.from_numpy(features.stages[-1]["test"][rows])
     numbers = {
-        **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbours},
+        **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbors},
         **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
     }
-    notes = few(len(subject.labels["fit"]), config.neighbours)
+    notes = few(len(features.labels["train"]), config.neighbors)
     if len(truth.unique()) < 2:
         notes += ("silhouette and variance between classes need test images of two classes",)
     else:
@@ -55,7 +57,7 @@ def run(subject: Subject, config: Config, seed: int) -> Result:
     return Result(numbers, notes=notes)
 
 
-def _alike(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
+def _precision_at_k(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
     """[n, k] float32: 1 where the k-th nearest image has the query's label."""
     return torch.cat([labels[rows] == truth[which, None] for which, _, rows in nearest(queries, bank, k)]).float()
 

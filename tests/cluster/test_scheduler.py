@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.processes import below, wait_for
-from cluster.heartbeat import Board, current
+from cluster.heartbeat import HeartbeatRegistry, current
 from cluster.job import Job, run_here
 from cluster.scheduler import run_on_ray
 from cluster.session import session
-from cluster.worker_group import on_workers
+from cluster.worker_group import run_worker_group
 
 
 def add(x: int, *more: int) -> int:
@@ -46,9 +46,9 @@ def graph(tmp_path) -> list[Job]:
 
 def check(outcomes: dict) -> None:
     assert outcomes["two"].value == 3 and outcomes["three"].value == 3 + 1 + 3
-    assert "this one is broken" in outcomes["bad"].error and outcomes["bad"].because is None
+    assert "this one is broken" in outcomes["bad"].error and outcomes["bad"].failed_need is None
     for name in ("after bad", "after that"):
-        assert outcomes[name].because == "bad" and "this one is broken" in outcomes[name].error
+        assert outcomes[name].failed_need == "bad" and "this one is broken" in outcomes[name].error
 
 
 def test_graph_in_this_process(tmp_path):
@@ -87,9 +87,9 @@ def made(log: str, size: int, *needed) -> bytes:
 
 
 def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, tmp_path, monkeypatch):
-    """A judgement's process dies, and with its machine the features: they are made anew, their training is not, and
+    """A judgment's process dies, and with its machine the features: they are made anew, their training is not, and
     each job's end is told once."""
-    monkeypatch.setattr("cluster.resources.Room.is_held", lambda *_: False)
+    monkeypatch.setattr("cluster.resources.ClusterResources.is_available", lambda *_: False)
     logs = {name: str(tmp_path / name) for name in ("training", "features")}
     jobs = [
         Job("training", made, (logs["training"], 10)),
@@ -100,7 +100,7 @@ def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, 
     assert [(type(one).__name__, one.name) for one in told] == [
         ("Outcome", "training"),
         ("Outcome", "features"),
-        ("Again", "judged"),
+        ("Retrying", "judged"),
         ("Outcome", "judged"),
     ]
     assert told[-1].value == 7
@@ -109,23 +109,23 @@ def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, 
 
 def test_who_has_done_its_part_is_not_missed():
     """One that finished early is silent while others still work; one of a larger group before is forgotten."""
-    board = Board()
+    registry = HeartbeatRegistry()
     for worker in range(3):
-        board.beat("job", worker, "node", 100 + worker, 5)
-    board.end("job", 1)
-    assert [sign.ended for sign, _ in board.heard()["job"].values()] == [False, True, False]
-    board.regroup("job", "a room")
-    assert list(board.heard()["job"]) == [0]
-    board.outgrow("job")
-    assert board.beat("job", 1, "node", 7, 6) is True and board.has_workers("job")
-    assert board.beat("job", 0, "node", 7, 6) is False, "who starts the larger group stays"
-    board.resize("job")
-    assert not board.has_workers("job") and board.beat("job", 1, "node", 7, 6) is False
-    board.leave(["job"])
-    board.resize("job")
-    assert board.beat("job", 0, "node", 7, 6) is True, "what the driver wants outlasts it"
-    assert board.begin("job") == "a room" and board.begin("job") is None
-    assert board.heard() == {} and board.beat("job", 0, "node", 7, 6) is False
+        registry.beat("job", worker, "node", 100 + worker, 5)
+    registry.end("job", 1)
+    assert [sign.ended for sign, _ in registry.last_beats()["job"].values()] == [False, True, False]
+    registry.set_group("job", "a room")
+    assert list(registry.last_beats()["job"]) == [0]
+    registry.request_scale_up("job")
+    assert registry.beat("job", 1, "node", 7, 6) is True and registry.has_workers("job")
+    assert registry.beat("job", 0, "node", 7, 6) is False, "who starts the larger group stays"
+    registry.finish_scale_up("job")
+    assert not registry.has_workers("job") and registry.beat("job", 1, "node", 7, 6) is False
+    registry.request_stop(["job"])
+    registry.finish_scale_up("job")
+    assert registry.beat("job", 0, "node", 7, 6) is True, "what the driver wants outlasts it"
+    assert registry.begin_attempt("job") == "a room" and registry.begin_attempt("job") is None
+    assert registry.last_beats() == {} and registry.beat("job", 0, "node", 7, 6) is False
 
 
 def test_who_has_nothing_to_save_is_not_waited_for(ray_session, tmp_path):
@@ -146,7 +146,7 @@ def test_jobs_start_in_order(ray_session, tmp_path):
 
 
 def two_together(folder: Path) -> int:
-    return on_workers(wait_once, folder, workers=(2, 2), gpu=False, name="two", logs=folder / "logs", silence=120)
+    return run_worker_group(wait_once, folder, workers=(2, 2), gpu=False, name="two", logs=folder / "logs", timeout=120)
 
 
 def wait_once(folder: Path, device: str) -> int:
@@ -162,13 +162,13 @@ def test_workers_whose_controller_is_lost_give_up_their_room(ray_session, tmp_pa
     """They would go on beside those that take their place, which have no room meanwhile: Ray Train's own way to end
     them needs a dashboard, and this cluster has none."""
     told, workers = [], lambda: {int(path.stem) for path in tmp_path.glob("*.pid")}
-    job = Job("two", two_together, (tmp_path,), cpus=2, delegates=True)
+    job = Job("two", two_together, (tmp_path,), cpus=2, starts_workers=True)
     queue = threading.Thread(target=lambda: told.extend(run_on_ray([job])), daemon=True)
     queue.start()
     first = wait_for(lambda: len(workers()) == 2 and workers(), 120, "two workers")
     controller = next(pid for pid, said in below(os.getpid()) if "TrainController" in said)
     os.kill(controller, signal.SIGKILL)
     queue.join(120)
-    assert [type(one).__name__ for one in told] == ["Again", "Outcome"]
+    assert [type(one).__name__ for one in told] == ["Retrying", "Outcome"]
     assert told[0].fault.kind == "system" and told[-1].value == 7
     assert len(workers()) == 4 and not first & {pid for pid, _ in below(os.getpid())}

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.harness.every_step MARKS ARGUMENTS`: `tilespin ARGUMENTS` of a pretraining with a row for
+"""`python -m benchmarks.harness.per_step_rows MARKS ARGUMENTS`: `tilespin ARGUMENTS` of a pretraining with a row for
 every step; the moments at which the driver came so far are added to the file MARKS."""
 
 import json
@@ -11,6 +11,7 @@ from functools import partial
 import jobs.cli
 import jobs.commands.pretrain
 import jobs.execution.run
+import jobs.pretraining.run
 import jobs.pretraining.worker
 
 
@@ -27,12 +28,12 @@ def watch(marks: str) -> None:
             mark("ray")
             yield found
 
-    def do(plan) -> None:
+    def run_plan(plan) -> None:
         mark("checked")
         done(plan)
 
-    opened, done = jobs.execution.run.session, jobs.commands.pretrain.do
-    jobs.execution.run.session, jobs.commands.pretrain.do = session, do  # pyright: ignore
+    opened, done = jobs.execution.run.session, jobs.commands.pretrain.run_plan
+    jobs.execution.run.session, jobs.commands.pretrain.run_plan = session, run_plan  # pyright: ignore
     jobs.pretraining.run.Training = partial(jobs.pretraining.run.Training, log_every=1)  # pyright: ignore
     mark("imported")
 

@@ -1,4 +1,4 @@
-"""Images a second of every reader: `python -m benchmarks.plots.bars RESULT.json` draws it beside the result."""
+"""Images a second of every reader: `python -m benchmarks.plots.loader_plot RESULT.json` draws it beside the result."""
 
 import json
 import sys
@@ -27,8 +27,8 @@ def draw(source: Path) -> None:
         shown = [found[name] for name in names]
         middle = [line["p50"] for line in shown]
         spread = [[line["p50"] - line["p20"] for line in shown], [line["p80"] - line["p50"] for line in shown]]
-        colours = ["tab:blue" if name.startswith("tilespin") else "tab:grey" for name in names]
-        axis.barh(names, middle, xerr=spread, color=colours, ecolor="black", capsize=2, error_kw={"linewidth": 0.8})
+        colors = ["tab:blue" if name.startswith("tilespin") else "tab:gray" for name in names]
+        axis.barh(names, middle, xerr=spread, color=colors, ecolor="black", capsize=2, error_kw={"linewidth": 0.8})
         axis.set(title=f"{size} px", xlabel="images a second")
         axis.tick_params(labelsize=8)
     machine = result["machine"]

@@ -9,17 +9,17 @@ import pytest
 from support.comparison import N, cells, row, three
 
 from jobs.config.evaluation import Evaluation
-from jobs.evaluation.encoders import Judged
-from jobs.report.collect import _apart, gather
-from jobs.report.comparison import Row, as_csv, by_dataset, measured, pairs
+from jobs.evaluation.encoders import EvaluatedEncoder
+from jobs.report.collect import _distinguishing_names, collect
+from jobs.report.comparison import EncoderRow, as_csv, by_dataset, pairs, protocols_of
 from jobs.report.conclusions import conclusions, number
 from jobs.study.folder import Study
-from ssl_core.evaluation.statistics import crossed, wilson
+from ssl_core.evaluation.statistics import two_way_bootstrap, wilson_interval
 from ssl_core.storage.files import write_json
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Row]:
+def rows() -> list[EncoderRow]:
     return three()
 
 
@@ -28,7 +28,9 @@ def test_a_row_is_the_mean_of_its_seeds(rows):
     correct = rotnet.correct("linear")
     assert correct.shape == (3, N)
     value, low, high = rotnet.headline("linear")
-    assert value == pytest.approx(correct.mean()) and (low, high) == crossed(correct).ends and low < value < high
+    assert (
+        value == pytest.approx(correct.mean()) and (low, high) == two_way_bootstrap(correct).ends and low < value < high
+    )
     assert rotnet.headline("knn") is None and number(rotnet, "knn") == "-"
     assert number(rotnet, "linear").startswith(f"{100 * value:.1f} ±")
 
@@ -36,26 +38,26 @@ def test_a_row_is_the_mean_of_its_seeds(rows):
 def test_recipes_of_one_task_are_told_apart_by_what_they_do_not_share(tmp_path):
     study = Study(tmp_path)
 
-    def run(name: str, seed: int = 0, encoder: str = "convnet", **task) -> Judged:
+    def run(name: str, seed: int = 0, encoder: str = "convnet", **task) -> EvaluatedEncoder:
         config = {"task": {"name": name.partition("-")[0], "batch": 64, **task}, "encoder": encoder, "seed": seed}
         write_json(study.run(name) / "config.json", config)
-        return Judged(name.partition("-")[0], encoder, name, "shapes", 32, seed, "dataset")
+        return EvaluatedEncoder(name.partition("-")[0], encoder, name, "shapes", 32, seed, "dataset")
 
     two = [run("pirl-1", transform="rotation"), run("pirl-2", seed=1, transform="jigsaw", grid=2)]
     alone = [run("rotnet-1", optim={"lr": 0.1})]
-    assert _apart(study, two + alone) == {
+    assert _distinguishing_names(study, two + alone) == {
         "pirl-1": "pirl (transform rotation, grid as usual)",
         "pirl-2": "pirl (transform jigsaw, grid 2)",
     }
     inside = [run(f"rotnet-{lr}", optim={"lr": lr, "warmup": 0.2}) for lr in (0.1, 0.2)]
-    assert list(_apart(study, inside).values()) == ["rotnet (lr 0.1)", "rotnet (lr 0.2)"]
+    assert list(_distinguishing_names(study, inside).values()) == ["rotnet (lr 0.1)", "rotnet (lr 0.2)"]
     long = [run("rotnet-3", encoder="an encoder with a long name"), run("rotnet-4", encoder="another such encoder")]
-    assert _apart(study, long) == {}
+    assert _distinguishing_names(study, long) == {}
 
 
 def test_recipes_keep_their_names_with_several_seeds(tmp_path, shapes):
     """Runs come in the order of their hashes, seeds do not."""
-    study = Study.at(str(tmp_path), "it")
+    study = Study.open(str(tmp_path), "it")
     study.describe(evaluation=asdict(Evaluation(protocols=("linear",))))
     for run, lr, seed in (("rotnet-a", 0.1, 1), ("rotnet-b", 0.1, 0), ("rotnet-c", 0.2, 1), ("rotnet-d", 0.2, 0)):
         write_json(study.run(run) / "config.json", {"task": {"optim": {"lr": lr}}, "seed": seed})
@@ -66,12 +68,12 @@ def test_recipes_keep_their_names_with_several_seeds(tmp_path, shapes):
             "data": str(shapes),
             "size": 32,
             "seed": seed,
-            "normalisation": "dataset",
+            "normalization": "dataset",
             "digest": run,
         }
         write_json(study.run(run) / "encoder.json", told)
-    rows = [one for one in gather(study) if one.kind == "task"]
-    assert {one.name: [each.seed for each in one.judged] for one in rows} == {
+    rows = [one for one in collect(study) if one.kind == "task"]
+    assert {one.name: [each.seed for each in one.encoders] for one in rows} == {
         "rotnet (lr 0.1)": [0, 1],
         "rotnet (lr 0.2)": [0, 1],
     }
@@ -79,7 +81,7 @@ def test_recipes_keep_their_names_with_several_seeds(tmp_path, shapes):
 
 def test_one_seed_has_wilsons_interval():
     right = np.arange(N)[None] < 300
-    assert row("rotnet", right).headline("linear")[1:] == wilson(right[0])
+    assert row("rotnet", right).headline("linear")[1:] == wilson_interval(right[0])
 
 
 def test_gains_are_over_the_floor_of_the_same_seed(rows):
@@ -94,14 +96,14 @@ def test_pairs_say_what_is_within_noise(rows):
     found = {(pair.better.name, pair.worse.name): pair for pair in pairs(rows, "linear")}
     assert len(found) == 3 and all(pair.difference.mean >= 0 for pair in found.values())
     clear = found["rotnet", "jigsaw"]
-    assert clear.told == "better" and clear.difference.p <= clear.adjusted < 0.05
-    assert next(pair for both, pair in found.items() if "jigsaw" not in both).told == "within noise"
+    assert clear.verdict == "better" and clear.difference.p <= clear.adjusted < 0.05
+    assert next(pair for both, pair in found.items() if "jigsaw" not in both).verdict == "within noise"
 
 
 def test_it_is_said(rows):
     (part,) = by_dataset(rows)
     assert [one.kind for one in part.rows] == ["floor", "task", "task", "task"] and part.rows[1].name == "jigsaw"
-    assert part.protocols == measured(part.rows) == ("linear",)
+    assert part.protocols == protocols_of(part.rows) == ("linear",)
     assert part.pairs == {"linear": pairs(part.rows, "linear")}
     said = "\n".join(conclusions(part))
     best, second = part.rows[3].name, part.rows[2].name
@@ -125,23 +127,23 @@ def test_the_table_has_a_row_for_each_number(rows):
 def test_other_test_images_are_not_compared(rows):
     """Of another dataset, or another number of them."""
     shorter = row("other", rows[1].correct("linear")[:, :100])
-    elsewhere = replace(rows[1], cells={"linear": cells(rows[1].correct("linear"), dataset="else")})
+    elsewhere = replace(rows[1], records={"linear": cells(rows[1].correct("linear"), dataset="else")})
     found = pairs([rows[2], shorter, elsewhere], "linear")
     assert found == [] and len(by_dataset([rows[2], elsewhere])) == 2
 
 
 def test_linear_over_knn_is_paired():
-    """A third of the images that a linear probe gets right, its neighbours get wrong."""
+    """A third of the images that a linear probe gets right, its neighbors get wrong."""
     right = np.arange(N)[None] < 300
     one = row("rotnet", right)
-    both = replace(one, cells={**one.cells, "knn": cells(np.arange(N)[None] < 200, "knn")})
+    both = replace(one, records={**one.records, "knn": cells(np.arange(N)[None] < 200, "knn")})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
 
 
 @pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 def test_many_names_have_room_in_a_figure():
-    from jobs.report.html import figures as plots
+    from jobs.report import figures as plots
 
     one = three()[2]
     many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
@@ -150,22 +152,22 @@ def test_many_names_have_room_in_a_figure():
 
 
 def test_every_measure_is_drawn_that_was_taken():
-    """Bars of the invariance and the neighbours of a task, and its curve over few labels; none of what is not there."""
-    from jobs.report.html import figures as plots
+    """Bars of the invariance and the neighbors of a task, and its curve over few labels; none of what is not there."""
+    from jobs.report import figures as plots
 
     one = three()[2]
     numbers = {
         "invariance": {"rotation": 0.5, "crop": 0.25, "rotation/stage1": 0.1, "alignment": 1.0, "probe/rotation": 0.3},
-        "semantics": {"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
+        "semantic_similarity": {"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
         "lowshot": {"linear/1%": 0.2, "linear/1%/std": 0.01, "linear/k5": 0.15, "linear/k5/std": 0.02},
     }
-    measured = {name: ({**one.cells["linear"][0], "numbers": of, "correct": None},) for name, of in numbers.items()}
-    full = replace(one, judged=one.judged[:1], cells={**one.cells, **measured})
+    measured = {name: ({**one.records["linear"][0], "numbers": of, "correct": None},) for name, of in numbers.items()}
+    full = replace(one, encoders=one.encoders[:1], records={**one.records, **measured})
 
     def ticks(figure) -> list[str]:
         return [label.get_text() for label in figure.axes[0].get_xticklabels()]
 
     assert ticks(plots.invariance([full])) == ["crop", "rotation"]
-    assert ticks(plots.semantics([full])) == ["purity@1", "purity@20"]
+    assert ticks(plots.semantic_similarity([full])) == ["purity@1", "purity@20"]
     assert ticks(plots.lowshot([full])) == ["1%", "k5"]
-    assert plots.invariance([one]) is plots.semantics([one]) is plots.lowshot([one]) is None
+    assert plots.invariance([one]) is plots.semantic_similarity([one]) is plots.lowshot([one]) is None

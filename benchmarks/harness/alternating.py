@@ -1,8 +1,8 @@
 """Trainings that are alive at the same time and take turns, so that rounds last seconds although starts take minutes.
 
-A side is one command that trains through `jobs.pretraining.worker.run`, as every run does. Its workers stop at the end
-of each turn; the whole side, launcher, daemons and all, is then frozen (SIGSTOP) until its next turn, so that what a
-launcher does in the background is paid by its own side alone.
+A side is one command that trains through `jobs.pretraining.worker.run_training`, as every run does. Its workers stop at
+the end of each turn; the whole side, launcher, daemons and all, is then frozen (SIGSTOP) until its next turn, so that
+what a launcher does in the background is paid by its own side alone.
 """
 
 import json
@@ -22,13 +22,14 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 
+import jobs.pretraining.run
 import jobs.pretraining.worker
 from benchmarks.harness import processes
-from jobs.config.recipe import Recipe
-from jobs.config.runtime import Where
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
 from jobs.study.folder import Study
 from ssl_core.task import tasks
-from ssl_core.train import Step, train, workers
+from ssl_core.train import Step, rank_and_world_size, train
 
 PATIENCE = timedelta(minutes=15)  # for a side to start, or to finish its turn
 ROOT = Path(__file__).parents[2]
@@ -53,29 +54,29 @@ class Side:
     folder: str
 
     def command(self) -> list[str]:
-        said = ["-m", "benchmarks.harness.side", json.dumps(asdict(self))]
+        said = ["-m", "benchmarks.harness.scaling_worker", json.dumps(asdict(self))]
         if self.launcher == "ray":
             return [sys.executable, *said]
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.workers)]
         return [sys.executable, *run, *said]
 
     def training(self) -> jobs.pretraining.run.Training:
-        """The run as `tilespin pretrain` would have it. Raises BadInput."""
+        """The run as `tilespin pretrain` would have it. Raises UserError."""
         config = tasks()[self.task].Config(batch=self.batch)
         steps = self.turns * (self.warm + self.block)
-        recipe = Recipe(task=config, data=self.data, size=self.size, encoder=self.encoder, steps=steps)
-        where = Where(
-            storage=self.folder, name=self.name, workers=str(self.workers), checkpoint_every="24h", tracking="off"
+        recipe = PretrainConfig(task=config, data=self.data, size=self.size, encoder=self.encoder, steps=steps)
+        where = RuntimeConfig(
+            storage=self.folder, name=self.name, workers=str(self.workers), checkpoint_every="24h", wandb="off"
         )
-        return jobs.pretraining.run.prepare(recipe, Study.at(self.folder, self.name), where.checked())
+        return jobs.pretraining.run.prepare_training(recipe, Study.open(self.folder, self.name), where.checked())
 
 
 def train_in_turns(side: Side, device: str) -> dict:
-    """What `jobs.pretraining.worker.run` returns, on each of the side's workers."""
+    """What `jobs.pretraining.worker.run_training` returns, on each of the side's workers."""
     _lead_a_session()
     store = dist.TCPStore("127.0.0.1", side.port, is_master=False, timeout=PATIENCE)
     with patch.object(jobs.pretraining.worker, "train", partial(_in_turns, side, store)):
-        return jobs.pretraining.worker.run(side.training(), device)
+        return jobs.pretraining.worker.run_training(side.training(), device)
 
 
 def _lead_a_session() -> None:
@@ -88,7 +89,7 @@ def _lead_a_session() -> None:
 
 
 def _in_turns(side: Side, store: dist.TCPStore, model, *arguments) -> Iterator[Step]:
-    steps, (rank, _) = train(model, *arguments), workers()
+    steps, (rank, _) = train(model, *arguments), rank_and_world_size()
     device = next(model.parameters()).device
     for turn in range(side.turns):
         store.set(f"{side.name} waits {turn} {rank}", "")
@@ -113,7 +114,7 @@ class Running:
 
     def __init__(self, side: Side, store: dist.TCPStore, log: Path):
         self.side, self.store, self.log, self.turn = side, store, log, 0
-        Study.at(side.folder, side.name).describe()
+        Study.open(side.folder, side.name).describe()
         quiet = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "RAY_ADDRESS": ""}
         with open(log, "w") as out:
             self.process = subprocess.Popen(

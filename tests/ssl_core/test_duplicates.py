@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ssl_core.data.dataset import Arrays, Source, open_source
-from ssl_core.data.duplicates import by_size, find_copies
+from ssl_core.data.duplicates import find_copies, group_by_size
 from ssl_core.data.packing.index import find_duplicates
 
 
@@ -69,7 +69,7 @@ def test_only_what_may_be_a_copy_is_read(folder):
     """An image of a size of its own is none; without time for the others they are said to be unknown."""
     (folder / "test/a/0.ppm").write_bytes(b"P6\n1 1\n255\nabc")
     source = open_source(str(folder))
-    assert len(by_size(source)) == 1
+    assert len(group_by_size(source)) == 1
     found = find_copies(source, seconds=-1)
     assert (found.test_images, found.compared, found.found) == (6, 1, 0)
 

@@ -1,4 +1,4 @@
-"""One side of benchmarks.scaling, started by Ray or torchrun: `python -m benchmarks.harness.side JSON`."""
+"""One side of benchmarks.scaling, started by Ray or torchrun: `python -m benchmarks.harness.scaling_worker JSON`."""
 
 import json
 import math
@@ -11,35 +11,35 @@ import torch
 import torch.distributed as dist
 
 import cluster.silent
-from benchmarks.harness.turns import PATIENCE, Side, train_in_turns
+from benchmarks.harness.alternating import PATIENCE, Side, train_in_turns
 from cluster.job import Job
 from cluster.scheduler import run_on_ray
 from cluster.session import session
-from cluster.worker_group import on_workers
+from cluster.worker_group import run_worker_group
 
 
 def by_ray(side: Side) -> None:
     """As jobs/execution/run.py has a cluster do it: a job in the queue that starts the group, watched by its pulse."""
     gpu = torch.cuda.is_available()
     together = side.workers > 1
-    room = dict(cpus=side.workers, gpus=side.workers if gpu else 0, delegates=together)
+    room = dict(cpus=side.workers, gpus=side.workers if gpu else 0, starts_workers=together)
     call, device = (_together, gpu) if together else (train_in_turns, "cuda" if gpu else "cpu")
     # a side is silent while others have their turns
-    with patch.object(cluster.silent, "SILENT", math.inf), session(cpus=side.workers):
+    with patch.object(cluster.silent, "SILENT_S", math.inf), session(cpus=side.workers):
         for event in run_on_ray([Job(side.name, call, (side, device), **room)]):
             if getattr(event, "error", None) or hasattr(event, "fault"):
                 raise RuntimeError(f"{side.name}: {event}")
 
 
 def _together(side: Side, gpu: bool) -> dict:
-    return on_workers(
+    return run_worker_group(
         train_in_turns,
         side,
         workers=(side.workers, side.workers),
         gpu=gpu,
         name=side.name,
         logs=Path(side.folder) / "ray",
-        silence=PATIENCE.total_seconds(),
+        timeout=PATIENCE.total_seconds(),
     )
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import faults.evidence as evidence
-
+import support.study_audit as evidence
 from benchmarks.harness.local_nodes import Machine, Machines
 from benchmarks.harness.processes import wait_for
 from support.driver import Driver
@@ -104,7 +103,7 @@ class Siege:
         """Whether the driver told of its end, or of that of one that needs it."""
         label = job.removeprefix("features/")
         return any(
-            re.search(rf"(trained|judged) .*{re.escape(label)}\b", line) for line in self.driver.said().splitlines()
+            re.search(rf"(trained|evaluated) .*{re.escape(label)}\b", line) for line in self.driver.said().splitlines()
         )
 
     def _at_work_anew(self, job: str) -> bool:

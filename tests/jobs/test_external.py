@@ -1,4 +1,4 @@
-"""Encoders from elsewhere, judged side by side with a study's own, by one command."""
+"""Encoders from elsewhere, evaluated side by side with a study's own, by one command."""
 
 import csv
 import json
@@ -15,12 +15,12 @@ import jobs.commands.compare
 import jobs.commands.evaluate
 import jobs.commands.pretrain
 import ssl_core.encoders.build as encoders
-from jobs.evaluation.encoders import PIXELS, RANDOM, Judged, with_floors
-from jobs.evaluation.external import arrive, everything, said
+from jobs.evaluation.encoders import PIXELS, RANDOM, EvaluatedEncoder, with_baselines
+from jobs.evaluation.external import describe_loading, list_encoders, load_external
 from jobs.study.folder import Study
-from ssl_core.errors import BadInput
+from ssl_core.errors import UserError
 
-QUICK = ["--protocols", "knn", "--labels", "60", "--tracking", "off", "--threads", "1"]
+QUICK = ["--protocols", "knn", "--num-labels", "60", "--wandb", "off", "--decode-threads", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def files(tmp_path_factory, shapes) -> Path:
     state = timm.create_model("test_resnet").state_dict()
     torch.save({"epoch": 3, "state_dict": {f"module.{name}": t for name, t in state.items()}}, folder / "timm.pth")
     torch.save(torchvision.models.squeezenet1_1().state_dict(), folder / "tv.pt")
-    arguments = ["rotnet", "--data", shapes, "--size", 32, "--steps", 2, "--batch", 8, "--tracking", "off"]
+    arguments = ["rotnet", "--data", shapes, "--size", 32, "--steps", 2, "--batch", 8, "--wandb", "off"]
     jobs.commands.pretrain.main([*map(str, arguments), "--storage", str(folder), "--name", "other"])
     return folder
 
@@ -74,22 +74,22 @@ def test_they_are_kept_and_found_again(study, files, capsys):
     before = {path: path.stat().st_mtime_ns for path in study.root.glob("evaluate/*/*.json")}
     table = study.results.read_text()
     jobs.commands.evaluate.main([str(study.root), *QUICK])
-    jobs.commands.compare.main([str(study.root), "--tracking", "off"])
+    jobs.commands.compare.main([str(study.root), "--wandb", "off"])
     assert {path: path.stat().st_mtime_ns for path in study.root.glob("evaluate/*/*.json")} == before
     assert study.results.read_text() == table
     assert capsys.readouterr().out.count("timm:test_resnet=timm.pth") == 2
     kept = json.loads(study.file.read_text())["encoders"]
-    assert [Path(study.brought(one["brought"]) / "encoder.safetensors").exists() for one in kept] == [True] * 3
+    assert [Path(study.external(one["external"]) / "encoder.safetensors").exists() for one in kept] == [True] * 3
 
 
 def test_a_cell_is_named_by_weights_and_statistics(study, files):
     """The same weights under other statistics are another encoder, and the encoder sees its own."""
-    (one,) = (j for j in everything(study) if j.task.startswith("timm:"))
-    folder = study.brought(one.brought)
+    (one,) = (j for j in list_encoders(study) if j.task.startswith("timm:"))
+    folder = study.external(one.external)
     described, before = json.loads((folder / "encoder.json").read_text()), one.digest(study)
     assert described["mean"] == [127.5] * 3 and encoders.digest(one.load(study).encoder) == described["digest"]
     loaded = one.load(study)
-    assert isinstance(loaded, encoders.Restandardised)
+    assert isinstance(loaded, encoders.RestandardizedEncoder)
     mean, std = one.source.mean, one.source.std
     black = -torch.tensor(mean) / torch.tensor(std)  # as the features' code hands it over
     seen = black.view(1, 3, 1, 1) * loaded.scale + loaded.shift
@@ -104,12 +104,12 @@ def test_a_cell_is_named_by_weights_and_statistics(study, files):
 
 def test_floors_have_the_stem_of_what_they_stand_under(shapes):
     """At 32 px an ImageNet stem is kept for weights that were trained with it, and so is the floor's."""
-    arrival = arrive("timm:resnet18=random", str(shapes), 32)
-    assert arrival.judged.task == RANDOM and arrival.judged.stem == 64
-    floors = with_floors([arrival.judged])
-    assert floors == [Judged(PIXELS, PIXELS, None, str(shapes), 32, 0, "dataset"), arrival.judged]
-    assert isinstance(arrival.judged.load(Study("none"))["maxpool"], nn.MaxPool2d)
-    assert arrive("timm:resnet18=random", str(shapes), 64).judged.stem is None
+    arrival = load_external("timm:resnet18=random", str(shapes), 32)
+    assert arrival.evaluated.task == RANDOM and arrival.evaluated.stem == 64
+    floors = with_baselines([arrival.evaluated])
+    assert floors == [EvaluatedEncoder(PIXELS, PIXELS, None, str(shapes), 32, 0, "dataset"), arrival.evaluated]
+    assert isinstance(arrival.evaluated.load(Study("none"))["maxpool"], nn.MaxPool2d)
+    assert load_external("timm:resnet18=random", str(shapes), 64).evaluated.stem is None
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_floors_have_the_stem_of_what_they_stand_under(shapes):
 )
 def test_refused_before_anything_is_made(words, reason, shapes, tmp_path):
     words = [word.format(shapes=shapes) for word in words]
-    with pytest.raises(BadInput, match=reason):
+    with pytest.raises(UserError, match=reason):
         jobs.commands.evaluate.main([str(tmp_path / "new"), *words, *QUICK])
     assert not (tmp_path / "new").exists()
 
@@ -135,12 +135,12 @@ def test_two_networks_of_one_file_stand_side_by_side(shapes, tmp_path):
         states[key] = {f"backbone.{n}": t for n, t in encoders.build("test_resnet", 64, seed).state_dict().items()}
     torch.save(states, tmp_path / "dino.pth")
     told = f"timm:test_resnet={tmp_path}/dino.pth"
-    first, second, third = (arrive(told + end, str(shapes), 32) for end in ("", "#student", "#teacher"))
-    assert [one.judged.task for one in (first, second)] == [f"timm:test_resnet=dino.pth#{n}" for n in states][::-1]
-    assert first.judged == third.judged and first.judged.brought != second.judged.brought
-    assert said(first).endswith("; it is teacher of the file, where dino.pth#student would fit as well")
+    first, second, third = (load_external(told + end, str(shapes), 32) for end in ("", "#student", "#teacher"))
+    assert [one.evaluated.task for one in (first, second)] == [f"timm:test_resnet=dino.pth#{n}" for n in states][::-1]
+    assert first.evaluated == third.evaluated and first.evaluated.external != second.evaluated.external
+    assert describe_loading(first).endswith("; it is teacher of the file, where dino.pth#student would fit as well")
 
 
 def test_data_without_an_encoder_is_refused(study, shapes):
-    with pytest.raises(BadInput, match="what encoders given by --encoder are judged on"):
+    with pytest.raises(UserError, match="what encoders given by --encoder are evaluated on"):
         jobs.commands.evaluate.main([str(study.root), "--data", str(shapes), *QUICK])

@@ -23,9 +23,9 @@ print(received(), flush=True)
 # A job that has taken no step, as evaluations take none
 EVALUATES = """
 import time
-from cluster.heartbeat import Pulse, beating
+from cluster.heartbeat import Heartbeat, sending_heartbeats
 from jobs.execution import signals as leaving
-with leaving.on_signals(), beating(Pulse("probe")):
+with leaving.on_signals(), sending_heartbeats(Heartbeat("probe")):
     print("works", flush=True)
     while True:
         time.sleep(0.01)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels import random as sampling
-from kernels.random import Draw, below, draw, philox, uniform
+from kernels.random import RandomBits, draw, philox, randint, uniform
 
 # Known answers for philox4x32-10 of Random123 (github.com/DEShawResearch/random123, tests/kat_vectors).
 VECTORS = [
@@ -38,13 +38,13 @@ def test_counter_layout():
 
 def test_draws_do_not_depend_on_the_batch():
     ids, epochs = torch.arange(50), torch.full((50,), 2)
-    together = Draw(ids, epochs, 1).words("turns", 5)
-    alone = torch.cat([Draw(ids[i : i + 1], epochs[i : i + 1], 1).words("turns", 5) for i in range(50)])
+    together = RandomBits(ids, epochs, 1).draw("rotations", 5)
+    alone = torch.cat([RandomBits(ids[i : i + 1], epochs[i : i + 1], 1).draw("rotations", 5) for i in range(50)])
     assert torch.equal(together, alone)
-    assert torch.equal(Draw(ids, epochs, 1).words("turns", 3), together[:, :3])
-    for other in (Draw(ids, epochs, 2), Draw(ids, epochs + 1, 1), Draw(ids + 50, epochs, 1)):
-        assert (other.words("turns", 5) != together).float().mean() > 0.99
-    assert (Draw(ids, epochs, 1).words("flips", 5) != together).float().mean() > 0.99
+    assert torch.equal(RandomBits(ids, epochs, 1).draw("rotations", 3), together[:, :3])
+    for other in (RandomBits(ids, epochs, 2), RandomBits(ids, epochs + 1, 1), RandomBits(ids + 50, epochs, 1)):
+        assert (other.draw("rotations", 5) != together).float().mean() > 0.99
+    assert (RandomBits(ids, epochs, 1).draw("flips", 5) != together).float().mean() > 0.99
 
 
 def test_draws_are_uniform():
@@ -52,14 +52,14 @@ def test_draws_are_uniform():
     values = uniform(words)
     assert values.dtype == torch.float32 and values.min() >= 0 and values.max() < 1
     assert abs(values.mean() - 0.5) < 0.005 and abs(values.var() - 1 / 12) < 0.002
-    shares = below(words, 4).flatten().bincount(minlength=4) / words.numel()
+    shares = randint(words, 4).flatten().bincount(minlength=4) / words.numel()
     assert shares.shape == (4,) and (shares - 0.25).abs().max() < 0.006
 
 
 def test_below_reaches_its_ends():
     ends = torch.tensor([0, 2**32 - 1])
-    assert below(ends, 2**31 - 1).tolist() == [0, 2**31 - 2]
-    assert below(ends, torch.tensor([7, 7])).tolist() == [0, 6]
+    assert randint(ends, 2**31 - 1).tolist() == [0, 2**31 - 2]
+    assert randint(ends, torch.tensor([7, 7])).tolist() == [0, 6]
     assert uniform(ends).tolist() == [0.0, 1 - 2**-24]
 
 
@@ -80,4 +80,4 @@ def test_names_the_bad_argument(name, change):
     with pytest.raises(ValueError, match=f"^{name}: got .*; expected "):
         draw(**{"ids": zero, "epochs": zero, "seed": 0, "stream": 0, "count": 1, **change})
     with pytest.raises(ValueError, match=r"^bound: got 0; expected "):
-        sampling.below(zero, 0)
+        sampling.randint(zero, 0)

@@ -88,7 +88,7 @@ def expected(steps: int) -> list[int]:
 
 def check_tracked(folder: Path, root: Any) -> None:
     """W&B, from the segments below the local `folder` in the order in which they are uploaded: each training's
-    history has every step once, in order, each judgement's its one row."""
+    history has every step once, in order, each judgment's its one row."""
     history = tracked(folder)
     trained = described(root)
     for name, run in trained.items():

@@ -6,10 +6,10 @@ import torch
 import torch.distributed as dist
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.sampler import Order, slice_of
+from ssl_core.data.sampler import ShuffledSampler, batch_positions
 from ssl_core.optim import Optim
-from ssl_core.train import Plan, train
-from support.structured import FORMAT, arrays, pretext
+from ssl_core.train import TrainConfig, train
+from support.synthetic_images import FORMAT, arrays, pretext
 
 IMAGES, BATCH, STEPS = 40, 7, 4
 OPTIM = Optim(optimizer="sgd", lr=0.5, warmup=0.0)
@@ -17,19 +17,19 @@ OPTIM = Optim(optimizer="sgd", lr=0.5, warmup=0.0)
 
 def batches(steps: range, rank: int = 0, world: int = 1):
     """This worker's slices; every fifth image counts for nothing, as if its file were broken."""
-    split, order = arrays(IMAGES), Order(IMAGES, 0)
+    split, order = arrays(IMAGES), ShuffledSampler(IMAGES, 0)
     for step in steps:
-        ids, epochs = order.at(slice_of(step, BATCH, rank, world))
+        ids, epochs = order.at(batch_positions(step, BATCH, rank, world))
         rows = torch.from_numpy(ids)
         weights = (rows % 5 != 0).float()
         images = torch.from_numpy(split.images[ids]) * (weights > 0).to(torch.uint8)[:, None, None, None]
         yield Batch(images, rows, torch.from_numpy(epochs), weights, torch.from_numpy(split.labels[ids]))
 
 
-def run(task: str, accumulate: int = 1, rank: int = 0, world: int = 1) -> dict:
+def run(task: str, grad_accumulation: int = 1, rank: int = 0, world: int = 1) -> dict:
     """-> the losses, the images met and the weights after STEPS steps."""
     model = pretext(task, "convnet-plain")
-    plan = Plan(steps=STEPS, seed=0, optim=OPTIM, accumulate=accumulate)
+    plan = TrainConfig(steps=STEPS, seed=0, optim=OPTIM, grad_accumulation=grad_accumulation)
     mine = list(batches(range(STEPS), rank, world))
     losses = [float(step.metrics["loss"]) for step in train(model, mine, FORMAT, plan)]
     return {"losses": losses, "ids": [batch.ids for batch in mine], "weights": model.state_dict()}
@@ -40,6 +40,8 @@ def worker(rank: int, world: int, tasks: tuple[str, ...], folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     outcomes = {task: run(task, rank=rank, world=world) for task in tasks}
-    outcomes["in parts"] = run(tasks[-1], accumulate=4, rank=rank, world=world)  # one worker has three images only
+    outcomes["in parts"] = run(
+        tasks[-1], grad_accumulation=4, rank=rank, world=world
+    )  # one worker has three images only
     torch.save(outcomes, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

@@ -9,7 +9,7 @@ import torch
 from kernels import checks, registry
 
 # Labels of which the kernels define every value; the others keep the values of their example.
-ANY_VALUE = {"turns", "flips", "greys", "offsets", "boxes", "corners", "shifts", "permutations", "ids", "epochs"}
+ANY_VALUE = {"rotations", "flips", "grays", "offsets", "boxes", "corners", "shifts", "permutations", "ids", "epochs"}
 BITS = (1, 3, 5, 7, 63)
 MEAN, STD = [-20.3, 127.5, 299.0], [0.1, 3.0, 1000.0]
 
@@ -26,7 +26,7 @@ def public(kernel: registry.Kernel) -> Callable:
 
 def rows(kernel: registry.Kernel, arguments: dict) -> int:
     """How many images (or ids) a call is about: as many as its first argument has, or as it says where they lie."""
-    return len(arguments.get("places", arguments[names(kernel)[0]]))
+    return len(arguments.get("regions", arguments[names(kernel)[0]]))
 
 
 def several(result) -> tuple[torch.Tensor, ...]:
@@ -48,12 +48,12 @@ def vary(kernel: registry.Kernel, random: Random) -> dict:
             arguments[name] = {"mean": MEAN, "std": STD}[name][-len(value) :]
         if isinstance(value, torch.Tensor):
             is_label = name != "images" and value.dtype in checks.INTEGER_DTYPES
-            value = relabelled(value, name in ANY_VALUE, random) if is_label else value
+            value = relabeled(value, name in ANY_VALUE, random) if is_label else value
             arguments[name] = relaid(value, random)
     return arguments
 
 
-def relabelled(labels: torch.Tensor, free: bool, random: Random) -> torch.Tensor:
+def relabeled(labels: torch.Tensor, free: bool, random: Random) -> torch.Tensor:
     """The labels in another integer type; with other values, too, if they are free to have any."""
     if free and random.choice((False, True)):
         bits, generator = random.choice(BITS), torch.Generator().manual_seed(random.getrandbits(32))

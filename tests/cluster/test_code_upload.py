@@ -45,7 +45,7 @@ BESIDE = (
 def checkout(tmp_path_factory) -> Path:
     """A copy of the code with keys, results and other things planted beside it and in every folder of it."""
     place = tmp_path_factory.mktemp("checkout")
-    for room in code.ROOMS:
+    for room in code.PACKAGES:
         shutil.copytree(ROOT / room, place / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", place)
     shutil.copy(ROOT / ".gitignore", place)
@@ -63,10 +63,10 @@ def packed_by_ray(checkout: Path) -> dict[str, bytes]:
     script = (
         "import sys; import cluster.code_upload as code\n"
         "from ray._private.runtime_env.packaging import create_package, Path\n"
-        "package = code.package()\n"
+        "package = code.working_dir_options()\n"
         "create_package(package['working_dir'], Path(sys.argv[1]), include_gitignore=True,"
         " excludes=package['excludes'])\n"
-        "print(*(path.relative_to(code.HOME) for path in code.shipped()), sep='\\n')"
+        "print(*(path.relative_to(code.ROOT) for path in code.uploaded_files()), sep='\\n')"
     )
     target = checkout.with_suffix(".zip")
     run = dict(cwd=checkout, env=environment(), capture_output=True, text=True, check=True)
@@ -82,21 +82,25 @@ def test_code_is_shipped_whole_and_alone(checkout):
     found = packed_by_ray(checkout)
     tracked = {
         str(path.relative_to(ROOT))
-        for room in code.ROOMS
+        for room in code.PACKAGES
         for path in (ROOT / room).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert set(found) == tracked and "jobs/report.html.jinja" in found and "ssl_core/storage/object_store.py" in found
+    assert (
+        set(found) == tracked
+        and "jobs/report/report.html.jinja" in found
+        and "ssl_core/storage/object_store.py" in found
+    )
     assert b"planted" not in found.values()
 
 
 def test_every_room_is_shipped():
     """A room that is new to the import rules is new to the cluster too."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
-    assert set(code.ROOMS) == set(known)
+    assert set(code.PACKAGES) == set(known)
 
 
 def test_job_inherits_its_own_code(monkeypatch):
-    assert code.runtime_env() == code.package()
+    assert code.runtime_env() == code.working_dir_options()
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert code.runtime_env() == {}

@@ -8,14 +8,14 @@ import pytest
 import ssl_core.storage.async_writer as behind_module
 import ssl_core.storage.retry as patience
 from jobs.study.warning_log import warn
-from ssl_core.errors import DiskFull, StoreFailed
-from ssl_core.storage.async_writer import Behind
+from ssl_core.errors import DiskFull, StorageError
+from ssl_core.storage.async_writer import AsyncWriter
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(behind_module, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(behind_module, "LONGEST_WAIT", 0.02)
+    monkeypatch.setattr(behind_module, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(behind_module, "LONGEST_WAIT_S", 0.02)
 
 
 class Storage:
@@ -40,7 +40,7 @@ class Storage:
 def test_training_does_not_wait_and_the_later_one_counts():
     storage = Storage()
     storage.gate.clear()
-    with Behind() as behind:
+    with AsyncWriter() as behind:
         behind.put("rows", storage.writes("rows 1"))
         assert storage.begun.wait(60)
         for n in (1, 2, 3):
@@ -55,7 +55,7 @@ def test_a_checkpoint_never_overtakes_the_rows_that_it_relies_on():
     """While one is being written, rows, another, and more rows are put."""
     storage = Storage()
     storage.gate.clear()
-    with Behind() as behind:
+    with AsyncWriter() as behind:
         behind.put("checkpoint", storage.writes("checkpoint 1"), after=True)
         assert storage.begun.wait(60)
         behind.put("rows", storage.writes("rows 2"))
@@ -70,7 +70,7 @@ def test_a_report_of_trouble_that_fails_too_ends_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "disk trouble")))
     storage = Storage()
     storage.failures = [OSError(errno.EIO, "disk trouble")]
-    with Behind(lambda said: warn(tmp_path, said)) as behind:
+    with AsyncWriter(lambda said: warn(tmp_path, said)) as behind:
         behind.put("a", storage.writes("a"))
     assert storage.written == ["a"]
 
@@ -78,9 +78,9 @@ def test_a_report_of_trouble_that_fails_too_ends_nothing(tmp_path, monkeypatch):
 def test_a_storage_that_fails_for_a_while_is_asked_again():
     storage, told = Storage(), []
     storage.failures = [OSError(errno.EIO, "disk trouble"), TimeoutError("slow"), OSError(errno.ESTALE, "gone")]
-    with Behind(told.append) as behind:
+    with AsyncWriter(told.append) as behind:
         behind.put("a", storage.writes("a"))
-        behind.settle()
+        behind.flush()
         assert storage.written == ["a"]
     assert len(told) == 1 and "disk trouble" in told[0]
 
@@ -88,10 +88,10 @@ def test_a_storage_that_fails_for_a_while_is_asked_again():
 def test_a_full_disk_is_told_at_once():
     storage = Storage()
     storage.failures = [OSError(errno.ENOSPC, "No space left on device")]
-    with Behind() as behind:
+    with AsyncWriter() as behind:
         behind.put("a", storage.writes("a"))
         with pytest.raises(DiskFull, match="make room"):
-            behind.settle()
+            behind.flush()
         with pytest.raises(DiskFull):
             behind.put("b", storage.writes("b"))
         behind.error = None  # told
@@ -99,21 +99,21 @@ def test_a_full_disk_is_told_at_once():
 
 
 def test_a_storage_that_fails_for_too_long_ends_the_training(monkeypatch):
-    monkeypatch.setattr(patience, "LONG", 0.1)
+    monkeypatch.setattr(patience, "LONG_S", 0.1)
     storage = Storage()
     storage.failures = [OSError(errno.EIO, "for ever")] * 1000
-    with pytest.raises(StoreFailed, match="for ever"), Behind() as behind:
+    with pytest.raises(StorageError, match="for ever"), AsyncWriter() as behind:
         behind.put("a", storage.writes("a"))
 
 
 def test_an_error_of_ours_is_not_swallowed():
-    with pytest.raises(KeyError), Behind() as behind:
+    with pytest.raises(KeyError), AsyncWriter() as behind:
         behind.put("a", lambda: {}["x"])
 
 
 def test_the_error_of_the_training_itself_is_the_one_that_is_raised():
     storage = Storage()
     storage.failures = [OSError(errno.ENOSPC, "full")]
-    with pytest.raises(ZeroDivisionError), Behind() as behind:
+    with pytest.raises(ZeroDivisionError), AsyncWriter() as behind:
         behind.put("a", storage.writes("a"))
         raise ZeroDivisionError

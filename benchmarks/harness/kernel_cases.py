@@ -16,7 +16,7 @@ from kernels.rotate import rotate, rotate_all
 from kernels.shuffle_tiles import shuffle_tiles
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-GREY_LEVEL = 1 / min(STD)  # one step of an 8-bit image, after normalisation
+GRAY_LEVEL = 1 / min(STD)  # one step of an 8-bit image, after normalization
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def make(size: int, batch: int, device: str, dtype: torch.dtype, channels_last: 
     cells = torch.stack([index // grid, index % grid], 1) * cell
     side = size // 2 + integers(size // 2, batch, 1)  # windows of a quarter of the image to all of it
     place = (integers(2**20, batch, 2) * (size - side + 1)) >> 20
-    colours = torch.rand(batch, 4, generator=chance) * 0.8 + torch.tensor([0.6, 0.6, 0.6, -0.4])
+    colors = torch.rand(batch, 4, generator=chance) * 0.8 + torch.tensor([0.6, 0.6, 0.6, -0.4])
     tensors = dict(
         images=integers(256, batch, size, size, 3).to(torch.uint8),
         turns=integers(4, batch),
@@ -71,7 +71,7 @@ def make(size: int, batch: int, device: str, dtype: torch.dtype, channels_last: 
         erased=torch.cat([integers(size // 2, batch, 2, 2), size // 4 + integers(size // 4, batch, 2, 2)], 2),
         windows=torch.cat([place, side, side], 1),
         flips=integers(2, batch),
-        factors=colours,
+        factors=colors,
         jitter=orders(4),
     )
     return Work(dtype=dtype, channels_last=channels_last, tile=tile, **{k: v.to(device) for k, v in tensors.items()})
@@ -110,7 +110,7 @@ def _rotate_all(w):
 
 def _shuffle_tiles(w):
     zero, shifts = none(w), none(w, 3, 2)
-    options = dict(tile=w.tile, standardise=True, **w.output)
+    options = dict(tile=w.tile, standardize=True, **w.output)
     return lambda: shuffle_tiles(w.images, w.orders, w.corners, shifts, zero, **options)
 
 
@@ -138,7 +138,7 @@ ROWS = (
     Row("shuffle_tiles", _shuffle_tiles, lambda w: w.orders.numel() * w.tile * w.tile * 3),
     Row("erase", _erase, _every_pixel),
     # peers round to 8 bits between their steps
-    Row("crop_flip", _crop_flip, lambda w: int(w.windows[:, 2:].prod(1).sum()) * 3, tolerance=1.5 * GREY_LEVEL),
+    Row("crop_flip", _crop_flip, lambda w: int(w.windows[:, 2:].prod(1).sum()) * 3, tolerance=1.5 * GRAY_LEVEL),
     Row("photometric", _photometric, _every_pixel, tolerance=1e-2),
     Row("draw", _draw, lambda w: 2 * w.turns.nbytes),
 )

@@ -6,15 +6,15 @@ import torch
 import ssl_core.encoders.build as encoders
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays
-from ssl_core.task import DataInfo, Format, Pretext, tasks
+from ssl_core.task import DataInfo, InputFormat, PretextModel, tasks
 
 CLASSES = 10
 IMAGES = 64  # that a task is told there are
-FORMAT = Format((125.0, 120.0, 115.0), (63.0, 62.0, 66.0))
+FORMAT = InputFormat((125.0, 120.0, 115.0), (63.0, 62.0, 66.0))
 
 
 def gradients(count: int, size: int = 32, seed: int = 0) -> torch.Tensor:
-    """[count, size, size, 3] uint8: a vertical colour gradient, darker on one side of a random edge."""
+    """[count, size, size, 3] uint8: a vertical color gradient, darker on one side of a random edge."""
     draw = torch.Generator().manual_seed(seed)
     line = torch.linspace(0, 1, size)
     y, x = line.view(1, size, 1, 1), line.view(1, 1, size, 1)
@@ -25,12 +25,12 @@ def gradients(count: int, size: int = 32, seed: int = 0) -> torch.Tensor:
 
 
 def arrays(count: int, size: int = 32, classes: int = CLASSES, seed: int = 0) -> Arrays:
-    """Such images in memory, labelled in turn."""
+    """Such images in memory, labeled in turn."""
     return Arrays(gradients(count, size, seed).numpy(), np.arange(count, dtype=np.int64) % classes)
 
 
 def stripes(count: int, seed: int) -> Arrays:
-    """Stripes that run down (class 0) or across (class 1) in random colours: no single pixel tells."""
+    """Stripes that run down (class 0) or across (class 1) in random colors: no single pixel tells."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     wave = 127 + 100 * np.sin(np.arange(16) * 1.5 + random.uniform(0, 6, (count, 1)))
@@ -40,16 +40,16 @@ def stripes(count: int, seed: int) -> Arrays:
 
 
 def batch_of(count: int, size: int = 32, epoch: int = 0) -> Batch:
-    """A batch of such images, labelled in turn."""
+    """A batch of such images, labeled in turn."""
     ids = torch.arange(count)
     return Batch(gradients(count, size), ids, torch.full_like(ids, epoch), torch.ones(count), ids % CLASSES)
 
 
-def pretext(task: str, encoder: str = "convnet", size: int = 32, seed: int = 0, **options) -> Pretext:
-    """The module that trains `encoder` on `task`, always initialised in the same way."""
+def pretext(task: str, encoder: str = "convnet", size: int = 32, seed: int = 0, **options) -> PretextModel:
+    """The module that trains `encoder` on `task`, always initialized in the same way."""
     built = encoders.build(encoder, size, seed)
     info = encoders.describe(built, encoder, size)
     kind = tasks()[task]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Pretext(built, kind(kind.Config(**options), info, DataInfo(size, CLASSES, IMAGES)))
+        return PretextModel(built, kind(kind.Config(**options), info, DataInfo(size, CLASSES, IMAGES)))

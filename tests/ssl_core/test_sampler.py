@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_core.data.dataset import Packed
-from ssl_core.data.sampler import Order, WindowedOrder, order_of, slice_of
+from ssl_core.data.sampler import ShardSampler, ShuffledSampler, batch_positions, make_sampler
 
 sizes = st.integers(1, 5000)
 seeds = st.integers(0, 2**31 - 1)
@@ -15,7 +15,7 @@ quickly = settings(max_examples=60, deadline=None)
 @quickly
 @given(n=sizes, seed=seeds, epoch=st.integers(0, 10**6))
 def test_each_epoch_meets_each_image_once(n, seed, epoch):
-    ids, epochs = Order(n, seed).at(np.arange(epoch * n, (epoch + 1) * n))
+    ids, epochs = ShuffledSampler(n, seed).at(np.arange(epoch * n, (epoch + 1) * n))
     assert (np.sort(ids) == np.arange(n)).all()
     assert (epochs == epoch).all()
 
@@ -23,7 +23,7 @@ def test_each_epoch_meets_each_image_once(n, seed, epoch):
 @quickly
 @given(step=st.integers(0, 10**6), batch=st.integers(1, 600), world=st.integers(1, 40))
 def test_workers_share_every_batch(step, batch, world):
-    slices = [slice_of(step, batch, rank, world) for rank in range(world)]
+    slices = [batch_positions(step, batch, rank, world) for rank in range(world)]
     assert (np.concatenate(slices) == np.arange(step * batch, (step + 1) * batch)).all()
     assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
@@ -31,8 +31,8 @@ def test_workers_share_every_batch(step, batch, world):
 @quickly
 @given(n=sizes, seed=seeds, start=st.integers(0, 3000))
 def test_the_stream_is_the_same_from_any_start(n, seed, start):
-    whole = Order(n, seed).at(np.arange(start + 50))
-    tail = Order(n, seed).at(np.arange(start, start + 50))
+    whole = ShuffledSampler(n, seed).at(np.arange(start + 50))
+    tail = ShuffledSampler(n, seed).at(np.arange(start, start + 50))
     for all_of_it, end in zip(whole, tail):
         assert (all_of_it[start:] == end).all()
 
@@ -41,15 +41,15 @@ def test_the_stream_is_the_same_from_any_start(n, seed, start):
 @given(n=st.integers(50, 5000), seed=seeds, epoch=st.integers(0, 10**6))
 def test_epochs_and_seeds_are_shuffled_differently(n, seed, epoch):
     positions = np.arange(epoch * n, (epoch + 1) * n)
-    here = Order(n, seed).at(positions)[0]
-    assert (here != Order(n, seed).at(positions + n)[0]).any()
-    assert (here != Order(n, seed + 1).at(positions)[0]).any()
+    here = ShuffledSampler(n, seed).at(positions)[0]
+    assert (here != ShuffledSampler(n, seed).at(positions + n)[0]).any()
+    assert (here != ShuffledSampler(n, seed + 1).at(positions)[0]).any()
     assert (here != np.arange(n)).any()
 
 
 def test_every_image_comes_equally_often_in_every_place():
     n, epochs = 7, 7000
-    ids = Order(n, 3).at(np.arange(n * epochs))[0].reshape(epochs, n)
+    ids = ShuffledSampler(n, 3).at(np.arange(n * epochs))[0].reshape(epochs, n)
     counts = np.stack([np.bincount(ids[:, place], minlength=n) for place in range(n)])
     spread = (epochs / n * (1 - 1 / n)) ** 0.5
     assert np.abs(counts - epochs / n).max() < 5 * spread
@@ -61,7 +61,7 @@ shards = st.lists(st.integers(1, 90), min_size=1, max_size=40)
 windows = st.integers(1, 12)
 
 
-def shard_of(order: WindowedOrder, ids: np.ndarray) -> np.ndarray:
+def shard_of(order: ShardSampler, ids: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.cumsum(order.counts), ids, "right")
 
 
@@ -69,7 +69,7 @@ def shard_of(order: WindowedOrder, ids: np.ndarray) -> np.ndarray:
 @given(counts=shards, window=windows, seed=seeds, epoch=st.integers(0, 10**6))
 def test_windowed_each_epoch_meets_each_image_once(counts, window, seed, epoch):
     n = sum(counts)
-    ids, epochs = WindowedOrder(tuple(counts), seed, window).at(np.arange(epoch * n, (epoch + 1) * n))
+    ids, epochs = ShardSampler(tuple(counts), seed, window).at(np.arange(epoch * n, (epoch + 1) * n))
     assert (np.sort(ids) == np.arange(n)).all() and (epochs == epoch).all()
 
 
@@ -83,10 +83,10 @@ def test_windowed_each_epoch_meets_each_image_once(counts, window, seed, epoch):
     attempts=st.lists(st.integers(1, 9), min_size=1, max_size=6),
 )
 def test_windowed_the_stream_is_the_same_for_any_workers_and_restarts(counts, window, seed, start, batch, attempts):
-    order = WindowedOrder(tuple(counts), seed, window)
+    order = ShardSampler(tuple(counts), seed, window)
     whole = order.at(np.arange(start * batch, (start + len(attempts)) * batch))
     parts = [
-        order.at(slice_of(start + step, batch, rank, world))
+        order.at(batch_positions(start + step, batch, rank, world))
         for step, world in enumerate(attempts)
         for rank in range(world)
     ]
@@ -99,7 +99,7 @@ def test_windowed_the_stream_is_the_same_for_any_workers_and_restarts(counts, wi
 @quickly
 @given(counts=shards, window=windows, seed=seeds, epoch=st.integers(0, 1000))
 def test_a_window_touches_its_shards_alone_and_all_of_them(counts, window, seed, epoch):
-    order = WindowedOrder(tuple(counts), seed, window)
+    order = ShardSampler(tuple(counts), seed, window)
     positions = np.arange(epoch * order.n, (epoch + 1) * order.n)
     touched, first = shard_of(order, order.at(positions)[0]), 0
     told = order.windows(positions)
@@ -115,10 +115,10 @@ def test_a_window_touches_its_shards_alone_and_all_of_them(counts, window, seed,
 
 
 def test_windowed_epochs_and_seeds_are_shuffled_differently():
-    order = WindowedOrder((50,) * 20, 3)
+    order = ShardSampler((50,) * 20, 3)
     positions = np.arange(order.n)
     here = order.at(positions)[0]
-    for other in (order.at(positions + order.n)[0], WindowedOrder((50,) * 20, 4).at(positions)[0]):
+    for other in (order.at(positions + order.n)[0], ShardSampler((50,) * 20, 4).at(positions)[0]):
         assert (here != other).mean() > 0.9
         assert order.shards(0, 0) != shard_of(order, other[:1]).tolist()
     assert len(set(shard_of(order, here[:64]).tolist())) == 8, "the images of a window are mixed"
@@ -131,7 +131,7 @@ def test_windowed_epochs_and_seeds_are_shuffled_differently():
 
 
 def test_every_shard_and_image_comes_equally_often_in_every_place():
-    order, epochs = WindowedOrder((2, 1, 3), 5, 2), 3000
+    order, epochs = ShardSampler((2, 1, 3), 5, 2), 3000
     ids = order.at(np.arange(order.n * epochs))[0].reshape(epochs, order.n)
     firsts = np.bincount(shard_of(order, ids[:, 0]), minlength=3)
     counts = np.array([2, 1, 3])
@@ -145,5 +145,5 @@ def test_every_shard_and_image_comes_equally_often_in_every_place():
 def test_only_shards_that_are_fetched_are_windowed():
     places = np.array([[shard, 0, 1, 0] for shard in (3, 3, 4, 5, 5, 5)])
     near, far = (Packed("train", (), places, np.zeros(6, np.int64), windowed) for windowed in (False, True))
-    assert order_of(near, 7) == Order(6, 7)
-    assert order_of(far, 7) == WindowedOrder((2, 1, 3), 7)
+    assert make_sampler(near, 7) == ShuffledSampler(6, 7)
+    assert make_sampler(far, 7) == ShardSampler((2, 1, 3), 7)

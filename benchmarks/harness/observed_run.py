@@ -31,7 +31,7 @@ class Watched:
     def type(self) -> float:
         """Starts the command; -> when."""
         self.marks.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "benchmarks.harness.every_step", str(self.marks), *self.arguments]
+        command = [sys.executable, "-m", "benchmarks.harness.per_step_rows", str(self.marks), *self.arguments]
         environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "RAY_ADDRESS": "", **self.environment}
         now = time.time()
         with open(self.log, "a") as out:

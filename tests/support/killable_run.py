@@ -26,6 +26,6 @@ def killed_at(step: int) -> Iterator[None]:
         return path
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(finetuning, "SAVE", 0.0)
+        patch.setattr(finetuning, "CHECKPOINT_EVERY_S", 0.0)
         patch.setattr(checkpoint, "save", saved)
         yield

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ssl_core.data.loaders.prefetch import Waited, ahead
+from ssl_core.data.loaders.prefetch import TimedIterator, prefetch
 
 
 def threads():
@@ -14,13 +14,13 @@ def threads():
 
 
 def test_items_come_in_order_and_end():
-    assert list(ahead(iter(range(50)), 3)) == list(range(50))
+    assert list(prefetch(iter(range(50)), 3)) == list(range(50))
     assert not threads()
 
 
 def test_no_more_than_the_depth_is_read_ahead():
     taken = itertools.count()
-    items = ahead(taken, 2)
+    items = prefetch(taken, 2)
     assert next(items) == 0
     time.sleep(0.2)
     # two wait in the queue, and one waits for room in it
@@ -34,7 +34,7 @@ def test_an_error_comes_after_the_items_before_it():
         yield 1
         raise OSError("gone")
 
-    items = ahead(broken(), 4)
+    items = prefetch(broken(), 4)
     assert next(items) == 1
     with pytest.raises(OSError, match="gone"):
         next(items)
@@ -42,7 +42,7 @@ def test_an_error_comes_after_the_items_before_it():
 
 
 def test_an_abandoned_reader_ends():
-    items = ahead(itertools.count(), 1)
+    items = prefetch(itertools.count(), 1)
     next(items)
     del items
     assert not threads()
@@ -54,10 +54,10 @@ def test_waiting_is_what_the_reader_takes():
             time.sleep(0.03)
             yield 0
 
-    items = Waited(slow())
+    items = TimedIterator(slow())
     for _ in range(5):
         next(items)
         time.sleep(0.01)
-    assert 0.5 < items.share() <= 1
+    assert 0.5 < items.waiting_share() <= 1
     time.sleep(0.01)
-    assert items.share() == 0
+    assert items.waiting_share() == 0

@@ -1,28 +1,30 @@
 """Runs that a study has already and that differ in little from one that is about to start: why it is not continued."""
 
+import json
 from typing import Any
 
 from jobs.pretraining.run import Training
 from ssl_core.data.dataset import open_source
-from ssl_core.errors import BadInput
-from ssl_core.storage.files import exists, found, read_json
+from ssl_core.errors import UserError
+from ssl_core.storage.files import exists, glob_files, read_json
 
 FEW = 3  # options; runs that differ in more have little to do with each other
 
 
-def unlike_earlier(training: Training) -> str:
+def differs_from_earlier(training: Training) -> str:
     """One line that names the most similar run of the same task in the study and what differs; "" if there is none, or
     this run was begun before."""
     if exists(training.folder / "config.json"):
         return ""
     recipe = training.recipe
-    mine = flat(recipe.identity(open_source(recipe.data, recipe.size)))
+    identity = recipe.identity(open_source(recipe.data, recipe.size))
+    mine = flatten(json.loads(json.dumps(identity)))  # a file has lists where this has tuples
     nearest: dict[str, str] = {}
     name = ""
-    for config in found(training.folder.parent, f"{training.name.rpartition('-')[0]}-*/config.json"):
+    for config in glob_files(training.folder.parent, f"{training.name.rpartition('-')[0]}-*/config.json"):
         try:
-            theirs = flat(read_json(config))
-        except BadInput:  # damaged: its own run says so
+            theirs = flatten(read_json(config))
+        except UserError:  # damaged: its own run says so
             continue
         changed = {
             key: _changed(key, theirs.get(key), value) for key, value in mine.items() if theirs.get(key) != value
@@ -40,9 +42,9 @@ def _changed(key: str, old: Any, new: Any) -> str:
     return f"{key} {new}, not {'the default' if old is None else old}"
 
 
-def flat(config: dict) -> dict[str, Any]:
+def flatten(config: dict) -> dict[str, Any]:
     """The options of a run's identity by their own names, however deep they lie."""
     options = {}
     for name, value in config.items():
-        options |= flat(value) if isinstance(value, dict) else {name: value}
+        options |= flatten(value) if isinstance(value, dict) else {name: value}
     return options
