@@ -60,7 +60,7 @@ class _Scheduler:
             if stopping and not self.running:
                 return
             if not stopping:
-                yield from self._start()
+                yield from self._start_ready_jobs()
             if not self.running:
                 time.sleep(POLL_S / 4)
                 continue
@@ -69,7 +69,7 @@ class _Scheduler:
                 yield from self._finish(ending)
             yield from self._poll(stopping)
 
-    def _start(self) -> Iterator[Outcome]:
+    def _start_ready_jobs(self) -> Iterator[Outcome]:
         """Starts what can start; tells of what never will, because what it needs has failed."""
         kept: list[Job] = []  # places of jobs that begin again in a moment: who comes later does not take them
         for job in list(self.waiting):
@@ -84,7 +84,7 @@ class _Scheduler:
                 kept.append(job)
             elif self._has_room_for(job, kept):
                 self.waiting.remove(job)
-                self._submit(job)
+                self._submit_task(job)
         if self.waiting and not self.running:
             yield from self._fail_without_room()
 
@@ -107,7 +107,7 @@ class _Scheduler:
                 self.failed[job.name] = Outcome(job.name, None, why, reason=why)
                 yield self.failed[job.name]
 
-    def _submit(self, job: Job) -> None:
+    def _submit_task(self, job: Job) -> None:
         faults = self.faults.get(job.name, [])
         avoided = faults[-1].node if faults and faults[-1].kind != "preempted" else ""
         # workers whose controller was lost go on in their room, which nobody else frees
@@ -138,7 +138,7 @@ class _Scheduler:
                 raise ConnectionError(lost)
             value, fault = self.ray.get(ending)
         except Exception as error:
-            value, fault = None, self._system_fault(job, error)
+            value, fault = None, self._fault_from_ray_error(job, error)
             self._recompute_lost(job.needs)
         if fault is None:
             # what came here is lost with this machine only
@@ -175,7 +175,7 @@ class _Scheduler:
             left += [self.jobs[name] for name in needs]
         self.results = {name: result for name, result in self.results.items() if name in wanted}
 
-    def _system_fault(self, job: Job, error: Exception) -> Fault:
+    def _fault_from_ray_error(self, job: Job, error: Exception) -> Fault:
         """The fault of an attempt of which only Ray could tell."""
         beats = [beat for beat, _ in self.ray.get(self.registry.last_beats.remote()).get(job.name, {}).values()]
         step = max((beat.step for beat in beats if beat.step is not None), default=None)

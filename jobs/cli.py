@@ -51,21 +51,21 @@ def usage() -> str:
 def main() -> None:
     """Exits with 0; with 2 and one line for input that a person can put right; with 1 if a job failed, or what was
     printed could not be written; with 128 + its number after a signal."""
-    streams.last()
+    streams.make_durable()
     try:
-        run(sys.argv[1:])
+        run_command(sys.argv[1:])
     except KeyboardInterrupt:
-        _fail("interrupted; the same command continues where it stopped", 128 + signal.SIGINT)
+        _exit_with_message("interrupted; the same command continues where it stopped", 128 + signal.SIGINT)
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:
             raise
-        _fail(str(error), code)
-    if error := streams.lost():
-        _fail(f"what was printed is lost: {error.strerror}", 1)
+        _exit_with_message(str(error), code)
+    if error := streams.write_error():
+        _exit_with_message(f"what was printed is lost: {error.strerror}", 1)
 
 
-def run(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
@@ -76,18 +76,18 @@ def run(arguments: list[str]) -> None:
         print(version("tilespin"))
         return
     if verb not in VERBS:
-        _fail(f"no verb {verb!r}: {choose(verb, VERBS)}", 2)
+        _exit_with_message(f"no verb {verb!r}: {choose(verb, VERBS)}", 2)
     try:
         os.getcwd()
     except OSError:
-        _fail("the current folder does not exist any more: change to one that does", 2)
+        _exit_with_message("the current folder does not exist any more: change to one that does", 2)
     from kernels.cache import prepare
 
     prepare()
-    load(VERBS[verb][0]).main(arguments[1:])
+    load_command(VERBS[verb][0]).main(arguments[1:])
 
 
-def load(name: str) -> ModuleType:
+def load_command(name: str) -> ModuleType:
     """The module of this name. Says so if that takes long, as on a disk that is cold; ends at once on Ctrl-C, which
     libraries that are being imported may lose, or answer with a traceback of their own."""
     timer = threading.Timer(QUIET_SECONDS, print, ["tilespin: loading modules"], dict(file=sys.stderr, flush=True))
@@ -95,7 +95,7 @@ def load(name: str) -> ModuleType:
     before = signal.getsignal(signal.SIGINT)
     interruptible = before is signal.default_int_handler
     if interruptible:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, _exit_on_sigterm)
     timer.start()
     try:
         return import_module(name)
@@ -105,12 +105,12 @@ def load(name: str) -> ModuleType:
             signal.signal(signal.SIGINT, before)
 
 
-def _leave(*_) -> None:
+def _exit_on_sigterm(*_) -> None:
     print("tilespin: interrupted", file=sys.stderr, flush=True)
     os._exit(128 + signal.SIGINT)
 
 
-def _fail(message: str, code: int) -> None:
+def _exit_with_message(message: str, code: int) -> None:
     print(f"tilespin: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(code)
 

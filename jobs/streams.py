@@ -8,7 +8,7 @@ import stat
 import sys
 
 
-class Lasting(io.FileIO):
+class DurableStream(io.FileIO):
     """What is written to a standard stream; from the first failure on it is dropped, and `error` says why."""
 
     error: OSError | None = None
@@ -26,7 +26,7 @@ class Lasting(io.FileIO):
             return len(data)
 
 
-def last() -> None:
+def make_durable() -> None:
     """Makes the standard streams last: one that is closed leads nowhere, so that no other file takes its number; a
     pipe whose reader is gone, a terminal that was closed or a full disk ends what is shown, not what is done."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -37,7 +37,7 @@ def last() -> None:
         stream = getattr(sys, name)
         if number and stream is getattr(sys, f"__{name}__"):  # not one that a test listens to
             kept = dict(encoding=stream.encoding, errors=stream.errors) if stream else dict(errors="backslashreplace")
-            raw = Lasting(number, "w", closefd=False)
+            raw = DurableStream(number, "w", closefd=False)
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True, **kept))
 
 
@@ -51,19 +51,19 @@ def silence(number: int) -> None:
         os.close(nowhere)
 
 
-def _stdout() -> Lasting | None:
+def _durable_stdout() -> DurableStream | None:
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return raw if isinstance(raw, Lasting) else None
+    return raw if isinstance(raw, DurableStream) else None
 
 
-def unread() -> bool:
+def reader_left() -> bool:
     """Whether nobody reads what is printed any more."""
-    out = _stdout()
+    out = _durable_stdout()
     return out is not None and out.reader_left
 
 
-def lost() -> OSError | None:
+def write_error() -> OSError | None:
     """Why what was printed is not where the user sent it; None if it is, or if whoever read it has had enough."""
-    out = _stdout()
+    out = _durable_stdout()
     return None if out is None or out.reader_left else out.error

@@ -19,7 +19,7 @@ _THREAD = threading.local()
 
 
 @functools.lru_cache(maxsize=1)
-def _threads(process: int, count: int) -> ThreadPoolExecutor:
+def _thread_pool(process: int, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count)
 
 
@@ -47,7 +47,7 @@ def parallel_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
             loop(*part, *arguments)
 
     # a pool for each process: threads do not survive a fork
-    others = [_threads(os.getpid(), count - 1).submit(work) for _ in range(count - 1)]
+    others = [_thread_pool(os.getpid(), count - 1).submit(work) for _ in range(count - 1)]
     work()
     for other in others:
         other.cancel() or other.result()

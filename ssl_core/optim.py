@@ -52,7 +52,7 @@ class Optim:
             )
 
 
-def build(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
+def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
     """-> the optimizer, and a function that sets its learning rate for a step, counted from 0."""
     from timm.optim import create_optimizer_v2  # takes two seconds, which most commands need not wait for
     from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler

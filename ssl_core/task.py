@@ -105,7 +105,7 @@ def tasks() -> dict[str, type[Task]]:
     return {name: task for name, task in found.items() if task is not None}
 
 
-def name_of(config: TaskConfig) -> str:
+def task_name(config: TaskConfig) -> str:
     """The name of the task that `config` belongs to."""
     return next(name for name, task in tasks().items() if task.Config is type(config))
 

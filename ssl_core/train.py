@@ -16,7 +16,7 @@ from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
 from ssl_core.errors import Diverged, UserError
 from ssl_core.memory_bank import ddp_ignored_buffers
-from ssl_core.task import InputFormat, PretextModel, TaskConfig, name_of
+from ssl_core.task import InputFormat, PretextModel, TaskConfig, task_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def train(
     """
     world = rank_and_world_size()[1]
     device = next(model.parameters()).device
-    optimizer, set_lr = optim.build(plan.optim, model, plan.steps)
+    optimizer, set_lr = optim.build_optimizer(plan.optim, model, plan.steps)
     first = 0
     if start:
         first = start["step"]
@@ -62,7 +62,7 @@ def train(
         optimizer.load_state_dict(start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
-    wrapped = _wrapped(model) if world > 1 else model
+    wrapped = _wrap_in_ddp(model) if world > 1 else model
     stepper = torch.compile(wrapped) if plan.compile else wrapped
     count = 0
     for number, batch in enumerate(batches, start=first):
@@ -70,7 +70,7 @@ def train(
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
         optimizer.zero_grad(set_to_none=True)
         count = count or _all_reduce_min(max(1, min(plan.grad_accumulation, len(batch.ids))), device)
-        parts = _parts(batch, count)
+        parts = _split_parts(batch, count)
         weight = _all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
         outcomes = []
@@ -96,10 +96,10 @@ def train(
         metrics = dict(zip(totals, means.unbind()))
         metrics["weight"] = weight  # of the images that counted
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
-        yield Step(number + 1, metrics, lambda done=number + 1: _state(model, optimizer, done))
+        yield Step(number + 1, metrics, lambda done=number + 1: _state_dict(model, optimizer, done))
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict:
+def _state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict:
     state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
     finite = torch.stack([torch.isfinite(value).all() for value in state["model"].values()])
     if not finite.all():  # one question to the device, not one for each tensor
@@ -115,7 +115,7 @@ def _all_reduce_sum(value: Tensor) -> Tensor:
     return value
 
 
-def _wrapped(model: nn.Module) -> nn.Module:
+def _wrap_in_ddp(model: nn.Module) -> nn.Module:
     """`model` in DDP, which would send all buffers from the first worker at each step, and with them whole memories."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored_buffers(model))
     return DistributedDataParallel(model)
@@ -130,7 +130,7 @@ def _all_reduce_min(parts: int, device: torch.device) -> int:
     return int(fewest)
 
 
-def _parts(batch: Batch, count: int) -> list[Batch]:
+def _split_parts(batch: Batch, count: int) -> list[Batch]:
     return [Batch(*fields) for fields in zip(*(t.tensor_split(count) for t in batch))]
 
 
@@ -140,7 +140,7 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     This is the budget that tasks are made equal in. The backward pass of a convolution costs two forwards.
     """
     count = 2
-    inputs = _blank(model, size, count)
+    inputs = _blank_inputs(model, size, count)
     counter = FlopCounterMode(display=False)
     flops = 0
 
@@ -159,7 +159,7 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     return 3 * flops // 2 // count
 
 
-def _blank(model: PretextModel, size: int, count: int):
+def _blank_inputs(model: PretextModel, size: int, count: int):
     """The inputs that the task makes of `count` black images."""
     images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
     ids = torch.arange(count)
@@ -176,7 +176,7 @@ def check_parts(config: TaskConfig, grad_accumulation: int, worlds: Iterable[int
     Raises UserError if some worker would get no image, or if a task that compares the images of a part would always
     find fewer than it needs. (A part of two may hold one image twice, as one epoch ends and the next begins.)
     """
-    name, batch, needed, fewest = name_of(config), config.batch, config.side_by_side, config.batch
+    name, batch, needed, fewest = task_name(config), config.batch, config.side_by_side, config.batch
     if images < needed:
         raise UserError(f"{name} compares training images with each other: expected at least {needed}, got {images}")
     for world in worlds:
@@ -204,7 +204,7 @@ def smallest_part(batch: int, grad_accumulation: int, world: int) -> tuple[int, 
 def check_one_image(model: PretextModel, size: int) -> None:
     """Raises UserError if batch norm would get one value for a channel, of which it can take no variance, when a worker
     computes with one image of side `size`. Moves the statistics of batch norm."""
-    inputs = _blank(model, size, 1)
+    inputs = _blank_inputs(model, size, 1)
     try:
         with torch.no_grad():
             model.train()(inputs)
@@ -212,7 +212,7 @@ def check_one_image(model: PretextModel, size: int) -> None:
         if "more than 1 value per channel" not in str(error):
             raise
         raise UserError(
-            f"{name_of(model.task.config)}: a part of a batch may be one image, and batch norm needs more than the one "
-            "cell that its last map has: give a larger --batch or --size, a smaller --grad-accumulation or fewer "
+            f"{task_name(model.task.config)}: a part of a batch may be one image, and batch norm needs more than the "
+            "one cell that its last map has: give a larger --batch or --size, a smaller --grad-accumulation or fewer "
             "--workers"
         ) from error

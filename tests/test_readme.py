@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.command import ROOT
 
-from jobs.cli import VERBS, run
+from jobs.cli import VERBS, run_command
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = [
@@ -58,7 +58,7 @@ def test_options_exist(capsys):
     verbs = (["pretrain", "rotnet"], ["study", "demo"], ["sweep"], ["evaluate"], ["export"], ["pack"], ["submit"])
     for verb in verbs:
         with pytest.raises(SystemExit, match=r"^0$"):
-            run([*verb, "--help"])
+            run_command([*verb, "--help"])
     said = capsys.readouterr().out
     named = set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}
     assert named and all(option in said for option in named), [o for o in named if o not in said]

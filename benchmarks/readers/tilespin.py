@@ -13,7 +13,7 @@ from kernels.rotate import rotate
 from ssl_core.data.dataset import open_source
 from ssl_core.data.decoding.crops import Buffer
 from ssl_core.data.decoding.decode import decode
-from ssl_core.data.loaders.select import build, dali_installed, prefetched
+from ssl_core.data.loaders.select import build_loader, dali_installed, prefetched
 from ssl_core.data.sampler import make_sampler
 
 
@@ -24,7 +24,7 @@ def _way(loader: str, data: Callable[[Photos], str], epochs: int = 1) -> Callabl
         source = open_source(data(photos), photos.size)
         if photos not in made:
             made.clear()
-            made[photos] = build(loader, source, photos.device, photos.cores)
+            made[photos] = build_loader(loader, source, photos.device, photos.cores)
         n = len(source.train)
         batches = made[photos].training(
             make_sampler(source.train, 0), photos.batch, range(n * epochs // photos.batch), 0, 1

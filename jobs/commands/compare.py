@@ -9,7 +9,7 @@ from jobs.config.parsing import parse
 from jobs.report.collect import collect
 from jobs.report.publish import publish, publish_rows
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode, decide
+from jobs.tracking.connection import Mode, decide_mode
 from ssl_core.errors import UserError
 from ssl_core.storage.files import exists
 
@@ -34,7 +34,7 @@ class Options:
 def main(arguments: list[str]) -> None:
     options = parse(Options, "compare", arguments)
     options.check()
-    studies, wandb = [Study.existing(folder) for folder in options.studies], decide(options.wandb)
+    studies, wandb = [Study.existing(folder) for folder in options.studies], decide_mode(options.wandb)
     if len(studies) == 1:
         with studies[0].lock():
             publish(studies[0], wandb)

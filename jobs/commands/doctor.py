@@ -87,10 +87,10 @@ def _dali() -> str:
         return "not installed: files are decoded on the CPU"
     import torch
 
-    from ssl_core.data.loaders.dali import check
+    from ssl_core.data.loaders.dali import check_dali
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return f"{check(device)}, decoded a JPEG on the {device}"
+    return f"{check_dali(device)}, decoded a JPEG on the {device}"
 
 
 def _loader() -> str:
@@ -121,10 +121,10 @@ def _ray() -> str:
 
 
 def _tracking() -> str:
-    from jobs.tracking.connection import no_answer, resolve
+    from jobs.tracking.connection import resolve_mode, why_no_answer
 
-    mode = resolve("auto")
-    why = no_answer() if mode == "online" else None
+    mode = resolve_mode("auto")
+    why = why_no_answer() if mode == "online" else None
     state = {"online": "logged in: runs go online", "offline": "runs are kept offline", "off": "runs are not tracked"}
     return f"wandb {version('wandb')}, {f'{why}: runs are kept offline' if why else state[mode]}"
 

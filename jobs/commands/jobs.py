@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from cluster.ray_jobs import RayJobInfo, RayJobsClient
 from jobs.config.parsing import parse
-from jobs.submission.follow import address, follow
+from jobs.submission.follow import dashboard_address, follow
 
 COLORS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "cyan"}
 
@@ -55,7 +55,7 @@ class Options:
 
 def main(arguments: list[str]) -> None:
     options = parse(Options, "jobs", arguments)
-    jobs, what = RayJobsClient(address(options.address)), options.what
+    jobs, what = RayJobsClient(dashboard_address(options.address)), options.what
     if isinstance(what, List):
         Console().print(table(jobs.all()))
     elif isinstance(what, Stop):

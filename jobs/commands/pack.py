@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
             for name, part, numbers in assign_shards(source, plan)
         ]
         console.print(summary(source), markup=False, highlight=False, soft_wrap=True)
-        records = run(jobs, workers, work)
+        records = run_packing_jobs(jobs, workers, work)
         print_summary(folder, write_index(folder, source, plan, records), records)
 
 
@@ -118,7 +118,7 @@ def pack_one(data: str, digest: str, folder: Path, name: str, part: str, numbers
     return finish_shard(folder / name, record, getattr(source, part), part, numbers, packing)
 
 
-def run(jobs: list[Job], workers: int, work: Study) -> list[dict]:
+def run_packing_jobs(jobs: list[Job], workers: int, work: Study) -> list[dict]:
     """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Terminated if a
     signal asked for it."""
     records, failures = {}, []

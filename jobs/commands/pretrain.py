@@ -4,14 +4,14 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.config.parsing import one_of, parse
+from jobs.config.parsing import parse, subcommand_choice
 from jobs.config.published import PUBLISHED
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
 from jobs.execution.run import StudyPlan, run_plan
 from jobs.pretraining.run import prepare_training
 from jobs.study.folder import Study
-from jobs.tracking.tracker import say_sync
+from jobs.tracking.tracker import print_sync_command
 from ssl_core.storage.files import read_json
 from ssl_core.task import tasks
 
@@ -31,7 +31,7 @@ def options_type() -> Any:
     recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
     described = {name: tasks()[name].Config.__doc__ for name in tasks()}
     described |= {name: published.description for name, published in PUBLISHED.items()}
-    choice = one_of({name: _typed(recipe) for name, recipe in recipes.items()}, described)
+    choice = subcommand_choice({name: _typed(recipe) for name, recipe in recipes.items()}, described)
     made = make_dataclass("Options", [("recipe", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made
@@ -62,4 +62,4 @@ def main(arguments: list[str]) -> None:
         print(f"{len(described['skipped'])} files could not be decoded and were skipped")
     pretext = ", ".join(f"{name} {value:.3f}" for name, value in described["pretext"].items())
     print(f"{training.folder}: {described['steps']} steps, {described['images']:,} images, {pretext}")
-    say_sync(study)
+    print_sync_command(study)

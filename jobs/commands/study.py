@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, make_dataclass
 
-from jobs.config.parsing import one_of, parse
+from jobs.config.parsing import parse, subcommand_choice
 from jobs.config.presets import PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
@@ -12,7 +12,7 @@ from jobs.pretraining.budget import equal_budget_recipes, longest_first
 from jobs.pretraining.run import prepare_training
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
-from ssl_core.task import name_of
+from ssl_core.task import task_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Options:
 
 def options_type():
     """Options with a sub-command for every preset."""
-    choice = one_of(PRESETS)
+    choice = subcommand_choice(PRESETS)
     made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     encoders = with_baselines([from_training(one) for one in trainings])
     check_evaluation(encoders, config.evaluation)
     with study.lock():
-        described = {**asdict(config), "tasks": [{"name": name_of(task), **asdict(task)} for task in config.tasks]}
+        described = {**asdict(config), "tasks": [{"name": task_name(task), **asdict(task)} for task in config.tasks]}
         study.describe(config=described, evaluation=asdict(config.evaluation))
         with published_after(study, runtime.wandb):
             run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))

@@ -13,7 +13,7 @@ from cluster.ray_jobs import RayJobsClient, UnknownJob
 from jobs.config.parsing import parse
 from jobs.study.folder import commit
 from jobs.submission.command import PATH_OPTIONS, Command, prepare_command
-from jobs.submission.follow import address, follow, reattach, say
+from jobs.submission.follow import dashboard_address, follow, print_line, reattach_command
 from jobs.submission.results import fetch_results
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
@@ -42,7 +42,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
-    before, words = split(arguments)
+    before, words = split_arguments(arguments)
     options = parse(Options, "submit", before)
     if not words:
         raise UserError(f"nothing to submit: tilespin submit --address URL VERB …, with {', '.join(PATH_OPTIONS)}")
@@ -51,23 +51,23 @@ def main(arguments: list[str]) -> None:
     if options.driver_cpus < 0:
         raise UserError(f"--driver-cpus is {options.driver_cpus:g}, expected 0 or more")
     prepare_command(words, here=True)  # what is wrong whatever the cluster comes before the cluster; --help needs none
-    jobs = RayJobsClient(address(options.address))
+    jobs = RayJobsClient(dashboard_address(options.address))
     nodes, here = jobs.count_nodes()
     command = prepare_command(words, here)
     python = options.python or (sys.executable if here else "python")
     id = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', command.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    sent = f"{checked_size() / 1e6:.1f} MB of code to {jobs.address} ({nodes} machine{'s' if nodes > 1 else ''})"
+    sent = f"{checked_upload_size() / 1e6:.1f} MB of code to {jobs.address} ({nodes} machine{'s' if nodes > 1 else ''})"
     if options.dry_run:
-        env = " ".join(f"{name}={value}" for name, value in environment().items())
+        env = " ".join(f"{name}={value}" for name, value in job_variables().items())
         kept = " ".join(code.IGNORED + code.SECRETS)
         print(f"would send {sent}\nof {code.ROOT}: {' '.join(code.PACKAGES)}, without {kept}")
         print(f"id: {id}\nenvironment: {env}\ncommand: {command.line(python)}")
         return
-    say(f"sending {sent}")
+    print_line(f"sending {sent}")
     sys.exit(run(jobs, command, python, id, options, here))
 
 
-def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     """-> (options of submit, the verb and what follows it): the first word that is no option, nor one's value."""
     flags = {
         f"--{no}{field.name.replace('_', '-')}" for field in fields(Options) if field.type is bool for no in ("", "no-")
@@ -81,7 +81,7 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:i], arguments[i:]
 
 
-def checked_size() -> int:
+def checked_upload_size() -> int:
     """Bytes that are sent. Raises UserError if Ray would not take so many."""
     sizes = {path: path.stat().st_size for path in code.uploaded_files()}
     if (total := sum(sizes.values())) >= code.MAX_BYTES:
@@ -93,7 +93,7 @@ def checked_size() -> int:
     return total
 
 
-def environment() -> dict[str, str]:
+def job_variables() -> dict[str, str]:
     """What the job's processes are told. All who see the cluster's dashboard can read it."""
     variables = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
     return {**variables, "TILESPIN_COMMIT": at} if (at := commit()) else variables
@@ -104,22 +104,22 @@ def run(jobs: RayJobsClient, command: Command, python: str, first: str, options:
     about = {"verb": command.verb, "study": command.study or ""}
     id, left = first, options.retries
     while True:
-        jobs.submit(id, command.line(python), cpus=options.driver_cpus, env=environment(), metadata=about)
-        say(f"submitted {id}")
+        jobs.submit(id, command.line(python), cpus=options.driver_cpus, env=job_variables(), metadata=about)
+        print_line(f"submitted {id}")
         if not options.wait:
-            say(reattach(jobs, id))
+            print_line(reattach_command(jobs, id))
             return 0
         try:
             ended = follow(jobs, id)
         except UnknownJob:  # the head was lost, and all that it knew
             if not left:
                 raise
-            say(f"the cluster has lost {id}")
+            print_line(f"the cluster has lost {id}")
         else:
             if ended.code in (0, 2) or ended.status == "STOPPED" or not left:
                 break
         id, left = f"{first}-{options.retries - left + 1}", left - 1
-        say(f"trying again as {id}, which continues where this stopped; {left} more after it")
+        print_line(f"trying again as {id}, which continues where this stopped; {left} more after it")
     if ended.code == 0 and command.study and command.compares:
         fetch_report(jobs, command.study, python, f"{id}-results", is_url(command.study) or not here)
     return ended.code or 0
@@ -132,6 +132,6 @@ def fetch_report(jobs: RayJobsClient, study: str, python: str, id: str, away: bo
     try:
         found = fetch_results(jobs, id, study, python, folder) if away else [Path(study) / "report.html"]
     except (ClusterError, ValueError, OSError) as error:
-        say(f"the results could not be fetched from {study}: {error}")
+        print_line(f"the results could not be fetched from {study}: {error}")
     else:
-        say(f"results: {' '.join(str(path.absolute()) for path in found)}")
+        print_line(f"results: {' '.join(str(path.absolute()) for path in found)}")

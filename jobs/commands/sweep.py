@@ -11,7 +11,7 @@ from jobs.study.folder import JobsFailed, Study
 from jobs.sweep.grid import ROWS, Grid, Stopping
 from jobs.sweep.run import train_trials
 from jobs.sweep.trials import best_learning_rates, trial_row, trials_table
-from jobs.tracking.tracker import say_sync
+from jobs.tracking.tracker import print_sync_command
 from ssl_core.errors import UserError
 from ssl_core.storage.files import write_json
 
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     print(f"numbers: {study.root / 'sweep.json'}")
     if any(one.state == "complete" and one.val_accuracy is None for one in rows.values()):
         print(f"to choose by held-out accuracy: tilespin evaluate {study.root}, and then this again")
-    say_sync(study)
+    print_sync_command(study)
     failed = [one for one in rows.values() if one.state in ("failed", "waiting")]
     if failed:
         raise JobsFailed(f"{len(failed)} of {len(rows)} trials failed: {failed[0].error}; the same command tries again")

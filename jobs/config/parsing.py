@@ -4,7 +4,7 @@ from typing import Any
 
 import tyro
 
-from jobs.config.refusals import refusing
+from jobs.config.refusals import refuse_in_one_line
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
 
@@ -12,13 +12,13 @@ STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.
 def parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> Any:
     """Raises UserError for options that do not exist or cannot be read. `default` replaces the type's own defaults."""
     extra = {} if default is None else {"default": default}
-    with refusing(config, verb, arguments):
+    with refuse_in_one_line(config, verb, arguments):
         return tyro.cli(
             config, prog=f"tilespin {verb}", args=arguments, config=STYLE, description=config.__doc__, **extra
         )
 
 
-def one_of(choices: dict[str, Any], descriptions: dict[str, str] | None = None) -> Any:
+def subcommand_choice(choices: dict[str, Any], descriptions: dict[str, str] | None = None) -> Any:
     """A type for a config's field: a sub-command for each name in `choices`, with that default value. Without a
     description it is the first line of what the value's type says of itself."""
     first_lines = {name: (value.__doc__ or "").strip().splitlines()[0] for name, value in choices.items()}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ssl_core.data.dataset import Source
 from ssl_core.data.sources import tars
 from ssl_core.errors import UserError
-from ssl_core.task import name_of
+from ssl_core.task import task_name
 
 VERSION = 2  # raise when the same recipe would give other weights
 
@@ -61,21 +61,23 @@ class PretrainConfig:
             raise UserError(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
-        changes = dict(data=whole_path(self.data), size=source.size, steps=steps, epochs=None, precision=precision)
+        changes = dict(
+            data=resolve_data_path(self.data), size=source.size, steps=steps, epochs=None, precision=precision
+        )
         return replace(self, **changes)
 
     def identity(self, source: Source) -> dict:
         """All that the weights hang on; not workers, device, loader, storage, name or tracking."""
         options = asdict(self)
         options.pop("data")
-        task = {"name": name_of(self.task), **options.pop("task")}
+        task = {"name": task_name(self.task), **options.pop("task")}
         return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
 
     def run_name(self, source: Source) -> str:
-        return f"{name_of(self.task)}-{short_hash(self.identity(source))}"
+        return f"{task_name(self.task)}-{short_hash(self.identity(source))}"
 
 
-def whole_path(data: str) -> str:
+def resolve_data_path(data: str) -> str:
     """A folder, a tar file or a pattern of several by its absolute path, so that it is found from wherever somebody
     continues; anything else as it is."""
     path = Path(data).expanduser()

@@ -15,59 +15,59 @@ except ImportError:
     events = None
 
 
-def refusing(config: Any, verb: str, arguments: list[str]) -> AbstractContextManager:
+def refuse_in_one_line(config: Any, verb: str, arguments: list[str]) -> AbstractContextManager:
     """In the block, what tyro refuses of `arguments` for the type `config` is raised as UserError."""
     if events is None:
         return nullcontext()
 
     def refuse(event: Any) -> None:
-        if line := _line(event, config, verb, arguments):
+        if line := _refusal(event, config, verb, arguments):
             raise UserError(line)
 
     return events.on_parse_error(refuse)
 
 
-def _line(event: Any, config: Any, verb: str, arguments: list[str]) -> str | None:
+def _refusal(event: Any, config: Any, verb: str, arguments: list[str]) -> str | None:
     """What to say of `event`; None if it is one that is not known here."""
     kind = type(event).__name__
     if kind == "UnrecognizedArgs":
-        return _unknown(event.tokens, config, verb, arguments)
-    if kind in ("MissingArgs", "BadValue") and (unknown := _strange(config, arguments)):  # which is what began it
-        return _unknown(unknown, config, verb, arguments)
+        return _unknown_option(event.tokens, config, verb, arguments)
+    if kind in ("MissingArgs", "BadValue") and (unknown := _unrecognized(config, arguments)):  # which is what began it
+        return _unknown_option(unknown, config, verb, arguments)
     if kind == "MissingArgs":
         missing = [one.arg.lowered.name_or_flags[0].rpartition(".")[2].upper() for one in event.missing_arguments]
         return f"{verb}: expected {' '.join(missing)}; tilespin {verb} --help explains it"
     if kind == "MissingSubcommand":
         return f"{verb}: expected one of {', '.join(event.subcommand_spec.parser_from_name)}"
     if kind == "InvalidChoice":
-        return f"{_name(event.argument)} {event.value}: {choose(event.value, event.choices)}"
+        return f"{_argument_name(event.argument)} {event.value}: {choose(event.value, event.choices)}"
     if kind == "BadValue":
-        return f"{_name(event.argument)}: expected {event.argument.lowered.metavar}"
+        return f"{_argument_name(event.argument)}: expected {event.argument.lowered.metavar}"
     if kind == "InstantiationFailure" and event.argument is not None:
-        return f"{_name(event.argument)}: expected {event.argument.lowered.metavar}; {event.message}"
+        return f"{_argument_name(event.argument)}: expected {event.argument.lowered.metavar}; {event.message}"
     return None
 
 
-def _strange(config: Any, arguments: list[str]) -> list[str]:
+def _unrecognized(config: Any, arguments: list[str]) -> list[str]:
     """The options that neither the verb nor any of its sub-commands has."""
-    own, choices = names(config)
+    own, choices = option_names(config)
     known = own.union(*choices.values())
-    return [word for word in arguments if word.startswith("--") and _option(word) not in known]
+    return [word for word in arguments if word.startswith("--") and _as_option(word) not in known]
 
 
-def _option(word: str) -> str:
+def _as_option(word: str) -> str:
     return word.partition("=")[0].replace("_", "-")
 
 
-def _name(argument: Any) -> str:
+def _argument_name(argument: Any) -> str:
     return argument.lowered.name_or_flags[0]
 
 
-def _unknown(tokens: list[str], config: Any, verb: str, arguments: list[str]) -> str:
+def _unknown_option(tokens: list[str], config: Any, verb: str, arguments: list[str]) -> str:
     """Of words and options that nothing wants, the one to be put right first."""
     if "--" in arguments:
         return f"{verb}: '--' is one word too many"
-    own, choices = names(config)
+    own, choices = option_names(config)
     chosen = next((word for word in arguments if word in choices and word not in tokens), None)
     if choices and not chosen:  # then the options of all choices are unknown, too
         words = [word for word in tokens if not word.startswith("-")]
@@ -80,7 +80,7 @@ def _unknown(tokens: list[str], config: Any, verb: str, arguments: list[str]) ->
     if not token.startswith("-"):
         given = next((word.partition("=")[0] for word in arguments if word.endswith(f"={token}")), None)
         return f"{given} takes no value" if given else f"{verb}: {token!r} is one word too many"
-    option = _option(token)
+    option = _as_option(token)
     if others := [name for name, options in choices.items() if option in options]:
         return f"{chosen} has no option {option}: {', '.join(others)} have it"
     if close := closest(option, own | choices.get(chosen, set())):
@@ -88,24 +88,24 @@ def _unknown(tokens: list[str], config: Any, verb: str, arguments: list[str]) ->
     return f"no option {option}: {' '.join(filter(None, ('tilespin', verb, chosen)))} --help lists those there are"
 
 
-def names(config: Any) -> tuple[set[str], dict[str, set[str]]]:
+def option_names(config: Any) -> tuple[set[str], dict[str, set[str]]]:
     """-> (the options of a dataclass and of those in it, for each sub-command its options)."""
     own: set[str] = set()
     choices: dict[str, set[str]] = {}
     for name, hint in get_type_hints(config, include_extras=True).items():
         kind, notes = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
         if is_dataclass(kind):
-            inner, more = names(kind)
+            inner, more = option_names(kind)
             own, choices = own | inner, choices | more
-        elif commands := [one for one in get_args(kind) if is_dataclass(_bare(one))]:
+        elif commands := [one for one in get_args(kind) if is_dataclass(_without_annotation(one))]:
             for one in commands:
                 command = next(note.name for note in get_args(one)[1:] if getattr(note, "name", None))
-                choices[command] = names(_bare(one))[0]
+                choices[command] = option_names(_without_annotation(one))[0]
         elif not {tyro.conf.Positional, tyro.conf.Suppress} & {note for note in notes if note.__hash__}:
             option = name.replace("_", "-")
             own |= {f"--{option}", f"--no-{option}"} if kind is bool else {f"--{option}"}
     return own, choices
 
 
-def _bare(hint: Any) -> Any:
+def _without_annotation(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from jobs.config.interval import Interval
-from jobs.tracking.connection import Mode, decide
+from jobs.tracking.connection import Mode, decide_mode
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.errors import UserError
 from ssl_core.storage.checkpoint import Keep
@@ -64,7 +64,7 @@ class RuntimeConfig:
             raise UserError("--address is a cluster's, but --workers 0 works in this process: give --workers 1 or more")
         if self.decode_threads < 1 and self.decode_threads != -1:
             raise UserError(f"--decode-threads is {self.decode_threads}, expected at least 1, or -1")
-        return replace(self, wandb=decide(self.wandb))
+        return replace(self, wandb=decide_mode(self.wandb))
 
     @property
     def worker_range(self) -> WorkerRange:

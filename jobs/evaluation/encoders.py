@@ -16,7 +16,7 @@ from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.encoders.pretrained import load_saved
 from ssl_core.storage.files import exists, read_json
-from ssl_core.task import name_of, tasks
+from ssl_core.task import task_name, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
 
@@ -100,7 +100,7 @@ def from_run(described: dict) -> EvaluatedEncoder:
 def from_training(one: Training) -> EvaluatedEncoder:
     """The encoder that a planned run will leave."""
     recipe = one.recipe
-    task = name_of(recipe.task)
+    task = task_name(recipe.task)
     normalization = tasks()[task].normalization
     return EvaluatedEncoder(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalization)
 

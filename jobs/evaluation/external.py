@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
-from jobs.config.recipe import whole_path
+from jobs.config.recipe import resolve_data_path
 from jobs.evaluation.encoders import RANDOM, EvaluatedEncoder, digest_with_statistics, from_run
 from jobs.study.folder import Study
 from ssl_core.data.dataset import open_source
@@ -36,7 +36,7 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
     """The encoder that `spec` names, to be evaluated on `data`. Raises UserError."""
     one = load_pretrained(spec)
     source = open_source(data, size)
-    data = whole_path(data)
+    data = resolve_data_path(data)
     stem = encoders.stem_size(one.architecture, one.built, source.size)
     common = dict(encoder=one.architecture, run=None, data=data, size=source.size, seed=one.seed, stem=stem)
     encoders.describe(encoders.build(one.architecture, stem or source.size, 0), one.architecture, source.size)

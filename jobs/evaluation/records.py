@@ -16,7 +16,7 @@ from jobs.study.folder import Study
 from jobs.tracking.connection import Mode
 from jobs.tracking.tracker import Tracker
 from ssl_core.evaluation import features
-from ssl_core.evaluation.coverage import lacking
+from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.storage.files import write_bytes, write_json
 
@@ -75,7 +75,7 @@ def write_record(
         "correct": pack_bits(result.correct),
         "notes": [*result.notes, *unknown],
         "classes": len(source.classes),
-        "lacking": lacking(source.classes, labels),
+        "lacking": missing_classes(source.classes, labels),
         "unread": unread,
     }
     tracker = Tracker(

@@ -8,7 +8,7 @@ from jobs.config.recipe import PretrainConfig
 from jobs.pretraining.run import Training, build_model
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
-from ssl_core.task import name_of
+from ssl_core.task import task_name
 from ssl_core.train import encoder_macs
 
 
@@ -25,7 +25,7 @@ def equal_budget_recipes(config: StudyConfig) -> list[PretrainConfig]:
         model, _ = build_model(recipe, source)
         steps = round(config.budget * 1e9 / (encoder_macs(model, source.size) * task.batch))
         if steps < 1:
-            raise UserError(f"--budget {config.budget:g} GMACs is less than one step of {name_of(task)}")
+            raise UserError(f"--budget {config.budget:g} GMACs is less than one step of {task_name(task)}")
         found += [replace(recipe, steps=steps, seed=config.seed + i) for i in range(config.seeds)]
     return found
 

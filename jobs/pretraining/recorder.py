@@ -19,7 +19,7 @@ from ssl_core.data.sampler import make_sampler
 from ssl_core.storage.async_writer import AsyncWriter
 from ssl_core.storage.checkpoint import Snapshot
 from ssl_core.storage.files import exists, write_bytes, write_json
-from ssl_core.task import InputFormat, PretextModel, name_of
+from ssl_core.task import InputFormat, PretextModel, task_name
 
 if TYPE_CHECKING:
     from jobs.pretraining.run import Training
@@ -53,7 +53,7 @@ class RunRecorder:
         flat = {
             **recipe.identity(source),
             "data": recipe.data,
-            "task": name_of(recipe.task),
+            "task": task_name(recipe.task),
             "options": asdict(recipe.task),
         }
         self.tracker = Tracker(
@@ -126,7 +126,7 @@ class RunRecorder:
             "std": self.source.std,
             "normalization": model.task.normalization,
             "digest": encoders.digest(model.encoder),
-            "task": name_of(recipe.task),
+            "task": task_name(recipe.task),
             "run": self.training.name,
             "data": recipe.data,
             "dataset": self.source.digest,

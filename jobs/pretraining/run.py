@@ -16,9 +16,9 @@ from jobs.study.folder import Study
 from jobs.tracking.connection import Mode
 from ssl_core.data.dataset import Arrays, Source, open_source
 from ssl_core.data.loaders.select import Name as Loader
-from ssl_core.data.loaders.select import choose
+from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
-from ssl_core.task import DataInfo, InputFormat, PretextModel, name_of, tasks
+from ssl_core.task import DataInfo, InputFormat, PretextModel, task_name, tasks
 from ssl_core.train import check_one_image, check_parts
 
 
@@ -56,7 +56,7 @@ def build_model(recipe: PretrainConfig, source: Source) -> tuple[PretextModel, I
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         data = DataInfo(source.size, len(source.classes), len(source.train))
-        task = tasks()[name_of(recipe.task)](recipe.task, info, data)
+        task = tasks()[task_name(recipe.task)](recipe.task, info, data)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     return PretextModel(encoder, task), InputFormat(source.mean, source.std, dtype)
 
@@ -73,7 +73,7 @@ def prepare_training(recipe: PretrainConfig, study: Study, runtime: RuntimeConfi
     if runtime.compile and not os.environ.get("RAY_ADDRESS"):  # or another machine compiles
         compilers.check_compiler(runtime.resolved_device())
     if runtime.loader != "auto":  # which the worker decides, on its own machine
-        choose(runtime.loader, source, torch.device("cpu"), max(1, runtime.worker_range.max))
+        choose_loader(runtime.loader, source, torch.device("cpu"), max(1, runtime.worker_range.max))
     return Training(
         recipe=recipe,
         study=str(study.root),

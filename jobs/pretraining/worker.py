@@ -100,7 +100,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
     try:
         if recorder and damaged:
             warn(training.root, f"damaged checkpoints passed over: {' '.join(map(str, damaged))}")
-            checkpoint.discard(damaged)
+            checkpoint.discard_damaged(damaged)
         window, batches, timer = MetricsWindow(state), TimedIterator(batches), IntervalTimer(training.checkpoint_every)
         heartbeat.beat(first)
         with watchdog:
@@ -213,10 +213,10 @@ def _open_on_all_workers(recipe: PretrainConfig) -> tuple[Source, PretextModel, 
 
 def _newest_common_checkpoint(folder: Path) -> tuple[dict | None, list[Path]]:
     """The newest checkpoint that all workers can read, and the damaged ones that this one passed over."""
-    state, damaged = checkpoint.newest(folder)
+    state, damaged = checkpoint.load_newest(folder)
     steps = _all_gather(state["step"] if state else 0)
     if state and state["step"] > min(steps):
-        state, _ = checkpoint.newest(folder, at_most=min(steps))
+        state, _ = checkpoint.load_newest(folder, at_most=min(steps))
     agreed_steps = _all_gather(state["step"] if state else 0)
     # a machine without the shared folder, say
     if len(set(agreed_steps)) > 1 or (min(agreed_steps) == 0 and max(steps) > 0):

@@ -10,7 +10,7 @@ from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.report.comparison import DatasetComparison, readable
 from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies
-from ssl_core.evaluation.coverage import SHOWN, lacking
+from ssl_core.evaluation.coverage import SHOWN, missing_classes
 from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, make_splits
 from ssl_core.storage.files import exists, read_json
 
@@ -24,49 +24,52 @@ WITHOUT = {
 def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Evaluation) -> list[str]:
     """What limits any number on these datasets, known before anything runs. Copies are looked for once for a dataset
     and kept in study.json."""
-    known = _copies(study)
+    known = _saved_copies(study)
     lines, new = [], {}
     for one in {one.data: one for one in encoders}.values():
         source, kept = one.source, known.get(one.data, {})
         if kept.get("digest") != source.digest:
             found = find_copies(source)
-            pairs = [[_inside(one.data, name) for name in pair] for pair in found.pairs]
+            pairs = [[_name_in_dataset(one.data, name) for name in pair] for pair in found.pairs]
             new[one.data] = kept = {**asdict(found), "pairs": pairs, "digest": source.digest}
         parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
         labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
         lines += [
             f"{readable(source.name)}: {line}"
-            for line in (*_of_copies(kept), *_of_classes(len(source.classes), [lacking(source.classes, labels)]))
+            for line in (
+                *_copies_caveats(kept),
+                *_class_caveats(len(source.classes), [missing_classes(source.classes, labels)]),
+            )
         ]
     if new:
         study.describe(copies={**known, **new})
     return lines
 
 
-def _copies(study: Study) -> dict[str, dict]:
+def _saved_copies(study: Study) -> dict[str, dict]:
     """What study.json has of copies, by dataset."""
     return read_json(study.file).get("copies", {}) if exists(study.file) else {}
 
 
-def _inside(data: str, name: str) -> str:
+def _name_in_dataset(data: str, name: str) -> str:
     """The name of an image without the folder of its dataset."""
     return readable(name.removeprefix(f"{Path(data)}/"))
 
 
-def caveats(part: DatasetComparison) -> list[str]:
+def caveats_of(part: DatasetComparison) -> list[str]:
     """What limits the numbers of one dataset."""
     lines = []
     for study in {row.study.root: row.study for row in part.rows}.values():
-        known = _copies(study)
+        known = _saved_copies(study)
         datasets = dict.fromkeys(row.one.data for row in part.rows if row.study.root == study.root)
-        lines += [line for data in datasets if data in known for line in _of_copies(known[data])]
+        lines += [line for data in datasets if data in known for line in _copies_caveats(known[data])]
     records = [record for row in part.rows for of in row.records.values() for record in of]
-    lines += _of_classes(_classes(part), [record["lacking"] for record in records if "lacking" in record])
-    lines += _of_unread([record["unread"] for record in records if "unread" in record])
-    return list(dict.fromkeys([*lines, *_notes(part)]))
+    lines += _class_caveats(_class_count(part), [record["lacking"] for record in records if "lacking" in record])
+    lines += _unread_caveats([record["unread"] for record in records if "unread" in record])
+    return list(dict.fromkeys([*lines, *_protocol_notes(part)]))
 
 
-def over(part: DatasetComparison) -> str:
+def share_of_classes(part: DatasetComparison) -> str:
     """Which share of the classes the metrics are over: "over 1 of 2 classes", or nothing if it is all."""
     absent = max(
         (
@@ -77,16 +80,16 @@ def over(part: DatasetComparison) -> str:
         ),
         default=0,
     )
-    return f"over {_classes(part) - absent} of {_classes(part)} classes" if absent else ""
+    return f"over {_class_count(part) - absent} of {_class_count(part)} classes" if absent else ""
 
 
-def _classes(part: DatasetComparison) -> int:
+def _class_count(part: DatasetComparison) -> int:
     return max(
         (record.get("classes", 0) for row in part.rows for of in row.records.values() for record in of), default=0
     )
 
 
-def _of_copies(kept: dict) -> list[str]:
+def _copies_caveats(kept: dict) -> list[str]:
     """Of one dataset's entry in study.json."""
     total, unknown, found = kept["test_images"], kept["test_images"] - kept["compared"], kept["found"]
     lines = []
@@ -103,8 +106,8 @@ def _of_copies(kept: dict) -> list[str]:
     return lines
 
 
-def _of_classes(classes: int, found: list[dict]) -> list[str]:
-    """`found`: what `lacking` says, of several encoders."""
+def _class_caveats(classes: int, found: list[dict]) -> list[str]:
+    """`found`: what `missing_classes` says, of several encoders."""
     lines = []
     for split, (begin, end) in WITHOUT.items():
         absent = max((one[split] for one in found if split in one), key=lambda one: one["count"], default=None)
@@ -115,7 +118,7 @@ def _of_classes(classes: int, found: list[dict]) -> list[str]:
     return lines
 
 
-def _of_unread(found: list[dict[str, list[int]]]) -> list[str]:
+def _unread_caveats(found: list[dict[str, list[int]]]) -> list[str]:
     """`found`: by split, how many of its images could not be decoded, and how many there are; of several encoders."""
     most = {split: max(one[split] for one in found if split in one) for split in {s: 0 for one in found for s in one}}
     return [
@@ -124,7 +127,7 @@ def _of_unread(found: list[dict[str, list[int]]]) -> list[str]:
     ]
 
 
-def _notes(part: DatasetComparison) -> list[str]:
+def _protocol_notes(part: DatasetComparison) -> list[str]:
     """What protocols noted, with the encoders' names where not all have it."""
     by: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in part.rows:

@@ -71,20 +71,20 @@ class EncoderRow:
         counted = [one[what] for one in self.described if one.get(what) is not None]
         return sum(counted) / len(counted) if counted else None
 
-    def number(self, protocol: str, metric: str) -> float | None:
+    def mean_value(self, protocol: str, metric: str) -> float | None:
         """The mean over seeds, or None for what was not measured."""
-        found = self.by_seed(protocol, metric)
+        found = self.values_by_seed(protocol, metric)
         return sum(found) / len(found) if found else None
 
-    def by_seed(self, protocol: str, metric: str) -> list[float]:
+    def values_by_seed(self, protocol: str, metric: str) -> list[float]:
         """What was measured of each seed; a number that is not finite was not."""
         found = [record["numbers"].get(metric) for record in self.records.get(protocol, ())]
         return [value for value in found if value is not None and math.isfinite(value)]
 
-    def numbers(self, protocol: str) -> dict[str, float]:
+    def mean_values(self, protocol: str) -> dict[str, float]:
         """All that a protocol measured, means over seeds."""
         names = {name for record in self.records.get(protocol, ()) for name in record["numbers"]}
-        return {name: value for name in sorted(names) if (value := self.number(protocol, name)) is not None}
+        return {name: value for name in sorted(names) if (value := self.mean_value(protocol, name)) is not None}
 
     def correct(self, protocol: str) -> np.ndarray | None:
         """[seeds, n_test] bool, or None if the protocol is not right or wrong on an image, or seeds were evaluated on
@@ -106,13 +106,13 @@ class EncoderRow:
 
     def _headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
         name, correct = protocols()[protocol].headline, self.correct(protocol)
-        value = self.number(protocol, name)
+        value = self.mean_value(protocol, name)
         if value is None:
             return None
         if correct is not None:
             ends = wilson_interval(correct[0]) if len(correct) == 1 else two_way_bootstrap(correct).ends
             return value, *widen_to_mean(value, *ends)
-        found = self.by_seed(protocol, name)
+        found = self.values_by_seed(protocol, name)
         return (value, *widen_to_mean(value, *t_interval(np.array(found)))) if len(found) > 1 else (value, None, None)
 
     @cached_property
@@ -230,7 +230,7 @@ def as_csv(parts: list[DatasetComparison]) -> str:
                 table.writerow([*head, metric, *values, len(row.encoders)])
 
             name, shown = protocols()[protocol].headline, row.headline(protocol)
-            for metric, value in row.numbers(protocol).items():
+            for metric, value in row.mean_values(protocol).items():
                 low_high = shown[1:] if shown and metric == name and shown[1] is not None else ("", "")
                 write(metric, value, *low_high)
             if gain := row.gains.get(protocol):

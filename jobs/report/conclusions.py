@@ -4,13 +4,13 @@ from jobs.report.comparison import DatasetComparison, EncoderRow
 from ssl_core.evaluation import features
 
 
-def by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """-> (protocols whose headline is an accuracy, the others)."""
     accuracies = tuple(name for name in protocols if features.is_accuracy(name))
     return accuracies, tuple(name for name in protocols if name not in accuracies)
 
 
-def number(row: EncoderRow, protocol: str) -> str:
+def format_number(row: EncoderRow, protocol: str) -> str:
     """A headline: an accuracy in percent, any other number in three digits, with its interval where it has one."""
     found = row.headline(protocol)
     if found is None:
@@ -20,7 +20,7 @@ def number(row: EncoderRow, protocol: str) -> str:
     return f"{scale * value:{form}}" + (f" ±{scale * (high - low) / 2:{form}}" if low is not None else "")
 
 
-def difference(mean: float, low: float, high: float) -> str:
+def format_difference(mean: float, low: float, high: float) -> str:
     return f"{100 * mean:+.1f} ±{50 * (high - low):.1f}"
 
 
@@ -33,7 +33,7 @@ def conclusions(part: DatasetComparison) -> list[str]:
         return lines
     best = tasks[-1]
     unit = " %" if protocol in best.gains else ""
-    lines.append(f"Best task by {protocol}: {best.name}, {number(best, protocol)}{unit}.")
+    lines.append(f"Best task by {protocol}: {best.name}, {format_number(best, protocol)}{unit}.")
     both = [pair for pair in part.pairs.get(protocol, ()) if pair.better is best]
     equals = [pair.worse for pair in both if pair.verdict == "within noise"]
     if equals:

@@ -27,7 +27,7 @@ STYLE = {
 LONGEST = 40  # characters of a name in a figure
 
 
-def colors(names: list[str]) -> dict[str, str]:
+def assign_colors(names: list[str]) -> dict[str, str]:
     """A color for each name, the same in every figure of a report."""
     return {name: f"C{i % 10}" for i, name in enumerate(sorted(names))}
 
@@ -49,7 +49,7 @@ def _axes(width: float, height: float):
 def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
     """The headline of every encoder with its 95 % interval; floors gray, the ceiling green, others' amber."""
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
-    scale = _scale(protocol)
+    scale = _percent_factor(protocol)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 0.45 * len(shown) + 0.9)
         ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
@@ -65,7 +65,7 @@ def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
         axes.set_yticks(range(len(shown)), [short_label(row.name) for row, _ in shown])
         axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(_axis(protocol) + (" of test images" if is_accuracy(protocol) else ""))
+        axes.set_xlabel(_axis_label(protocol) + (" of test images" if is_accuracy(protocol) else ""))
         low, high = min(0.0, *(low for _, low, _ in ends)), max(0.0, *(high for _, _, high in ends))
         axes.set_xlim(1.12 * scale * low, 1.12 * scale * high if high > low else 1)
     return figure
@@ -73,16 +73,16 @@ def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
 
 def has_stages(rows: list[EncoderRow], protocol: str) -> bool:
     """Whether the protocol evaluates each stage by itself."""
-    return any("top1/stage2" in row.numbers(protocol) for row in rows)
+    return any("top1/stage2" in row.mean_values(protocol) for row in rows)
 
 
 def stages(rows: list[EncoderRow], protocol: str) -> Figure:
     """Accuracy over the encoder's stages, shallow to deep."""
-    color = colors([row.name for row in rows])
+    color = assign_colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.4)
         for row in reversed(rows):
-            numbers = row.numbers(protocol)
+            numbers = row.mean_values(protocol)
             curve = {int(k.removeprefix("top1/stage")): v for k, v in numbers.items() if k.startswith("top1/stage")}
             if len(curve) > 1:
                 xs = sorted(curve)
@@ -120,18 +120,18 @@ def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
     ]
     if len(found) < 3:
         return None
-    color = colors([row.name for row in rows])
+    color = assign_colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.4)
         for row in dict.fromkeys(row.name for row, _, _ in found):
-            points = [(100 * x, _scale(protocol) * y) for one, x, y in found if one.name == row]
+            points = [(100 * x, _percent_factor(protocol) * y) for one, x, y in found if one.name == row]
             axes.scatter(*zip(*points), label=short_label(row), color=color[row], s=28)
         x, y = np.array([(x, y) for _, x, y in found]).T
         if x.std() > 0 and y.std() > 0:
             r = np.corrcoef(x, y)[0, 1]
             axes.set_title(f"correlation r = {r:+.2f} over {len(x)} runs", fontsize=10, loc="left")
         axes.set_xlabel("accuracy at the pretext task, %")
-        axes.set_ylabel(_axis(protocol))
+        axes.set_ylabel(_axis_label(protocol))
         _legend(axes)
     return figure
 
@@ -141,7 +141,7 @@ def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
     shown = [(row, value) for row in rows if row.described and (value := row.headline(protocol))]
     if not shown:
         return None
-    color, scale = colors([row.name for row in rows]), _scale(protocol)
+    color, scale = assign_colors([row.name for row in rows]), _percent_factor(protocol)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.2)
         for row, (value, low, high) in shown:
@@ -157,20 +157,22 @@ def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
             )
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds of training, one seed")
-        axes.set_ylabel(_axis(protocol))
+        axes.set_ylabel(_axis_label(protocol))
         _legend(axes)
     return figure
 
 
 def invariance(rows: list[EncoderRow]) -> Figure | None:
     """How far a transformed image moves, over how far two images are apart, for each kind of transform."""
-    kinds = [k for row in rows for k in row.numbers("invariance") if "/" not in k and k not in OF_ALL]
+    kinds = [k for row in rows for k in row.mean_values("invariance") if "/" not in k and k not in OF_ALL]
     return _bar_chart(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
 
 
 def semantic_similarity(rows: list[EncoderRow]) -> Figure | None:
     """Neighbors of the same class."""
-    kinds = [k for row in rows for k in row.numbers("semantic_similarity") if k.startswith("purity@") and "/" not in k]
+    kinds = [
+        k for row in rows for k in row.mean_values("semantic_similarity") if k.startswith("purity@") and "/" not in k
+    ]
     kinds = sorted(set(kinds), key=lambda kind: int(kind.partition("@")[2]))
     return _bar_chart(rows, "semantic_similarity", kinds, "share of neighbors of the same class")
 
@@ -180,12 +182,12 @@ def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: 
     shown = [row for row in rows if protocol in row.records and row.one.task != PIXELS]
     if not kinds or not shown:
         return None
-    color, width = colors([row.name for row in rows]), 0.8 / len(shown)
+    color, width = assign_colors([row.name for row in rows]), 0.8 / len(shown)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.2)
         for i, row in enumerate(shown):
             places = [k + (i - (len(shown) - 1) / 2) * width for k in range(len(kinds))]
-            values = [row.number(protocol, kind) or 0 for kind in kinds]
+            values = [row.mean_value(protocol, kind) or 0 for kind in kinds]
             shade = KINDS["floor"] if row.kind == "floor" else color[row.name]
             axes.bar(places, values, width, label=short_label(row.name), color=shade)
         axes.set_xticks(range(len(kinds)), kinds)
@@ -197,11 +199,11 @@ def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: 
 
 def lowshot(rows: list[EncoderRow]) -> Figure | None:
     """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
-    color = colors([row.name for row in rows])
+    color = assign_colors([row.name for row in rows])
     found = {
         row.name: {
             k.removeprefix("linear/"): v
-            for k, v in row.numbers("lowshot").items()
+            for k, v in row.mean_values("lowshot").items()
             if k.startswith("linear/") and k.count("/") == 1
         }
         for row in rows
@@ -213,7 +215,7 @@ def lowshot(rows: list[EncoderRow]) -> Figure | None:
         figure, axes = _axes(7, 3.2)
         for row in rows:
             if numbers := found[row.name]:
-                spread = [100 * (row.number("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
+                spread = [100 * (row.mean_value("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
                 axes.errorbar(
                     kinds,
                     [100 * numbers.get(kind, float("nan")) for kind in kinds],
@@ -231,11 +233,11 @@ def lowshot(rows: list[EncoderRow]) -> Figure | None:
     return figure
 
 
-def _scale(protocol: str) -> int:
+def _percent_factor(protocol: str) -> int:
     return 100 if is_accuracy(protocol) else 1
 
 
-def _axis(protocol: str) -> str:
+def _axis_label(protocol: str) -> str:
     return f"{protocol} top-1, %" if is_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
 
 
@@ -248,7 +250,7 @@ def _legend(axes) -> None:
 
 def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
     """A metric of the pretext task over the images seen, a line for each run that has it."""
-    color = colors(all_names)
+    color = assign_colors(all_names)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3)
         for name, rows in curves.items():
@@ -266,7 +268,7 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
     return figure
 
 
-def svg(figure: Figure) -> str:
+def figure_to_svg(figure: Figure) -> str:
     """The figure as an <svg> element, its text as text: the reader's fonts have signs that matplotlib's lack."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():

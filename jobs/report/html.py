@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 import jobs.report.figures as plots
 from jobs.config.evaluation import Evaluation
-from jobs.report.caveats import caveats, over
+from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.comparison import DatasetComparison, EncoderRow
-from jobs.report.conclusions import by_kind, conclusions, difference, number
+from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
 from jobs.study.warning_log import warn
@@ -31,31 +31,33 @@ def write_report(study: Study, parts: list[DatasetComparison]) -> None:
     )
     rows = [row for part in parts for row in part.rows]
     runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
-    curves = {row.name: training_rows(_run(row) / "metrics.jsonl") for row in runs}
+    curves = {row.name: training_rows(_first_run_folder(row) / "metrics.jsonl") for row in runs}
     metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
     page = environment.get_template("report.html.jinja").render(
         study=read_json(study.file),
         name=study.root.name,
-        parts=[_part(study, part) for part in parts],
+        parts=[_dataset_context(study, part) for part in parts],
         runs=runs,
-        number=number,
-        difference=difference,
+        format_number=format_number,
+        format_difference=format_difference,
         evaluations={one.root.name: Evaluation.of_study(one) for one in studies.values()},
         training={
             m: _figure(study, f"pretext {m}", plots.training, curves, m, [r.name for r in rows]) for m in metrics
         },
         samples={
-            row.name: _embed_image(_run(row) / "samples.png") for row in runs if exists(_run(row) / "samples.png")
+            row.name: _embed_image(_first_run_folder(row) / "samples.png")
+            for row in runs
+            if exists(_first_run_folder(row) / "samples.png")
         },
-        configs={row.name: json.dumps(read_json(_run(row) / "config.json"), indent=1) for row in runs},
+        configs={row.name: json.dumps(read_json(_first_run_folder(row) / "config.json"), indent=1) for row in runs},
     )
     write_text(study.report, page)
 
 
-def _part(study: Study, part: DatasetComparison) -> dict:
+def _dataset_context(study: Study, part: DatasetComparison) -> dict:
     """What the page shows of one dataset."""
     rows, names, known = part.rows, part.protocols, protocols()
-    accuracies, others = by_kind(names)
+    accuracies, others = split_by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
     draw = {
         "pretext": partial(plots.pretext, rows, names[0]),
@@ -71,8 +73,8 @@ def _part(study: Study, part: DatasetComparison) -> dict:
         "accuracies": accuracies,
         "others": others,
         "conclusions": conclusions(part),
-        "caveats": caveats(part),
-        "over": over(part),
+        "caveats": caveats_of(part),
+        "over": share_of_classes(part),
         "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
         "ranking": {p: _figure(study, f"ranking by {p}", plots.ranking, rows, p) for p in ranked},
         "stages": {
@@ -80,7 +82,7 @@ def _part(study: Study, part: DatasetComparison) -> dict:
         },
         "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
         "figures": figures,
-        "sheets": {row.name: _embed_image(sheet) for row in rows if (sheet := _sheet(row))},
+        "sheets": {row.name: _embed_image(sheet) for row in rows if (sheet := _contact_sheet_path(row))},
         "seeds": part.seeds,
     }
 
@@ -90,19 +92,19 @@ def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) 
     work is done, and no figure may cost its report."""
     try:
         figure = draw(*args)
-        return figure and Markup(plots.svg(figure))
+        return figure and Markup(plots.figure_to_svg(figure))
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         warn(study.root, f"the report lacks the figure {name}: {why}")
         return Markup('<p class="caveat">The figure {} could not be drawn: {}</p>').format(f"“{name}”", why)
 
 
-def _run(row: EncoderRow) -> Path:
+def _first_run_folder(row: EncoderRow) -> Path:
     """The folder of its first seed's run."""
     return row.study.run(row.one.run or "")
 
 
-def _sheet(row: EncoderRow) -> Path | None:
+def _contact_sheet_path(row: EncoderRow) -> Path | None:
     """The pictures of the first seed's nearest neighbors."""
     for record in row.records.get("retrieval", ())[:1]:
         if exists(path := record["path"].with_suffix(".png")):

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from rich.console import Console
 
 import jobs.report.wandb_report as webreport
-from jobs.report.caveats import caveats
+from jobs.report.caveats import caveats_of
 from jobs.report.collect import collect
 from jobs.report.comparison import DatasetComparison, EncoderRow, as_csv, by_dataset, protocols_of
-from jobs.report.conclusions import by_kind, conclusions
+from jobs.report.conclusions import conclusions, split_by_kind
 from jobs.report.html import write_report
 from jobs.report.terminal import accuracy_table, diagnostics_table
 from jobs.study.folder import JobsFailed, Study
 from jobs.study.warning_log import warn
 from jobs.tracking.connection import Mode
-from jobs.tracking.tracker import Tracker, say_sync
+from jobs.tracking.tracker import Tracker, print_sync_command
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
 from ssl_core.storage.files import exists, read_json, read_text, write_text
@@ -47,7 +47,7 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: Mode) -> None:
     parts = by_dataset(rows)
     if not parts:
         raise UserError(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
-    numbers, limits, saved = as_csv(parts), [line for part in parts for line in caveats(part)], None
+    numbers, limits, saved = as_csv(parts), [line for part in parts for line in caveats_of(part)], None
     known = read_json(study.file).get("caveats", [])
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers and limits == known):
         write_report(study, parts)
@@ -57,17 +57,17 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: Mode) -> None:
         write_text(study.results, numbers)
     console = Console()
     for part in parts:
-        accuracies, others = by_kind(part.protocols)
+        accuracies, others = split_by_kind(part.protocols)
         if accuracies:
             console.print(accuracy_table(part, accuracies))
         if others:
             console.print(diagnostics_table(part, others))
-        for line in (*conclusions(part), *caveats(part)):
+        for line in (*conclusions(part), *caveats_of(part)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if saved:
         print(f"W&B report: {saved}")
     print(f"report: {study.report}\nnumbers: {study.results}")
-    say_sync(study)
+    print_sync_command(study)
 
 
 def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: Mode) -> str | None:
@@ -125,7 +125,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: Mo
                 *values,
             ]
         )
-        tracker.summary({f"{row.name}/{p}": row.number(p, heads[p]) for p in protocols if row.headline(p)})
+        tracker.summary({f"{row.name}/{p}": row.mean_value(p, heads[p]) for p in protocols if row.headline(p)})
     tracker.table("comparison", columns, lines)
     if found:
         tracker.table(

@@ -6,9 +6,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.report.caveats import over
+from jobs.report.caveats import share_of_classes
 from jobs.report.comparison import DatasetComparison
-from jobs.report.conclusions import difference, number
+from jobs.report.conclusions import format_difference, format_number
 from ssl_core.evaluation import features
 
 
@@ -16,7 +16,7 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
     """The comparison for the terminal, in percent; 95 % intervals behind ±."""
     title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
-    title += f", {over(part)}" if over(part) else ""
+    title += f", {share_of_classes(part)}" if share_of_classes(part) else ""
     view = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
     # where room is short, an interval goes below its number
@@ -27,7 +27,7 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
         if kind not in (None, row.kind):
             view.add_section()
         kind = row.kind
-        first, *others = (number(row, protocol) for protocol in protocols)
+        first, *others = (format_number(row, protocol) for protocol in protocols)
         gain, images = row.gains.get(protocols[0]), row.cost("images")
         cost = ("", "", "")
         if images is not None:
@@ -36,13 +36,13 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
                 f"{(row.cost('macs') or 0) / 1e12:.2f}",
                 f"{row.cost('seconds'):.0f}",
             )
-        view.add_row(escape(row.name), first, difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
+        view.add_row(escape(row.name), first, format_difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
     return view
 
 
 def diagnostics_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
     """The headlines of protocols that are no accuracies, with an arrow to where better is."""
-    title = "diagnostics of the frozen encoder" + (f", {over(part)}" if over(part) else "")
+    title = "diagnostics of the frozen encoder" + (f", {share_of_classes(part)}" if share_of_classes(part) else "")
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
     for name in protocols:
@@ -54,7 +54,7 @@ def diagnostics_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Ta
         gap = row.gap
         view.add_row(
             escape(row.name),
-            *(number(row, protocol) for protocol in protocols),
-            difference(gap.mean, *gap.ends) if gap else "",
+            *(format_number(row, protocol) for protocol in protocols),
+            format_difference(gap.mean, *gap.ends) if gap else "",
         )
     return view

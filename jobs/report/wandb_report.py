@@ -1,6 +1,6 @@
 """The comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
 
-from jobs.report.caveats import caveats
+from jobs.report.caveats import caveats_of
 from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import conclusions
 from jobs.study.folder import Study
@@ -19,7 +19,7 @@ def save(study: Study, parts: list[DatasetComparison], entity: str, project: str
 
     findings = []
     for part in parts:
-        findings += [wr.H2(part.dataset), wr.UnorderedList(items=[*conclusions(part), *caveats(part)])]
+        findings += [wr.H2(part.dataset), wr.UnorderedList(items=[*conclusions(part), *caveats_of(part)])]
     heads = dict.fromkeys(f"{name}/{protocols()[name].headline}" for part in parts for name in part.protocols)
     bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads]
     lines = [wr.LinePlot(title=f"pretext {m}", x="train/images", y=[f"train/{m}"]) for m in ("loss", "accuracy")]

@@ -49,7 +49,7 @@ def _lock_by_system(root: Path) -> Iterator[bool]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise _busy(root, f"process {file.read() or 'unknown'}") from None
+            raise _locked_error(root, f"process {file.read() or 'unknown'}") from None
         except OSError:  # a file system without locks: the heartbeat has to do
             yield False
             return
@@ -69,14 +69,14 @@ def _open_lock_file(root: Path) -> IO[str]:
 
 @contextmanager
 def _lock_by_heartbeat(path: Path, exclusive: bool) -> Iterator[None]:
-    mine = {"host": socket.gethostname(), "kernel": _kernel(), "pid": os.getpid(), "key": secrets.token_hex(8)}
+    mine = {"host": socket.gethostname(), "kernel": _kernel_id(), "pid": os.getpid(), "key": secrets.token_hex(8)}
     try:
-        if not files.create(path, _encoded(mine, 0)):
+        if not files.create(path, _owner_as_json(mine, 0)):
             _take_over(path, mine, exclusive)
     except (OSError, StorageError) as error:
         raise UserError(f"{path.parent} cannot be written: {error}") from error
     ended = threading.Event()
-    beats = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True, name="heartbeat")
+    beats = threading.Thread(target=_write_heartbeats, args=(path, mine, ended), daemon=True, name="heartbeat")
     beats.start()
     try:
         yield
@@ -84,29 +84,29 @@ def _lock_by_heartbeat(path: Path, exclusive: bool) -> Iterator[None]:
         ended.set()
         beats.join(BEAT_S)
         with contextlib.suppress(OSError, StorageError), short_deadline():
-            if _owner(path).get("key") == mine["key"]:
+            if _read_owner(path).get("key") == mine["key"]:
                 files.remove(path)
 
 
 def _take_over(path: Path, mine: dict, exclusive: bool) -> None:
     """Waits until it is certain that the owner is dead. Raises UserError as soon as it shows a sign of life."""
-    first = _owner(path)
+    first = _read_owner(path)
     whose = f"process {first.get('pid', 'unknown')} on {first.get('host', 'unknown')}"
-    if not _certainly_dead(first, mine, exclusive):
+    if not _is_certainly_dead(first, mine, exclusive):
         print(f"{path.parent} was left by {whose}; waiting {STALE_S:.0f} s for a sign of life", file=sys.stderr)
         until = time.monotonic() + STALE_S
-        while (seen := _owner(path)) and time.monotonic() < until:
+        while (seen := _read_owner(path)) and time.monotonic() < until:
             if seen != first:
-                raise _busy(path.parent, whose)
+                raise _locked_error(path.parent, whose)
             time.sleep(POLL_S)
-    files.write_bytes(path, _encoded(mine, 0))
+    files.write_bytes(path, _owner_as_json(mine, 0))
     if not exclusive:
         time.sleep(QUIET_S)
-    if _owner(path).get("key") != mine["key"]:
-        raise _busy(path.parent, "another process")
+    if _read_owner(path).get("key") != mine["key"]:
+        raise _locked_error(path.parent, "another process")
 
 
-def _certainly_dead(owner: dict, mine: dict, exclusive: bool) -> bool:
+def _is_certainly_dead(owner: dict, mine: dict, exclusive: bool) -> bool:
     """Whether it ran on this kernel and is no more: we hold the lock that it would, or there is no such process."""
     if not owner or owner.get("kernel") != mine["kernel"]:
         return not owner
@@ -121,13 +121,13 @@ def _certainly_dead(owner: dict, mine: dict, exclusive: bool) -> bool:
     return False
 
 
-def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
+def _write_heartbeats(path: Path, mine: dict, ended: threading.Event) -> None:
     number = 0
     while not ended.wait(BEAT_S):
         number += 1
         try:
             with short_deadline():
-                owner = _owner(path)
+                owner = _read_owner(path)
             if owner and owner.get("key") != mine["key"]:
                 print(
                     f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
@@ -136,27 +136,27 @@ def _beat(path: Path, mine: dict, ended: threading.Event) -> None:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
                 return
             with short_deadline():
-                files.write_bytes(path, _encoded(mine, number))
+                files.write_bytes(path, _owner_as_json(mine, number))
         except (OSError, StorageError):  # a storage that fails for a while; others find no heartbeat either
             continue
 
 
-def _owner(path: Path) -> dict:
+def _read_owner(path: Path) -> dict:
     try:
         return json.loads(files.read_bytes(path))
     except (FileNotFoundError, ObjectNotFound, ValueError):
         return {}
 
 
-def _encoded(mine: dict, beat: int) -> bytes:
+def _owner_as_json(mine: dict, beat: int) -> bytes:
     return json.dumps({**mine, "beat": beat}).encode()
 
 
-def _busy(root: Path, whose: str) -> UserError:
+def _locked_error(root: Path, whose: str) -> UserError:
     return UserError(f"{root} is being worked on by {whose}: wait for it, or work in another folder")
 
 
-def _kernel() -> str:
+def _kernel_id() -> str:
     """Tells one running kernel from every other, whatever it or its containers are called."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

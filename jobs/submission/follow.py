@@ -11,7 +11,7 @@ from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
 
 
-def address(value: str | None) -> str:
+def dashboard_address(value: str | None) -> str:
     """Of the dashboard. Raises UserError if there is none, or it is something else's."""
     found = value or os.environ.get("RAY_API_SERVER_ADDRESS")
     if not found:
@@ -26,10 +26,10 @@ def address(value: str | None) -> str:
     return found
 
 
-def _show(text: str) -> None:
+def _print_log(text: str) -> None:
     """Raises BrokenPipeError if nobody reads it any more: then there is nothing left to do."""
     print(text, end="")
-    if streams.unread():
+    if streams.reader_left():
         raise BrokenPipeError
 
 
@@ -37,9 +37,9 @@ def follow(jobs: RayJobsClient, id: str) -> RayJobInfo:
     """Shows the job's log until it ends, and says how. Ctrl-C, or a pipe that nobody reads any more, leaves the job
     alone, and exits with 128 + the signal's number."""
     try:
-        job = jobs.follow(id, _show)
+        job = jobs.follow(id, _print_log)
     except (KeyboardInterrupt, BrokenPipeError) as stopped:
-        say(f"\nno longer following {id}, which goes on\n{reattach(jobs, id)}")
+        print_line(f"\nno longer following {id}, which goes on\n{reattach_command(jobs, id)}")
         sys.exit(128 + (signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGPIPE))
     took = f" after {job.ended - job.started:.0f} s" if job.started and job.ended else ""
     how = {"SUCCEEDED": "succeeded", "STOPPED": "was stopped"}.get(job.status, "failed")
@@ -48,16 +48,16 @@ def follow(jobs: RayJobsClient, id: str) -> RayJobInfo:
         shown += ": the cluster has no such interpreter, give its path by --python"
     elif how == "failed" and "exit code" not in job.message:  # it never came to run
         shown += f": {' '.join(job.message.split())[:500]}"
-    say(shown)
+    print_line(shown)
     return job
 
 
-def reattach(jobs: RayJobsClient, id: str) -> str:
+def reattach_command(jobs: RayJobsClient, id: str) -> str:
     return (
         f"to follow it: tilespin jobs logs {id} --address {jobs.address}\n"
         f"to stop it:   tilespin jobs stop {id} --address {jobs.address}"
     )
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from jobs.study.metrics import training_rows
 from jobs.sweep.grid import Stopping
 from jobs.sweep.trials import TrialRow
 from ssl_core.storage.files import exists, read_json, write_json
-from ssl_core.task import name_of
+from ssl_core.task import task_name
 
 
 def train_trials(
@@ -62,7 +62,7 @@ def train_trials(
 
 def _group(one: Training) -> str:
     """Losses of other tasks and encoders say nothing of this one."""
-    return f"{name_of(one.recipe.task)} {one.recipe.encoder}"
+    return f"{task_name(one.recipe.task)} {one.recipe.encoder}"
 
 
 def iter_rows(one: Training, device: str) -> Generator[dict, None, None]:

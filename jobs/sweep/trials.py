@@ -14,7 +14,7 @@ from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.storage.files import exists, read_json
-from ssl_core.task import name_of
+from ssl_core.task import task_name
 
 
 @dataclass
@@ -38,7 +38,7 @@ class TrialRow:
 def trial_row(study: Study, one: Training, error: str | None = None) -> TrialRow:
     """How a trial stands, read from what its run has left."""
     recipe = one.recipe
-    found = TrialRow(name_of(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
+    found = TrialRow(task_name(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
     if exists(one.folder / "encoder.json"):
         described = read_json(one.folder / "encoder.json")
         found.state, found.step, found.loss = "complete", described["steps"], described["pretext"]["loss"]

@@ -22,16 +22,16 @@ MODES: dict[str, Mode] = {
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
-def decide(mode: Mode) -> Mode:
-    """`resolve(mode)`; but offline if W&B does not answer or refuses the key, which is found out here, once for all
-    jobs of a command, and said in one line on stderr."""
-    found = resolve(mode)
-    if found == "online" and (why := no_answer()):
+def decide_mode(mode: Mode) -> Mode:
+    """`resolve_mode(mode)`; but offline if W&B does not answer or refuses the key, which is found out here, once for
+    all jobs of a command, and said in one line on stderr."""
+    found = resolve_mode(mode)
+    if found == "online" and (why := why_no_answer()):
         return _offline(why)
     return found
 
 
-def resolve(mode: Mode) -> Mode:
+def resolve_mode(mode: Mode) -> Mode:
     """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises
     UserError if they say what nobody knows."""
     if mode != "auto":
@@ -46,28 +46,28 @@ def resolve(mode: Mode) -> Mode:
     if asked:
         return MODES[asked]
     try:
-        return "online" if client().login(prompt=False) else "offline"
+        return "online" if wandb_client().login(prompt=False) else "offline"
     except Exception as error:  # a client that cannot answer must not stop a job
-        return _offline(_reason(error))
+        return _offline(_one_line(error))
 
 
-def no_answer() -> str | None:
+def why_no_answer() -> str | None:
     """Why nothing can be uploaded now; None if W&B answers and takes the key. Takes some ten seconds at most."""
     try:
-        wandb, mode = client(), os.environ.get("WANDB_MODE")
+        wandb, mode = wandb_client(), os.environ.get("WANDB_MODE")
         os.environ["WANDB_MODE"] = "online"  # an option goes before a variable, by which nobody could log in offline
         try:
             known = wandb.login(prompt=False, verify=True)
         finally:
             os.environ.pop("WANDB_MODE") if mode is None else os.environ.update(WANDB_MODE=mode)
     except Exception as error:
-        return _reason(error)
+        return _one_line(error)
     finally:
-        end_client()  # which would go on trying
-    return None if known else f"not logged in to W&B at {_address()} (WANDB_API_KEY, or wandb login)"
+        end_wandb_client()  # which would go on trying
+    return None if known else f"not logged in to W&B at {_server_address()} (WANDB_API_KEY, or wandb login)"
 
 
-def client():
+def wandb_client():
     """The module wandb, after what it would stumble over in the environment is put right."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -84,17 +84,17 @@ def _offline(why: str) -> Mode:
     return "offline"
 
 
-def _reason(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     late = "did not respond in time" in text  # of the client's own process, which waits for the server
-    return f"W&B does not answer at {_address()}" if late else f"W&B: {text}"
+    return f"W&B does not answer at {_server_address()}" if late else f"W&B: {text}"
 
 
-def _address() -> str:
+def _server_address() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
-def end_client() -> None:
+def end_wandb_client() -> None:
     """Ends the client's own process."""
     import wandb
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import jobs.tracking.offline_runs as segments
 from jobs.study.warning_log import warn
-from jobs.tracking.connection import Mode, client, end_client, no_answer
+from jobs.tracking.connection import Mode, end_wandb_client, wandb_client, why_no_answer
 
 if TYPE_CHECKING:
     from jobs.study.folder import Study
@@ -54,26 +54,26 @@ class Tracker:
         os.environ.pop("WANDB_SERVICE", None)
         with self._guard("start"):
             if not isinstance(folder, Path):
-                self._stay_here(id)
+                self._write_to_local_cache(id)
             self.local.mkdir(parents=True, exist_ok=True)
             # artifacts wait for an upload beside their runs, so that both can be moved to a machine with a connection
             os.environ["WANDB_DATA_DIR"] = str(self.local / "wandb")
             given = dict(id=id, group=study, job_type=job_type, name=name, config=config)
             try:
-                self._start(mode, step is not None, given)
+                self._init_run(mode, step is not None, given)
             except Exception as error:
                 if mode != "online":
                     raise
-                end_client()  # which would go on trying, and hold the id
+                end_wandb_client()  # which would go on trying, and hold the id
                 _give_up_without_answer()
-                self._start("offline", step is not None, given)
+                self._init_run("offline", step is not None, given)
                 others = " and the runs after it are" if _unreachable else " is"
                 warn(folder, f"W&B did not answer, so {name}{others} tracked offline: {error}")
             if step:
                 self.run.define_metric(step)
                 self.run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
 
-    def _stay_here(self, id: str) -> None:
+    def _write_to_local_cache(self, id: str) -> None:
         """The client writes into folders only: one of this machine's cache, kept in the study's store from time to
         time. What an attempt that was killed here left there is in the store as far as it counts."""
         from ssl_core.storage.cache import folder as cache
@@ -82,8 +82,8 @@ class Tracker:
         shutil.rmtree(self.local, ignore_errors=True)
         self.upload = segments.Upload(self.local, self.folder)
 
-    def _start(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> None:
-        wandb, id = client(), given["id"]
+    def _init_run(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> None:
+        wandb, id = wandb_client(), given["id"]
         if mode == "offline" and continued:
             if self.upload is None:
                 segments.truncate_torn_tail(self.folder, id)
@@ -198,7 +198,7 @@ class Tracker:
 def _give_up_without_answer() -> None:
     """The server may have had something against one run only."""
     global _unreachable
-    _unreachable = no_answer() is not None
+    _unreachable = why_no_answer() is not None
 
 
 def _limits(wandb) -> dict:
@@ -225,7 +225,7 @@ class _Guard:
         return True
 
 
-def say_sync(study: "Study") -> None:
+def print_sync_command(study: "Study") -> None:
     """How to upload what was tracked offline."""
     if command := segments.sync_command(study.root):
         print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)

@@ -39,14 +39,14 @@ def from_folder_layout(
     train, test, notes = layout.train, layout.test, layout.notes
     if layout.classes and not test:
         names = ["/".join(path[len(layout.root) :]) for path in train]
-        chosen = select_test_images(names, _labels(train, layout.labels))
+        chosen = select_test_images(names, _labels_of(train, layout.labels))
         notes.append(test_split_note(int(chosen.sum()), len(train), "paths"))
         test = [path for path, out in zip(train, chosen) if out]
         train = [path for path, out in zip(train, chosen) if not out]
-    splits = [make(["/".join(path) for path in part], _labels(part, layout.labels)) for part in (train, test)]
+    splits = [make(["/".join(path) for path in part], _labels_of(part, layout.labels)) for part in (train, test)]
     splits = with_pixel_range(data, splits, notes)
     notes = (*notes, *left_out)
-    return Source(name, _digest(paths, sizes), size or DEFAULT_SIZE, *splits, layout.classes, notes=notes)
+    return Source(name, _listing_digest(paths, sizes), size or DEFAULT_SIZE, *splits, layout.classes, notes=notes)
 
 
 def with_pixel_range(data: str, splits: list, notes: list[str]) -> list:
@@ -91,11 +91,11 @@ def check_one_reads(data: str, images: Encoded) -> None:
     raise UserError(f"--data {data}: none of its {len(images)} images to train on can be decoded, such as {reason}")
 
 
-def _labels(images: Sequence[Parts], labels: Mapping[Parts, int]) -> np.ndarray:
+def _labels_of(images: Sequence[Parts], labels: Mapping[Parts, int]) -> np.ndarray:
     return np.array([labels.get(image, -1) for image in images], np.int64)
 
 
-def _digest(paths: Sequence[Parts], sizes: Mapping[str, int]) -> str:
+def _listing_digest(paths: Sequence[Parts], sizes: Mapping[str, int]) -> str:
     """Over paths and sizes, not contents: reading a large folder once more would cost as much as an epoch."""
     total = hashlib.sha256()
     for path in map("/".join, paths):

@@ -8,7 +8,7 @@ import numpy as np
 from ssl_core.data.dataset import NamedBytes
 from ssl_core.data.decoding.deep_pixels import Levels
 from ssl_core.errors import StorageError
-from ssl_core.storage.object_cache import LIMIT_VARIABLE, limit, open_cached, read_cached
+from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit, open_cached, read_cached
 from ssl_core.storage.object_store import Object
 
 MAX_IMAGE_BYTES = 2**29  # bytes of an image file; a larger one is none
@@ -27,7 +27,7 @@ class RemoteFiles:
 
     def open(self, i: int) -> NamedBytes:
         """The bytes of image `i`. Raises ObjectNotFound, ValueError if it is too large, or StorageError."""
-        if self.size(i) > min(MAX_IMAGE_BYTES, limit()):
+        if self.size(i) > min(MAX_IMAGE_BYTES, cache_limit()):
             raise ValueError(f"{self.size(i):,} bytes are more than an image has, or than {LIMIT_VARIABLE} allows")
         return NamedBytes(read_cached(self.objects[i]), self.name(i))
 

@@ -46,16 +46,16 @@ class Image(NamedTuple):
     size: int
 
 
-def scan(shards: tuple[Shard, ...]) -> Scan:
+def scan_shards_cached(shards: tuple[Shard, ...]) -> Scan:
     """What lies in them, from the cache if they were scanned before."""
-    key = digest([f"scan {SCAN}", *(f"{shard.path}\0{shard.stamp}" for shard in shards)])
+    key = lines_digest([f"scan {SCAN}", *(f"{shard.path}\0{shard.stamp}" for shard in shards)])
     found = cache.cached_arrays(f"tars-{key[:16]}", lambda: _scan_shards(shards), KEYS)
     texts = json.loads(found["texts"].tobytes())
     offsets, labels, names = (np.array(found[key]) for key in KEYS[:3])
     return Scan(offsets, labels, names, tuple(texts["values"]), tuple(texts["notes"]))
 
 
-def digest(lines: Iterable[str]) -> str:
+def lines_digest(lines: Iterable[str]) -> str:
     """sha256 of some lines."""
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -70,7 +70,7 @@ def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
         images: dict[str, Image] = {}
         classes: dict[str, dict[str, str]] = {"cls": {}, "json": {}}  # by the name up to its last dot
         try:
-            for member, data in _members(shard.path):
+            for member, data in _tar_members(shard.path):
                 stem, _, end = member.name.rpartition(".")
                 if len(stem.encode(errors="surrogateescape")) > NAME_BYTES:
                     continue
@@ -78,7 +78,7 @@ def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
                     images[member.name] = Image(stem, member.offset_data, member.size)
                 elif end.lower() in classes:
                     try:
-                        if (label := label_of(end.lower(), data)) is not None:
+                        if (label := parse_label(end.lower(), data)) is not None:
                             classes[end.lower()][stem] = label
                     except ValueError as error:
                         unusable[str(error)] += 1
@@ -132,7 +132,7 @@ def _choose_images(images: dict[str, Image]) -> dict[str, str]:
     return {name: chosen[name] for name in images if name in chosen}
 
 
-def label_of(kind: str, data: bytes) -> str | None:
+def parse_label(kind: str, data: bytes) -> str | None:
     """The label in a key's .cls file, a number or a name, or in its .json file, under one of LABEL_KEYS; None if there
     is none, or a number below zero, which by custom says so.
 
@@ -165,7 +165,7 @@ def label_of(kind: str, data: bytes) -> str | None:
     raise ValueError(f"{str(value)[:40]!r}")
 
 
-def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+def _tar_members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Each plain file that is whole, and its bytes if it may be a label. Raises tarfile.TarError where the file is
     damaged, after what lies before that."""
     end = path.stat().st_size

@@ -7,7 +7,7 @@ import numpy as np
 SHOWN = 5  # classes that are named
 
 
-def lacking(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> dict[str, dict]:
+def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> dict[str, dict]:
     """labels: by split, [n] int64 -> by split that has no image of some of `classes`: `count`, how many these are, and
     `names`, the first few."""
     found = {}

@@ -73,7 +73,7 @@ def fit(
     On a CPU the weights are a function of the seed, interrupted or not.
     """
     source = replace(model.source, train=subset(model.source.train, ids))
-    state = checkpoint.newest(keep)[0] if keep else None
+    state = checkpoint.load_newest(keep)[0] if keep else None
     if state and state["step"] == plan.steps:
         module.load_state_dict(state["model"])
         return module.eval()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def logistic(x: Tensor, y: Tensor, classes: int, c: float, iterations: int = 100) -> nn.Linear:
+def fit_logistic(x: Tensor, y: Tensor, classes: int, c: float, iterations: int = 100) -> nn.Linear:
     """x [n, d] float32, y [n] int64 below `classes` -> the layer that minimizes the summed cross-entropy plus
     |weight|^2 / (2 c), the bias unpenalized: scikit-learn's LogisticRegression(C=c). It starts from zero and takes at
     most `iterations` of L-BFGS with a strong Wolfe line search (Liu and Nocedal 1989)."""

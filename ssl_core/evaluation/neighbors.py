@@ -10,7 +10,7 @@ from torch.nn import functional as F
 ROWS = 500  # queries at once: their similarities to 50,000 images take 100 MB
 
 
-def nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def nearest_neighbors(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """queries [n, d] and bank [m, d] float32 -> for each ROWS queries (which, similarities [b, k], rows of the bank
     [b, k] int64), nearest first; k shrinks to m. A row of zeros is similar to nothing: 0."""
     asked, kept = torch.from_numpy(queries), torch.from_numpy(bank)
@@ -25,7 +25,7 @@ def nearest(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[sli
         yield which, near.values, near.indices
 
 
-def few(images: int, neighbors: Iterable[int]) -> tuple[str, ...]:
+def too_few_note(images: int, neighbors: Iterable[int]) -> tuple[str, ...]:
     """A note for those numbers of neighbors that are more than there are training images."""
     more = " and ".join(str(k) for k in neighbors if k > images)
     return (f"fewer training images than {more} neighbors: all {images} count",) if more else ()

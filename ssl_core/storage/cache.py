@@ -13,7 +13,7 @@ from ssl_core.storage.files import write_bytes
 
 
 @contextmanager
-def locked(path: Path):
+def file_lock(path: Path):
     """Holds an exclusive lock on `path`, so that two processes do not fetch the same thing at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
@@ -24,18 +24,18 @@ def locked(path: Path):
 def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays `keys` of dataset `name`, memory-mapped from the cache, made by `make()` the first time. A cache that
     can only be read will do if they are there."""
-    files = _files(requested_folder() / name, keys)
+    files = _array_files(requested_folder() / name, keys)
     if not _complete(files):
-        files = _files(folder() / name, keys)
+        files = _array_files(folder() / name, keys)
     if not _complete(files):
-        with locked(folder() / f"{name}.lock"):
+        with file_lock(folder() / f"{name}.lock"):
             if not _complete(files):
                 for key, value in make().items():
-                    write_bytes(files[key], _npy(value))
+                    write_bytes(files[key], _npy_bytes(value))
     return {key: np.load(path, mmap_mode="r", allow_pickle=False) for key, path in files.items()}
 
 
-def _files(place: Path, keys: tuple[str, ...]) -> dict[str, Path]:
+def _array_files(place: Path, keys: tuple[str, ...]) -> dict[str, Path]:
     return {key: place / f"{key}.npy" for key in keys}
 
 
@@ -43,7 +43,7 @@ def _complete(files: dict[str, Path]) -> bool:
     return all(os.path.exists(path) for path in files.values())
 
 
-def _npy(value: np.ndarray) -> bytes:
+def _npy_bytes(value: np.ndarray) -> bytes:
     import io
 
     buffer = io.BytesIO()

@@ -69,18 +69,18 @@ def save(folder: Path, state: dict, keep: Keep = Keep()) -> Path:
     path = folder / f"step-{state['step']:09d}.pt"
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest(), "step": state["step"]})
-    _drop(folder, keep, state["step"])
+    _drop_old(folder, keep, state["step"])
     return path
 
 
-def newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[Path]]:
+def load_newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[Path]]:
     """-> (the newest state that verifies, of a step up to `at_most`, or None; the damaged checkpoints passed over).
 
     Raises StorageError, or OSError from a disk that gives nothing at the moment: what cannot be had now is not damaged.
     """
     damaged = []
-    for manifest in sorted(glob_files(folder, "step-*.json"), key=_step, reverse=True):
-        if _step(manifest) > at_most:
+    for manifest in sorted(glob_files(folder, "step-*.json"), key=_step_of, reverse=True):
+        if _step_of(manifest) > at_most:
             continue
         path = manifest.with_suffix(".pt")
         try:
@@ -96,27 +96,27 @@ def newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[P
     return None, damaged
 
 
-def _step(path: Path) -> int:
+def _step_of(path: Path) -> int:
     digits = path.stem.removeprefix("step-")
     return int(digits) if digits.isdigit() else -1
 
 
-def discard(damaged: list[Path]) -> None:
-    """Removes checkpoints that `newest` passed over, or they would count among the newest that are kept."""
+def discard_damaged(damaged: list[Path]) -> None:
+    """Removes checkpoints that `load_newest` passed over, or they would count among the newest that are kept."""
     for path in damaged:
         remove(path.with_suffix(".json"))
         remove(path)
 
 
-def _drop(folder: Path, keep: Keep, newest: int) -> None:
+def _drop_old(folder: Path, keep: Keep, newest: int) -> None:
     """What is of later steps than the newest is another writer's, and as good: it stays. A manifest goes before its
     data, so that no kill leaves one without the other."""
-    manifests = {_step(path): path for path in glob_files(folder, "step-*.json")}
+    manifests = {_step_of(path): path for path in glob_files(folder, "step-*.json")}
     past = sorted(step for step in manifests if step <= newest)
     gone = {step for step in past if not keep.stays(step, past)}
     for step in gone:
         remove(manifests[step])
     stems = {manifests[step].stem for step in manifests.keys() - gone}
     for path in [*glob_files(folder, "step-*"), *(folder.glob(".step-*") if is_local(folder) else ())]:
-        if path.stem not in stems and not newest < _step(path):
+        if path.stem not in stems and not newest < _step_of(path):
             remove(path)

@@ -29,7 +29,7 @@ FETCH_POLL_S = 0.005  # seconds until who waits for a fetch looks again: later, 
 LOCK_POLL_S = 0.05  # seconds until it is looked again for room
 
 
-def limit() -> int:
+def cache_limit() -> int:
     """Bytes that the cache may hold. Raises UserError if the environment says nonsense."""
     value = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_GB))
     try:
@@ -45,7 +45,7 @@ def open_cached(obj: Object) -> io.FileIO:
 
     Raises ObjectNotFound if the store has no such object any more, or StorageError, also where the disk is at fault.
     """
-    cached_path, deadline = os.path.join(_root(), _key(obj)), RetryDeadline()
+    cached_path, deadline = os.path.join(_cache_root(), _cache_path(obj)), RetryDeadline()
     try:
         while True:
             with suppress(FileNotFoundError):
@@ -58,7 +58,7 @@ def open_cached(obj: Object) -> io.FileIO:
     except ObjectNotFound:
         raise
     except OSError as error:
-        raise StorageError(f"{obj.url} cannot be kept in {_root()}: {error}") from error
+        raise StorageError(f"{obj.url} cannot be kept in {_cache_root()}: {error}") from error
 
 
 def read_cached(obj: Object) -> bytes:
@@ -68,13 +68,13 @@ def read_cached(obj: Object) -> bytes:
 
 
 @lru_cache(maxsize=2**12)
-def _key(obj: Object) -> str:
+def _cache_path(obj: Object) -> str:
     named = f"{obj.url}\0{obj.size}\0{obj.stamp}".encode(errors="surrogateescape")
     key = hashlib.sha256(named).hexdigest()
     return f"{key[:2]}/{key[2:]}"  # no folder becomes too large
 
 
-def _root() -> Path:
+def _cache_root() -> Path:
     return cache.folder() / "remote"
 
 
@@ -144,7 +144,7 @@ def _fill(file, obj: Object, deadline: RetryDeadline) -> None:
 
 def _reserve(descriptor: int, obj: Object, deadline: RetryDeadline) -> None:
     """Makes the file as long as the object, for which it first makes room. Raises StorageError if there cannot be."""
-    most = limit()
+    most = cache_limit()
     if obj.size > most:
         raise StorageError(f"{obj.url} has {obj.size:,} bytes, more than {LIMIT_VARIABLE} allows")
     while True:
@@ -163,10 +163,10 @@ def _reserve(descriptor: int, obj: Object, deadline: RetryDeadline) -> None:
 @contextmanager
 def _locked_usage() -> Iterator[list[int]]:
     """Holds the cache's lock and [the bytes that are used at most]; what stands there at the end is kept."""
-    with open(os.open(_root() / "used", os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
+    with open(os.open(_cache_root() / "used", os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         value = file.read()
-        count = [int(value) if value.isdigit() else limit()]
+        count = [int(value) if value.isdigit() else cache_limit()]
         yield count
         file.seek(0)
         file.truncate()
@@ -176,7 +176,7 @@ def _locked_usage() -> Iterator[list[int]]:
 def _evict(most: int) -> int:
     """Removes what was not used for longest until at most `most` bytes are left, and torn files -> the bytes left."""
     found, used = [], 0
-    for folder in (entry for entry in os.scandir(_root()) if entry.is_dir()):
+    for folder in (entry for entry in os.scandir(_cache_root()) if entry.is_dir()):
         for entry in os.scandir(folder.path):
             with suppress(FileNotFoundError):  # one that has just failed
                 state = entry.stat()

@@ -12,7 +12,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.report.collect import _distinguishing_names, collect
 from jobs.report.comparison import EncoderRow, as_csv, by_dataset, pairs, protocols_of
-from jobs.report.conclusions import conclusions, number
+from jobs.report.conclusions import conclusions, format_number
 from jobs.study.folder import Study
 from ssl_core.evaluation.statistics import two_way_bootstrap, wilson_interval
 from ssl_core.storage.files import write_json
@@ -31,8 +31,8 @@ def test_a_row_is_the_mean_of_its_seeds(rows):
     assert (
         value == pytest.approx(correct.mean()) and (low, high) == two_way_bootstrap(correct).ends and low < value < high
     )
-    assert rotnet.headline("knn") is None and number(rotnet, "knn") == "-"
-    assert number(rotnet, "linear").startswith(f"{100 * value:.1f} ±")
+    assert rotnet.headline("knn") is None and format_number(rotnet, "knn") == "-"
+    assert format_number(rotnet, "linear").startswith(f"{100 * value:.1f} ±")
 
 
 def test_recipes_of_one_task_are_told_apart_by_what_they_do_not_share(tmp_path):
@@ -147,7 +147,7 @@ def test_many_names_have_room_in_a_figure():
 
     one = three()[2]
     many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
-    text = plots.svg(plots.cost(many, "linear"))
+    text = plots.figure_to_svg(plots.cost(many, "linear"))
     assert all(f"rotnet (lr {i})" in text for i in range(60))
 
 

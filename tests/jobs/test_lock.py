@@ -76,7 +76,7 @@ def test_nobody_waits_for_a_process_of_this_machine_that_is_gone(root, monkeypat
     monkeypatch.setattr(lock, "STALE_S", 120.0)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with_us = {"host": lock.socket.gethostname(), "kernel": lock._kernel(), "pid": gone.pid}
+    with_us = {"host": lock.socket.gethostname(), "kernel": lock._kernel_id(), "pid": gone.pid}
     owned_by(root, **with_us)
     started = time.monotonic()
     with lock.study_lock(root):

@@ -11,7 +11,7 @@ from support.comparison import cells, row, three
 
 from jobs.report import figures as plots
 from jobs.report.comparison import EncoderRow, as_csv, by_dataset, rank_rows
-from jobs.report.conclusions import number
+from jobs.report.conclusions import format_number
 from jobs.report.html import write_report
 from jobs.study.folder import Study
 from ssl_core.storage.files import write_json
@@ -64,8 +64,8 @@ def test_any_value_can_be_drawn(tmp_path, value):
         ]
     assert "could not be drawn" not in page_of(tmp_path, rows)
     for protocol in ("linear", "invariance", "collapse"):
-        plots.svg(plots.ranking(rows, protocol))
-        plots.svg(plots.cost(rows, protocol))
+        plots.figure_to_svg(plots.ranking(rows, protocol))
+        plots.figure_to_svg(plots.cost(rows, protocol))
 
 
 def test_what_is_not_finite_was_not_measured(tmp_path):
@@ -78,7 +78,7 @@ def test_what_is_not_finite_was_not_measured(tmp_path):
     }
     good = {**bad, "numbers": {"rotation": 0.25}}
     rows = [replace(one, records={"invariance": (bad,)}), replace(other, records={"invariance": (good,)})]
-    assert number(rows[0], "invariance") == "-" and rows[0].numbers("invariance") == {"flip": 0.5}
+    assert format_number(rows[0], "invariance") == "-" and rows[0].mean_values("invariance") == {"flip": 0.5}
     assert [each.name for each in rank_rows(rows, "invariance")] == ["rotnet", "pirl"]
     assert "nan" not in as_csv(by_dataset(rows)) and "inf," not in as_csv(by_dataset(rows))
     assert "could not be drawn" not in page_of(tmp_path, rows)
@@ -87,7 +87,7 @@ def test_what_is_not_finite_was_not_measured(tmp_path):
 def test_an_encoder_that_failed_everywhere_is_still_in_the_table():
     failed = replace(three()[1], records={}, gains={})
     (part,) = by_dataset([three()[0], failed])
-    assert [one.name for one in part.rows] == ["random-init", "jigsaw"] and number(failed, "linear") == "-"
+    assert [one.name for one in part.rows] == ["random-init", "jigsaw"] and format_number(failed, "linear") == "-"
 
 
 def test_seeds_that_read_other_numbers_of_images_are_not_paired():

@@ -14,12 +14,12 @@ HELP = [sys.executable, "-m", "jobs.cli", "--help"]
 WORK = """
 import os, pathlib, subprocess, sys
 from jobs import streams
-streams.last()
+streams.make_durable()
 for stream in (sys.stdout, sys.stderr):
     for _ in range(2000):
         print("a line that nobody reads " * 4, file=stream)
 subprocess.run(["echo", "one more"], check=True)
-pathlib.Path(sys.argv[1]).write_text(f"{streams.lost()}")
+pathlib.Path(sys.argv[1]).write_text(f"{streams.write_error()}")
 """
 
 
@@ -60,7 +60,7 @@ def test_work_goes_on_when_nobody_reads(tmp_path, ends, lost):
 def test_a_stream_that_does_not_wait_loses_nothing():
     """As a program leaves it that shares a terminal or a pipe, and asks for no waiting."""
     work = (
-        "import os\nfrom jobs import streams\nstreams.last()\nos.set_blocking(1, False)\n"
+        "import os\nfrom jobs import streams\nstreams.make_durable()\nos.set_blocking(1, False)\n"
         "for _ in range(20000): print('a line that is read late')"
     )
     done = shell('"$@" | (sleep 1; wc -l)', sys.executable, "-c", work)
@@ -70,7 +70,7 @@ def test_a_stream_that_does_not_wait_loses_nothing():
 def test_a_closed_stream_does_not_give_its_number_to_a_file(tmp_path):
     """Else what a library prints would be written into it."""
     opens = (
-        "import os, sys; from jobs import streams; streams.last(); file = open(sys.argv[1], 'w'); "
+        "import os, sys; from jobs import streams; streams.make_durable(); file = open(sys.argv[1], 'w'); "
         "os.write(1, b'noise'); os.write(2, b'noise'); assert file.fileno() > 2"
     )
     done = shell('"$@" <&- >&- 2>&-', sys.executable, "-c", opens, str(tmp_path / "data"))

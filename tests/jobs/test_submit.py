@@ -9,9 +9,9 @@ import pytest
 import cluster.code_upload as code
 import jobs.commands.submit as submit
 from cluster.ray_jobs import RayJobInfo, UnknownJob
-from jobs.commands.submit import checked_size, split
+from jobs.commands.submit import checked_upload_size, split_arguments
 from jobs.study.folder import commit
-from jobs.submission.follow import address
+from jobs.submission.follow import dashboard_address
 from jobs.submission.results import MARK, pack_files, unpack_files
 from ssl_core.errors import UserError
 
@@ -116,32 +116,32 @@ def test_packed_results_survive_a_log():
 
 def test_options_end_where_the_verb_begins():
     words = ["--address", "study", "--no-wait", "--python=pack", "--retries", "2", "study", "demo", "--workers", "2"]
-    assert split(words) == (words[:6], words[6:])
-    assert split(["--dry-run", "doctor"]) == (["--dry-run"], ["doctor"])
-    assert split(["--help"]) == (["--help"], [])
+    assert split_arguments(words) == (words[:6], words[6:])
+    assert split_arguments(["--dry-run", "doctor"]) == (["--dry-run"], ["doctor"])
+    assert split_arguments(["--help"]) == (["--help"], [])
     with pytest.raises(UserError, match="before the verb"):
-        split(["study", "demo", "--address=http://x"])
+        split_arguments(["study", "demo", "--address=http://x"])
 
 
 def test_dashboards_address(monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://theirs:8265")
-    assert address(None) == "http://theirs:8265" and address("mine:8265") == "http://mine:8265"
+    assert dashboard_address(None) == "http://theirs:8265" and dashboard_address("mine:8265") == "http://mine:8265"
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
     refused = {None: "which cluster", "ray://x:10001": "ray://x", "http://a:hidden@b": "without a password"}
     for told, said in refused.items():
         with pytest.raises(UserError, match=said) as error:
-            address(told)
+            dashboard_address(told)
         assert "hidden" not in str(error.value)
 
 
 def test_code_beyond_rays_limit_is_refused(monkeypatch, tmp_path):
-    assert 100_000 < checked_size() < 5_000_000
+    assert 100_000 < checked_upload_size() < 5_000_000
     (tmp_path / "jobs").mkdir()
     with open(tmp_path / "jobs/large.bin", "wb") as file:
         file.truncate(code.MAX_BYTES)
     monkeypatch.setattr(code, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"537 MB.*the largest is .*large\.bin"):
-        checked_size()
+        checked_upload_size()
 
 
 def test_limit_is_rays():

@@ -8,7 +8,7 @@ from support.command import ROOT, environment
 from support.wandb_server import Server, sync
 
 import jobs.tracking.offline_runs as segments
-from jobs.tracking.connection import resolve
+from jobs.tracking.connection import resolve_mode
 from jobs.tracking.tracker import Tracker
 from ssl_core.errors import UserError
 
@@ -47,8 +47,8 @@ def test_failure_in_mid_run_warns_once(tmp_path, capsys):
 @pytest.mark.parametrize(("said", "mode"), [("offline", "offline"), ("online", "online"), ("disabled", "off")])
 def test_wandb_mode_is_respected(monkeypatch, said, mode):
     monkeypatch.setenv("WANDB_MODE", said)
-    assert resolve("auto") == mode
-    assert resolve("offline") == "offline", "an option given is stronger"
+    assert resolve_mode("auto") == mode
+    assert resolve_mode("offline") == "offline", "an option given is stronger"
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_what_the_clients_variables_say(monkeypatch, variables, mode):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     if mode in ("online", "offline", "off"):
-        assert resolve("auto") == mode
+        assert resolve_mode("auto") == mode
     else:
         with pytest.raises(UserError) as error:
-            resolve("auto")
+            resolve_mode("auto")
         assert str(error.value).startswith(mode)
-    assert resolve("off") == "off", "an option given is stronger"
+    assert resolve_mode("off") == "off", "an option given is stronger"
 
 
 @pytest.mark.parametrize("mode", ["OFFLINE", "ofline", ""])
@@ -88,8 +88,8 @@ def test_a_mode_that_the_client_does_not_know_stops_no_run(monkeypatch, tmp_path
 
 DECIDE = """
 import sys
-from jobs.tracking.connection import decide
-print(decide(sys.argv[1]))
+from jobs.tracking.connection import decide_mode
+print(decide_mode(sys.argv[1]))
 """
 
 
@@ -159,7 +159,7 @@ def test_not_logged_in_is_offline(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve("auto") == "offline"
+    assert resolve_mode("auto") == "offline"
 
 
 def test_segments_are_read_up_to_the_first_torn_record(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ssl_core.storage.checkpoint as checkpoint
-from ssl_core.storage.checkpoint import Keep, Snapshot, discard, newest, save
+from ssl_core.storage.checkpoint import Keep, Snapshot, discard_damaged, load_newest, save
 from ssl_core.storage.files import open_path, write_bytes, write_json
 
 
@@ -22,15 +22,15 @@ def state(step: int) -> dict:
 
 def test_gives_back_what_was_saved(tmp_path):
     save(tmp_path, state(7))
-    found, damaged = newest(tmp_path)
+    found, damaged = load_newest(tmp_path)
     assert found["step"] == 7 and found["optimizer"] == {"lr": 0.1, "state": {}}
     assert torch.equal(found["model"]["weight"], torch.full((50,), 7.0))
     assert damaged == []
 
 
 def test_finds_nothing_where_nothing_is(tmp_path):
-    assert newest(tmp_path) == (None, [])
-    assert newest(tmp_path / "absent") == (None, [])
+    assert load_newest(tmp_path) == (None, [])
+    assert load_newest(tmp_path / "absent") == (None, [])
 
 
 def test_keeps_only_the_newest(tmp_path):
@@ -39,7 +39,7 @@ def test_keeps_only_the_newest(tmp_path):
     left = sorted(path.name for path in tmp_path.iterdir())
     assert Keep().last == 2
     assert left == [f"step-{step:09d}.{kind}" for step in (10, 100) for kind in ("json", "pt")]
-    assert newest(tmp_path)[0]["step"] == 100
+    assert load_newest(tmp_path)[0]["step"] == 100
 
 
 def torn(path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_damaged_newest_is_passed_over_and_named(tmp_path, harm):
     save(tmp_path, state(1))
     path = save(tmp_path, state(2))
     harm(path)
-    found, damaged = newest(tmp_path)
+    found, damaged = load_newest(tmp_path)
     assert found["step"] == 1
     assert damaged == [path]
 
@@ -70,13 +70,13 @@ def test_all_damaged_is_nothing(tmp_path):
     paths = [save(tmp_path, state(step)) for step in (1, 2)]
     for path in paths:
         flipped(path)
-    assert newest(tmp_path) == (None, paths[::-1])
+    assert load_newest(tmp_path) == (None, paths[::-1])
 
 
 def test_without_its_manifest_it_is_not_there(tmp_path):
     save(tmp_path, state(1))
     save(tmp_path, state(2)).with_suffix(".json").unlink()
-    found, damaged = newest(tmp_path)
+    found, damaged = load_newest(tmp_path)
     assert found["step"] == 1 and damaged == []
 
 
@@ -97,7 +97,7 @@ def test_loading_runs_no_code(tmp_path):
     write_bytes(tmp_path / "step-000000001.pt", buffer.getvalue())
     write_json(tmp_path / "step-000000001.json", {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "step": 1})
     with contextlib.suppress(pickle.UnpicklingError):
-        assert newest(tmp_path)[0] is None
+        assert load_newest(tmp_path)[0] is None
     assert not marker.exists()
     torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
     assert marker.exists(), "the file was harmless, so this test would prove nothing"
@@ -118,9 +118,9 @@ def test_those_that_were_passed_over_can_be_discarded(tmp_path):
     """Or a damaged checkpoint would count as one of the newest, and push out a good one."""
     save(tmp_path, state(50))
     flipped(save(tmp_path, state(100)))
-    found, damaged = newest(tmp_path)
+    found, damaged = load_newest(tmp_path)
     assert found["step"] == 50
-    discard(damaged)
+    discard_damaged(damaged)
     save(tmp_path, state(60))
     assert steps(tmp_path) == [50, 60] and len(list(tmp_path.iterdir())) == 4
 
@@ -130,14 +130,14 @@ def test_good_ones_of_later_steps_stay(tmp_path):
     for step in (100, 200, 50):
         save(tmp_path, state(step))
     assert steps(tmp_path) == [50, 100, 200]
-    assert newest(tmp_path)[0]["step"] == 200
+    assert load_newest(tmp_path)[0]["step"] == 200
 
 
 def test_an_older_one_can_be_asked_for(tmp_path):
     """Workers agree on the newest that all of them can read."""
     for step in (1, 2):
         save(tmp_path, state(step))
-    assert newest(tmp_path, at_most=1)[0]["step"] == 1
+    assert load_newest(tmp_path, at_most=1)[0]["step"] == 1
 
 
 def test_a_snapshot_is_not_changed_by_later_steps(tmp_path):
@@ -145,7 +145,7 @@ def test_a_snapshot_is_not_changed_by_later_steps(tmp_path):
     taken = Snapshot({"step": 1, "model": {"weight": weight, "all": [weight, (weight, 2)]}})
     weight.add_(1)
     taken.save(tmp_path, Keep())
-    found = newest(tmp_path)[0]["model"]
+    found = load_newest(tmp_path)[0]["model"]
     assert found["all"][1][1] == 2
     for kept in (found["weight"], found["all"][0], found["all"][1][0]):
         assert torch.equal(kept, torch.ones(3))
@@ -160,7 +160,7 @@ def test_a_disk_that_answers_nothing_is_no_damage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "read_bytes", stale)
     with pytest.raises(OSError, match="stale"):
-        newest(tmp_path)
+        load_newest(tmp_path)
 
 
 @pytest.fixture
@@ -184,5 +184,5 @@ def test_in_an_object_store_the_manifest_comes_last(store):
     assert steps(folder) == [2, 3] and len(list(folder.glob("*"))) == 4
     path = folder / "step-000000003.pt"
     path.write_bytes(path.read_bytes()[:-1])
-    found, damaged = newest(folder)
+    found, damaged = load_newest(folder)
     assert found["step"] == 2 and [str(p) for p in damaged] == [str(path)]

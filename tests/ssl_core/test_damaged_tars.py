@@ -124,7 +124,7 @@ def test_a_name_of_many_bytes_is_passed_over(tmp_path):
 def test_what_the_disk_refuses_is_not_kept(shards, monkeypatch):
     """A passing fault must not be remembered as damage."""
     with monkeypatch.context() as patch:
-        patch.setattr(tar_shards, "_members", failing)
+        patch.setattr(tar_shards, "_tar_members", failing)
         with pytest.raises(UserError, match=r"set-0\.tar cannot be read: Permission denied"):
             open_source(str(shards))
     source = open_source(str(shards))

@@ -18,8 +18,8 @@ from kernels.random import RandomBits
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.evaluation.features import FrozenFeatures, extract
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
-from ssl_core.evaluation.logistic import logistic
-from ssl_core.evaluation.neighbors import nearest
+from ssl_core.evaluation.logistic import fit_logistic
+from ssl_core.evaluation.neighbors import nearest_neighbors
 from ssl_core.evaluation.protocols import collapse, invariance, retrieval
 from ssl_core.evaluation.protocols import semantic_similarity as semantics
 from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, blurred, cropped, rotated, shuffled
@@ -314,7 +314,7 @@ def test_retrieval_without_labels_has_no_borders():
 
 def test_neighbors_of_a_zero_row_and_a_small_bank():
     bank = np.array([[3.0, 0], [0, 0.5], [0, 0]], np.float32)
-    ((which, cosines, rows),) = nearest(np.array([[2.0, 2], [0, 0]], np.float32), bank, 5)
+    ((which, cosines, rows),) = nearest_neighbors(np.array([[2.0, 2], [0, 0]], np.float32), bank, 5)
     assert which == slice(0, 2) and rows.shape == (2, 3)
     assert cosines[0].tolist() == pytest.approx([0.5**0.5, 0.5**0.5, 0]) and cosines[1].tolist() == [0, 0, 0]
 
@@ -323,7 +323,7 @@ def test_neighbors_of_a_zero_row_and_a_small_bank():
 def test_logistic_regression_is_scikit_learns(c):
     what = clusters(apart=2)
     x, y = what.stages[0]["train"], what.labels["train"]
-    layer = logistic(torch.from_numpy(x), torch.from_numpy(y), 4, c)
+    layer = fit_logistic(torch.from_numpy(x), torch.from_numpy(y), 4, c)
     expected = LogisticRegression(C=c, max_iter=1000, tol=1e-6).fit(x, y)
     assert np.allclose(layer.weight.numpy(), expected.coef_, atol=5e-3)
     probabilities = F.softmax(layer(torch.from_numpy(what.stages[0]["test"])), 1).numpy()

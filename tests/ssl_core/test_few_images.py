@@ -10,7 +10,7 @@ from torch import nn
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import Diverged, UserError
-from ssl_core.evaluation.coverage import lacking
+from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.features import Result, extract, protocols
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
 from ssl_core.evaluation.protocols import finetune, lowshot_finetune, nonlinear
@@ -148,8 +148,10 @@ def test_a_split_without_an_image_that_can_be_decoded_is_refused():
 
 
 def test_classes_without_an_image_are_named():
-    found = lacking(("a", "b", "c"), {"train": np.array([0, 1, 2, 1]), "val": np.array([1]), "test": np.array([], int)})
+    found = missing_classes(
+        ("a", "b", "c"), {"train": np.array([0, 1, 2, 1]), "val": np.array([1]), "test": np.array([], int)}
+    )
     assert found == {"val": {"count": 2, "names": ["a", "c"]}, "test": {"count": 3, "names": ["a", "b", "c"]}}
-    many = lacking([str(i) for i in range(100)], {"test": np.array([0])})
+    many = missing_classes([str(i) for i in range(100)], {"test": np.array([0])})
     assert many["test"]["count"] == 99 and len(many["test"]["names"]) == 5
-    assert lacking((), {"test": np.array([-1, -1])}) == {}
+    assert missing_classes((), {"test": np.array([-1, -1])}) == {}

@@ -210,7 +210,7 @@ def source(split, size: int = 16) -> Source:
 
 
 def test_auto_keeps_in_memory_what_fits(photos, monkeypatch):
-    assert loader.choose("auto", source(photos), CPU, 1)[0] == "memory"
+    assert loader.choose_loader("auto", source(photos), CPU, 1)[0] == "memory"
     cores = os.cpu_count()
     assert (
         loader.max_resident_bytes(CPU, 1)
@@ -218,9 +218,9 @@ def test_auto_keeps_in_memory_what_fits(photos, monkeypatch):
         == 2 * loader.max_resident_bytes(CPU, 2 * cores)
     )
     monkeypatch.setattr(loader, "max_resident_bytes", lambda device, world: bytes_needed(photos, 16) - 1)
-    assert loader.choose("auto", source(photos), CPU, 1)[0] == "cpu"
+    assert loader.choose_loader("auto", source(photos), CPU, 1)[0] == "cpu"
     for name in ("cpu", "memory"):
-        assert loader.choose(name, source(photos), CPU, 1)[0] == name
+        assert loader.choose_loader(name, source(photos), CPU, 1)[0] == name
 
 
 def test_what_images_will_take_is_judged_well(photos, monkeypatch):
@@ -240,14 +240,18 @@ def test_to_judge_what_has_to_be_fetched_one_shard_is_enough():
 
 def test_what_cannot_be_had_is_refused(photos, monkeypatch):
     decoded = source(arrays(4, 16))
-    assert loader.choose("auto", decoded, CPU, 1)[0] == loader.choose("memory", decoded, CPU, 1)[0] == "memory"
+    assert (
+        loader.choose_loader("auto", decoded, CPU, 1)[0]
+        == loader.choose_loader("memory", decoded, CPU, 1)[0]
+        == "memory"
+    )
     with pytest.raises(UserError, match="--loader cpu: some is kept decoded"):
-        loader.choose("cpu", decoded, CPU, 1)
+        loader.choose_loader("cpu", decoded, CPU, 1)
     with pytest.raises(UserError, match="there is auto, dali, cpu, memory"):
-        loader.choose("ffcv", source(photos), CPU, 1)
+        loader.choose_loader("ffcv", source(photos), CPU, 1)
     monkeypatch.setattr(loader, "dali_installed", lambda: False)
     with pytest.raises(UserError, match="--loader dali: it is not installed"):
-        loader.choose("dali", source(photos), CPU, 1)
+        loader.choose_loader("dali", source(photos), CPU, 1)
     assert "cpu" in loader.choose_decoder(torch.device("cuda"))
 
 
@@ -295,8 +299,8 @@ def test_who_interrupts_it_need_not_wait_for_a_store(photos, kind):
 def test_dali_is_given_what_it_failed_on_only_once(tmp_path, monkeypatch):
     from ssl_core.data.loaders import dali
 
-    real, built = dali.build, []
-    monkeypatch.setattr(dali, "build", lambda *arguments: built.append(arguments) or real(*arguments))
+    real, built = dali.build_pipeline, []
+    monkeypatch.setattr(dali, "build_pipeline", lambda *arguments: built.append(arguments) or real(*arguments))
     split = put(tmp_path, FAULTY, *(jpeg(picture(60, 72, seed)) for seed in range(9)))
     order, said = ShuffledSampler(10, 0), []
     met = list(dali.DaliLoader(split, 16, CPU, 2, said.append).training(order, 5, range(20), 0, 1))

@@ -12,7 +12,7 @@ from support.synthetic_images import FORMAT, batch_of, gradients, pretext
 
 import ssl_core.tasks
 from ssl_core.optim import Optim
-from ssl_core.task import name_of, tasks
+from ssl_core.task import task_name, tasks
 from ssl_core.train import TrainConfig, train
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def flip_file(tmp_path):
 
 def test_a_file_in_the_folder_is_a_task(flip_file):
     assert "flip" in tasks() and "rotnet" in tasks()
-    assert name_of(tasks()["flip"].Config()) == "flip"
+    assert task_name(tasks()["flip"].Config()) == "flip"
     model = pretext("flip")
     plan = TrainConfig(steps=20, seed=0, optim=Optim(lr=0.1))
     losses = [float(step.metrics["loss"]) for step in train(model, [batch_of(8)] * 20, FORMAT, plan)]

@@ -202,7 +202,7 @@ def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, mo
     )
     open_source.cache_clear()
     source = open_source(f"{web.url}/packed")
-    shutil.rmtree(object_cache._root())
+    shutil.rmtree(object_cache._cache_root())
     web.gets.clear()
     index = pack(source, tmp_path / "again", per_shard=10, side=16)
     assert index["images"] == len(source.train) + len(source.test)
@@ -259,7 +259,7 @@ def test_a_store_that_fails_for_a_while_only_delays(web, monkeypatch, kind, trou
     if trouble == "hang":
         monkeypatch.setattr(store, "ATTEMPT_TIMEOUT_S", 1.0)
     source = open_source(f"{web.url}/{kind}")
-    shutil.rmtree(object_cache._root())
+    shutil.rmtree(object_cache._cache_root())
     some = {"packed": "shard-00000", "insects": "01"}[kind]
     web.gets.clear()
 
@@ -307,7 +307,7 @@ def test_what_s3_says_of_its_failures_is_understood(web, monkeypatch, trouble):
 def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypatch):
     """With the images gone that were not reached, the rest would be another dataset."""
     source = open_source(f"{web.url}/packed")
-    shutil.rmtree(object_cache._root())
+    shutil.rmtree(object_cache._cache_root())
     monkeypatch.setattr(patience, "LONG_S", 0.3)
     web.trouble = lambda name, number: "503"
     with pytest.raises(StorageError, match=r"shard-\d+.tar.*503"):
@@ -412,7 +412,7 @@ def test_nobody_who_looks_on_waits_long(web, monkeypatch):
 
 def test_what_will_not_pass_is_not_waited_for(web):
     files = open_source(f"{web.url}/insects").train
-    shutil.rmtree(object_cache._root())
+    shutil.rmtree(object_cache._cache_root())
     web.gets.clear()
     web.trouble = lambda name, number: "403"
     with pytest.raises(StorageError, match=r"403.*no permission"):
@@ -487,7 +487,7 @@ def test_shards_are_checked_against_the_index(web):
     source = open_source(f"{web.url}/packed")
     web.trouble = lambda name, number: "damage" if number == 0 else ""
     assert pixels_of(source) == pixels_of(open_source(str(web.root / "packed"))), "damaged on its way: fetched again"
-    shutil.rmtree(object_cache._root())
+    shutil.rmtree(object_cache._cache_root())
     web.trouble = lambda name, number: "damage"
     with pytest.raises(StorageError, match="other bytes than its index says"):
         source.train.open(0)
@@ -600,7 +600,7 @@ def test_an_evicted_shard_frees_its_space_at_once(web):
         for number in os.listdir("/proc/self/fd")
         if os.path.lexists(f"/proc/self/fd/{number}")
     ]
-    assert not [link for link in links if str(object_cache._root()) in link]
+    assert not [link for link in links if str(object_cache._cache_root()) in link]
 
 
 def test_a_changed_object_is_fetched_anew(web):

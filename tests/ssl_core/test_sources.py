@@ -512,7 +512,7 @@ def idx_of(values: np.ndarray) -> bytes:
 @pytest.mark.parametrize("shape", [(7,), (5, 28, 28), (300, 3, 2)])
 def test_reads_idx_files(shape):
     values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert np.array_equal(fashion_mnist.idx(idx_of(values)), values)
+    assert np.array_equal(fashion_mnist.parse_idx(idx_of(values)), values)
 
 
 def test_the_real_fashion_mnist():

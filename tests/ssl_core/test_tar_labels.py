@@ -54,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 )
 def test_where_labels_are_found(tmp_path, files, label):
     write(tmp_path / "data" / "a.tar", [("x.png", picture(0)), *files.items()])
-    found = tar_shards.scan(open_shards(tmp_path / "data"))
+    found = tar_shards.scan_shards_cached(open_shards(tmp_path / "data"))
     assert [found.values[i] if i >= 0 else None for i in found.labels] == [label]
     assert found.names.tolist() == [b"x"] and len(found.offsets) == 1
 
@@ -206,8 +206,8 @@ def test_one_file_or_a_pattern_of_several(shards):
     for pattern in ("set-{0..1}.tar", "set-{0,1}.tar", "set-[01].tar"):
         source = open_source(str(shards / pattern))
         assert len(source.train) + len(source.test) == 20, pattern
-    assert tars.expand("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
-    assert tars.expand("{8..10}") == ["8", "9", "10"]
+    assert tars.expand_braces("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
+    assert tars.expand_braces("{8..10}") == ["8", "9", "10"]
     for pattern, why in (("set-{0..3}.tar", r"there is no .*set-3\.tar"), ("other-*.tar", "no file fits this pattern")):
         with pytest.raises(UserError, match=why):
             open_source(str(shards / pattern))

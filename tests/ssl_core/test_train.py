@@ -111,7 +111,7 @@ def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     for step in going(pretext(task), range(stop)):
         last = step
     checkpoint.save(tmp_path, last.state())
-    state, _ = checkpoint.newest(tmp_path)
+    state, _ = checkpoint.load_newest(tmp_path)
     resumed = pretext(task, seed=1)
     numbers = [step.number for step in going(resumed, range(state["step"], steps), state)]
     assert numbers == [4, 5, 6]
@@ -197,7 +197,7 @@ def test_momentum_is_without_nesterovs_correction():
         module = nn.Linear(1, 1, bias=False)
         module.weight.data.fill_(0.0)
         config = Optim(optimizer=name, lr=1.0, weight_decay=0.0, warmup=0.0, lr_milestones=(0.9,))
-        optimizer, set_lr = optim.build(config, module, 10)
+        optimizer, set_lr = optim.build_optimizer(config, module, 10)
         for step in range(2):
             set_lr(step)
             module.weight.grad = torch.ones(1, 1)

@@ -65,7 +65,7 @@ class DaliLoader(EncodedLoader):
             if (first := next(entries, None)) is None:
                 return
             retrying.append(first)
-            begin = partial(build, feed, self.size, len(first[0]), self.threads, self.device)
+            begin = partial(build_pipeline, feed, self.size, len(first[0]), self.threads, self.device)
             pipeline = begin()
             while True:
                 pipeline.schedule_run()  # feeds another batch, as long as there is one
@@ -115,7 +115,7 @@ class DaliLoader(EncodedLoader):
         return self.batch(wanted, images, {row: one.reason for row, one in enumerate(inputs) if one.reason is not None})
 
 
-def build(feed: Callable, size: int, max_batch: int, threads: int, device: torch.device) -> Pipeline:
+def build_pipeline(feed: Callable, size: int, max_batch: int, threads: int, device: torch.device) -> Pipeline:
     """Decodes batches of up to `max_batch` images, for which feed() returns (bytes, starts, shapes), to uint8
     [b, size, size, 3]. A worker has one GPU, so it has one device here, too."""
     gpu = device.type == "cuda"
@@ -160,8 +160,8 @@ def _last_line(error: RuntimeError) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
-def check(device: torch.device) -> str:
+def check_dali(device: torch.device) -> str:
     """Decodes one JPEG on the device -> DALI's version. Raises RuntimeError if DALI cannot."""
     one = [np.frombuffer(PLACEHOLDER, np.uint8)], [np.zeros(2, np.int32)], [np.full(2, 16, np.int32)]
-    build(lambda: one, 8, 1, 1, device).run()
+    build_pipeline(lambda: one, 8, 1, 1, device).run()
     return dali.__version__

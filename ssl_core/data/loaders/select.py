@@ -43,7 +43,7 @@ def training_batches(
     Raises UserError if this machine or this source cannot do with the loader that is asked for.
     """
     order = make_sampler(source.train, seed)
-    reader = build(choose(loader, source, device, world)[0], source, device, threads, warn)
+    reader = build_loader(choose_loader(loader, source, device, world)[0], source, device, threads, warn)
     return reader, prefetched(reader.training(order, batch, steps, rank, world), reader, device)
 
 
@@ -62,7 +62,7 @@ def evaluation_batches(source: Source, part: str, ids, device: torch.device, thr
     return CpuLoader(split, source.size, device, threads).evaluation(ids)
 
 
-def build(
+def build_loader(
     name: str, source: Source, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
 ) -> ArrayLoader | EncodedLoader:
     """The loader of that name over the training images."""
@@ -77,7 +77,7 @@ def build(
     return kind(source.train, source.size, device, threads, warn)
 
 
-def choose(name: Name, source: Source, device: torch.device, world: int) -> tuple[str, str]:
+def choose_loader(name: Name, source: Source, device: torch.device, world: int) -> tuple[str, str]:
     """The loader to use and why: what is asked for, else the fastest that this machine and this source allow.
 
     The choice hangs on how much memory there is, not on how much is free, so that a run that is continued keeps it.
@@ -107,9 +107,9 @@ def choose_decoder(device: torch.device) -> tuple[str, str]:
     if not dali_installed():
         return "cpu", "DALI is not installed"
     try:
-        from ssl_core.data.loaders.dali import check
+        from ssl_core.data.loaders.dali import check_dali
 
-        check(device)
+        check_dali(device)
     except (ImportError, OSError, RuntimeError) as error:
         return "cpu", f"DALI does not work here: {' '.join(str(error).split())}"
     return "dali", "it decodes on the GPU"

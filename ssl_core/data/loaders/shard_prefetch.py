@@ -10,7 +10,7 @@ import numpy as np
 from ssl_core.data.dataset import Encoded, Packed
 from ssl_core.data.remote import RemoteShard
 from ssl_core.data.sampler import Sampler, ShardSampler
-from ssl_core.storage.object_cache import limit
+from ssl_core.storage.object_cache import cache_limit
 
 MAX_THREADS = 4  # shards at a time
 
@@ -23,7 +23,7 @@ def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]
         return
     first = int(split.offsets[0, 0])
     shards = split.shards[first : first + len(order.counts)]
-    spare = limit() // max(shard.obj.size for shard in shards) - order.window
+    spare = cache_limit() // max(shard.obj.size for shard in shards) - order.window
     queue: SimpleQueue[RemoteShard | None] = SimpleQueue()
     for _ in range(MAX_THREADS):
         threading.Thread(target=_fetch, args=(queue,), daemon=True, name="fetches shards").start()

@@ -42,7 +42,7 @@ def load(data: str, size: int | None) -> Source:
 def fetch() -> dict[str, np.ndarray]:
     """The arrays from the Debian package's files where they are, else from the authors' site."""
     try:
-        arrays = {key: idx(_bytes(name)) for key, name in FILES.items()}
+        arrays = {key: parse_idx(_read_file(name)) for key, name in FILES.items()}
     except OSError as error:
         raise UserError(
             f"--data fashion-mnist could not be fetched: {error}; on Debian: apt-get install dataset-fashion-mnist"
@@ -52,7 +52,7 @@ def fetch() -> dict[str, np.ndarray]:
     return arrays
 
 
-def _bytes(name: str) -> bytes:
+def _read_file(name: str) -> bytes:
     if (DEBIAN / name).exists():
         return (DEBIAN / name).read_bytes()
     with urllib.request.urlopen(f"{ORIGIN}/{name}", timeout=10) as reply:
@@ -66,7 +66,7 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def idx(data: bytes) -> np.ndarray:
+def parse_idx(data: bytes) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes (LeCun's MNIST format) -> its array."""
     raw = gzip.decompress(data)
     rank = raw[3]

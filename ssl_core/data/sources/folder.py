@@ -9,7 +9,7 @@ from ssl_core.data.dataset import Files, Source
 from ssl_core.data.image_folder import from_folder_layout
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
 from ssl_core.data.sources import tars
-from ssl_core.data.tar_shards import scan
+from ssl_core.data.tar_shards import scan_shards_cached
 from ssl_core.errors import UserError, some
 
 FALLBACK = True  # a folder may be something more particular, such as a packed dataset
@@ -28,10 +28,10 @@ def load(data: str, size: int | None) -> Source:
         left_out.append(f"links to folders that are there already: {some(sorted(listing.visited_again))}")
     if listing.compressed:
         left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
-    if listing.tars and _mostly_in_shards(listing):
+    if listing.tars and _is_mostly_shards(listing):
         if listing.images:
             left_out.append(f"left out: {some(sorted(listing.images))} beside the shards")
-        return tars.of_shards(data, root, listing.tars, size, left_out)
+        return tars.source_of_shards(data, root, listing.tars, size, left_out)
     if listing.compressed and not listing.images:
         raise UserError(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
     if listing.tars:
@@ -40,12 +40,12 @@ def load(data: str, size: int | None) -> Source:
     def make(names: list[str], labels: np.ndarray) -> Files:
         return Files([root / name for name in names], labels)
 
-    if empty := _empty(listing):
+    if empty := _empty_folders(listing):
         left_out.append(f"no images in {some(empty)}")
     return from_folder_layout(data, root.name, listing.images, make, size, left_out)
 
 
-def _empty(listing: Listing) -> list[str]:
+def _empty_folders(listing: Listing) -> list[str]:
     """Folders without an image, at any depth in them, beside folders with some: a class whose images are missing."""
     full = {str(parent) for name in listing.images for parent in PurePosixPath(name).parents}
     parents = {str(PurePosixPath(folder).parent) for folder in full - {"."}}
@@ -54,7 +54,7 @@ def _empty(listing: Listing) -> list[str]:
     ]
 
 
-def _mostly_in_shards(listing: Listing) -> bool:
+def _is_mostly_shards(listing: Listing) -> bool:
     if not listing.images:
         return True
-    return len(scan(tars.shards(listing.root, sorted(listing.tars))).offsets) >= len(listing.images)
+    return len(scan_shards_cached(tars.open_shards(listing.root, sorted(listing.tars))).offsets) >= len(listing.images)

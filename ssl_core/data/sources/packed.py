@@ -26,12 +26,12 @@ def load(data: str, size: int | None) -> Source:
     root = Path(data).expanduser().resolve()
     if not (root / INDEX).is_file():
         raise UserError(f"--data {data}: not packed to the end; run the same tilespin pack again")
-    index = parsed(data, (root / INDEX).read_bytes())
+    index = parse_index(data, (root / INDEX).read_bytes())
     table = (root / TABLE).read_bytes() if (root / TABLE).is_file() else b""
-    return assembled(data, root.name, index, table, lambda shard: _checked(root, shard), size)
+    return build_source(data, root.name, index, table, lambda shard: _check_shard(root, shard), size)
 
 
-def parsed(data: str, index: bytes) -> dict:
+def parse_index(data: str, index: bytes) -> dict:
     """The content of index.json. Raises UserError if it is damaged or of another format."""
     try:
         found = json.loads(index)
@@ -42,7 +42,7 @@ def parsed(data: str, index: bytes) -> dict:
     return found
 
 
-def assembled(
+def build_source(
     data: str,
     name: str,
     index: dict,
@@ -56,8 +56,8 @@ def assembled(
     Raises UserError if they are damaged.
     """
     try:
-        listed = _listed(index)
-        rows = _rows(data, index, table, [shard for found in listed.values() for shard in found])
+        listed = _shards_by_part(index)
+        rows = _read_table(data, index, table, [shard for found in listed.values() for shard in found])
         shards = tuple(shard_of(shard) for found in listed.values() for shard in found)
         pieces = np.split(rows, [sum(shard["images"] for shard in listed["train"])])
         splits = [
@@ -85,7 +85,7 @@ def assembled(
         raise UserError(f"--data {data}: {INDEX} is damaged: {type(error).__name__} {error}") from error
 
 
-def _checked(root: Path, shard: dict) -> Shard:
+def _check_shard(root: Path, shard: dict) -> Shard:
     """By its size only: hashing the shards would cost as much as an epoch."""
     path = root / Path(shard["name"]).name
     if not path.is_file():
@@ -95,7 +95,7 @@ def _checked(root: Path, shard: dict) -> Shard:
     return Shard(path, shard["sha256"])
 
 
-def _listed(index: dict) -> dict[str, list[dict]]:
+def _shards_by_part(index: dict) -> dict[str, list[dict]]:
     """The shards of each part. Raises ValueError, or what comes of other JSON than `pack` writes."""
     listed = {part: index["splits"][part]["shards"] for part in PARTS}
     if not listed["train"]:
@@ -116,7 +116,7 @@ def _listed(index: dict) -> dict[str, list[dict]]:
     return listed
 
 
-def _rows(data: str, index: dict, table: bytes, shards: list[dict]) -> np.ndarray:
+def _read_table(data: str, index: dict, table: bytes, shards: list[dict]) -> np.ndarray:
     """[n, 5] int64, the columns of Packed.offsets and the label. Raises UserError unless they are of these shards."""
     if hashlib.sha256(table).hexdigest() != index["table_sha256"]:
         raise UserError(f"--data {data}: {TABLE} is missing or damaged: run the same tilespin pack again")

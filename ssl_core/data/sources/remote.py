@@ -12,9 +12,9 @@ from ssl_core.data.listing import saying_if_slow
 from ssl_core.data.packing.index import INDEX, TABLE
 from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
-from ssl_core.data.sources.packed import assembled, parsed
+from ssl_core.data.sources.packed import build_source, parse_index
 from ssl_core.errors import ObjectNotFound, StorageError, UserError
-from ssl_core.storage.object_cache import LIMIT_VARIABLE, limit, read_cached
+from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit, read_cached
 from ssl_core.storage.object_store import Object, check_url, is_url, list_objects, read, stat
 from ssl_core.storage.retry import RetryDeadline, short_deadline
 
@@ -28,7 +28,7 @@ def opens(data: str) -> bool:
 def load(data: str, size: int | None) -> Source:
     """Raises UserError if nothing can be read there, or what there is is damaged."""
     url = check_url(data)
-    limit()
+    cache_limit()
     try:
         with short_deadline():
             return _load(url, size)
@@ -45,16 +45,16 @@ def _load(url: str, size: int | None) -> Source:
     except ObjectNotFound:
         return _folder(url, name, size)
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
-    index = parsed(url, read(index, 0, index.size, RetryDeadline()))
+    index = parse_index(url, read(index, 0, index.size, RetryDeadline()))
     table = stat(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
 
     def shard_of(shard: dict) -> RemoteShard:
         name = PurePosixPath(shard["name"]).name
         return RemoteShard(Object(f"{url}/{name}", shard["bytes"], shard["sha256"], shard["sha256"]))
 
-    source = assembled(url, name, index, read_cached(table), shard_of, size, windowed=True)
+    source = build_source(url, name, index, read_cached(table), shard_of, size, windowed=True)
     least = (WINDOW + 1) * max(shard["bytes"] for part in index["splits"].values() for shard in part["shards"])
-    if least > limit():
+    if least > cache_limit():
         raise UserError(f"--data {url} needs {LIMIT_VARIABLE} of {least / 1e9:.3g} at least, better twice as much")
     return source
 

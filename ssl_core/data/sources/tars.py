@@ -15,7 +15,7 @@ from ssl_core.data.folder_layout import class_of, similar_classes_note
 from ssl_core.data.image_folder import DEFAULT_SIZE, select_test_images, test_split_note, with_pixel_range
 from ssl_core.data.listing import COMPRESSED, compressed_advice
 from ssl_core.data.split_names import Role, split_roles
-from ssl_core.data.tar_shards import NO_LABEL, Scan, digest, scan
+from ssl_core.data.tar_shards import NO_LABEL, Scan, lines_digest, scan_shards_cached
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_store import is_url
 
@@ -31,7 +31,7 @@ class Tars(Packed):
     def name(self, i: int) -> str:
         """What messages call image `i`: its shard and its key there."""
         shard, _, _, number = self.offsets[i].tolist()
-        return f"{self.shards[shard].name}: {_text(self.names[number])}"
+        return f"{self.shards[shard].name}: {_decode_name(self.names[number])}"
 
 
 def opens(data: str) -> bool:
@@ -46,25 +46,25 @@ def load(data: str, size: int | None) -> Source:
     if data.lower().endswith(COMPRESSED):
         raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
     place = Path(data).expanduser()
-    patterns = [] if place.is_file() else expand(str(place))  # a name with brackets in it is no pattern
-    paths = [Path(found) for pattern in patterns for found in _matching(pattern)] or [place] * place.is_file()
+    patterns = [] if place.is_file() else expand_braces(str(place))  # a name with brackets in it is no pattern
+    paths = [Path(found) for pattern in patterns for found in _glob_pattern(pattern)] or [place] * place.is_file()
     if missing := [path for path in paths if not path.is_file()]:
         raise UserError(f"--data {data}: there is no {some(map(str, missing))}")
     if not paths:
         raise UserError(f"--data {data}: no file fits this pattern")
     paths = sorted({path.resolve() for path in paths})
-    root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common(paths)
-    return of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
+    root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common_folder(paths)
+    return source_of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
 
 
-def expand(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """`a-{000..002}.tar` and `{train,val}.tar`, as shells and webdataset write several names, as these names."""
     pieces = BRACES.split(pattern)
-    choices = [[piece] if i % 2 == 0 else _choices(piece) for i, piece in enumerate(pieces)]
+    choices = [[piece] if i % 2 == 0 else _brace_choices(piece) for i, piece in enumerate(pieces)]
     return ["".join(words) for words in product(*choices)]
 
 
-def _choices(inside: str) -> list[str]:
+def _brace_choices(inside: str) -> list[str]:
     if found := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
         first, last = found.groups()
         width = len(first) if first.startswith("0") or len(first) == len(last) else 0
@@ -72,28 +72,28 @@ def _choices(inside: str) -> list[str]:
     return inside.split(",")
 
 
-def _matching(pattern: str) -> list[str]:
+def _glob_pattern(pattern: str) -> list[str]:
     return sorted(glob(pattern)) if has_magic(pattern) else [pattern]
 
 
-def _common(paths: Sequence[Path]) -> Path:
+def _common_folder(paths: Sequence[Path]) -> Path:
     return next(parent for parent in paths[0].parents if all(path.is_relative_to(parent) for path in paths))
 
 
-def shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
+def open_shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
     """The tar files `names` below `root`, as they are now."""
     states = [(root / name).stat() for name in names]
     return tuple(Shard(root / name, f"{state.st_size} {state.st_mtime_ns}") for name, state in zip(names, states))
 
 
-def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, left_out: Sequence[str]) -> Source:
+def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | None, left_out: Sequence[str]) -> Source:
     """The dataset in tar files `names` below `root`. Files and folders with the names of splits are these.
 
     Raises UserError if no image is in them, or none can be decoded, or there is nothing to train on.
     """
     names = sorted(names)
-    files = shards(root, names)
-    found = scan(files)
+    files = open_shards(root, names)
+    found = scan_shards_cached(files)
     notes = list(found.notes)
     if not len(found.offsets):
         raise UserError(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
@@ -101,9 +101,11 @@ def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, lef
     if not train.any():
         raise UserError(f"--data {data}: no images in the shards to train on; {'; '.join(notes)}")
     _check_folders(data, found, notes)
-    labels, classes = _classes(found, train, notes)
+    labels, classes = _number_classes(found, train, notes)
     if classes and not test.any():
-        keys = [f"{names[place[0]]}/{_text(name)}" for place, name in zip(found.offsets[train], found.names[train])]
+        keys = [
+            f"{names[place[0]]}/{_decode_name(name)}" for place, name in zip(found.offsets[train], found.names[train])
+        ]
         out = np.zeros(len(train), bool)
         out[train] = select_test_images(keys, labels[train])
         notes.append(test_split_note(int(out.sum()), int(train.sum()), "keys"))
@@ -116,13 +118,13 @@ def of_shards(data: str, root: Path, names: Sequence[str], size: int | None, lef
         for part, rows in (("train", train), ("test", test))
     ]
     parts = with_pixel_range(data, parts, notes)
-    content = digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
+    content = lines_digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
     return Source(root.name, content, size or DEFAULT_SIZE, *parts, classes, notes=(*notes, *left_out))
 
 
 def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """[n] bool each: the images to train on and to test with; no test images where no name says which they are."""
-    roles = _roles(names)
+    roles = _shard_roles(names)
     of_shard = np.array([roles.get(name, "other") for name in names])
     kinds = dict.fromkeys(roles.values())
     if not kinds:
@@ -151,7 +153,7 @@ def _all_labeled(labels: np.ndarray) -> bool:
 
 def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
     """Raises UserError if folders within the tar files are splits; says so if they may be classes."""
-    folders = {tuple(_text(name).split("/")[:-1]) for name in np.unique(found.names)}
+    folders = {tuple(_decode_name(name).split("/")[:-1]) for name in np.unique(found.names)}
     advice = "folders within tar files are not read as splits or classes: extract the files, and give their folder"
     levels = [{folder[depth] for folder in folders if len(folder) > depth} for depth in range(3)]
     if splits := sorted(set().union(*({*split_roles(level)} for level in levels if len(level) > 1))):
@@ -160,7 +162,7 @@ def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
         notes.append(advice)
 
 
-def _roles(names: Sequence[str]) -> dict[str, Role]:
+def _shard_roles(names: Sequence[str]) -> dict[str, Role]:
     """The role of each tar file whose name, or the name of whose folder, is a split's."""
     found: dict[str, Role] = {}
     stems = split_roles({name.rpartition("/")[2][: -len(".tar")] for name in names})
@@ -173,7 +175,7 @@ def _roles(names: Sequence[str]) -> dict[str, Role]:
     return found
 
 
-def _classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _number_classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """-> ([n] int64 numbers of classes, NO_LABEL for an image whose label no training image has; the classes, by number
     where all labels are numbers, else by name). No classes, for all images, unless all training images have one."""
     nothing = np.full(len(found.labels), NO_LABEL)
@@ -195,5 +197,5 @@ def _classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarr
     return table[found.labels], tuple(names)
 
 
-def _text(name: bytes) -> str:
+def _decode_name(name: bytes) -> str:
     return name.decode(errors="surrogateescape")

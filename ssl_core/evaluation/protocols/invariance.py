@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from kernels.random import RandomBits, randint
 from ssl_core.evaluation.features import Result
 from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder
-from ssl_core.evaluation.logistic import logistic
+from ssl_core.evaluation.logistic import fit_logistic
 from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, rotated, shuffled
 
 version = 2  # the augmented views of alignment are those of pretraining
@@ -132,6 +132,6 @@ def _probe_accuracy(model: FrozenEncoder, probe: Probe, classes: int, config: Co
     x, y = sets["train"]
     mean, std = x.mean(0), x.std(0)
     std = torch.where(std > 1e-6, std, 1.0)
-    layer = logistic((x - mean) / std, y, classes, config.c)
+    layer = fit_logistic((x - mean) / std, y, classes, config.c)
     x, y = sets["test"]
     return float((layer((x - mean) / std).argmax(1) == y).float().mean())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ssl_core.evaluation.features import FrozenFeatures, Result
-from ssl_core.evaluation.neighbors import few, nearest
+from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
 
 version = 2  # norms divide similarities, no longer features
 on = "features"
@@ -42,7 +42,7 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
         numbers[f"top1/stage{i}"] = float(test[best(key for key in scores if key[0] == i)].mean())
     for k in config.neighbors:
         numbers[f"top1/k{k}"] = float(test[best(key for key in scores if key[1] == k)].mean())
-    notes = few(len(features.labels["train"]), config.neighbors)
+    notes = too_few_note(len(features.labels["train"]), config.neighbors)
     return Result(
         numbers, test[chosen], {"stage": chosen[0], "k": chosen[1], "val_accuracy": scores[chosen]}, notes=notes
     )
@@ -52,7 +52,7 @@ def _vote(stage: dict[str, np.ndarray], features: FrozenFeatures, split: str, co
     voters = torch.from_numpy(features.labels["train"])
     truth = torch.from_numpy(features.labels[split])
     correct: dict[int, list[torch.Tensor]] = {k: [] for k in config.neighbors}
-    for which, cosines, rows in nearest(stage[split], stage["train"], max(config.neighbors)):
+    for which, cosines, rows in nearest_neighbors(stage[split], stage["train"], max(config.neighbors)):
         weights, classes = (cosines / config.temperature).exp(), voters[rows]
         for k in config.neighbors:
             votes = torch.zeros(len(rows), features.classes).scatter_add_(1, classes[:, :k], weights[:, :k])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ssl_core.evaluation.features import FrozenFeatures, Result
 from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets, skipped_note
-from ssl_core.evaluation.logistic import logistic
+from ssl_core.evaluation.logistic import fit_logistic
 
 version = 1
 on = "features"
@@ -44,7 +44,7 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
             y = torch.from_numpy(pool[rows])
             subset = [_normalized_rows(stage, rows) for stage in features.stages]
             stage, c = _choose_by_cross_validation(subset, y, features.classes, config)
-            layer = logistic(subset[stage], y, features.classes, c)
+            layer = fit_logistic(subset[stage], y, features.classes, c)
             correct = layer(F.normalize(torch.from_numpy(features.stages[stage]["test"]), dim=1)).argmax(1)
             accuracies.append(float((correct.numpy() == features.labels["test"]).mean()))
             chosen[name].append({"stage": stage + 1, "c": c})
@@ -75,7 +75,7 @@ def _choose_by_cross_validation(subset: list[Tensor], y: Tensor, classes: int, c
     def score(stage: int, c: float) -> int:
         x, correct = subset[stage], 0
         for out in range(folds):
-            layer = logistic(x[fold != out], y[fold != out], classes, c)
+            layer = fit_logistic(x[fold != out], y[fold != out], classes, c)
             correct += int((layer(x[fold == out]).argmax(1) == y[fold == out]).sum())
         return correct
 

@@ -11,7 +11,7 @@ from kernels.crop_flip import crop_flip
 from ssl_core.augmentations import BYTES, as_bhwc
 from ssl_core.evaluation.features import Result, standardize
 from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder, evenly_spaced
-from ssl_core.evaluation.neighbors import few, nearest
+from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
 
 version = 1
 on = "encoder"
@@ -42,7 +42,7 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     x, y, asked = _evenly_spaced_images(model, "test", config.queries)
     bank, labels, kept = _evenly_spaced_images(model, "train", config.bank)
     mean, std = standardize(bank)
-    found = list(nearest((x - mean) / std, (bank - mean) / std, config.neighbors))
+    found = list(nearest_neighbors((x - mean) / std, (bank - mean) / std, config.neighbors))
     near = torch.cat([rows for _, _, rows in found]).numpy()
     k, alike = config.neighbors, labels[near] == y[:, None]
     numbers = {f"similarity@{k}": float(torch.cat([cosines for _, cosines, _ in found]).mean())}
@@ -50,7 +50,7 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
         numbers[f"precision@{k}"] = float(alike.mean())
     shown = evenly_spaced(len(x), config.shown)
     image = contact_sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None)
-    return Result(numbers, sheet=image, notes=few(len(bank), [k]))
+    return Result(numbers, sheet=image, notes=too_few_note(len(bank), [k]))
 
 
 def _evenly_spaced_images(model: FrozenEncoder, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

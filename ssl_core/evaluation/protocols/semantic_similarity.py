@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ssl_core.evaluation.features import FrozenFeatures, Result
 from ssl_core.evaluation.frozen_encoder import evenly_spaced
-from ssl_core.evaluation.neighbors import few, nearest
+from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
 
 version = 1
 on = "features"
@@ -49,7 +49,7 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
         **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbors},
         **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
     }
-    notes = few(len(features.labels["train"]), config.neighbors)
+    notes = too_few_note(len(features.labels["train"]), config.neighbors)
     if len(truth.unique()) < 2:
         notes += ("silhouette and variance between classes need test images of two classes",)
     else:
@@ -59,7 +59,9 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
 
 def _precision_at_k(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
     """[n, k] float32: 1 where the k-th nearest image has the query's label."""
-    return torch.cat([labels[rows] == truth[which, None] for which, _, rows in nearest(queries, bank, k)]).float()
+    return torch.cat(
+        [labels[rows] == truth[which, None] for which, _, rows in nearest_neighbors(queries, bank, k)]
+    ).float()
 
 
 def silhouette(x: Tensor, y: Tensor) -> float:
