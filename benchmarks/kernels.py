@@ -12,8 +12,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.harness import environment as machine
-from benchmarks.harness import kernel_cases as work
-from benchmarks.harness import timing
+from benchmarks.harness import kernel_cases, timing
 
 CPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 224x64 224x128"
 GPU_SHAPES = "32x64 32x256 32x1024 96x64 96x256 96x1024 224x64 224x256 224x1024"
@@ -32,7 +31,7 @@ def difference(results, expected) -> float:
     return max(float((r.to(e.device).float() - e.float()).abs().max()) for r, e in zip(results, expected))
 
 
-def others(row: work.Row, w: work.Work, found: dict, expected: tuple) -> tuple[dict, dict]:
+def others(row: kernel_cases.Row, w: kernel_cases.Work, found: dict, expected: tuple) -> tuple[dict, dict]:
     """The peers' calls, and what each is off by, warmed up by that comparison."""
     calls, off = {}, {}
     for name, module in found.items():
@@ -44,7 +43,7 @@ def others(row: work.Row, w: work.Work, found: dict, expected: tuple) -> tuple[d
     return calls, off
 
 
-def measure(row: work.Row, w: work.Work, found: dict, seconds: float) -> dict:
+def measure(row: kernel_cases.Row, w: kernel_cases.Work, found: dict, seconds: float) -> dict:
     """One line of the table."""
     device = w.images.device.type
     call = row.prepare(w)
@@ -114,7 +113,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--shapes", nargs="+", default=(GPU_SHAPES if device == "cuda" else CPU_SHAPES).split(), metavar="SIDExBATCH"
     )
-    parser.add_argument("--kernels", nargs="+", default=[row.name for row in work.ROWS], metavar="NAME")
+    parser.add_argument("--kernels", nargs="+", default=[row.name for row in kernel_cases.ROWS], metavar="NAME")
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
     parser.add_argument("--dtype", default="bfloat16" if device == "cuda" else "float32", choices=DTYPES)
     parser.add_argument("--seconds", type=float, default=300.0, help="of timing in all, about; warming up comes on top")
@@ -131,7 +130,7 @@ def main() -> None:
         found = {name: found[name] for name in chosen.peers if name not in missing}
     for name, reason in missing.items():
         print(f"without {name}: {reason}")
-    rows = [row for row in work.ROWS if row.name in chosen.kernels]
+    rows = [row for row in kernel_cases.ROWS if row.name in chosen.kernels]
     seconds = chosen.seconds / (len(rows) * len(chosen.shapes) * len(chosen.layouts))
     lines: list[dict] = []
     result = {"machine": machine.describe(), "seconds": chosen.seconds, "missing": missing, "lines": lines}
@@ -145,7 +144,7 @@ def main() -> None:
         )
         for shape in chosen.shapes:
             size, batch = map(int, shape.split("x"))
-            w = work.make(size, batch, chosen.device, DTYPES[chosen.dtype], LAYOUTS[layout])
+            w = kernel_cases.make(size, batch, chosen.device, DTYPES[chosen.dtype], LAYOUTS[layout])
             for row in rows:
                 lines.append(measure(row, w, found, seconds))
                 print(printed(lines[-1], list(found)), flush=True)

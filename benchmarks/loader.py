@@ -208,11 +208,11 @@ def main() -> None:
     path = machine.keep("loader", {"machine": machine.describe(), **asked_for, **told, "lines": lines}, asked.into)
     print(path)
     try:
-        from benchmarks.plots import loader_plot as bars
+        from benchmarks.plots import loader_plot
     except ImportError:
         print("without the plot: matplotlib is not installed")
     else:
-        bars.draw(path)
+        loader_plot.draw(path)
 
 
 if __name__ == "__main__":

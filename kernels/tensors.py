@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kernels import buffer_pool as memory
+from kernels import buffer_pool
 
 FAR = 2**40  # pixels: no image reaches so far, and sums of such coordinates cannot overflow
 
@@ -15,7 +15,7 @@ def allocate(images: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype, c
     """An uninitialized [n, c, h, w] tensor on the images' device, in NCHW or channels_last memory order."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if type(images) is torch.Tensor and images.device.type == "cpu":  # neither fake nor traced
-        return memory.empty(shape, dtype, layout)
+        return buffer_pool.empty(shape, dtype, layout)
     return torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
 
 

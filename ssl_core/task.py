@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-import kernels.random as sampling
 import ssl_core.tasks
+from kernels.random import RandomBits, randint
 from ssl_core.data.batch import Batch
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
@@ -74,7 +74,7 @@ class Task(nn.Module):
         super().__init__()
         self.config = config
 
-    def make_batch(self, batch: Batch, bits: sampling.RandomBits, format: InputFormat) -> tuple:
+    def make_batch(self, batch: Batch, bits: RandomBits, format: InputFormat) -> tuple:
         """-> (inputs, targets); `inputs` is what `forward` gets, one or several views of each image."""
         raise NotImplementedError
 
@@ -134,7 +134,7 @@ def crop_side(crop: float, size: int) -> int:
 def crop_corners(words: Tensor, images: Tensor, size: int) -> Tensor:
     """[b, 2] words -> [b, 2] int64 (y, x): where a window of side `size` starts, uniform over the image."""
     free = torch.tensor(images.shape[1:3]) - size + 1
-    return torch.stack([sampling.randint(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
+    return torch.stack([randint(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cluster.code_upload as code
+from cluster import code_upload
 from cluster.head import ClusterError
 from cluster.ray_jobs import RayJobsClient, UnknownJob
 from jobs.config.parsing import parse
@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> None:
     sent = f"{checked_upload_size() / 1e6:.1f} MB of code to {jobs.address} ({nodes} machine{'s' if nodes > 1 else ''})"
     if options.dry_run:
         env = " ".join(f"{name}={value}" for name, value in job_variables().items())
-        kept = " ".join(code.IGNORED + code.SECRETS)
-        print(f"would send {sent}\nof {code.ROOT}: {' '.join(code.PACKAGES)}, without {kept}")
+        kept = " ".join(code_upload.IGNORED + code_upload.SECRETS)
+        print(f"would send {sent}\nof {code_upload.ROOT}: {' '.join(code_upload.PACKAGES)}, without {kept}")
         print(f"id: {id}\nenvironment: {env}\ncommand: {command.line(python)}")
         return
     print_line(f"sending {sent}")
@@ -83,11 +83,11 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def checked_upload_size() -> int:
     """Bytes that are sent. Raises UserError if Ray would not take so many."""
-    sizes = {path: path.stat().st_size for path in code.uploaded_files()}
-    if (total := sum(sizes.values())) >= code.MAX_BYTES:
+    sizes = {path: path.stat().st_size for path in code_upload.uploaded_files()}
+    if (total := sum(sizes.values())) >= code_upload.MAX_BYTES:
         largest = max(sizes, key=lambda path: sizes[path])
         raise UserError(
-            f"the code is {total / 1e6:,.1f} MB, more than the {code.MAX_BYTES / 1e6:,.0f} MB that Ray takes: "
+            f"the code is {total / 1e6:,.1f} MB, more than the {code_upload.MAX_BYTES / 1e6:,.0f} MB that Ray takes: "
             f"move away what is no code; the largest is {largest}"
         )
     return total

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-import jobs.report.wandb_report as webreport
+from jobs.report import wandb_report
 from jobs.report.caveats import caveats_of
 from jobs.report.collect import collect
 from jobs.report.comparison import DatasetComparison, EncoderRow, as_csv, by_dataset, protocols_of
@@ -135,7 +135,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: Mo
     tracker.finish()
     if entity_and_project:
         try:
-            return webreport.save(study, parts, *entity_and_project)
+            return wandb_report.save(study, parts, *entity_and_project)
         except Exception as error:  # whatever its client or server has against it: the comparison is there
             warn(study.root, f"no report in W&B: {error}")
     return None

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import jobs.tracking.offline_runs as segments
 from jobs.study.warning_log import warn
+from jobs.tracking import offline_runs
 from jobs.tracking.connection import Mode, end_wandb_client, wandb_client, why_no_answer
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Tracker:
         study's, on a disk or in a store."""
         self.run, self.folder, self.local = None, folder, folder
         self.uploaded_step = -1  # the last step that W&B has
-        self.upload: segments.Upload | None = None
+        self.upload: offline_runs.Upload | None = None
         self.uploading: threading.Thread | None = None
         if mode == "off":
             return
@@ -80,16 +80,16 @@ class Tracker:
 
         self.local = cache() / "wandb" / "running" / id
         shutil.rmtree(self.local, ignore_errors=True)
-        self.upload = segments.Upload(self.local, self.folder)
+        self.upload = offline_runs.Upload(self.local, self.folder)
 
     def _init_run(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> None:
         wandb, id = wandb_client(), given["id"]
         if mode == "offline" and continued:
             if self.upload is None:
-                segments.truncate_torn_tail(self.folder, id)
-            self.uploaded_step = segments.last_step(self.folder, id)
+                offline_runs.truncate_torn_tail(self.folder, id)
+            self.uploaded_step = offline_runs.last_step(self.folder, id)
         elif mode == "offline":
-            segments.delete_run(self.folder, id)
+            offline_runs.delete_run(self.folder, id)
         self.run = wandb.init(
             mode=mode,
             dir=str(self.local),
@@ -101,7 +101,8 @@ class Tracker:
         if mode == "online":
             # not the summary's step: that may have been uploaded before the row it comes from
             self.uploaded_step = self.run.starting_step - 1
-            segments.mark_synced(self.folder, id)  # what was tracked offline before is sent again as far as it lacks
+            # what was tracked offline before is sent again as far as it lacks
+            offline_runs.mark_synced(self.folder, id)
 
     def _guard(self, doing: str) -> "_Guard":
         return _Guard(self, doing)
@@ -184,7 +185,7 @@ class Tracker:
                 offline, id = self.run.offline, self.run.id
                 self.run.finish(exit_code=int(failed))
                 if offline:
-                    segments.wait_for_end(self.local, id, FLUSH_SECONDS)
+                    offline_runs.wait_for_end(self.local, id, FLUSH_SECONDS)
                 self.run = None
         if self.upload:
             with self._guard("keep what was tracked in the study's storage"):
@@ -227,5 +228,5 @@ class _Guard:
 
 def print_sync_command(study: "Study") -> None:
     """How to upload what was tracked offline."""
-    if command := segments.sync_command(study.root):
+    if command := offline_runs.sync_command(study.root):
         print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)

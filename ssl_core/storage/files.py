@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ssl_core.storage.object_store as store
 from ssl_core.errors import ObjectNotFound, UserError
+from ssl_core.storage import object_store
 
 
 def open_path(location: str, option: str = "--storage") -> Path:
@@ -19,7 +19,7 @@ def open_path(location: str, option: str = "--storage") -> Path:
     Raises UserError for a URL that cannot be opened here, or a home folder that nobody has, named after the command
     line's `option`.
     """
-    if not store.is_url(location):
+    if not object_store.is_url(location):
         try:
             return Path(location).expanduser().absolute()
         except RuntimeError as error:
@@ -27,7 +27,7 @@ def open_path(location: str, option: str = "--storage") -> Path:
     from upath import UPath
 
     # other machines write there too, so that no listing may be remembered
-    url: Any = UPath(store.check_url(location, option), use_listings_cache=False)
+    url: Any = UPath(object_store.check_url(location, option), use_listings_cache=False)
     return url
 
 
@@ -41,7 +41,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises OSError from a disk, or StorageError from a store that failed for longer than anyone waits.
     """
     if not is_local(path):
-        store.write(str(path), data)
+        object_store.write(str(path), data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_path(path)
@@ -77,7 +77,7 @@ def _named_error(path: Path, temporary: Path) -> Iterator[None]:
 def create(path: Path, data: bytes) -> bool:
     """Puts `data` at `path` unless something is there already -> whether it did. Of several that try, one does."""
     if not is_local(path):
-        return store.create(str(path), data)
+        return object_store.create(str(path), data)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_path(path)
     try:
@@ -99,7 +99,7 @@ def read_bytes(path: Path) -> bytes:
     """Raises FileNotFoundError, OSError from a disk or StorageError."""
     if is_local(path):
         return path.read_bytes()
-    return store.read_whole(str(path))
+    return object_store.read_whole(str(path))
 
 
 def read_text(path: Path) -> str:
@@ -123,13 +123,13 @@ def read_json(path: Path):
 
 
 def exists(path: Path) -> bool:
-    return path.exists() if is_local(path) else store.with_retries(path.exists, str(path))
+    return path.exists() if is_local(path) else object_store.with_retries(path.exists, str(path))
 
 
 def size(path: Path) -> int:
     """Bytes of the file; 0 if there is none."""
     try:
-        return (path.stat() if is_local(path) else store.with_retries(path.stat, str(path))).st_size
+        return (path.stat() if is_local(path) else object_store.with_retries(path.stat, str(path))).st_size
     except (FileNotFoundError, ObjectNotFound):
         return 0
 
@@ -138,10 +138,10 @@ def glob_files(folder: Path, pattern: str) -> list[Path]:
     """What fits `pattern` below `folder`, sorted."""
     if is_local(folder):
         return sorted(folder.glob(pattern))
-    return store.with_retries(lambda: sorted(folder.glob(pattern)), str(folder))
+    return object_store.with_retries(lambda: sorted(folder.glob(pattern)), str(folder))
 
 
 def remove(path: Path) -> None:
     """Removes the file, if it is there."""
     with contextlib.suppress(FileNotFoundError, ObjectNotFound):
-        path.unlink() if is_local(path) else store.with_retries(path.unlink, str(path))
+        path.unlink() if is_local(path) else object_store.with_retries(path.unlink, str(path))

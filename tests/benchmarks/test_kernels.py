@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import kernels as benchmark
 from benchmarks import peers
-from benchmarks.harness import kernel_cases as work
+from benchmarks.harness import kernel_cases
 from kernels import registry
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -20,7 +20,7 @@ WRONG = {("kornia", "crop_flip")}  # it does not antialias
 
 
 def test_every_kernel_has_a_row():
-    assert {row.name for row in work.ROWS} == {kernel.name for kernel in registry.kernels()}
+    assert {row.name for row in kernel_cases.ROWS} == {kernel.name for kernel in registry.kernels()}
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -30,9 +30,9 @@ def test_peers_do_the_same_work(name, channels_last):
     if package and not _there(package):
         pytest.skip(f"{package} is not installed")
     found = {name: peers.installed()[0][name]}
-    w = work.make(32, 6, "cpu", torch.float32, channels_last)
+    w = kernel_cases.make(32, 6, "cpu", torch.float32, channels_last)
     judged = 0
-    for row in work.ROWS:
+    for row in kernel_cases.ROWS:
         expected = benchmark.several(row.prepare(w)())
         _, off = benchmark.others(row, w, found, expected)
         for value in off.values():
@@ -49,8 +49,8 @@ def _there(package):
 
 
 def test_a_wrong_peer_is_seen():
-    w = work.make(16, 4, "cpu", torch.float32, False)
-    row = work.ROWS[0]
+    w = kernel_cases.make(16, 4, "cpu", torch.float32, False)
+    row = kernel_cases.ROWS[0]
     result = row.prepare(w)()
     assert benchmark.difference([result.flip(3)], [result]) > row.tolerance
     assert benchmark.difference([result[:3]], [result]) == float("inf")
@@ -92,10 +92,10 @@ def test_it_runs_and_says_what_it_measured(tmp_path):
     )
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
-    assert len(result["lines"]) == 2 * len(work.ROWS)
+    assert len(result["lines"]) == 2 * len(kernel_cases.ROWS)
     assert {"cpu", "torch", "triton", "commit", "date", "threads"} <= result["machine"].keys()
     for line in result["lines"]:
         assert all(0 < times["p20"] <= times["p50"] <= times["p80"] for times in line["ms"].values())
         assert line["bytes"] > 0 and all(line["right"].values())
     assert path.with_suffix(".svg").read_text().startswith("<?xml")
-    assert all(row.name in run.stdout for row in work.ROWS)
+    assert all(row.name in run.stdout for row in kernel_cases.ROWS)

@@ -11,7 +11,7 @@ from support.command import ROOT, environment
 
 from benchmarks import goodput, recovery
 from benchmarks.goodput import Parts
-from benchmarks.harness import observed_run as watched
+from benchmarks.harness import observed_run
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ while True:
 """
 
 
-class Told(watched.Watched):
+class Told(observed_run.Watched):
     """Types DRIVER instead of tilespin."""
 
     def type(self) -> float:
@@ -151,7 +151,7 @@ def test_what_a_fault_costs_is_read_off_the_rows(run, tmp_path, retype):
     fault = (lambda: run.process.kill()) if retype else (tmp_path / "hurt").touch
     before = run.furthest
     assert before % 10 >= 5
-    found = watched.cost(run, fault, retype)
+    found = observed_run.cost(run, fault, retype)
     assert 0 <= found["lost"] < 10  # how far it came in the meantime depends on who else uses the machine
     assert 0 <= found["noticed"] < found["resumed"] < found["recovered"]
     if not retype:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.command import ROOT, environment
 
-import cluster.code_upload as code
+from cluster import code_upload
 
 PLANTED = (
     ".env",
@@ -45,7 +45,7 @@ BESIDE = (
 def checkout(tmp_path_factory) -> Path:
     """A copy of the code with keys, results and other things planted beside it and in every folder of it."""
     place = tmp_path_factory.mktemp("checkout")
-    for room in code.PACKAGES:
+    for room in code_upload.PACKAGES:
         shutil.copytree(ROOT / room, place / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", place)
     shutil.copy(ROOT / ".gitignore", place)
@@ -61,12 +61,12 @@ def checkout(tmp_path_factory) -> Path:
 def packed_by_ray(checkout: Path) -> dict[str, bytes]:
     """What Ray itself makes of the checkout's own `package()`."""
     script = (
-        "import sys; import cluster.code_upload as code\n"
+        "import sys; from cluster import code_upload\n"
         "from ray._private.runtime_env.packaging import create_package, Path\n"
-        "package = code.working_dir_options()\n"
+        "package = code_upload.working_dir_options()\n"
         "create_package(package['working_dir'], Path(sys.argv[1]), include_gitignore=True,"
         " excludes=package['excludes'])\n"
-        "print(*(path.relative_to(code.ROOT) for path in code.uploaded_files()), sep='\\n')"
+        "print(*(path.relative_to(code_upload.ROOT) for path in code_upload.uploaded_files()), sep='\\n')"
     )
     target = checkout.with_suffix(".zip")
     run = dict(cwd=checkout, env=environment(), capture_output=True, text=True, check=True)
@@ -82,7 +82,7 @@ def test_code_is_shipped_whole_and_alone(checkout):
     found = packed_by_ray(checkout)
     tracked = {
         str(path.relative_to(ROOT))
-        for room in code.PACKAGES
+        for room in code_upload.PACKAGES
         for path in (ROOT / room).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -97,10 +97,10 @@ def test_code_is_shipped_whole_and_alone(checkout):
 def test_every_room_is_shipped():
     """A room that is new to the import rules is new to the cluster too."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
-    assert set(code.PACKAGES) == set(known)
+    assert set(code_upload.PACKAGES) == set(known)
 
 
 def test_job_inherits_its_own_code(monkeypatch):
-    assert code.runtime_env() == code.working_dir_options()
+    assert code_upload.runtime_env() == code_upload.working_dir_options()
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    assert code.runtime_env() == {}
+    assert code_upload.runtime_env() == {}

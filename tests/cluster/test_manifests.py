@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from ray.scripts.scripts import drain_node, start
 from support.command import ROOT
 
-import cluster.code_upload as code
+from cluster import code_upload
 from jobs.submission.command import prepare_command
 
 FOLDER = ROOT / "cluster"
@@ -190,8 +190,8 @@ def test_ray_up_keeps_its_ports_and_keys():
 def test_image_has_the_code_and_no_keys():
     said = (FOLDER / "Dockerfile").read_text()
     copied = [word for line in re.findall(r"^COPY (.*) \S+$", said, re.MULTILINE) for word in line.split()]
-    assert set(code.PACKAGES) <= set(copied) and all((ROOT / name).exists() for name in copied)
+    assert set(code_upload.PACKAGES) <= set(copied) and all((ROOT / name).exists() for name in copied)
     ignored = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
     assert kept == set(copied) and ignored[1] == "*"
-    assert {f"**/{pattern}" for pattern in (*code.IGNORED, *code.SECRETS)} <= set(ignored)
+    assert {f"**/{pattern}" for pattern in (*code_upload.IGNORED, *code_upload.SECRETS)} <= set(ignored)

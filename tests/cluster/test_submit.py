@@ -15,7 +15,7 @@ import pytest
 from support.command import ROOT
 from support.head import Head, command, left_by
 
-import cluster.code_upload as code
+from cluster import code_upload
 
 USER = {"WANDB_API_KEY": "planted-user-key-0123456789", "AWS_SECRET_ACCESS_KEY": "planted-user-secret-0123456789"}
 FILES = (".env", "jobs/.env", "id_rsa", "ssl_core/id_rsa", "kernels/server.pem", "cluster/tls.key", "jobs/.netrc")
@@ -40,7 +40,7 @@ SHORT = (
 def checkout(tmp_path_factory) -> Path:
     """A copy of the program with key files planted in it."""
     place = tmp_path_factory.mktemp("checkout")
-    for room in code.PACKAGES:
+    for room in code_upload.PACKAGES:
         shutil.copytree(ROOT / room, place / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".gitignore", place)
     for name in FILES:

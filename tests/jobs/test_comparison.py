@@ -143,17 +143,17 @@ def test_linear_over_knn_is_paired():
 
 @pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 def test_many_names_have_room_in_a_figure():
-    from jobs.report import figures as plots
+    from jobs.report import figures
 
     one = three()[2]
     many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
-    text = plots.figure_to_svg(plots.cost(many, "linear"))
+    text = figures.figure_to_svg(figures.cost(many, "linear"))
     assert all(f"rotnet (lr {i})" in text for i in range(60))
 
 
 def test_every_measure_is_drawn_that_was_taken():
     """Bars of the invariance and the neighbors of a task, and its curve over few labels; none of what is not there."""
-    from jobs.report import figures as plots
+    from jobs.report import figures
 
     one = three()[2]
     numbers = {
@@ -167,7 +167,7 @@ def test_every_measure_is_drawn_that_was_taken():
     def ticks(figure) -> list[str]:
         return [label.get_text() for label in figure.axes[0].get_xticklabels()]
 
-    assert ticks(plots.invariance([full])) == ["crop", "rotation"]
-    assert ticks(plots.semantic_similarity([full])) == ["purity@1", "purity@20"]
-    assert ticks(plots.lowshot([full])) == ["1%", "k5"]
-    assert plots.invariance([one]) is plots.semantic_similarity([one]) is plots.lowshot([one]) is None
+    assert ticks(figures.invariance([full])) == ["crop", "rotation"]
+    assert ticks(figures.semantic_similarity([full])) == ["purity@1", "purity@20"]
+    assert ticks(figures.lowshot([full])) == ["1%", "k5"]
+    assert figures.invariance([one]) is figures.semantic_similarity([one]) is figures.lowshot([one]) is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.comparison import cells, row, three
 
-from jobs.report import figures as plots
+from jobs.report import figures
 from jobs.report.comparison import EncoderRow, as_csv, by_dataset, rank_rows
 from jobs.report.conclusions import format_number
 from jobs.report.html import write_report
@@ -64,8 +64,8 @@ def test_any_value_can_be_drawn(tmp_path, value):
         ]
     assert "could not be drawn" not in page_of(tmp_path, rows)
     for protocol in ("linear", "invariance", "collapse"):
-        plots.figure_to_svg(plots.ranking(rows, protocol))
-        plots.figure_to_svg(plots.cost(rows, protocol))
+        figures.figure_to_svg(figures.ranking(rows, protocol))
+        figures.figure_to_svg(figures.cost(rows, protocol))
 
 
 def test_what_is_not_finite_was_not_measured(tmp_path):

@@ -10,9 +10,9 @@ from support.command import ROOT, environment
 
 WORK = """
 import sys, time
-from jobs.execution import signals as leaving
-leaving.SAME = {same}
-with leaving.on_signals() as received:
+from jobs.execution import signals
+signals.SAME = {same}
+with signals.on_signals() as received:
     print("works", flush=True)
     while not received():
         time.sleep(0.01)
@@ -24,8 +24,8 @@ print(received(), flush=True)
 EVALUATES = """
 import time
 from cluster.heartbeat import Heartbeat, sending_heartbeats
-from jobs.execution import signals as leaving
-with leaving.on_signals(), sending_heartbeats(Heartbeat("probe")):
+from jobs.execution import signals
+with signals.on_signals(), sending_heartbeats(Heartbeat("probe")):
     print("works", flush=True)
     while True:
         time.sleep(0.01)

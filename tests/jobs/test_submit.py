@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-import cluster.code_upload as code
 import jobs.commands.submit as submit
+from cluster import code_upload
 from cluster.ray_jobs import RayJobInfo, UnknownJob
 from jobs.commands.submit import checked_upload_size, split_arguments
 from jobs.study.folder import commit
@@ -138,8 +138,8 @@ def test_code_beyond_rays_limit_is_refused(monkeypatch, tmp_path):
     assert 100_000 < checked_upload_size() < 5_000_000
     (tmp_path / "jobs").mkdir()
     with open(tmp_path / "jobs/large.bin", "wb") as file:
-        file.truncate(code.MAX_BYTES)
-    monkeypatch.setattr(code, "ROOT", tmp_path)
+        file.truncate(code_upload.MAX_BYTES)
+    monkeypatch.setattr(code_upload, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"537 MB.*the largest is .*large\.bin"):
         checked_upload_size()
 
@@ -147,7 +147,7 @@ def test_code_beyond_rays_limit_is_refused(monkeypatch, tmp_path):
 def test_limit_is_rays():
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 
-    assert code.MAX_BYTES == GCS_STORAGE_MAX_SIZE
+    assert code_upload.MAX_BYTES == GCS_STORAGE_MAX_SIZE
 
 
 def test_cluster_that_does_not_answer():

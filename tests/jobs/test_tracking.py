@@ -7,7 +7,7 @@ import pytest
 from support.command import ROOT, environment
 from support.wandb_server import Server, sync
 
-import jobs.tracking.offline_runs as segments
+from jobs.tracking import offline_runs
 from jobs.tracking.connection import resolve_mode
 from jobs.tracking.tracker import Tracker
 from ssl_core.errors import UserError
@@ -170,15 +170,15 @@ def test_segments_are_read_up_to_the_first_torn_record(tmp_path):
     tracker.finish()
     (file,) = tmp_path.glob("wandb/offline-run-*/run-x.wandb")
     data = file.read_bytes()
-    ends = [end for _, end in segments.records(data)]
-    assert ends[-1] == len(data) > 2 * segments.BLOCK and segments.last_step(tmp_path, "x") == 30
+    ends = [end for _, end in offline_runs.records(data)]
+    assert ends[-1] == len(data) > 2 * offline_runs.BLOCK and offline_runs.last_step(tmp_path, "x") == 30
     for size in [*range(0, 300), *(end + shift for end in ends for shift in (-1, 0, 1, 7, 8))]:
-        whole = segments.complete_prefix(data[:size])
+        whole = offline_runs.complete_prefix(data[:size])
         assert len(whole) == max((end for end in ends if end <= size), default=0)
         assert whole == data[: len(whole)]
     damaged = bytearray(data)
     damaged[ends[9] + 20] ^= 1
-    assert len(segments.complete_prefix(bytes(damaged))) == ends[9], "what lies behind damage is not trusted"
+    assert len(offline_runs.complete_prefix(bytes(damaged))) == ends[9], "what lies behind damage is not trusted"
 
 
 def test_sync_command_mends_segments(tmp_path):
@@ -188,16 +188,16 @@ def test_sync_command_mends_segments(tmp_path):
     tracker.finish()
     (good,) = tmp_path.glob("wandb/offline-run-*/run-x.wandb")
     data = good.read_bytes()
-    for name, content in (("1-a", data[: segments.HEADER]), ("2-b", b""), ("3-c", data[:-5])):
+    for name, content in (("1-a", data[: offline_runs.HEADER]), ("2-b", b""), ("3-c", data[:-5])):
         folder = tmp_path / "wandb" / f"offline-run-{name}"
         folder.mkdir()
         (folder / "run-a.wandb").write_bytes(content)
-    assert segments.sync_command(tmp_path) == f"wandb sync {tmp_path}/wandb/offline-run-*"
+    assert offline_runs.sync_command(tmp_path) == f"wandb sync {tmp_path}/wandb/offline-run-*"
     assert {p.name for p in tmp_path.glob("wandb/offline-run-*")} == {"offline-run-3-c", good.parent.name}
     mended = (tmp_path / "wandb/offline-run-3-c/run-a.wandb").read_bytes()
-    assert mended == segments.complete_prefix(data[:-5]) and 0 < len(mended) < len(data) - 5
+    assert mended == offline_runs.complete_prefix(data[:-5]) and 0 < len(mended) < len(data) - 5
     assert good.read_bytes() == data
-    assert segments.sync_command(tmp_path / "nothing") is None
+    assert offline_runs.sync_command(tmp_path / "nothing") is None
 
 
 def test_late_writes_of_a_dying_client_go_nowhere(tmp_path):
@@ -216,4 +216,4 @@ def test_late_writes_of_a_dying_client_go_nowhere(tmp_path):
         late.write(data[-5:])
     assert tracker.uploaded_step == 3
     tracker.finish()
-    assert file.read_bytes() == segments.complete_prefix(data[:-5])
+    assert file.read_bytes() == offline_runs.complete_prefix(data[:-5])

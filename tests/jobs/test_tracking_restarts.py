@@ -11,8 +11,8 @@ from support.command import ROOT, environment
 from support.wandb_server import Server, sync
 from upath import UPath
 
-import jobs.tracking.offline_runs as segments
 from benchmarks.harness.processes import wait_for
+from jobs.tracking import offline_runs
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_server_down_at_the_start_means_offline(track, server, tmp_path):
     server.down = True
     said = track("online", tmp_path, patience=2, kill=130)
     assert said["stderr"].count("warning") == 1 and "tracked offline" in said["stderr"]
-    assert segments.last_step(tmp_path, "rotnet-1") > 0
+    assert offline_runs.last_step(tmp_path, "rotnet-1") > 0
     server.down = False
     assert track("online", tmp_path, first=100, restarts=1)["held"] == -1
     judge(server, [100])
@@ -155,7 +155,7 @@ def test_study_in_a_store(track, server, tmp_path, monkeypatch):
     """Every attempt on a machine of its own, with nothing but the store in common, where nothing of it stays."""
     (tmp_path / "store").mkdir()
     store = (tmp_path / "store").as_uri()
-    kept = lambda: segments.last_step(UPath(store), "rotnet-1") >= 50  # noqa: E731
+    kept = lambda: offline_runs.last_step(UPath(store), "rotnet-1") >= 50  # noqa: E731
     track("offline", store, hold=100, kill=130, machine="a", seen=kept)
     second = track("offline", store, first=100, restarts=1, kill=260, machine="b")
     assert 50 <= second["held"] <= 100, "as far as it was kept at the last checkpoint"

@@ -5,20 +5,20 @@ import threading
 import pytest
 import torch
 
-from kernels import buffer_pool as memory
+from kernels import buffer_pool
 
 SHAPE = (3, 3, 400, 400)  # 5.8 MB as float32
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    memory._unused.clear()
+    buffer_pool._unused.clear()
     yield
-    memory._unused.clear()
+    buffer_pool._unused.clear()
 
 
 def tensor(layout=torch.contiguous_format, dtype=torch.float32):
-    return memory.empty(SHAPE, dtype, layout)
+    return buffer_pool.empty(SHAPE, dtype, layout)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -26,7 +26,7 @@ def tensor(layout=torch.contiguous_format, dtype=torch.float32):
 def test_it_is_an_ordinary_tensor(layout, dtype):
     large, plain = tensor(layout, dtype), torch.empty(SHAPE, dtype=dtype, memory_format=layout)
     assert (large.shape, large.stride(), large.dtype) == (plain.shape, plain.stride(), plain.dtype)
-    assert large.data_ptr() % memory.ALIGNMENT == 0 and not large._is_view()
+    assert large.data_ptr() % buffer_pool.ALIGNMENT == 0 and not large._is_view()
     large.fill_(7)
     assert (large.clone().mul_(2) == 14).all()
 
@@ -50,17 +50,17 @@ def test_what_still_looks_at_it_keeps_it(keep):
 
 
 def test_little_is_kept(monkeypatch):
-    monkeypatch.setattr(memory, "KEPT", 12_000_000)
+    monkeypatch.setattr(buffer_pool, "KEPT", 12_000_000)
     tensors = [tensor() for _ in range(4)]
     del tensors
-    assert sum(block.size for block in memory._unused) <= 12_000_000
-    assert len(memory._unused) == 2
+    assert sum(block.size for block in buffer_pool._unused) <= 12_000_000
+    assert len(buffer_pool._unused) == 2
 
 
 def test_small_outputs_are_left_to_torch():
-    small = memory.empty((1, 3, 8, 8), torch.float32, torch.contiguous_format)
+    small = buffer_pool.empty((1, 3, 8, 8), torch.float32, torch.contiguous_format)
     del small
-    assert not memory._unused
+    assert not buffer_pool._unused
 
 
 def test_threads_never_share_memory():

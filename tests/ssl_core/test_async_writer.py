@@ -6,9 +6,9 @@ import threading
 import pytest
 
 import ssl_core.storage.async_writer as behind_module
-import ssl_core.storage.retry as patience
 from jobs.study.warning_log import warn
 from ssl_core.errors import DiskFull, StorageError
+from ssl_core.storage import retry
 from ssl_core.storage.async_writer import AsyncWriter
 
 
@@ -99,7 +99,7 @@ def test_a_full_disk_is_told_at_once():
 
 
 def test_a_storage_that_fails_for_too_long_ends_the_training(monkeypatch):
-    monkeypatch.setattr(patience, "LONG_S", 0.1)
+    monkeypatch.setattr(retry, "LONG_S", 0.1)
     storage = Storage()
     storage.failures = [OSError(errno.EIO, "for ever")] * 1000
     with pytest.raises(StorageError, match="for ever"), AsyncWriter() as behind:

@@ -30,9 +30,7 @@ from ssl_core.data.loaders.shard_prefetch import prefetch_shards
 from ssl_core.data.remote import RemoteFiles
 from ssl_core.data.sampler import WINDOW, make_sampler
 from ssl_core.errors import StorageError, UserError
-from ssl_core.storage import object_cache
-from ssl_core.storage import object_store as store
-from ssl_core.storage import retry as patience
+from ssl_core.storage import object_cache, object_store, retry
 from ssl_core.storage.object_cache import open_cached
 from ssl_core.storage.object_store import Object, stat
 from ssl_core.storage.retry import cancel_on, short_deadline
@@ -90,10 +88,10 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def hasty(monkeypatch):
     """Waits are short."""
-    monkeypatch.setattr(patience, "LONG_S", 30.0)
+    monkeypatch.setattr(retry, "LONG_S", 30.0)
     # an earlier test's unanswered questions are none of this one's
-    monkeypatch.setattr(store, "_slots", threading.Semaphore(store.MAX_CONCURRENT))
-    monkeypatch.setattr(store, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(object_store, "_slots", threading.Semaphore(object_store.MAX_CONCURRENT))
+    monkeypatch.setattr(object_store, "FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture
@@ -257,7 +255,7 @@ TROUBLES = ["slow", "503", "429", "reset", "cut", "hang"]
 def test_a_store_that_fails_for_a_while_only_delays(web, monkeypatch, kind, trouble):
     """Each file's first two requests go wrong, or each of them is slow; a hanging one holds only some files up."""
     if trouble == "hang":
-        monkeypatch.setattr(store, "ATTEMPT_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 1.0)
     source = open_source(f"{web.url}/{kind}")
     shutil.rmtree(object_cache._cache_root())
     some = {"packed": "shard-00000", "insects": "01"}[kind]
@@ -284,7 +282,7 @@ def test_what_s3_says_of_its_failures_is_understood(web, monkeypatch, trouble):
     """Its client has errors of its own, and repeats some requests by itself."""
     s3fs = pytest.importorskip("s3fs")
     if trouble == "hang":
-        monkeypatch.setattr(store, "ATTEMPT_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"{web.url}/")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
@@ -308,7 +306,7 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
     """With the images gone that were not reached, the rest would be another dataset."""
     source = open_source(f"{web.url}/packed")
     shutil.rmtree(object_cache._cache_root())
-    monkeypatch.setattr(patience, "LONG_S", 0.3)
+    monkeypatch.setattr(retry, "LONG_S", 0.3)
     web.trouble = lambda name, number: "503"
     with pytest.raises(StorageError, match=r"shard-\d+.tar.*503"):
         trained(source, range(9))
@@ -316,8 +314,8 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
 
 def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
     """Not one after the other, each with a patience of its own."""
-    monkeypatch.setattr(patience, "LONG_S", 0.6)
-    monkeypatch.setattr(store, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(retry, "LONG_S", 0.6)
+    monkeypatch.setattr(object_store, "LONGEST_WAIT_S", 0.1)
     web.trouble = lambda name, number: "503"
     (web.root / "a.bin").write_bytes(b"hello")
     thing, failed = stat(f"{web.url}/a.bin"), []
@@ -336,7 +334,7 @@ def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
 
 
 def test_who_waits_for_another_is_patient_while_that_gets_on(web, monkeypatch):
-    monkeypatch.setattr(patience, "LONG_S", 1.2)
+    monkeypatch.setattr(retry, "LONG_S", 1.2)
     monkeypatch.setattr(object_cache, "PART_BYTES", 2**15)
     (web.root / "a.bin").write_bytes(bytes(2**20))
     thing, found = stat(f"{web.url}/a.bin"), []
@@ -351,8 +349,8 @@ def test_who_waits_for_another_is_patient_while_that_gets_on(web, monkeypatch):
 
 @pytest.mark.parametrize("trouble", ["503", "hang"])
 def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble):
-    monkeypatch.setattr(store, "ATTEMPT_TIMEOUT_S", 30.0)
-    monkeypatch.setattr(store, "FIRST_WAIT_S", 30.0)
+    monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(object_store, "FIRST_WAIT_S", 30.0)
     web.trouble = lambda name, number: trouble
     (web.root / "a.bin").write_bytes(b"hello")
     thing, closed, failed = stat(f"{web.url}/a.bin"), threading.Event(), []
@@ -364,7 +362,7 @@ def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble)
         failed.append(1)
 
     threads = [threading.Thread(target=wait, daemon=True) for _ in range(3)]
-    monkeypatch.setattr(patience, "LONG_S", 100.0)
+    monkeypatch.setattr(retry, "LONG_S", 100.0)
     for thread in threads:
         thread.start()
     while not web.gets["a.bin"]:
@@ -379,9 +377,9 @@ def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble)
 
 def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
     """They would take the link from those that are asked instead."""
-    monkeypatch.setattr(store, "_slots", threading.Semaphore(3))
-    monkeypatch.setattr(store, "ATTEMPT_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(patience, "LONG_S", 1.0)
+    monkeypatch.setattr(object_store, "_slots", threading.Semaphore(3))
+    monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(retry, "LONG_S", 1.0)
     (web.root / "a.bin").write_bytes(b"hello")
     thing = stat(f"{web.url}/a.bin")
     web.trouble = lambda name, number: "hang"
@@ -394,12 +392,12 @@ def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
 
 def test_a_slow_link_is_enough():
     """Of 4 Mbit/s."""
-    assert object_cache.PART_BYTES * store.MAX_CONCURRENT * 8 / store.ATTEMPT_TIMEOUT_S < 4e6
+    assert object_cache.PART_BYTES * object_store.MAX_CONCURRENT * 8 / object_store.ATTEMPT_TIMEOUT_S < 4e6
 
 
 def test_nobody_who_looks_on_waits_long(web, monkeypatch):
     """Where a store lists its files but gives none."""
-    monkeypatch.setattr(patience, "SHORT_S", 0.3)
+    monkeypatch.setattr(retry, "SHORT_S", 0.3)
     web.trouble = lambda name, number: "503"
     began = time.monotonic()
     with pytest.raises(UserError, match="503"):
@@ -427,7 +425,7 @@ def test_what_will_not_pass_is_not_waited_for(web):
 
 
 def test_an_object_of_another_size_than_listed_is_not_taken_for_it(web, monkeypatch):
-    monkeypatch.setattr(patience, "LONG_S", 0.1)
+    monkeypatch.setattr(retry, "LONG_S", 0.1)
     (web.root / "a.bin").write_bytes(b"hello")
     with pytest.raises(StorageError, match="5 bytes came instead of 6"):
         open_cached(Object(f"{web.url}/a.bin", 6, "1"))
@@ -508,7 +506,7 @@ def test_what_is_said_of_urls(url, words):
 
 
 def test_a_store_that_is_not_there_is_one_line(monkeypatch, hasty):
-    monkeypatch.setattr(patience, "SHORT_S", 0.1)
+    monkeypatch.setattr(retry, "SHORT_S", 0.1)
     with pytest.raises(UserError, match=r"--data http://127.0.0.1:9/x: .*127.0.0.1") as error:
         open_source("http://127.0.0.1:9/x")
     assert "\n" not in str(error.value)

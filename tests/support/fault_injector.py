@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import support.study_audit as evidence
 from benchmarks.harness.local_nodes import Machine, Machines
 from benchmarks.harness.processes import wait_for
+from support import study_audit
 from support.driver import Driver
 from support.store import FailingStore
 
@@ -78,7 +78,7 @@ class Siege:
                 if whole or (one is machine and (name == job or kind not in SINGLE))
             }
         )
-        saved = {name: evidence.saved(self.root / "pretrain" / name) for name in struck if RUN.fullmatch(name)}
+        saved = {name: study_audit.saved(self.root / "pretrain" / name) for name in struck if RUN.fullmatch(name)}
         before = {name: self._restarts(name) for name in saved}
         stroke = Stroke(kind, round(time.monotonic() - self.began, 1), struck, saved)
         self.strokes.append(stroke)
@@ -93,11 +93,13 @@ class Siege:
     def _busy(self) -> list[tuple[Machine, int, str]]:
         """Trainings that are past their beginning, else any work."""
         at_work = self.working()
-        training = [one for one in at_work if RUN.fullmatch(one[2]) and evidence.rows(self.root / "pretrain" / one[2])]
+        training = [
+            one for one in at_work if RUN.fullmatch(one[2]) and study_audit.rows(self.root / "pretrain" / one[2])
+        ]
         return training or [one for one in at_work if not RUN.fullmatch(one[2])]
 
     def _restarts(self, run: str) -> list[dict]:
-        return [row for row in evidence.rows(self.root / "pretrain" / run) if "restart" in row]
+        return [row for row in study_audit.rows(self.root / "pretrain" / run) if "restart" in row]
 
     def _done(self, job: str) -> bool:
         """Whether the driver told of its end, or of that of one that needs it."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import jobs.tracking.offline_runs as segments
+from jobs.tracking import offline_runs
 from ssl_core.evaluation.features import protocols
 
 EVERY = 20  # steps between rows of metrics.jsonl
@@ -106,7 +106,7 @@ def tracked(folder: Path) -> dict[str, list[int]]:
 
     found: dict[str, list[int]] = defaultdict(list)
     for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        for record, _ in segments.records(file.read_bytes()):
+        for record, _ in offline_runs.records(file.read_bytes()):
             read = Record.FromString(record)
             if read.WhichOneof("record_type") == "history":
                 found[file.stem.removeprefix("run-")].append(read.history.step.num)
