@@ -87,7 +87,7 @@ class Followed:
         for event in run_on_ray(jobs):
             self.seen.append(event)
 
-    def parse(self, job: str) -> list[Retrying | Outcome]:
+    def of(self, job: str) -> list[Retrying | Outcome]:
         return [event for event in self.seen if event.name == job]
 
     def wait(self, job: str, seconds: float = PATIENCE) -> Retrying | Outcome:

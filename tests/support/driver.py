@@ -18,9 +18,9 @@ AGAIN = re.compile(r"^again +(?P<job>\S+): (?P<cause>.*?)(?: \(at step (?P<step>
 
 @dataclass(frozen=True)
 class Again:
-    """The driver says that an attempt of `job` ended in a fault, at `parse_seconds` by time.monotonic()."""
+    """The driver says that an attempt of `job` ended in a fault, at `time` by time.monotonic()."""
 
-    parse_seconds: float
+    time: float
     job: str
     cause: str
     step: int | None
