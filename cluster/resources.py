@@ -96,7 +96,7 @@ def _kill(pid: int, only_stopped: bool) -> bool:
 
 
 def start_heartbeat_registry() -> Any:
-    """A new Board on this machine, so that it lives as long as the driver does."""
+    """A new HeartbeatRegistry on this machine, so that it lives as long as the driver does."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -22,7 +22,8 @@ class SilentProcesses:
         self.alive_at: dict[Process, float] = {}  # when its machine answered that it is not stopped
 
     def check(self, job: str, beat: LastBeat, age: float) -> None:
-        """Has the process killed that gave its last `beat` of `job` so many seconds ago, if it is stopped or MUTE."""
+        """Has the process killed that gave its last `beat` of `job` so many seconds ago, if it is stopped or silent for
+        MUTE_S."""
         checks, process = self.checks.setdefault(job, {}), (beat.node, beat.pid)
         if process in checks:
             answer, _, asked = checks[process]

@@ -30,7 +30,7 @@ def study_lock(root: Path) -> Iterator[None]:
     """Keeps other drivers out of the folder `root` while the block runs.
 
     Raises UserError if another driver works there. If one takes over, since this process was stopped for longer than
-    STALE seconds, it is sent SIGTERM.
+    STALE_S, it is sent SIGTERM.
     """
     with _lock_by_system(root) as exclusive, _lock_by_heartbeat(root / "driver.json", exclusive):
         yield

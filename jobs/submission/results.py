@@ -23,8 +23,8 @@ WIDTH = 4000  # characters of a line: who tails logs cuts longer ones
 
 def pack_files(files: dict[str, bytes]) -> list[str]:
     """Lines of text, which `unpack_files` finds again among others in a log."""
-    files_ = json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()})
-    body = zlib.compress(files_.encode())
+    encoded = json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()})
+    body = zlib.compress(encoded.encode())
     text = hashlib.sha256(body).hexdigest() + base64.b64encode(body).decode()
     return [MARK + text[i : i + WIDTH] for i in range(0, len(text), WIDTH)]
 

@@ -62,7 +62,8 @@ def with_pixel_range(data: str, splits: list, notes: list[str]) -> list:
 
 
 def select_test_images(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """[n] bool: one in HELD_OUT of each class, those whose names hash lowest; of a class of two, one; of one, none."""
+    """[n] bool: one in TEST_EVERY of each class, those whose names hash lowest; of a class of two, one; of one,
+    none."""
     draws = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
     chosen = np.zeros(len(names), bool)
     for members in np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1]):

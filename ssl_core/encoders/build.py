@@ -190,7 +190,7 @@ def _is_resnet(name: str) -> bool:
 
 @torch.no_grad()
 def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
-    """Widths and strides of the stages, read off a forward pass of PROBE pixels, which every stride divides.
+    """Widths and strides of the stages, read off a forward pass of PROBE_SIZE pixels, which every stride divides.
 
     Raises UserError for an encoder that is not convolutional, or has no map left at images of side `size`.
     """

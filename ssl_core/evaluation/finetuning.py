@@ -69,8 +69,8 @@ def fit(
     """Trains `module` in place on batches of `model`'s training images `ids` -> the same, ready to be asked, or None if
     that diverged.
 
-    With a folder `keep` it leaves a checkpoint there each SAVE seconds and at the end, and continues from the newest.
-    On a CPU the weights are a function of the seed, interrupted or not.
+    With a folder `keep` it leaves a checkpoint there every CHECKPOINT_EVERY_S and at the end, and continues from the
+    newest. On a CPU the weights are a function of the seed, interrupted or not.
     """
     source = replace(model.source, train=subset(model.source.train, ids))
     state = checkpoint.load_newest(keep)[0] if keep else None
