@@ -1,7 +1,7 @@
 """What every pretext task is: how a batch is made of images, what is predicted, what it costs."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +16,34 @@ from ssl_core.plugins import modules, subclass_in
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What the network wants its pixels to be: `mean` and `std` are per channel, in units of 0..255."""
+    """How the network wants its pixels: normalized, in one dtype and one memory order.
+
+    Attributes:
+        mean: Of each channel, in pixel units (0..255); it is subtracted.
+        std: Of each channel, in pixel units; pixels are divided by it.
+        dtype: Of the inputs.
+        channels_last: Whether inputs lie in memory as [b, h, w, c]; their shape is [b, c, h, w] in any case.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
 
-    def options(self) -> dict:
-        """The keyword arguments that every image kernel takes."""
+    def options(self) -> dict[str, Any]:
+        """Returns the keyword arguments that every image kernel takes."""
         return dict(mean=self.mean, std=self.std, dtype=self.dtype, channels_last=self.channels_last)
 
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """The stages of an encoder, shallow to deep: channels and how many input pixels a cell spans."""
+    """What a task may know of its encoder.
+
+    Attributes:
+        name: As `--encoder` takes it.
+        widths: Channels of each stage's feature map, shallow to deep.
+        strides: How many input pixels lie between two positions of each stage's map.
+    """
 
     name: str
     widths: tuple[int, ...]
@@ -39,8 +52,13 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a task may know of its data: the images' side in pixels, the number of classes (0: no labels), and how many
-    training images there are, which only tasks that remember each of them need (0: not said)."""
+    """What a task may know of its data.
+
+    Attributes:
+        size: Side of the images, in pixels.
+        classes: How many classes there are; 0 without labels.
+        images: How many training images there are, for tasks that remember each of them; 0 if unknown.
+    """
 
     size: int
     classes: int = 0
@@ -63,50 +81,90 @@ class TaskConfig:
 class Task(nn.Module):
     """A pretext task: one file in ssl_core/tasks/ with one subclass of this, and nothing else to edit.
 
-    Chance comes from `bits` alone and pixels move in kernels, so that a batch depends on the images,
-    the seed and the epoch, and never on the loader, the worker or the machine.
+    A task makes inputs and targets of a batch of images, holds the head that predicts the targets from the encoder's
+    features, and says what the loss is. Every random choice is drawn from `bits` and every pixel is moved by a kernel,
+    so that a batch depends on the images, the seed and the epoch, and never on the loader, the worker or the machine.
+
+    Attributes:
+        Config: The task's options, a frozen dataclass; each field is an option of the command line.
+        normalization: "dataset" if the encoder sees pixels normalized by the dataset's mean and standard deviation,
+            "image" if the task standardizes every image by its own.
     """
 
     Config: type[TaskConfig] = TaskConfig
-    normalization: Literal["dataset", "image"] = "dataset"  # "image": the task standardizes every image
+    normalization: Literal["dataset", "image"] = "dataset"
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo):
+        """Builds the head, with random weights from torch's generator.
+
+        Args:
+            config: The options, of the class `Config`.
+            encoder: What is known of the encoder whose features the head gets.
+            data: What is known of the training images.
+
+        Raises:
+            UserError: If the options do not fit each other, the encoder or the data.
+        """
         super().__init__()
         self.config = config
 
     def make_batch(self, batch: Batch, bits: RandomBits, format: InputFormat) -> tuple:
-        """-> (inputs, targets); `inputs` is what `forward` gets, one or several views of each image."""
+        """Makes the encoder's inputs and the targets of a batch.
+
+        Args:
+            batch: b images, [b, height, width, 3] uint8, with ids, weights and labels.
+            bits: The random bits of these images in their epochs: the only source of chance.
+            format: How the pixels are to be normalized and laid out.
+
+        Returns:
+            (inputs, targets): `inputs` is what `forward` gets, one or several views of each image; `targets` is what
+            `loss` and `metrics` get beside the predictions. Either may be a tensor or a tuple.
+        """
         raise NotImplementedError
 
     def forward(self, encoder: nn.Module, inputs):
-        """-> predictions. The head's parameters live on the task."""
+        """Returns the predictions of the head, whose parameters belong to the task.
+
+        Args:
+            encoder: [n, 3, h, w] -> list of feature maps [n, width, h', w'], shallow to deep.
+            inputs: What `make_batch` gave.
+        """
         raise NotImplementedError
 
     def loss(self, predictions, targets) -> Tensor:
-        """-> [b] float32, one loss an image."""
+        """Returns [b] float32, one loss for each image."""
         raise NotImplementedError
 
     def metrics(self, predictions, targets) -> dict[str, Tensor]:
-        """-> name: [b] float32, one value an image; nothing here may wait for the device."""
+        """Returns [b] float32 values, one for each image, by the metric's name.
+
+        It is called at each step, so nothing here may wait for the device.
+        """
         return {}
 
     def after_step(self, predictions, targets) -> None:
-        """Called after the optimizer's step, once for each part of an accumulated batch, by all workers equally often;
-        for tasks with a memory."""
+        """Updates what a task remembers, such as a memory bank, after the optimizer's step.
+
+        All workers call it equally often: once for each part of an accumulated batch.
+        """
 
     def visualize(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
-        """What the task sees and says, for people: ([h, w, 3] uint8 on the CPU, caption) for each image."""
+        """Returns pictures of what the task sees and predicts.
+
+        Returns:
+            ([h, w, 3] uint8 on the CPU, caption) for each image.
+        """
         raise NotImplementedError
 
 
 def tasks() -> dict[str, type[Task]]:
-    """Every task by its file's name."""
+    """Returns every task's class by the name of its file."""
     found = {name: subclass_in(module, Task) for name, module in modules(ssl_core.tasks).items()}
     return {name: task for name, task in found.items() if task is not None}
 
 
 def task_name(config: TaskConfig) -> str:
-    """The name of the task that `config` belongs to."""
+    """Returns the name of the task that `config` belongs to."""
     return next(name for name, task in tasks().items() if task.Config is type(config))
 
 
@@ -122,9 +180,14 @@ class PretextModel(nn.Module):
 
 
 def crop_side(crop: float, size: int) -> int:
-    """The side in pixels of a random window that spans the fraction `crop` of an image's side.
+    """Returns the side in pixels of a random window.
 
-    Raises UserError unless 0 < crop <= 1.
+    Args:
+        crop: Side of the window as a fraction of the image's.
+        size: Side of the image, in pixels.
+
+    Raises:
+        UserError: Unless 0 < crop <= 1.
     """
     if not 0 < crop <= 1:
         raise UserError(f"crop is {crop}: expected a fraction of the image's side, above 0 and at most 1")
@@ -132,13 +195,29 @@ def crop_side(crop: float, size: int) -> int:
 
 
 def crop_corners(words: Tensor, images: Tensor, size: int) -> Tensor:
-    """[b, 2] words -> [b, 2] int64 (y, x): where a window of side `size` starts, uniform over the image."""
+    """Returns where a window of side `size` starts in each image, uniform over the image.
+
+    Args:
+        words: [b, 2] int64, random 32-bit words.
+        images: [b, height, width, c].
+        size: Side of the window, in pixels.
+
+    Returns:
+        [b, 2] int64 (y, x), in pixels.
+    """
     free = torch.tensor(images.shape[1:3]) - size + 1
     return torch.stack([randint(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """[b, c, h, w] of any normalization -> [b, h, w, 3] uint8 on the CPU, each stretched to 0..255."""
+    """Returns images of any normalization for people to look at, each stretched to 0..255.
+
+    Args:
+        images: [b, c, h, w], c is 1 or 3, any dtype and device.
+
+    Returns:
+        [b, h, w, 3] uint8 on the CPU.
+    """
     images = images.detach().float().cpu()
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     scaled = (images - low) / (high - low).clamp(min=1e-6) * 255

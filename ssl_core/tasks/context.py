@@ -17,8 +17,11 @@ LEVEL = 90  # of 256: erases about a quarter of an image, see tests/ssl_core/tes
 
 
 class Context(Task):
-    """Erased pixels become the mean. Regions of arbitrary shape teach better features than a fixed hole, whose
-    border the network learns (Pathak et al., section 3.3)."""
+    """Predicts the erased pixels of an image, which were replaced by the mean, with a small decoder.
+
+    Regions of arbitrary shape teach better features than a fixed hole, whose border the network learns
+    (section 3.3 of the paper).
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
@@ -34,7 +37,9 @@ class Context(Task):
         """width of the decoder"""
         optim: Optim = Optim(optimizer="adamw", lr=5e-3, weight_decay=0.05)
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         self.size = crop_side(config.crop, data.size)
         if self.size < 8:

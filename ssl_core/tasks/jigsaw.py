@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels.random import randint, uniform
@@ -15,11 +15,13 @@ from ssl_core.task import Task, TaskConfig, to_uint8
 
 
 class Jigsaw(Task):
-    """Against shortcuts: a random gap between tiles (edges that continue), each tile standardized (shared
-    brightness and color), some images gray and color channels shifted (chromatic aberration).
+    """Predicts the permutation of an image's tiles among a fixed set of permutations.
+
+    Shortcuts are countered: a random gap between tiles (against edges that continue), each tile standardized (against
+    shared brightness and color), some images in gray and the color channels shifted (against chromatic aberration).
 
     The tiles go through the encoder once; further permutations reorder their embeddings, which costs next to
-    nothing (Kolesnikov et al. 2019).
+    nothing (Kolesnikov et al. 2019, arXiv:1901.09005).
     """
 
     normalization = "image"
@@ -45,7 +47,10 @@ class Jigsaw(Task):
         """width of the head's hidden layer"""
         optim: Optim = Optim(optimizer="sgd", lr=0.6, weight_decay=5e-4)
 
-    def __init__(self, config, encoder, data):
+    config: Config
+    permutations: Tensor
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         small = data.size < 96
         self.grid = config.grid or (2 if small else 3)
@@ -61,7 +66,8 @@ class Jigsaw(Task):
             raise UserError(f"jigsaw: --orders is {config.orders}, expected at least 1")
         self.shift = config.shift if config.shift >= 0 else (1 if small else 2)
         tiles, count = self.grid**2, config.permutations or default_count(self.grid)
-        self.register_buffer("set", torch.from_numpy(permutation_set(self.grid, count).copy()), persistent=False)
+        permutations = torch.from_numpy(permutation_set(self.grid, count).copy())
+        self.register_buffer("permutations", permutations, persistent=False)
         self.head = nn.Sequential(
             nn.Linear(tiles * encoder.widths[-1], config.hidden_dim),
             nn.BatchNorm1d(config.hidden_dim),
@@ -82,8 +88,8 @@ class Jigsaw(Task):
         jitter = randint(words[1].view(b, tiles, 2), self.gap + 1)
         shifts = randint(words[2].view(b, channels, 2), self.shift + 1)
         grays = (uniform(words[3][:, 0]) < self.config.grayscale).long()
-        targets = randint(words[4], len(self.set))  # [b, orders]
-        first = self.set[targets[:, 0]]
+        targets = randint(words[4], len(self.permutations))  # [b, orders]
+        first = self.permutations[targets[:, 0]]
         views = shuffle_tiles(
             batch.images,
             first,
@@ -94,14 +100,14 @@ class Jigsaw(Task):
             standardize=True,
             **format.options(),
         )
-        # slot s of order k wants tile set[k][s], which lies in the slot where `first` put it
+        # slot s of order k wants tile permutations[k][s], which lies in the slot where `first` put it
         return (views, torch.argsort(first, dim=1).repeat(orders, 1, 1).transpose(0, 1), targets), targets
 
     def forward(self, encoder, inputs):
         views, lies, targets = inputs
         b, orders, tiles = lies.shape
         embedded = encoder(views)[-1].mean((2, 3)).view(b, tiles, -1)
-        slots = lies.gather(2, self.set[targets])  # [b, orders, tiles]
+        slots = lies.gather(2, self.permutations[targets])  # [b, orders, tiles]
         rows = embedded[torch.arange(b, device=slots.device)[:, None, None], slots]
         return self.head(rows.flatten(2).flatten(0, 1)).view(b, orders, -1)
 

@@ -1,6 +1,7 @@
 """Several pretext tasks at once on one encoder (Doersch and Zisserman 2017, arXiv:1708.07860)."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,10 +12,11 @@ from ssl_core.task import Task, TaskConfig, tasks
 
 
 class Multi(Task):
-    """Each task makes its own views of every image and has its own head; the loss is the weighted sum of theirs.
+    """Trains one encoder on several tasks at once.
 
-    The encoder is evaluated under the dataset's normalization: beside Jigsaw, whose tiles are standardized, there is
-    always a task that shows it images as the dataset's leaves them.
+    Each task makes its own views of every image and has its own head; the loss is the weighted sum of theirs. The
+    encoder is evaluated under the dataset's normalization, since at least one of the tasks shows it such images, also
+    beside Jigsaw, which standardizes its tiles.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,9 @@ class Multi(Task):
         def side_by_side(self):
             return max(kind.Config(batch=self.batch).side_by_side for kind in chosen(self).values())
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         kinds = chosen(config)
         if len(config.weights) not in (0, len(kinds)) or not all(0 < w < float("inf") for w in config.weights):
@@ -44,14 +48,17 @@ class Multi(Task):
         )
 
     def make_batch(self, batch, bits, format):
-        made = [part.make_batch(batch, bits, format) for part in self.parts.values()]
+        made = [part.make_batch(batch, bits, format) for part in self._tasks().values()]
         return tuple(inputs for inputs, _ in made), tuple(targets for _, targets in made)
 
     def forward(self, encoder, inputs):
         return tuple(part(encoder, own) for part, own in zip(self.parts.values(), inputs, strict=True))
 
+    def _tasks(self) -> dict[str, Task]:
+        return cast(dict[str, Task], self.parts)  # a ModuleDict does not say what it holds
+
     def _each(self, *values):
-        return zip(self.parts.items(), *values, strict=True)
+        return zip(self._tasks().items(), *values, strict=True)
 
     def loss(self, predictions, targets):
         return sum(
@@ -80,7 +87,11 @@ class Multi(Task):
 
 
 def chosen(config) -> dict[str, type[Task]]:
-    """The kinds of tasks that `config` names. Raises UserError for fewer than two, or for one twice or unknown."""
+    """Returns the classes of the tasks that `config` names, by name.
+
+    Raises:
+        UserError: For fewer than two tasks, or one that is named twice or unknown.
+    """
     known = {name: kind for name, kind in tasks().items() if kind is not Multi}
     for name in config.tasks:
         if name not in known:

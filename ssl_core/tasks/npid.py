@@ -12,8 +12,11 @@ from ssl_core.task import Task, TaskConfig, to_uint8
 
 
 class NPID(Task):
-    """The reference that shows what PIRL's transform adds (Misra and van der Maaten 2020, figure 6): one view of each
-    image, compared with the memory's row of that image and of others, by PIRL's loss."""
+    """Recognizes each image among all others by its row in a memory bank.
+
+    It compares one view of each image with the rows of that image and of others, by PIRL's loss, and so shows what
+    PIRL's transform adds (Misra and van der Maaten 2020, figure 6).
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
@@ -30,7 +33,9 @@ class NPID(Task):
         def side_by_side(self):
             return self.memory.side_by_side
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         self.side = config.views.side(data.size)
         self.memory = MemoryBank(data.images, config.projection_dim, config.memory)
@@ -44,9 +49,9 @@ class NPID(Task):
         return (image, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
     def forward(self, encoder, inputs):
-        image, *compared = inputs
+        image, ids, others, weights = inputs
         features = F.normalize(self.head(encoder(image)[-1].mean((2, 3))).float(), dim=1)
-        return features, self.memory.cosines(features[:, None], *compared, self.config.batch)
+        return features, self.memory.cosines(features[:, None], ids, others, weights, self.config.batch)
 
     def loss(self, predictions, targets):
         return self.memory.nce(predictions[1])[:, 0]

@@ -20,12 +20,13 @@ SHUFFLED_SHARE = 0.6  # smallest share of an image that is cut into tiles: secti
 
 
 class PIRL(Task):
-    """Where RotNet and Jigsaw ask what was done to an image, PIRL asks for features that do not tell.
+    """Learns features that stay the same when an image is rotated or its tiles are shuffled.
 
-    An image's row in a memory is compared with its features f, and with those of its transformed version g:
+    RotNet and Jigsaw predict what was done to an image; PIRL asks for features that do not depend on it. An image's row
+    in a memory bank is compared with its features f, and with the features g of its transformed version:
     loss = lambda NCE(row, g) + (1 - lambda) NCE(row, f), each against the rows of other images (equation 6). Only f
-    moves the row, and stands in for it the first ten times that the image is seen; --memory-warmup 0 is the paper's
-    way. A puzzle's tiles are embedded one by one and their embeddings, in the puzzle's order, together.
+    updates the row, and f takes the place of the row the first ten times that an image is seen (--memory-warmup 0 is
+    the paper's way). Tiles are embedded one by one; their embeddings, in the shuffled order, are embedded together.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,9 @@ class PIRL(Task):
         def side_by_side(self):
             return self.memory.side_by_side
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         if not 0 < config.weight <= 1:
             raise UserError(f"pirl: --weight is {config.weight}, expected above 0 and at most 1")
@@ -83,7 +86,7 @@ class PIRL(Task):
         return (image, other, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
     def _transform(self, images, crop, turn, order, jitter):
-        """-> [b * tiles, side, side, 3] uint8, tiles of an image in the order that they are shuffled into."""
+        """Returns [b * tiles, side, side, 3] uint8: the rotated images, or each one's tiles in their shuffled order."""
         shuffled = self.tiles > 1
         shown = resized_crop(
             images, crop, *((self.whole, SHUFFLED_SHARE) if shuffled else (self.side, self.config.views.min_area))
@@ -111,20 +114,20 @@ class PIRL(Task):
         return as_bhwc(tiles)
 
     def forward(self, encoder, inputs):
-        image, other, *compared = inputs
+        image, other, ids, others, weights = inputs
         plain = self.head(encoder(image)[-1].mean((2, 3)))
         seen = encoder(other)[-1].mean((2, 3))
         if self.tiles > 1:
             seen = self.embed(seen).view(len(plain), -1)
         features = F.normalize(torch.stack([plain, self.transformed(seen)], dim=1).float(), dim=2)
-        return features[:, 0], self.memory.cosines(features, *compared, self.config.batch)
+        return features[:, 0], self.memory.cosines(features, ids, others, weights, self.config.batch)
 
     def loss(self, predictions, targets):
         plain, transformed = self.memory.nce(predictions[1]).unbind(1)
         return self.config.weight * transformed + (1 - self.config.weight) * plain
 
     def metrics(self, predictions, targets):
-        """Of the transformed version: whether its image's row is the nearest, and how near."""
+        """Returns whether the row nearest to the transformed version is its image's, and the cosine of the two."""
         cosines = predictions[1][:, 1]
         return {"accuracy": (cosines.argmax(1) == 0).float(), "cosine": cosines[:, 0]}
 
@@ -145,7 +148,15 @@ class PIRL(Task):
 
 
 def side_by_side_images(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Two [h, w, 3] pictures as one, the lower of them on white."""
+    """Returns two pictures side by side as one, the lower of them on white.
+
+    Args:
+        left: [h, w, 3] uint8.
+        right: [h', w', 3] uint8.
+
+    Returns:
+        [max(h, h'), w + w' + 4, 3] uint8.
+    """
     high = max(len(left), len(right))
     padded = [F.pad(image, (0, 0, 0, 2, 0, high - len(image)), value=255) for image in (left, right)]
     return torch.cat(padded, dim=1)

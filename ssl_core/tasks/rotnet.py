@@ -14,7 +14,10 @@ from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
 
 
 class RotNet(Task):
-    """Turns are exact quarter turns, after the crop: resampling would leave a trace that gives them away."""
+    """Predicts the rotation of an image among four.
+
+    Rotations are exact quarter turns of the cropped pixels: resampling would leave a trace that gives them away.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
@@ -26,7 +29,9 @@ class RotNet(Task):
         """side of the random window that is shown, as a fraction of the image's"""
         optim: Optim = Optim(optimizer="sgd", lr=0.06, weight_decay=2e-4)
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         self.size = crop_side(config.crop, data.size)
         self.head = nn.Linear(encoder.widths[-1], 4)

@@ -14,11 +14,11 @@ from ssl_core.task import Task, TaskConfig, to_uint8
 
 
 class SimCLR(Task):
-    """The reference that needs neither an invented label nor a memory. Its negatives are the views of the other images
-    of the global batch, whichever worker has them; with --grad-accumulation, those of its part alone.
+    """Recognizes an image's other view among the views of a whole batch.
 
-    An image that could not be decoded is no negative, and an image is none of its own, when an epoch ends and the next
-    begins within a batch.
+    The negatives of an image are the views of the other images of the global batch, whichever worker has them; with
+    --grad-accumulation, those of its part alone. An image that could not be decoded is no negative. An image that is
+    in a batch twice, because an epoch ends and the next begins there, is not its own negative.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,9 @@ class SimCLR(Task):
         views: ContrastiveAugmentation = ContrastiveAugmentation()
         optim: Optim = Optim(optimizer="adamw", lr=3e-3, weight_decay=0.05)
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         if not 0 < config.temperature < float("inf"):
             raise UserError(f"simclr: --temperature is {config.temperature}, expected above 0")
@@ -59,8 +61,19 @@ class SimCLR(Task):
         return features, self.logits(features, ids, weights)
 
     def logits(self, features, ids, weights):
-        """[b, 2, width] of length 1, [b], [b] -> [b, 2, 1 + 2 * global batch]: each view with its image's other one,
-        then with all views; -inf is no negative. In training all workers must call this together."""
+        """Returns the cosines of each view with all views of the global batch, divided by the temperature.
+
+        In training all workers must call this together.
+
+        Args:
+            features: [b, 2, width] float, of length 1.
+            ids: [b] int64.
+            weights: [b] float32; an image of weight 0 is no negative.
+
+        Returns:
+            [b, 2, 1 + 2 * global batch] float32: first with the image's other view, then with all views; -inf where a
+            view is no negative.
+        """
         with torch.autocast(features.device.type, enabled=False):
             own = (features, ids, weights)
             every, all_ids, valid = (all_gather_with_grad(t, self.config.batch) for t in own) if self.training else own
@@ -71,7 +84,7 @@ class SimCLR(Task):
             return torch.cat([positives, negatives], dim=2) / self.config.temperature
 
     def loss(self, predictions, targets):
-        """NT-Xent: the cross-entropy of finding the other view, the mean of both directions."""
+        """Returns NT-Xent: the cross-entropy of finding the other view, the mean of both directions."""
         return -F.log_softmax(predictions[1], dim=2)[:, :, 0].mean(1)
 
     def metrics(self, predictions, targets):

@@ -14,7 +14,7 @@ from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
 
 
 class Supervised(Task):
-    """Crop, flip, cross-entropy on the labels: the same encoder and loop as any pretext task."""
+    """Trains on labels with random crops, flips and cross-entropy, in the same loop as any pretext task."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
@@ -25,7 +25,9 @@ class Supervised(Task):
         batch: int = 128
         optim: Optim = Optim(optimizer="sgd", lr=0.3, weight_decay=5e-4)
 
-    def __init__(self, config, encoder, data):
+    config: Config
+
+    def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         if not data.classes:
             raise UserError("supervised training needs labels: a folder with one sub-folder for each class")

@@ -180,7 +180,7 @@ def test_jigsaw_orders_the_tiles_as_its_targets_say(size, grid):
     inputs, targets = make(task, batch)
     seen = task(SeesDirection(tiles), inputs).unflatten(2, (tiles, tiles)).argmax(3)
     assert targets.shape == (12, task.config.orders)
-    assert torch.equal(seen, task.set[targets])
+    assert torch.equal(seen, task.permutations[targets])
 
 
 @pytest.mark.parametrize("size", [32, 96])
