@@ -10,7 +10,7 @@ demo: $(STAMP)
 # In three processes even on two cores, since many tests wait for others to start; a file's go to the same one, for what
 # they share takes long to make. The longest files come first (tests/conftest.py).
 test: $(STAMP)
-	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 # About an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(STAMP)
