@@ -14,7 +14,7 @@ from ssl_core.task import InputFormat, crop_side
 
 CROP, COLOR = 5, 10  # random words that a crop, and its colors, take
 ASPECT = math.log(4 / 3)  # of a box's sides, at most, either way
-BYTES = dict(mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.uint8, channels_last=True)  # from one kernel for the next
+BYTES = InputFormat((0.0,) * 3, (1.0,) * 3, torch.uint8).options()  # from one kernel for the next
 
 
 def as_bhwc(images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
@@ -54,15 +54,17 @@ class Optim:
 
 def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
     """-> the optimizer, and a function that sets its learning rate for a step, counted from 0."""
-    from timm.optim import create_optimizer_v2  # takes two seconds, which most commands need not wait for
-    from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+    # timm takes two seconds, which most commands need not wait for; its __init__ re-exports without saying so
+    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
+    from timm.scheduler.cosine_lr import CosineLRScheduler
+    from timm.scheduler.multistep_lr import MultiStepLRScheduler
 
-    extra = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
+    extra: dict[str, Any] = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
     optimizer = create_optimizer_v2(
         module, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, filter_bias_and_bn=True, **extra
     )
     warmup = int(config.warmup * steps)
-    warm = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
+    warm: dict[str, Any] = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
     if config.lr_milestones:
         # timm counts milestones from 1, so that the step `at * steps`, counted from 0, is the first to be slower
         milestones = [round(at * steps) + 1 for at in config.lr_milestones]

@@ -62,7 +62,8 @@ def train(
         optimizer.load_state_dict(start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
-    wrapped = _wrap_in_ddp(model) if world > 1 else model
+    ddp = _wrap_in_ddp(model) if world > 1 else None
+    wrapped = model if ddp is None else ddp
     stepper = torch.compile(wrapped) if plan.compile else wrapped
     count = 0
     for number, batch in enumerate(batches, start=first):
@@ -77,7 +78,7 @@ def train(
         for i, part in enumerate(parts):
             inputs, targets = model.task.make_batch(part, RandomBits(part.ids, part.epochs, plan.seed), format)
             last = i == len(parts) - 1
-            with nullcontext() if last or world == 1 else wrapped.no_sync():
+            with nullcontext() if last or ddp is None else ddp.no_sync():
                 with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
                     predictions = stepper(inputs)
                 losses = model.task.loss(predictions, targets)
@@ -115,7 +116,7 @@ def _all_reduce_sum(value: Tensor) -> Tensor:
     return value
 
 
-def _wrap_in_ddp(model: nn.Module) -> nn.Module:
+def _wrap_in_ddp(model: nn.Module) -> DistributedDataParallel:
     """`model` in DDP, which would send all buffers from the first worker at each step, and with them whole memories."""
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored_buffers(model))
     return DistributedDataParallel(model)

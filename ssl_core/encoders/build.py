@@ -89,6 +89,9 @@ class RestandardizedEncoder(nn.Module):
     """An encoder of pixels that were standardized by `wanted`, for pixels standardized by `given`: each is the mean and
     the standard deviation of every channel, in units of 0..255."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, encoder: nn.Module, given: tuple, wanted: tuple):
         super().__init__()
         (m0, s0), (m1, s1) = (torch.tensor(pair, dtype=torch.float64).view(2, 1, 3, 1, 1) for pair in (given, wanted))
@@ -176,6 +179,7 @@ def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
         )
     stem = nn.Conv2d(3, stem.out_channels, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    assert isinstance(encoder, nn.ModuleDict), "timm's features_only makes one of every ResNet"
     encoder["conv1"] = stem
     encoder["maxpool"] = nn.Identity()
 
@@ -198,7 +202,8 @@ def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
     encoder.eval()
     try:
         maps = encoder(torch.zeros(1, 3, size, size))
-        widths = encoder.feature_info.channels() if hasattr(encoder, "feature_info") else [m.shape[1] for m in maps]
+        info = getattr(encoder, "feature_info", None)  # timm's encoders have one
+        widths = [m.shape[1] for m in maps] if info is None else info.channels()
         if not all(m.ndim == 4 and m.shape[1] == width for m, width in zip(maps, widths)):
             raise UserError(f"encoder {name!r} gives no maps of [channels, height, width]: choose a convolutional one")
         probed = encoder(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))

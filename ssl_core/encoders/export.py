@@ -25,6 +25,9 @@ class ExportFailed(RuntimeError):
 class PixelEncoder(nn.Module):
     """An encoder with what comes before it: [b, 3, h, w] of 0..255, uint8 or float32, to the stages' maps, float32."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, one: Pretrained, encoder: nn.Module):
         super().__init__()
         self.encoder, self.per_image = encoder, one.normalization == "image"
@@ -137,6 +140,7 @@ def _onnx(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
             )
         except Exception as error:  # many kinds, of torch.export and of the translation
             raise ExportFailed(f"{one.architecture} cannot be written as ONNX: {str(error).splitlines()[0]}") from error
+    assert program is not None, "with dynamo=True the program is returned"
     data = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     pixels = _pixels(size, 3)

@@ -94,7 +94,8 @@ def _load_published(library: str, name: str) -> nn.Module:
             return timm.create_model(name, pretrained=True, features_only=True)
         from torchvision.models import get_model_weights
 
-        encoder.load_state_dict(get_model_weights(name).DEFAULT.get_state_dict(progress=False), strict=False)
+        published = get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue]  each enum has one
+        encoder.load_state_dict(published.get_state_dict(progress=False), strict=False)
         return encoder
     except Exception as error:  # each library has its own for a name without weights or a host that does not answer
         message = str(error).strip().splitlines() or [type(error).__name__]

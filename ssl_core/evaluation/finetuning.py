@@ -78,8 +78,16 @@ def fit(
         module.load_state_dict(state["model"])
         return module.eval()
     rest = range(state["step"] if state else 0, plan.steps)
-    where = dict(rank=0, world=1, device=model.device, threads=model.threads)
-    _, batches = training_batches(source, batch=module.task.config.batch, steps=rest, seed=plan.seed, **where)
+    _, batches = training_batches(
+        source,
+        batch=module.task.config.batch,
+        steps=rest,
+        seed=plan.seed,
+        rank=0,
+        world=1,
+        device=model.device,
+        threads=model.threads,
+    )
     saved = time.monotonic()
     try:
         for step in train(module, batches, model.format, plan, state):
@@ -103,7 +111,8 @@ def _new_classifier(model: FrozenEncoder, optim: Optim, batch: int, min_area: fl
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)
         task = Classifier(TaskConfig(batch=batch, optim=optim), info, data, model.normalization, min_area)
-    return PretextModel(encoder, task).to(model.device, memory_format=torch.channels_last)
+    module, layout = PretextModel(encoder, task), torch.channels_last
+    return module.to(model.device, memory_format=layout)  # pyright: ignore[reportCallIssue]  torch lacks an overload
 
 
 @torch.no_grad()

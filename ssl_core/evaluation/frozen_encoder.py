@@ -72,8 +72,7 @@ def normalize(images: Tensor, normalization: str, format: InputFormat) -> Tensor
     if normalization == "dataset":
         return rotate(images, zeros, zeros, pairs, size=size, **format.options())
     one, shifts = zeros[:, None], zeros[:, None, None].expand(b, 3, 2)
-    options = dict(tile=size, standardize=True, **format.options())
-    return shuffle_tiles(images, one, pairs[:, None], shifts, zeros, **options)
+    return shuffle_tiles(images, one, pairs[:, None], shifts, zeros, tile=size, standardize=True, **format.options())
 
 
 class FrozenEncoder:
@@ -95,7 +94,8 @@ class FrozenEncoder:
         threads: int,
         keep: Path | None = None,
     ):
-        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        layout = torch.channels_last
+        self.encoder = encoder.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]  torch lacks an overload
         self.source, self.normalization, self.splits, self.seed = source, normalization, splits, seed
         self.device, self.threads, self.keep = device, threads, keep
         self.format = InputFormat(source.mean, source.std)

@@ -11,6 +11,7 @@ from ssl_core.evaluation.features import Result
 from ssl_core.evaluation.finetuning import classify_correctly, finetune
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.optim import Optim
+from ssl_core.task import PretextModel
 
 version = 2  # crops are those of pretraining
 on = "encoder"
@@ -34,7 +35,8 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     """`top1` is the test accuracy, a fraction, of the learning rate with the best held-out accuracy. Checkpoints are
     kept in `model.keep`."""
     ids = model.parts["train"][1]
-    best, chosen = (-1.0, None), None
+    best: PretextModel | None = None
+    best_val, chosen = -1.0, {}
     for rate in config.learning_rates:
         tuned = finetune(
             model,
@@ -49,9 +51,9 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
         if tuned is None:
             continue
         val = float(classify_correctly(tuned, model, "val").mean())
-        if val > best[0]:
-            best, chosen = (val, tuned), {"learning_rate": rate, "val_accuracy": val}
-    if chosen is None:
+        if val > best_val:
+            best, best_val, chosen = tuned, val, {"learning_rate": rate, "val_accuracy": val}
+    if best is None:
         raise Diverged(f"fine-tuning diverged at every learning rate of {config.learning_rates}")
-    correct = classify_correctly(best[1], model, "test")
+    correct = classify_correctly(best, model, "test")
     return Result({"top1": float(correct.mean())}, correct, chosen)

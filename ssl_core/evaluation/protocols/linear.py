@@ -27,16 +27,17 @@ class Config:
 def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
     """`top1` is the test accuracy of the stage and learning rate with the best held-out accuracy; `top1/stageN`
     that of stage N with its own best learning rate (N counts from 1). Higher is better; fractions."""
-    numbers, best = {}, (-1.0, None, None)
+    numbers: dict[str, float] = {}
+    stages = []
     for i, stage in enumerate(features.stages, start=1):
         val, test = _probe(stage, features, config, seed)  # [rates], [rates, n_test] bool
         rate = int(val.argmax())
         numbers[f"top1/stage{i}"] = float(test[rate].mean())
-        if val[rate] > best[0]:
-            chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
-            best = (float(val[rate]), test[rate], chosen)
-    numbers["top1"] = float(best[1].mean())
-    return Result(numbers, best[1], best[2])
+        chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
+        stages.append((test[rate], chosen))
+    correct, chosen = max(stages, key=lambda stage: stage[1]["val_accuracy"])  # the first of equal ones
+    numbers["top1"] = float(correct.mean())
+    return Result(numbers, correct, chosen)
 
 
 def _probe(stage: dict[str, np.ndarray], features: FrozenFeatures, config: Config, seed: int):

@@ -81,5 +81,5 @@ def contact_sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | Non
             if j and alike is not None:
                 whole[y : y + tile, x : x + tile] = RIGHT if alike[i, j - 1] else WRONG
             large = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-            whole[y + EDGE : y + EDGE + SIDE, x + EDGE : x + EDGE + SIDE] = large
+            whole[y + EDGE : y + EDGE + SIDE, x + EDGE : x + EDGE + SIDE] = np.asarray(large)
     return whole
