@@ -71,8 +71,8 @@ def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optim
     Returns:
         The optimizer, and a function that sets its learning rate for a step, counted from 0.
     """
-    # timm takes two seconds, which most commands need not wait for; its __init__ re-exports without saying so
-    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
+    # timm takes two seconds, which most commands need not wait for
+    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  it has no __all__
     from timm.scheduler.cosine_lr import CosineLRScheduler
     from timm.scheduler.multistep_lr import MultiStepLRScheduler
 

@@ -143,7 +143,7 @@ class FrozenEncoder:
             Diverged: If the encoder's features are not finite.
         """
         layout = torch.channels_last
-        self.encoder = encoder.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]  no overload has it
+        self.encoder = encoder.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]  torch lacks an overload
         self.source, self.normalization, self.splits, self.seed = source, normalization, splits, seed
         self.device, self.threads, self.keep = device, threads, keep
         self.format = InputFormat(source.mean, source.std)
@@ -244,7 +244,7 @@ class FrozenEncoder:
                 yield batch.images[good], batch.labels[good]
 
     def _recalibrate_batch_norm(self, ids: np.ndarray) -> None:
-        """Batch-norm statistics as plain averages over whole images: training saw crops, tiles or holes."""
+        """Sets batch-norm statistics to plain averages over whole images: training saw crops, tiles or holes."""
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         for norm in norms:
             norm.reset_running_stats()

@@ -58,7 +58,9 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
     return Result(numbers, correct, chosen)
 
 
-def _probe(stage: dict[str, np.ndarray], features: FrozenFeatures, config: Config, seed: int):
+def _probe(
+    stage: dict[str, np.ndarray], features: FrozenFeatures, config: Config, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Trains a stage's classifiers, all learning rates in one pass.
 
     Returns:

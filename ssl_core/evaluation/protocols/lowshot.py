@@ -71,7 +71,7 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
 
 
 def _normalized_rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:
-    """L2-normalized features of the rows of "train" followed by "val"."""
+    """Returns L2-normalized features, [m, d], of the given rows of "train" followed by "val"."""
     fit = len(stage["train"])
     parts = stage["train"][rows[rows < fit]], stage["val"][rows[rows >= fit] - fit]
     result = np.empty((len(rows), stage["train"].shape[1]), np.float32)
@@ -80,8 +80,11 @@ def _normalized_rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:
 
 
 def _choose_by_cross_validation(subset: list[Tensor], y: Tensor, classes: int, config: Config) -> tuple[int, float]:
-    """The stage (from 0) and penalty with the best cross-validated accuracy, the deeper stage and the stronger penalty
-    of equal ones; the last stage and the middle penalty where a class has one image only."""
+    """Returns the stage (from 0) and the penalty with the best cross-validated accuracy.
+
+    Of equal ones it takes the deeper stage and the stronger penalty; where a class has a single image, the last stage
+    and the middle penalty.
+    """
     folds = min(config.folds, int(y.unique(return_counts=True)[1].min()))
     if folds < 2:
         return len(subset) - 1, config.c[len(config.c) // 2]
