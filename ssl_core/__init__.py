@@ -1,1 +1,1 @@
-"""Learning: tasks, encoders, data, the training loop and the evaluators. Knows neither Ray nor W&B."""
+"""Contains what learns: tasks, encoders, data, the training loop and the evaluators. It imports neither Ray nor W&B."""

@@ -1,4 +1,4 @@
-"""The rows of all workers on every worker, for losses and memories that look at the whole global batch."""
+"""Gathers rows of all workers on every worker, for losses and memory banks that use the whole global batch."""
 
 import torch
 import torch.distributed as dist
@@ -6,12 +6,22 @@ from torch import Tensor
 
 
 def all_gather_with_grad(rows: Tensor, batch: int) -> Tensor:
-    """The `rows` [b, ...] of all workers, in the order of the global batch.
+    """Returns the rows of all workers, in the order of the global batch; gradients flow back through it.
 
-    Workers' shares are uneven, so each is filled up with zeros to the largest that one of a global batch of `batch`
-    images can be, which all of them know without asking, and so without waiting for their devices: zeros among
-    gathered weights tell what was filled up. Gradients sum over the workers and reach the one that a row came from.
-    Raises ValueError for more rows than a worker's share of `batch`.
+    Workers' shares may be uneven, so each is filled up with zeros to the largest share of a global batch of `batch`
+    images, which all workers know without asking each other and so without waiting for their devices; zeros among
+    gathered weights tell which rows were filled up. In the backward pass gradients are summed over the workers and
+    returned to the worker that a row came from.
+
+    Args:
+        rows: [b, ...], this worker's, on its device.
+        batch: Images in the global batch.
+
+    Returns:
+        [ceil(batch / workers) * workers, ...], or `rows` itself if there is one worker.
+
+    Raises:
+        ValueError: If there are more rows than a worker's share of `batch`.
     """
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return rows

@@ -1,4 +1,4 @@
-"""Random views of an image, of which a representation should keep only what they share: crops and colors."""
+"""Makes random views of an image, of which a representation should keep only what they share: crops and colors."""
 
 import math
 from dataclasses import dataclass
@@ -14,18 +14,37 @@ from ssl_core.task import InputFormat, crop_side
 
 CROP, COLOR = 5, 10  # random words that a crop, and its colors, take
 ASPECT = math.log(4 / 3)  # of a box's sides, at most, either way
-BYTES = dict(mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.uint8, channels_last=True)  # from one kernel for the next
+BYTES = InputFormat((0.0,) * 3, (1.0,) * 3, torch.uint8).options()  # from one kernel for the next
 
 
 def as_bhwc(images: Tensor) -> Tensor:
-    """What a kernel left as BYTES say, [b, c, h, w] uint8 in channels_last memory, -> [b, h, w, c], as kernels read."""
+    """Returns a view of a kernel's output in the layout that kernels read.
+
+    Args:
+        images: [b, c, h, w] uint8 in channels_last memory, as kernels called with BYTES return.
+
+    Returns:
+        [b, h, w, c] uint8, the same memory.
+    """
     return images.permute(0, 2, 3, 1)
 
 
 def resized_crop(images: Tensor, words: Tensor, side: int, min_area: float) -> Tensor:
-    """[b, h, w, 3] uint8, [b, CROP] words -> [b, side, side, 3] uint8: a box of `min_area` to all of each image's area,
-    an aspect ratio of 3/4 to 4/3 and a random place, resized, half of them mirrored (Szegedy et al. 2015,
-    arXiv:1409.4842). A box that is longer than the image is cut off there."""
+    """Cuts a random box out of each image and resizes it to a square, half of the results mirrored.
+
+    A box has a share of the image's area between `min_area` and 1, an aspect ratio of 3/4 to 4/3 and a random place; if
+    it is longer than the image, it is cut off there. Source: random resized crops (Szegedy et al. 2015,
+    arXiv:1409.4842).
+
+    Args:
+        images: [b, h, w, 3] uint8.
+        words: [b, CROP] int64, random words in [0, 2^32).
+        side: Side of the result in pixels.
+        min_area: Smallest share of an image's area.
+
+    Returns:
+        [b, side, side, 3] uint8.
+    """
     high, wide = images.shape[1:3]
     # in float64, where a GPU's exp rounds to the pixel that a CPU's does
     share, aspect = (uniform(words[:, i]).double() for i in (0, 1))
@@ -40,8 +59,10 @@ def resized_crop(images: Tensor, words: Tensor, side: int, min_area: float) -> T
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveAugmentation:
-    """Random resized crops, mirrored or not, with other colors: as in SimCLR (Chen et al. 2020, arXiv:2002.05709)
-    for CIFAR-10, which leaves blur out."""
+    """Makes random resized crops, mirrored or not, with other colors, as SimCLR does for CIFAR-10, without blur.
+
+    Source: Chen et al. 2020, arXiv:2002.05709.
+    """
 
     crop: float = 0.75
     """side that a random crop is resized to, as a fraction of the image's"""
@@ -53,7 +74,17 @@ class ContrastiveAugmentation:
     """share of views that lose their color"""
 
     def side(self, size: int) -> int:
-        """Of a view in pixels. Raises UserError for values that cannot work."""
+        """Returns the side of a view and checks the options.
+
+        Args:
+            size: The images' side in pixels.
+
+        Returns:
+            Pixels.
+
+        Raises:
+            UserError: If a value is out of its range.
+        """
         if not 0 < self.min_area <= 1:
             raise UserError(f"--min-area is {self.min_area}: expected a share of the image, above 0 and at most 1")
         if not 0 <= self.jitter <= 1 or not 0 <= self.grayscale <= 1:
@@ -61,7 +92,16 @@ class ContrastiveAugmentation:
         return crop_side(self.crop, size)
 
     def color(self, images: Tensor, words: Tensor, format: InputFormat) -> Tensor:
-        """[b, h, w, 3] uint8, [b, COLOR] words -> [b, 3, h, w] in `format`: four in five jittered, some made gray."""
+        """Changes the colors of four in five images, makes some gray, and normalizes all.
+
+        Args:
+            images: [b, h, w, 3] uint8.
+            words: [b, COLOR] int64, random words in [0, 2^32).
+            format: The wanted statistics, dtype and memory layout.
+
+        Returns:
+            [b, 3, h, w] of the format's dtype.
+        """
         chance = uniform(words[:, :6])
         change = self.jitter * (chance[:, 4:5] < 0.8) * (2 * chance[:, :4] - 1)
         factors = torch.cat([1 + 0.8 * change[:, :3], 0.2 * change[:, 3:]], dim=1)
@@ -69,5 +109,15 @@ class ContrastiveAugmentation:
         return photometric(images, factors, words[:, 6:].argsort(dim=1, stable=True), grays, **format.options())
 
     def view(self, images: Tensor, words: Tensor, side: int, format: InputFormat) -> Tensor:
-        """[b, h, w, 3] uint8, [b, CROP + COLOR] words -> [b, 3, side, side] in `format`."""
+        """Makes a random view of each image: a resized crop with other colors, normalized.
+
+        Args:
+            images: [b, h, w, 3] uint8.
+            words: [b, CROP + COLOR] int64, random words in [0, 2^32).
+            side: Side of the view in pixels.
+            format: The wanted statistics, dtype and memory layout.
+
+        Returns:
+            [b, 3, side, side] of the format's dtype.
+        """
         return self.color(resized_crop(images, words[:, :CROP], side, self.min_area), words[:, CROP:], format)

@@ -1,4 +1,7 @@
-"""A memory bank: one feature of each training image, to be compared with (Wu et al. 2018, arXiv:1805.01978)."""
+"""Keeps a memory bank: one feature of each training image, to compare others with.
+
+Source: Wu et al. 2018, arXiv:1805.01978.
+"""
 
 from dataclasses import dataclass
 
@@ -13,7 +16,7 @@ from ssl_core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryOptions:
-    """Options of a memory bank and of the loss that compares with it."""
+    """Sets the size and the pace of a memory bank, and the loss that compares with it."""
 
     negatives: int = 512
     """other images that each is compared with; all others at most"""
@@ -26,11 +29,18 @@ class MemoryOptions:
 
     @property
     def side_by_side(self) -> int:
-        """Images of a batch that are needed in one place: those that are not compared with rows need each other."""
+        """Returns how many images of a batch are needed in one part.
+
+        It is two where images are compared within their batch at first, otherwise one.
+        """
         return 2 if self.memory_warmup else 1
 
     def check(self) -> None:
-        """Raises UserError for values that cannot work."""
+        """Checks the options.
+
+        Raises:
+            UserError: If a value cannot work.
+        """
         if self.negatives < 1:
             raise UserError(f"--negatives is {self.negatives}, expected at least 1")
         if not 0 < self.temperature < float("inf"):
@@ -42,23 +52,38 @@ class MemoryOptions:
 
 
 class MemoryBank(nn.Module):
-    """[images, width] float32 rows of length 1, and how often each image was seen: buffers, parts of every checkpoint.
+    """Keeps a row of length 1 for each training image, and how often each image was seen.
 
     Rows begin at random, and an image's own is an epoch old when it is needed, twice as old as the others' on average:
-    an encoder that moves fast moves away from it. Hundreds of epochs make up for that, a few do not. So an image may at
-    first be compared within its batch, `memory_warmup` times: with its own features instead of its row, and with those
-    of the batch's other images instead of theirs.
+    an encoder that changes fast moves away from it. Hundreds of epochs make up for that, a few do not. So an image may
+    at first be compared within its batch, `memory_warmup` times: with its own features instead of its row, and with
+    those of the batch's other images instead of their rows.
 
-    Every worker has all of it and makes the same updates, so that it is right for any number of workers, also when
-    training goes on with another number. That takes 4 * width bytes an image: 0.66 GB for ImageNet at width 128.
-    DDP must not send it around, see `ddp_ignored_buffers`.
+    Every worker has the whole bank and makes the same updates, so that it is right for any number of workers, also when
+    training continues with another number. That takes 4 * width bytes an image: 0.66 GB for ImageNet at width 128.
+    DistributedDataParallel must not send it around, see `ddp_ignored_buffers`.
+
+    Attributes:
+        rows: [images, width] float32, a buffer and so a part of every checkpoint.
+        visits: [images] int32, a buffer, too: how often each image was seen.
+        options: The options.
+        negatives: Other images that each is compared with.
     """
 
     rows: Tensor
     visits: Tensor
 
     def __init__(self, images: int, width: int, options: MemoryOptions):
-        """Random rows, by torch's generator, as a task's weights are. Raises UserError for fewer than two images."""
+        """Draws random rows by torch's generator, as a task's weights are.
+
+        Args:
+            images: The number of training images.
+            width: Numbers in a row.
+            options: The options.
+
+        Raises:
+            UserError: If there are fewer than two images, or an option cannot work.
+        """
         super().__init__()
         options.check()
         if images < 2:
@@ -70,16 +95,34 @@ class MemoryBank(nn.Module):
         self.register_buffer("visits", torch.zeros(images, dtype=torch.int32))
 
     def sample_negatives(self, words: Tensor, ids: Tensor) -> Tensor:
-        """[b, k] words, [b] ids -> [b, k] int64 ids, uniform over all images but the one itself."""
+        """Draws other images for each image, uniformly and with replacement.
+
+        Args:
+            words: [b, k] int64, random words in [0, 2^32).
+            ids: [b] int64, the images.
+
+        Returns:
+            [b, k] int64 ids, never the image's own.
+        """
         drawn = randint(words, len(self.rows) - 1)
         return drawn + (drawn >= ids[:, None])
 
     def cosines(self, features: Tensor, ids: Tensor, others: Tensor, weights: Tensor, batch: int) -> Tensor:
-        """[b, views, width] of length 1, the image as it is first, [b], [b, k], [b] -> [b, views, 1 + k (+ n)] float32.
+        """Returns the cosine similarities between views and what they are compared with.
 
-        Those with the image's own row come first, then those with the rows of the others, then, if there are such
-        comparisons, those with the n images of a global batch of `batch`, for which in training all workers must call
-        this together; -inf is not to be compared.
+        In training with `memory_warmup` all workers must call this together.
+
+        Args:
+            features: [b, views, width], rows of length 1; the first view is that of the image as it is.
+            ids: [b] int64, the images.
+            others: [b, k] int64, the images whose rows are negatives.
+            weights: [b], 0 for an image that does not count.
+            batch: Images in the global batch.
+
+        Returns:
+            [b, views, 1 + k (+ n)] float32: first with the image's own row (or features), then with the rows of the
+            others, then, with `memory_warmup`, with the features of the n images of the global batch. -inf is not to be
+            compared.
         """
         with torch.autocast(features.device.type, enabled=False):  # divided by .07, bfloat16 is off by a tenth
             features = features.float()
@@ -99,11 +142,18 @@ class MemoryBank(nn.Module):
             return torch.cat([features @ own[:, :, None], near, in_batch], dim=2)
 
     def nce(self, cosines: Tensor) -> Tensor:
-        """What `cosines` gives, the positive first -> [b, views] losses.
+        """Returns the loss of each view: noise-contrastive estimation as in PIRL.
 
-        -log h(positive) - sum over the negatives of log(1 - h(negative)): equation 5 of PIRL (Misra and van der Maaten
-        2020, arXiv:1912.01991), where h is the share of exp(cosine / temperature) in its sum over the positive and all
-        negatives. (Taken to the letter, equation 4 has each negative count twice and the positive not at all.)
+        It is -log h(positive) - the sum over negatives of log(1 - h(negative)), where h is the share of
+        exp(cosine / temperature) in its sum over the positive and all negatives. Source: equation 5 of PIRL (Misra and
+        van der Maaten 2020, arXiv:1912.01991); taken to the letter, its equation 4 counts each negative twice and the
+        positive never.
+
+        Args:
+            cosines: [b, views, 1 + k (+ n)], what `cosines` returns, the positive first.
+
+        Returns:
+            [b, views] float32.
         """
         shares = F.log_softmax(cosines / self.options.temperature, dim=-1)
         mistaken = shares[..., 1:].exp().clamp(max=1 - 1e-6)  # at 1 the loss is infinite
@@ -111,11 +161,16 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def update(self, ids: Tensor, features: Tensor, weights: Tensor, batch: int) -> None:
-        """Moves the rows of images `ids` [b] towards their `features` [b, width] of length 1, whichever worker of a
-        global batch of `batch` images has them.
+        """Moves the rows of images towards their features; all workers must call this together.
 
-        An image of weight 0 moves nothing. One that is there twice, as one epoch ends and the next begins, counts as
-        it was last.
+        An image of weight 0 moves nothing. One that is in the batch twice, as one epoch ends and the next begins,
+        counts as it was last.
+
+        Args:
+            ids: [b] int64, this worker's images.
+            features: [b, width], rows of length 1.
+            weights: [b], 0 for an image that does not count.
+            batch: Images in the global batch.
         """
         ids, features, weights = (all_gather_with_grad(t, batch) for t in (ids, features.float(), weights))
         same = (ids[:, None] == ids) & (weights > 0)
@@ -129,7 +184,11 @@ class MemoryBank(nn.Module):
 
 
 def ddp_ignored_buffers(module: nn.Module) -> list[str]:
-    """The names of those buffers in `module` that every worker keeps up to date by itself."""
+    """Returns the names of the buffers that every worker keeps up to date by itself.
+
+    Args:
+        module: The model; its memory banks are found.
+    """
     return [
         f"{path}.{name}"
         for path, memory in module.named_modules()

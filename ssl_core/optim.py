@@ -1,9 +1,9 @@
-"""Optimizers and schedules: timm's, chosen by a small config."""
+"""Builds optimizers and learning-rate schedules: timm's, chosen by a few options."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
@@ -13,7 +13,7 @@ from ssl_core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """Optimizer and learning-rate schedule: linear warm-up, then a cosine to zero, or steps."""
+    """Sets the optimizer and the learning-rate schedule: linear warm-up, then a cosine to zero, or steps."""
 
     optimizer: Literal["sgd", "momentum", "adamw", "lars"] = "sgd"
     """sgd is Nesterov's, momentum without his correction"""
@@ -34,7 +34,11 @@ class Optim:
     """largest gradient norm; 0 does not clip"""
 
     def check(self) -> None:
-        """Raises UserError for values that cannot train anything."""
+        """Checks the options.
+
+        Raises:
+            UserError: If a value cannot train anything.
+        """
         for name, low, high in (
             ("lr", 0, math.inf),
             ("weight_decay", 0, math.inf),
@@ -53,16 +57,31 @@ class Optim:
 
 
 def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
-    """-> the optimizer, and a function that sets its learning rate for a step, counted from 0."""
-    from timm.optim import create_optimizer_v2  # takes two seconds, which most commands need not wait for
-    from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler
+    """Builds the optimizer and the schedule.
 
-    extra = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
+    Weight decay is not applied to biases and normalization layers. The learning rate rises linearly to `lr` during the
+    warm-up, and then follows half a cosine from `lr` to zero (Loshchilov and Hutter 2017, arXiv:1608.03983), or is
+    multiplied by `lr_gamma` at each of the milestones.
+
+    Args:
+        config: The options.
+        module: Holds the weights to train.
+        steps: Optimizer steps of the whole training.
+
+    Returns:
+        The optimizer, and a function that sets its learning rate for a step, counted from 0.
+    """
+    # timm takes two seconds, which most commands need not wait for
+    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  it has no __all__
+    from timm.scheduler.cosine_lr import CosineLRScheduler
+    from timm.scheduler.multistep_lr import MultiStepLRScheduler
+
+    extra: dict[str, Any] = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
     optimizer = create_optimizer_v2(
         module, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, filter_bias_and_bn=True, **extra
     )
     warmup = int(config.warmup * steps)
-    warm = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
+    warm: dict[str, Any] = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
     if config.lr_milestones:
         # timm counts milestones from 1, so that the step `at * steps`, counted from 0, is the first to be slower
         milestones = [round(at * steps) + 1 for at in config.lr_milestones]

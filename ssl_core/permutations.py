@@ -1,7 +1,7 @@
-"""Sets of tile permutations that are far apart, made here and the same everywhere.
+"""Makes sets of tile permutations that are far apart, the same ones everywhere.
 
-A set whose members differ in few places has ambiguous classes. The affine and projective groups over finite fields
-are sharply transitive: their minimum Hamming distance is provably large, and each tile is equally often in each slot.
+A set whose members differ in few places has ambiguous classes. The affine and projective groups over finite fields are
+sharply transitive: their minimum Hamming distance is provably large, and each tile is equally often in each place.
 """
 
 from functools import lru_cache
@@ -18,11 +18,20 @@ CANDIDATES = 200_000  # random permutations that the greedy search picks from wh
 
 @lru_cache
 def permutation_set(grid: int, count: int) -> np.ndarray:
-    """[count, grid * grid] int64: row k puts source tile row[s] into slot s. Read-only.
+    """Returns a set of permutations of the tiles of a grid.
 
-    grid 2: 24 (all) or 12 (A4, distance 3); grid 3: 72 (AGL(1,9), distance 8) or 504 (PGL(2,8), distance 7);
-    grid 4: 240 (AGL(1,16), distance 15); grid 5: 600 (AGL(1,25), distance 24); any other count by greedy search.
-    Raises UserError when a grid has fewer than two tiles or no `count` permutations.
+    Grid 2: 24 (all) or 12 (A4, distance 3); grid 3: 72 (AGL(1,9), distance 8) or 504 (PGL(2,8), distance 7); grid 4:
+    240 (AGL(1,16), distance 15); grid 5: 600 (AGL(1,25), distance 24). Any other count is by greedy search.
+
+    Args:
+        grid: Tiles along a side.
+        count: Permutations in the set.
+
+    Returns:
+        [count, grid * grid] int64, read-only: row k puts source tile row[s] into place s.
+
+    Raises:
+        UserError: If a grid has fewer than two tiles a side, or there are no `count` permutations.
     """
     tiles = grid * grid
     if grid < 2:
@@ -39,18 +48,25 @@ def permutation_set(grid: int, count: int) -> np.ndarray:
 
 
 def default_count(grid: int) -> int:
-    """The size of the set that a grid is used with unless told otherwise."""
+    """Returns the number of permutations that a grid is used with if none is given."""
     return {2: 24, 3: 72, 4: 240}.get(grid, 100)
 
 
 def distance(rows: np.ndarray) -> int:
-    """The smallest Hamming distance between two rows."""
+    """Returns the smallest Hamming distance between two rows.
+
+    Args:
+        rows: [count, tiles] integers, at least two rows.
+    """
     near = [int((rows[i + 1 :] != rows[i]).sum(1).min()) for i in range(len(rows) - 1)]
     return min(near)
 
 
 def _tables(q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Addition and multiplication of GF(q); an element is the number whose digits in base p are its coefficients."""
+    """Returns the tables of addition and multiplication of GF(q), [q, q] each.
+
+    An element is the number whose digits in base p are its coefficients.
+    """
     p, tail = FIELDS[q]
     degree = len(tail)
     digits = [[(e // p**i) % p for i in range(degree)] for e in range(q)]
@@ -73,15 +89,25 @@ def _tables(q: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def affine(q: int) -> np.ndarray:
-    """AGL(1, q): x -> a x + b with a != 0. Two of them agree in at most one place."""
+    """Returns the affine group AGL(1, q): x -> a x + b with a != 0. Two members agree in at most one place.
+
+    Args:
+        q: The number of elements of the field, a key of FIELDS.
+
+    Returns:
+        [q * (q - 1), q] int64.
+    """
     add, times = _tables(q)
     return np.array([add[times[a], b] for a in range(1, q) for b in range(q)])
 
 
 def pgl2_8() -> np.ndarray:
-    """PGL(2, 8): x -> (a x + b) / (c x + d) on the nine points of the projective line over GF(8), infinity last.
+    """Returns the projective group PGL(2, 8): x -> (a x + b) / (c x + d) on the projective line over GF(8).
 
-    Two of them agree in at most two places.
+    Its nine points are the field's elements and infinity, which is last. Two members agree in at most two places.
+
+    Returns:
+        [504, 9] int64.
     """
     add, times = _tables(8)
     inverse = {x: int(np.argmax(times[x] == 1)) for x in range(1, 8)}
@@ -98,7 +124,22 @@ def pgl2_8() -> np.ndarray:
 
 
 def greedy(tiles: int, count: int) -> np.ndarray:
-    """`count` permutations, each as far as possible from those before it (Noroozi and Favaro 2016, by minimum)."""
+    """Returns permutations that are chosen one by one, each as far as possible from those before it.
+
+    Of equally far ones it takes that with the largest mean distance. Above nine tiles the candidates are CANDIDATES
+    random permutations, always the same, below all. Source: Noroozi and Favaro 2016 (arXiv:1603.09246), here by the
+    smallest distance.
+
+    Args:
+        tiles: Tiles of the grid.
+        count: Permutations in the set.
+
+    Returns:
+        [count, tiles] int64.
+
+    Raises:
+        UserError: If there are no `count` candidates, or it is below 2.
+    """
     pool = _pool(tiles)
     if not 1 < count <= len(pool):
         raise UserError(f"permutations is {count}: {tiles} tiles allow 2 to {len(pool)}")

@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields after every step, and logs, saves and prints nothing."""
+"""Trains a model: a generator that yields after every step, and logs, saves and prints nothing."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -21,36 +21,66 @@ from ssl_core.task import InputFormat, PretextModel, TaskConfig, task_name
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long and how a PretextModel module is trained."""
+    """Sets how long and how a model is trained.
+
+    Attributes:
+        steps: Optimizer steps of the whole training, those before a restart included.
+        seed: Decides every random number of the training, with the images' ids and epochs.
+        optim: Optimizer and schedule.
+        precision: Of the forward pass: "bf16" runs it under autocast.
+        grad_accumulation: Parts that a worker's slice of a batch is computed in, to save memory.
+        compile: Whether the model runs through torch.compile.
+    """
 
     steps: int
     seed: int
     optim: optim.Optim
     precision: Literal["fp32", "bf16"] = "fp32"
-    grad_accumulation: int = 1  # parts that a worker's slice is cut into, for memory
+    grad_accumulation: int = 1
     compile: bool = False
 
 
 class Step(NamedTuple):
-    """What has just happened. `metrics` are global over all workers, 0-d, still on the device."""
+    """Holds what a training step has left.
 
-    number: int  # completed steps
+    Attributes:
+        number: How many steps are completed.
+        metrics: Means over the whole global batch, 0-d tensors that are still on the device: the loss, the task's own
+            metrics, `weight`, how many images counted, and `lr`, on the CPU.
+        state: Returns all that a training continues from, for torch.save: "step", "model" and "optimizer". Raises
+            Diverged if weights are not finite.
+    """
+
+    number: int
     metrics: dict[str, Tensor]
-    state: Callable[[], dict]  # everything that a run continues from, for torch.save
+    state: Callable[[], dict]
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """(rank, world size) of this process: (0, 1) outside torch.distributed."""
+    """Returns the rank of this process and the number of workers: (0, 1) outside torch.distributed."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def train(
     model: PretextModel, batches: Iterable[Batch], format: InputFormat, plan: TrainConfig, start: dict | None = None
 ) -> Iterator[Step]:
-    """Trains `model` in place on this worker's slices `batches`, one a step, from the state `start` if given.
+    """Trains a model in place, one optimizer step for each batch.
 
-    Weighted losses are summed and divided by the *global* weight, so slices may be uneven: W workers give the
-    gradient of one. Raises Diverged from `Step.state` when weights are not finite.
+    Weighted losses are summed and divided by the weight of the global batch, so that slices may be uneven: any number
+    of workers gives the gradient of one.
+
+    Args:
+        model: Encoder and task, on the device where it is trained.
+        batches: This worker's slices of the global batches, on the same device.
+        format: The pixel format that the encoder expects.
+        plan: Steps, seed and optimizer.
+        start: What `Step.state` returned, to continue from there; the first batch is then that of the step after it.
+
+    Yields:
+        What each step has left.
+
+    Raises:
+        Diverged: By `Step.state`, if weights are not finite.
     """
     world = rank_and_world_size()[1]
     device = next(model.parameters()).device
@@ -62,7 +92,8 @@ def train(
         optimizer.load_state_dict(start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
-    wrapped = _wrap_in_ddp(model) if world > 1 else model
+    ddp = _wrap_in_ddp(model) if world > 1 else None
+    wrapped = model if ddp is None else ddp
     stepper = torch.compile(wrapped) if plan.compile else wrapped
     count = 0
     for number, batch in enumerate(batches, start=first):
@@ -77,7 +108,7 @@ def train(
         for i, part in enumerate(parts):
             inputs, targets = model.task.make_batch(part, RandomBits(part.ids, part.epochs, plan.seed), format)
             last = i == len(parts) - 1
-            with nullcontext() if last or world == 1 else wrapped.no_sync():
+            with nullcontext() if last or ddp is None else ddp.no_sync():
                 with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
                     predictions = stepper(inputs)
                 losses = model.task.loss(predictions, targets)
@@ -115,14 +146,20 @@ def _all_reduce_sum(value: Tensor) -> Tensor:
     return value
 
 
-def _wrap_in_ddp(model: nn.Module) -> nn.Module:
-    """`model` in DDP, which would send all buffers from the first worker at each step, and with them whole memories."""
+def _wrap_in_ddp(model: nn.Module) -> DistributedDataParallel:
+    """Returns the model in DistributedDataParallel, which leaves out buffers that workers keep up to date themselves.
+
+    It would otherwise send all buffers from the first worker at each step, and with them whole memory banks.
+    """
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored_buffers(model))
     return DistributedDataParallel(model)
 
 
 def _all_reduce_min(parts: int, device: torch.device) -> int:
-    """The fewest `parts` of any worker: each part may have the workers exchange something, so all take as many."""
+    """Returns the smallest number of parts that any worker has.
+
+    All workers take as many, since they may exchange something in each part.
+    """
     if rank_and_world_size()[1] == 1:
         return parts
     fewest = torch.tensor(parts, device=device)
@@ -135,9 +172,13 @@ def _split_parts(batch: Batch, count: int) -> list[Batch]:
 
 
 def encoder_macs(model: PretextModel, size: int) -> int:
-    """Multiply-accumulates of the encoder, forward and backward, for one image with all the views the task makes.
+    """Counts an encoder's multiply-accumulates, forward and backward, for one image with all views that its task makes.
 
-    This is the budget that tasks are made equal in. The backward pass of a convolution costs two forwards.
+    This is the budget in which tasks are made equal. A backward pass of a convolution is counted as two forward passes.
+
+    Args:
+        model: Encoder and task; its mode, training or evaluation, is restored.
+        size: The images' side in pixels.
     """
     count = 2
     inputs = _blank_inputs(model, size, count)
@@ -160,7 +201,7 @@ def encoder_macs(model: PretextModel, size: int) -> int:
 
 
 def _blank_inputs(model: PretextModel, size: int, count: int):
-    """The inputs that the task makes of `count` black images."""
+    """Returns the inputs that the task makes of `count` black images."""
     images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
     ids = torch.arange(count)
     batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(count), torch.zeros_like(ids))
@@ -170,11 +211,22 @@ def _blank_inputs(model: PretextModel, size: int, count: int):
 
 
 def check_parts(config: TaskConfig, grad_accumulation: int, worlds: Iterable[int], images: int) -> int:
-    """The fewest images that a worker would compute with at once, if as many workers as any of `worlds` shared the
-    batches of a task with the options `config`, each in `grad_accumulation` parts, of `images` training images.
+    """Checks that every part of a batch has enough images for the task, whatever the number of workers.
 
-    Raises UserError if some worker would get no image, or if a task that compares the images of a part would always
-    find fewer than it needs. (A part of two may hold one image twice, as one epoch ends and the next begins.)
+    A part of two may still hold one image twice, as one epoch ends and the next begins.
+
+    Args:
+        config: The task's options, with the size of a global batch.
+        grad_accumulation: Parts that a worker's slice is computed in.
+        worlds: Numbers of workers that may share the batches.
+        images: The number of training images.
+
+    Returns:
+        The fewest images that a worker would compute with at once.
+
+    Raises:
+        UserError: If a worker would get no image, or a task that compares the images of a part with each other would
+            find fewer than it needs.
     """
     name, batch, needed, fewest = task_name(config), config.batch, config.side_by_side, config.batch
     if images < needed:
@@ -195,15 +247,34 @@ def check_parts(config: TaskConfig, grad_accumulation: int, worlds: Iterable[int
 
 
 def smallest_part(batch: int, grad_accumulation: int, world: int) -> tuple[int, int]:
-    """Images in the smallest part of a global batch that `train` makes: a worker's, and all workers' together."""
+    """Returns the number of images in the smallest part of a global batch that `train` makes.
+
+    Args:
+        batch: Images in a global batch.
+        grad_accumulation: Parts that a worker's slice is computed in.
+        world: Workers that share the batch.
+
+    Returns:
+        One worker's images in such a part, and those of all workers together.
+    """
     size, larger = divmod(batch, world)  # so many workers have one image more
     parts = max(1, min(grad_accumulation, size))
     return size // parts, (world - larger) * (size // parts) + larger * ((size + 1) // parts)
 
 
 def check_one_image(model: PretextModel, size: int) -> None:
-    """Raises UserError if batch norm would get one value for a channel, of which it can take no variance, when a worker
-    computes with one image of side `size`. Moves the statistics of batch norm."""
+    """Checks that a model can be trained on parts of a single image.
+
+    Batch norm cannot if its last map has one cell: a single value for a channel has no variance. The check changes the
+    statistics of batch norm.
+
+    Args:
+        model: Encoder and task; it is left in training mode.
+        size: The images' side in pixels.
+
+    Raises:
+        UserError: If batch norm would get a single value for a channel.
+    """
     inputs = _blank_inputs(model, size, 1)
     try:
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Encoders: architectures, pretrained weights, and export."""
+"""Builds encoders, reads pretrained weights into them, and exports them."""

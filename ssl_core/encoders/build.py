@@ -1,6 +1,7 @@
-"""Encoders: timm's and torchvision's by name, small ones of our own, and raw pixels as a floor.
+"""Builds encoders by name: timm's, torchvision's and this project's own.
 
-An encoder maps [b, 3, h, w] to the list of its stages' maps [b, width, h / stride, w / stride], shallow to deep.
+An encoder is a module that maps [b, 3, h, w] to the list of its stages' maps [b, width, h / stride, w / stride],
+shallow to deep.
 """
 
 import hashlib
@@ -8,86 +9,27 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ssl_core.encoders.small import OWN
 from ssl_core.errors import UserError, closest
 from ssl_core.task import EncoderInfo
 
 PROBE_SIZE = 256  # pixels that strides are measured at
 SMALL_IMAGE_SIZE = 64  # pixels; below this an ImageNet stem leaves nothing to look at
-
-
-class ConvNet(nn.Module):
-    """Three stages of two 3x3 convolutions, each with batch norm (or none) and ReLU; each stage halves the map."""
-
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128), norm: bool = True):
-        super().__init__()
-        self.stages = nn.ModuleList()
-        previous = 3
-        for width in widths:
-            layers: list[nn.Module] = []
-            for stride in (2, 1):
-                layers += [nn.Conv2d(previous, width, 3, stride, padding=1, bias=not norm)]
-                layers += [nn.BatchNorm2d(width)] if norm else []
-                layers += [nn.ReLU(inplace=True)]
-                previous = width
-            self.stages.append(nn.Sequential(*layers))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-
-class NIN(nn.Module):
-    """The network in network of RotNet's CIFAR-10 experiments (Gidaris et al. 2018, section 4.1; Lin et al. 2014): four
-    blocks of three convolutions, each with batch norm and ReLU; the first two blocks end in a pooling that halves."""
-
-    BLOCKS = ((192, 160, 96, 5), (192, 192, 192, 5), (192, 192, 192, 3), (192, 192, 192, 3))  # widths, first kernel
-
-    def __init__(self):
-        super().__init__()
-        pools = (nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.Identity(), nn.Identity())
-        self.blocks = nn.ModuleList()
-        previous = 3
-        for (*widths, first), pool in zip(self.BLOCKS, pools):
-            layers: list[nn.Module] = []
-            for width, kernel in zip(widths, (first, 1, 1)):
-                convolution = nn.Conv2d(previous, width, kernel, padding=kernel // 2, bias=False)
-                nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-                previous = width
-            self.blocks.append(nn.Sequential(*layers, pool))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(x)
-        return maps
-
-
-class RawPixels(nn.Module):
-    """No encoder: the image at 8x8 cells, laid out as a 2x2 map so that the one rule for features fits it too."""
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [F.pixel_unshuffle(F.adaptive_avg_pool2d(x, 8), 4)]
-
-
-OWN = {
-    "convnet": ConvNet,
-    "convnet-plain": lambda: ConvNet(norm=False),
-    "nin": NIN,
-    "raw-pixels": RawPixels,
-}
 TORCHVISION = "torchvision:"  # before the name of one of its models
 
 
 class RestandardizedEncoder(nn.Module):
-    """An encoder of pixels that were standardized by `wanted`, for pixels standardized by `given`: each is the mean and
-    the standard deviation of every channel, in units of 0..255."""
+    """Lets an encoder take pixels that were standardized by other statistics than those that it was trained with.
+
+    Args:
+        encoder: An encoder of pixels standardized by `wanted`.
+        given: Mean and standard deviation of each channel, in units of 0..255, by which its input was standardized.
+        wanted: Those that it was trained with.
+    """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, encoder: nn.Module, given: tuple, wanted: tuple):
         super().__init__()
@@ -101,10 +43,18 @@ class RestandardizedEncoder(nn.Module):
 
 
 def build(name: str, size: int, seed: int) -> nn.Module:
-    """The encoder `name` for square images of side `size`, initialized at random from `seed`.
+    """Builds an encoder with random weights.
 
-    timm ResNets get a CIFAR stem below 64 px (3x3, stride 1, no max-pool: He et al. 2016, section 4.2).
-    Raises UserError for a name that nobody knows or an encoder that needs larger images.
+    timm's ResNets get a stem for small images below SMALL_IMAGE_SIZE (3x3, stride 1, no max-pool), as in He et al. 2016
+    (arXiv:1512.03385, section 4.2).
+
+    Args:
+        name: A key of OWN, torchvision:NAME, or the name of a timm model.
+        size: The side of the square images in pixels.
+        seed: Decides the weights.
+
+    Raises:
+        UserError: If there is no encoder of this name, or it needs larger images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -131,8 +81,15 @@ def build(name: str, size: int, seed: int) -> nn.Module:
 
 
 def build_full_model(name: str) -> nn.Module:
-    """The whole model of timm or torchvision that the encoder `name` was cut from, with its classifier: names and
-    shapes alone, on the meta device, if it can be built there."""
+    """Builds the whole model, with its classifier, that an encoder of timm or torchvision is a part of.
+
+    Args:
+        name: The encoder's name, none of OWN.
+
+    Returns:
+        A model for its names and shapes alone: on the meta device where it can be built there, without numbers, and
+        otherwise with random weights.
+    """
     if name.startswith(TORCHVISION):
         from torchvision.models import get_model
 
@@ -150,19 +107,39 @@ def build_full_model(name: str) -> nn.Module:
 
 
 def feature_prefix(encoder: nn.Module) -> str:
-    """What timm puts before the names of a model that it wraps whole for its features: "model." or "body.", or ""."""
+    """Returns what timm puts before the names of the weights of a model that it wraps whole.
+
+    Args:
+        encoder: An encoder of timm, made with features_only.
+
+    Returns:
+        "model.", "body.", or "" for a model that is not wrapped whole.
+    """
     children = [name for name, _ in encoder.named_children()]
     return f"{children[0]}." if children in (["model"], ["body"]) else ""
 
 
 def stem_size(name: str, built: int, size: int) -> int | None:
-    """What has to be told to `build` when the encoder `name`, made for images of side `built`, gets those of side
-    `size`: `built`, if it had another stem otherwise, else None."""
+    """Returns the image size that `build` has to be given for a trained encoder when it is used at another size.
+
+    Args:
+        name: The encoder's name.
+        built: The image side in pixels that it was built for.
+        size: The image side that it is used at.
+
+    Returns:
+        `built` if an encoder built for `size` would have another stem, else None.
+    """
     return built if name not in OWN and (built < SMALL_IMAGE_SIZE) != (size < SMALL_IMAGE_SIZE) else None
 
 
 def has_small_stem(name: str, built: int) -> bool:
-    """Whether `build` gives the encoder `name` a stem for small images, in place of its own."""
+    """Returns whether `build` gives an encoder a stem for small images in place of its own.
+
+    Args:
+        name: The encoder's name.
+        built: The image side in pixels that it is built for.
+    """
     return stem_size(name, built, SMALL_IMAGE_SIZE) is not None
 
 
@@ -176,6 +153,7 @@ def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
         )
     stem = nn.Conv2d(3, stem.out_channels, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    assert isinstance(encoder, nn.ModuleDict), "timm's features_only makes one of every ResNet"
     encoder["conv1"] = stem
     encoder["maxpool"] = nn.Identity()
 
@@ -190,15 +168,24 @@ def _is_resnet(name: str) -> bool:
 
 @torch.no_grad()
 def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
-    """Widths and strides of the stages, read off a forward pass of PROBE_SIZE pixels, which every stride divides.
+    """Measures an encoder's stages by forward passes of blank images.
 
-    Raises UserError for an encoder that is not convolutional, or has no map left at images of side `size`.
+    Widths are measured at the images' own size, strides at PROBE_SIZE, which every stride divides.
+
+    Args:
+        encoder: On the CPU; its mode, training or evaluation, is restored.
+        name: Its name.
+        size: The image side in pixels that it is used at.
+
+    Raises:
+        UserError: If it is not convolutional, or no map is left at this size.
     """
     training = encoder.training
     encoder.eval()
     try:
         maps = encoder(torch.zeros(1, 3, size, size))
-        widths = encoder.feature_info.channels() if hasattr(encoder, "feature_info") else [m.shape[1] for m in maps]
+        info = getattr(encoder, "feature_info", None)  # timm's encoders have one
+        widths = [m.shape[1] for m in maps] if info is None else info.channels()
         if not all(m.ndim == 4 and m.shape[1] == width for m, width in zip(maps, widths)):
             raise UserError(f"encoder {name!r} gives no maps of [channels, height, width]: choose a convolutional one")
         probed = encoder(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
@@ -213,12 +200,12 @@ def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
 
 
 def weights(encoder: nn.Module) -> dict[str, Tensor]:
-    """The weights and buffers on the CPU, each laid out as files want it."""
+    """Returns the weights and buffers by name, on the CPU and contiguous, as files want them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
 
 
 def digest(encoder: nn.Module) -> str:
-    """sha256 over the sorted (name, dtype, shape, bytes) of the weights and buffers."""
+    """Returns the sha256, in hexadecimal, of the names, dtypes, shapes and bytes of all weights and buffers."""
     total = hashlib.sha256()
     for name, tensor in sorted(weights(encoder).items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Which of several networks in a file is taken: as asked for, or what their authors evaluate."""
+"""Chooses one of several networks in a file: the one asked for, or the one that its authors evaluate."""
 
 import re
 from collections.abc import Callable
@@ -25,21 +25,35 @@ CONVENTIONS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """The network that was taken, and what else there was."""
+    """Holds the network that was taken from a file, and what else there was.
+
+    Attributes:
+        network: The network.
+        label: Its name, as short as distinguishes it from the others; "" if there is no other.
+        others: Labels of networks that fit as well and hold other numbers.
+        unused: Tensors of the same dict that are in no network that fits, such as those of a classifier.
+    """
 
     network: Network
-    label: str  # its name, as short as sets it apart from the others; "" if there is no other
-    others: tuple[str, ...]  # labels of those that fit as well and hold other numbers
-    unused: tuple[str, ...]  # tensors beside it that are part of no network that fits, such as its classifier
+    label: str
+    others: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def choose_network(
     encoder: nn.Module, architecture: str, tables: Tables, file: str, asked: str | None = None
 ) -> Choice:
-    """The network in the `tables` of `file` that is `encoder`, of timm's or torchvision's `architecture`: the one that
-    `asked` names, in whole or in part, or by CONVENTION; the same in every process.
+    """Chooses the network in a file whose weights an encoder takes, the same one in every process.
 
-    Raises UserError if none fits, or if `asked` is the name of none or of several.
+    Args:
+        encoder: The encoder that is to get the weights.
+        architecture: Its name, that of a model of timm or torchvision.
+        tables: The dicts of tensors in the file, see `read_state_dicts`.
+        file: The file's name, for messages.
+        asked: Name of the wanted network, or a part of it. None takes what its authors evaluate, by CONVENTIONS.
+
+    Raises:
+        UserError: If no network fits, or if none or several have the name `asked`.
     """
     found = find_networks(encoder, architecture, tables)
     fitting = sorted((one for one in found if not one.misfit), key=lambda one: _rank(one.name))
@@ -59,7 +73,7 @@ def choose_network(
 
 
 def _why_none(encoder: nn.Module, found: list[Network], tables: Tables) -> str:
-    """Of the network that comes nearest."""
+    """Returns why the network that comes nearest does not fit."""
     if found:
         return max(found, key=lambda one: len(one.names)).misfit
     state, has = list(encoder.state_dict()), [name for _, table in tables for name in table]
@@ -67,7 +81,7 @@ def _why_none(encoder: nn.Module, found: list[Network], tables: Tables) -> str:
 
 
 def _rank(name: str) -> list[int]:
-    """Sorts what authors evaluate to the front."""
+    """Returns a key by which the networks that authors evaluate are sorted to the front."""
 
     def has(words: str | None) -> bool:
         return words is not None and re.search(rf"(^|[._])({words})($|[._])", name) is not None
@@ -76,7 +90,7 @@ def _rank(name: str) -> list[int]:
 
 
 def _labels(names: list[str]) -> list[str]:
-    """Each name without what all begin with, and no longer than sets it apart."""
+    """Returns each name without what all begin with, and no longer than distinguishes it."""
     split = [name.split(".") if name != TOP else [] for name in names]
     while len(names) > 1 and all(split) and len({parts[0] for parts in split}) == 1:
         split = [parts[1:] for parts in split]
@@ -88,7 +102,11 @@ def _labels(names: list[str]) -> list[str]:
 
 
 def _find_requested(asked: str, fitting: list[Network], distinct: list[Network], labels: list[str], file: str) -> int:
-    """Which of `distinct` the user means."""
+    """Returns which of `distinct` the user has asked for.
+
+    Raises:
+        UserError: If none or several fit what was asked.
+    """
     readings: tuple[Callable[[Network], bool], ...] = (
         lambda one: asked == one.name,
         lambda one: asked == one.prefix.rstrip("."),
@@ -107,7 +125,7 @@ def _find_requested(asked: str, fitting: list[Network], distinct: list[Network],
 
 
 def _tensors_of(one: Network, taken: Network) -> list[str]:
-    """What of its dict is a network's: the tensors that were taken; all of another one."""
+    """Returns the names of a network's tensors in its dict: those that were taken, or all of another network."""
     if one is taken or not one.prefix:
         return list(one.names.values())
     return [name for name in one.tensors if name.startswith(one.prefix)]

@@ -1,5 +1,7 @@
-"""Encoders for other programs: weights, or the whole computation from uint8 pixels on. What was written is read back
-and has to give the same numbers."""
+"""Exports encoders for other programs: the weights, or the whole computation from uint8 pixels on.
+
+What was written is read back and has to give the same numbers.
+"""
 
 import io
 from collections.abc import Callable
@@ -17,13 +19,21 @@ TOLERANCE = 1e-3  # of a map's largest number: how far another runtime may be of
 
 
 class ExportFailed(RuntimeError):
-    """What was written is not what it should be; no file is left. The command line exits with 1."""
+    """Reports that what was written is not what it should be; no file is left. The command line exits with 1."""
 
     exit_code = 1
 
 
 class PixelEncoder(nn.Module):
-    """An encoder with what comes before it: [b, 3, h, w] of 0..255, uint8 or float32, to the stages' maps, float32."""
+    """Computes an encoder's maps from pixels: [b, 3, h, w] of 0..255, uint8 or float32, to the stages' maps, float32.
+
+    Args:
+        one: Says how pixels are standardized.
+        encoder: The encoder.
+    """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, one: Pretrained, encoder: nn.Module):
         super().__init__()
@@ -42,10 +52,19 @@ class PixelEncoder(nn.Module):
 
 @torch.no_grad()
 def export_encoder(one: Pretrained, size: int, format: str) -> tuple[bytes, str]:
-    """-> (a file in `format` that holds the encoder, for images of side `size` where that counts, and how to use it).
+    """Writes an encoder in a format for other programs and checks it on random pixels.
 
-    Raises UserError for an encoder that a format cannot hold or packages that are missing, and ExportFailed if what was
-    written does not give the encoder's own numbers on random pixels.
+    Args:
+        one: The encoder.
+        size: Image side in pixels; counts for torchscript and onnx, which are traced at it.
+        format: A key of FORMATS: safetensors, timm, torchscript or onnx.
+
+    Returns:
+        The file's content, and a sentence on how to use it.
+
+    Raises:
+        UserError: If the format cannot hold the encoder, or packages are missing.
+        ExportFailed: If what was written does not give the encoder's own numbers.
     """
     encoder = one.encoder or encoders.build(one.architecture, one.built, one.seed)
     return FORMATS[format](one, encoder.eval(), size)
@@ -70,8 +89,11 @@ def _safetensors(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes,
 
 
 def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
-    """Under the names of timm's whole model without its classifier, if that has no more weights than the encoder or is
-    wrapped whole by features_only, which leaves out what follows the last stage; or else those of features_only."""
+    """Writes weights under timm's names.
+
+    They are those of timm's whole model without its classifier, if that has no more weights than the encoder, or is
+    wrapped whole by features_only, which leaves out what follows the last stage; otherwise those of features_only.
+    """
     import timm
 
     name = one.architecture
@@ -137,6 +159,7 @@ def _onnx(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
             )
         except Exception as error:  # many kinds, of torch.export and of the translation
             raise ExportFailed(f"{one.architecture} cannot be written as ONNX: {str(error).splitlines()[0]}") from error
+    assert program is not None, "with dynamo=True the program is returned"
     data = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     pixels = _pixels(size, 3)
@@ -155,7 +178,7 @@ FORMATS: dict[str, Callable[[Pretrained, nn.Module, int], tuple[bytes, str]]] = 
 
 
 def _pixels(size: int, count: int = 2) -> Tensor:
-    """[count, 3, size, size] uint8, the same each time."""
+    """Returns random pixels, [count, 3, size, size] uint8, the same each time."""
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -175,7 +198,11 @@ def _describe_output(module: nn.Module, size: int) -> str:
 
 
 def _check_agreement(found, expected, tolerance: float) -> None:
-    """Raises ExportFailed unless all maps agree to `tolerance` of their largest number."""
+    """Compares maps.
+
+    Raises:
+        ExportFailed: If some map differs by more than `tolerance` of its largest number.
+    """
     for i, (a, b) in enumerate(zip(found, expected, strict=True), start=1):
         apart = float((a - b).abs().max()) if a.shape == b.shape else float("inf")
         if not apart <= tolerance * float(b.abs().max()):

@@ -1,4 +1,4 @@
-"""The networks in a file that an encoder's weights may be, whatever stands before their names."""
+"""Finds the networks in a file that may be an encoder's weights, whatever stands before their names."""
 
 from dataclasses import dataclass
 
@@ -15,36 +15,53 @@ TOP = "."  # the name of a network whose tensors have no prefix and lie in no di
 
 @dataclass(frozen=True)
 class Network:
-    """A network in a file, held against an encoder."""
+    """Holds a network found in a file, compared with an encoder.
 
-    where: str  # the keys of the dicts that it lies in, joined by dots
-    prefix: str  # what stands before all its names, with a dot at its end, or ""
-    names: dict[str, str]  # of the encoder: of the file
-    tensors: dict[str, Tensor]  # of the file's dict
-    order: str  # what the numbers of an nn.Sequential stand for, or ""
-    misfit: str  # why it is not the encoder, or ""
+    Attributes:
+        where: Keys of the dicts that it lies in, joined by dots.
+        prefix: What stands before all its names, ending in a dot, or "".
+        names: The encoder's names, each with the file's name for it.
+        tensors: All tensors of the dict that it lies in, by the file's names.
+        order: What the numbers of an nn.Sequential stand for, for people, or "".
+        misfit: Why it is not the encoder, for people, or "".
+    """
+
+    where: str
+    prefix: str
+    names: dict[str, str]
+    tensors: dict[str, Tensor]
+    order: str
+    misfit: str
 
     @property
     def name(self) -> str:
+        """Returns the keys and the prefix, joined by dots; TOP if there are neither."""
         return ".".join(filter(None, (self.where, self.prefix.rstrip(".")))) or TOP
 
     def state(self) -> dict[str, Tensor]:
-        """Its tensors by the encoder's names."""
+        """Returns its tensors by the encoder's names."""
         return {name: self.tensors[of] for name, of in self.names.items()}
 
     def equals(self, other: "Network") -> bool:
-        """Whether both hold the same numbers for the encoder."""
+        """Returns whether both networks hold the same numbers for the encoder."""
         mine, others = self.state(), other.state()
         return mine.keys() == others.keys() and all(torch.equal(mine[name], others[name]) for name in mine)
 
 
 def find_networks(encoder: nn.Module, architecture: str, tables: Tables) -> list[Network]:
-    """Every network in `tables` that has some of the names of `encoder`, which was cut from timm's or torchvision's
-    `architecture`, in the file's order. Those without a misfit are the encoder.
+    """Finds every network in a file that has some of an encoder's names.
 
     A dot counts as an underscore, which timm writes into the names of stages, and what timm puts before the names of a
     model that it wraps is left out. Names may begin with the number of a child, as in
     nn.Sequential(*model.children()), if they fit the children in their order.
+
+    Args:
+        encoder: The encoder.
+        architecture: The name of the model of timm or torchvision that it is a part of.
+        tables: The dicts of tensors in the file.
+
+    Returns:
+        The networks in the file's order. Those without a misfit hold the encoder's weights.
     """
     state, wrapper = encoder.state_dict(), encoders.feature_prefix(encoder)
     wanted = {_plain(name.removeprefix(wrapper)): name for name in state}
@@ -80,8 +97,10 @@ def _plain(name: str) -> str:
 
 
 def _prefixes(names: list[str], wanted: list[str]) -> list[str]:
-    """What stands in `names` before the first, the middle or the last of the `wanted` ones, in the order of `names`;
-    three of them, so that a file that lacks one can be told what it lacks."""
+    """Returns what stands in `names` before the first, middle or last of the `wanted` ones, in the order of `names`.
+
+    It looks for three of them so that of a file that lacks one the message can say what it lacks.
+    """
     ends = dict.fromkeys([wanted[0], wanted[len(wanted) // 2], wanted[-1]])
     found = {}
     for name in names:
@@ -93,8 +112,13 @@ def _prefixes(names: list[str], wanted: list[str]) -> list[str]:
 
 
 def _in_order(names: list[str], prefix: str, children: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The `names` below `prefix`, with its numbers replaced by `children` in their order, and which stands for which.
-    Children without weights, such as a ReLU, may be counted or not."""
+    """Reads the numbers below `prefix` as `children` in their order.
+
+    Children without weights, such as a ReLU, may be counted or not.
+
+    Returns:
+        The names as they are read, each with the file's name for it, and each number with the child that it stands for.
+    """
     heads = {name: _head(name, prefix) for name in names if name.startswith(prefix)}
     child = dict(zip(sorted({head for head in heads.values() if head.isdigit()}, key=int), children))
     read_as = {
@@ -104,7 +128,7 @@ def _in_order(names: list[str], prefix: str, children: list[str]) -> tuple[dict[
 
 
 def _numbered(names: list[str]) -> list[str]:
-    """Every prefix that is followed by a number, in the order of `names`."""
+    """Returns every prefix that is followed by a number, in the order of `names`."""
     found = {}
     for name in names:
         parts = name.split(".")
@@ -119,7 +143,7 @@ def _head(name: str, prefix: str) -> str:
 
 
 def _blocks(names: list[str]) -> dict[str, set[str]]:
-    """The numbers that follow each prefix in `names`."""
+    """Returns for each prefix in `names` the numbers that follow it."""
     found: dict[str, set[str]] = {}
     for name in names:
         for prefix in _numbered([name]):
@@ -128,7 +152,7 @@ def _blocks(names: list[str]) -> dict[str, set[str]]:
 
 
 def _is_deeper(name: str, blocks: dict[str, set[str]]) -> bool:
-    """Whether it lies in one block more than `blocks` has of its kind: it is of another, deeper architecture."""
+    """Returns whether a name lies in a block that `blocks` does not have: it is of a deeper architecture."""
     return any(prefix in blocks and _head(name, prefix) not in blocks[prefix] for prefix in _numbered([name]))
 
 
@@ -148,4 +172,5 @@ def _misfit(state: dict[str, Tensor], matched: dict[str, str], table: dict[str, 
 
 
 def and_has(names: list[str]) -> str:
+    """Returns the end of a sentence that says which names there are as well; "" if there are none."""
     return f", and has {some(names)}" if names else ""

@@ -1,5 +1,7 @@
-"""Checkpoints of torch.save, read by torch's restricted reader alone: a pickle is a program, and no program that comes
-with a file is run."""
+"""Reads checkpoints of torch.save by torch's restricted reader alone.
+
+A pickle is a program, and no program that comes with a file is run.
+"""
 
 import io
 import pickletools
@@ -26,16 +28,21 @@ CUT_SHORT = (EOFError, struct.error, IndexError, zipfile.BadZipFile)  # what rea
 
 
 class IgnoredObject:
-    """Stands where a checkpoint keeps its command line (argparse.Namespace): takes everything and keeps nothing."""
+    """Stands in for the command line (argparse.Namespace) that a checkpoint may keep.
+
+    It accepts any state and keeps none.
+    """
 
     def __setstate__(self, state):
         pass
 
 
 def _allowed_types() -> list:
-    """What may be named in a pickle beside torch's own list: NumPy's numbers and arrays of numbers, under the names
-    that NumPy 1 and 2 give them, and a stand-in for the options of a command line, which timm's and DINO's files
-    hold."""
+    """Returns what a pickle may name in addition to torch's own list.
+
+    It is NumPy's numbers and arrays of numbers, under the names that NumPy 1 and 2 give them, and a stand-in for the
+    options of a command line, which timm's and DINO's files hold.
+    """
     scalar, array = np.float32(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"}  # not of objects
     named: list = [np.ndarray, np.dtype, *kinds, (IgnoredObject, "argparse.Namespace")]
@@ -45,14 +52,22 @@ def _allowed_types() -> list:
 
 
 def is_pickle(data: bytes) -> bool:
+    """Returns whether the content of a file begins as a pickle of protocol 2 to 5 does."""
     return data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
 def load(data: bytes, path: object) -> Any:
-    """What the file `path`, whose content is `data`, holds: a zip of torch.save, or the pickles it wrote before 1.6.
+    """Reads a checkpoint: a zip of torch.save, or the pickles that it wrote before PyTorch 1.6.
 
-    Raises UserError, naming the type that stands in the way, for a file that holds more than tensors, numbers, texts
-    and containers of them, and for one that is damaged.
+    Args:
+        data: The file's content.
+        path: The file, for messages.
+
+    Returns:
+        Tensors on the CPU, numbers, texts and containers of them.
+
+    Raises:
+        UserError: If the file holds anything else, which the message names, is damaged, or is no checkpoint.
     """
     if is_pickle(data) and MAGIC not in data[:32]:
         raise UserError(f"{path} is a pickle that torch.save did not write: nothing else is unpickled here")
@@ -81,17 +96,18 @@ def _foreign_type_error(path: object, kind: str) -> UserError:
 
 
 def cut_off(path: object, data: bytes) -> str:
+    """Returns the message that a file is cut off or damaged, with its size in bytes."""
     return f"{path} is cut off or damaged, at {len(data):,} bytes: download or copy it again"
 
 
 def first_line(error: Exception) -> str:
-    """The sentence of `error` that says what is wrong, without the terminal's escape codes."""
+    """Returns the sentence of an error that says what is wrong, without the terminal's escape codes."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     return plain.split("WeightsUnpickler error: ")[-1].split("\n")[0][:150].strip() or type(error).__name__
 
 
 def _rewrite(path: object) -> str:
-    """A command that saves only a checkpoint's tensors, in their dicts, or the weights of a whole module."""
+    """Returns a command that saves only a checkpoint's tensors, in their dicts, or the weights of a whole module."""
     name = Path(str(path)).name
     code = (
         "import torch; f = lambda d: {k: f(v) if isinstance(v, dict) else v for k, v in d.items() "
@@ -102,7 +118,7 @@ def _rewrite(path: object) -> str:
 
 
 def _as_protocol_2(data: bytes) -> bytes:
-    """The same checkpoint with pickles of protocol 2, which is the one that torch's restricted reader knows."""
+    """Returns the same checkpoint with pickles of protocol 2, the one that torch's restricted reader knows."""
     if is_pickle(data):
         stream = io.BytesIO(data)
         return data if data[1] == 2 else b"".join(_to_protocol_2(stream) for _ in range(LEGACY)) + stream.read()
@@ -119,8 +135,10 @@ def _as_protocol_2(data: bytes) -> bytes:
 
 
 def _to_protocol_2(stream: io.BytesIO) -> bytes:
-    """The pickle that begins here, of any protocol, as one of protocol 2; nothing is made of it. Leaves `stream`
-    behind it. What protocol 2 has no word for stays as it is, and the reader refuses it."""
+    """Rewrites the pickle that begins here, of any protocol, as one of protocol 2, without building what it describes.
+
+    It leaves `stream` behind the pickle. What protocol 2 has no word for stays as it is, and the reader refuses it.
+    """
     raw = stream.getvalue()
     steps = list(pickletools.genops(stream))
     ends = [at for _, _, at in steps[1:]] + [stream.tell()]

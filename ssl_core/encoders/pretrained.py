@@ -1,4 +1,4 @@
-"""Encoders that were not trained here: timm's and torchvision's, state dicts in files, and those of other studies."""
+"""Loads encoders that were not trained in this study: published ones, state dicts in files, and other studies' runs."""
 
 import logging
 import re
@@ -23,26 +23,45 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An encoder with its weights, and how it wants its pixels."""
+    """Holds an encoder with its weights, and says how it wants its pixels.
 
-    label: str  # for people
-    encoder: nn.Module | None  # None: at random initialization, which need not be kept
-    architecture: str  # what `encoders.build` calls it
-    built: int  # the images' side in pixels that it is made for
-    mean: tuple[float, ...] = IMAGENET_MEAN  # that pixels are standardized by, of 0..255
+    Attributes:
+        label: A name for people.
+        encoder: The encoder; None at random initialization, which need not be kept.
+        architecture: Its name for `encoders.build`.
+        built: The image side in pixels that it is built for.
+        mean: By which each channel is standardized, of 0..255.
+        std: By which each channel is divided, in the same units.
+        normalization: "dataset": by these statistics; "image": by each image's own.
+        seed: The seed of its initialization.
+        unused: Names of tensors in the file that are no part of the encoder, such as those of a classifier.
+        notes: What was decided in loading it, for people.
+        origin: The content of encoder.json for an encoder of another study, else empty.
+    """
+
+    label: str
+    encoder: nn.Module | None
+    architecture: str
+    built: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    normalization: str = "dataset"  # as a task's: by these statistics, or "image", by each image's own
-    seed: int = 0  # of its initialization
-    unused: tuple[str, ...] = ()  # tensors of the file that are no part of the encoder, such as its classifier
-    notes: tuple[str, ...] = ()  # what was decided in taking it, for people
-    origin: dict = field(default_factory=dict)  # encoder.json of another study's
+    normalization: str = "dataset"
+    seed: int = 0
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    origin: dict = field(default_factory=dict)
 
 
 def load_pretrained(spec: str) -> Pretrained:
-    """The encoder that `spec` names, in one of FORMS. Files are read as safetensors or by torch.load with
-    weights_only: nothing that a file holds is ever run.
+    """Loads the encoder that a command-line option names.
 
-    Raises UserError for what does not exist, cannot be downloaded or read, or does not fit.
+    Files are read as safetensors or by torch.load with weights_only: nothing that a file holds is ever run.
+
+    Args:
+        spec: The option's value, in one of FORMS.
+
+    Raises:
+        UserError: If there is no such encoder or file, it cannot be downloaded or read, or it does not fit.
     """
     if "\0" in spec:
         raise UserError(f"--encoder {spec!r}: no file has such a name")
@@ -55,6 +74,7 @@ def load_pretrained(spec: str) -> Pretrained:
 
 
 def _load(spec: str) -> Pretrained:
+    """Returns the encoder that `spec` names."""
     library, colon, rest = spec.partition(":")
     if not colon or library not in ("timm", "torchvision"):
         return _load_from_study(spec)
@@ -73,7 +93,10 @@ def _load(spec: str) -> Pretrained:
 
 
 def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and std of 0..255 that a library's weights were trained with; torchvision's are all ImageNet's."""
+    """Returns the mean and standard deviation of 0..255 that a library's weights were trained with.
+
+    torchvision's are all those of ImageNet.
+    """
     import timm
 
     config = timm.get_pretrained_cfg(name) if library == "timm" and timm.is_model(name.split(".")[0]) else None
@@ -83,7 +106,7 @@ def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float
 
 
 def _load_published(library: str, name: str) -> nn.Module:
-    """With the weights that the library itself publishes."""
+    """Returns the encoder with the weights that the library itself publishes."""
     built = name if library == "timm" else f"{encoders.TORCHVISION}{name}"
     encoder = encoders.build(built, encoders.SMALL_IMAGE_SIZE, 0)  # says what is wrong with a name
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it tells of every attempt; one line is enough
@@ -94,7 +117,8 @@ def _load_published(library: str, name: str) -> nn.Module:
             return timm.create_model(name, pretrained=True, features_only=True)
         from torchvision.models import get_model_weights
 
-        encoder.load_state_dict(get_model_weights(name).DEFAULT.get_state_dict(progress=False), strict=False)
+        published = get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue]  each enum has one
+        encoder.load_state_dict(published.get_state_dict(progress=False), strict=False)
         return encoder
     except Exception as error:  # each library has its own for a name without weights or a host that does not answer
         message = str(error).strip().splitlines() or [type(error).__name__]
@@ -105,7 +129,7 @@ def _load_published(library: str, name: str) -> nn.Module:
 
 
 def _load_from_study(spec: str) -> Pretrained:
-    """A run's folder, or its encoder.safetensors beside encoder.json."""
+    """Returns the encoder of a run's folder, or of its encoder.safetensors with encoder.json in the same folder."""
     place = open_path(spec, "--encoder")
     folder = place.parent if place.suffix else place
     if not exists(folder / "encoder.json"):
@@ -133,8 +157,18 @@ def _load_from_study(spec: str) -> Pretrained:
 
 
 def load_saved(folder: Path) -> tuple[nn.Module, dict]:
-    """The encoder of encoder.safetensors in `folder`, and what encoder.json beside it says. Raises UserError if one of
-    them is not what the other needs."""
+    """Loads the encoder of a run.
+
+    Args:
+        folder: Holds encoder.safetensors and encoder.json, which describes it.
+
+    Returns:
+        The encoder, and the content of encoder.json.
+
+    Raises:
+        UserError: If encoder.safetensors is damaged or not what encoder.json describes.
+        OSError: If a file cannot be read.
+    """
     described = read_json(folder / "encoder.json")
     encoder = encoders.build(described["encoder"], described["size"], described["seed"])
     data = read_bytes(folder / "encoder.safetensors")
@@ -148,7 +182,7 @@ def load_saved(folder: Path) -> tuple[nn.Module, dict]:
 
 
 def _load_from_file(library: str, name: str, architecture: str, source: str) -> Pretrained:
-    """With the weights of a file, or of one of the networks in it: FILE, or FILE#NETWORK."""
+    """Returns the encoder with the weights of a file, or of one of the networks in it: FILE, or FILE#NETWORK."""
     file, asked = _split(source)
     encoder = encoders.build(architecture, encoders.SMALL_IMAGE_SIZE, 0)
     short = re.split(r"[/\\]", file.rstrip("/"))[-1]
@@ -175,8 +209,11 @@ def _load_from_file(library: str, name: str, architecture: str, source: str) -> 
 
 
 def _split(source: str) -> tuple[str, str | None]:
-    """FILE#NETWORK -> FILE and NETWORK, or None if there is no #. A file whose own name holds a # is found by being
-    there; of a web address, what follows the # is never a part of the file's name."""
+    """Splits FILE#NETWORK into FILE and NETWORK, or None if there is no #.
+
+    A file whose own name has a # in it is recognized by its existence; in a web address, what follows the # is never a
+    part of the file's name.
+    """
     marks = [i for i, letter in enumerate(source) if letter == "#"]
     if not re.match(r"https?://", source):
         for end in [len(source), *reversed(marks)]:
@@ -186,5 +223,5 @@ def _split(source: str) -> tuple[str, str | None]:
 
 
 def file_name(label: str) -> str:
-    """`label` as a part of a file's name."""
+    """Returns a label as a part of a file's name."""
     return re.sub(r"[^\w.-]+", "-", label)

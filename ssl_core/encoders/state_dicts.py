@@ -1,5 +1,7 @@
-"""The dicts of tensors in a file that somebody brings: safetensors, a checkpoint of torch.save, or what Hugging Face
-leaves of a model. What a file is says its content, never its name."""
+"""Reads dicts of tensors from files: safetensors, checkpoints of torch.save, and folders of Hugging Face's libraries.
+
+The kind of a file is known from its content, never from its name.
+"""
 
 import io
 import json
@@ -40,10 +42,17 @@ OTHERS = {
 
 
 def read_state_dicts(path: Path) -> Tables:
-    """Every dict of tensors in the file, however deep it lies, in the file's order; of a folder that Hugging Face left,
-    those of its model, in one file or in shards.
+    """Reads every dict of tensors in a file, however deep it lies.
 
-    Raises UserError for what is none of that, or holds what only unpickling could make.
+    Args:
+        path: A file, an index of shards, or a folder that Hugging Face's libraries have written; of the latter two the
+            model's weights are read, from one file or from all shards.
+
+    Returns:
+        In the file's order, for each dict the keys that lead to it, joined by dots, and its tensors.
+
+    Raises:
+        UserError: If the path is none of these, cannot be read, or holds what only unpickling could make.
     """
     if is_local(path) and path.is_dir():
         found = [path / name for name in HUGGING_FACE if exists(path / name)]
@@ -67,7 +76,11 @@ def read_state_dicts(path: Path) -> Tables:
 
 
 def _content(path: Path) -> bytes:
-    """Raises UserError also for what holds no weights that are read here."""
+    """Returns the content of a file.
+
+    Raises:
+        UserError: If it cannot be read, or is of a kind that holds no weights that are read here.
+    """
     try:
         data = read_bytes(path)
     except OSError as error:
@@ -93,7 +106,7 @@ def _parsed(path: Path, data: bytes) -> Tables:
 
 
 def _describe_other_file(data: bytes) -> tuple[str, str] | None:
-    """What the file is, if it holds no weights that are read here, and what would help."""
+    """Returns what a file is that holds no weights that are read here, and what would help; None for others."""
     if not data:
         return "empty", "download or copy it again"
     start = data[:1000].lstrip().lower()
@@ -115,8 +128,16 @@ def _describe_other_file(data: bytes) -> tuple[str, str] | None:
 
 
 def _tables(obj: Any, where: tuple[str, ...] = (), parents: tuple[int, ...] = ()) -> Iterator[tuple[str, dict]]:
-    """Every dict with tensors in `obj`, the outer ones first. `parents`: the ids of what holds it, which it may hold in
-    its turn."""
+    """Finds every dict with tensors in an object, the outer ones first.
+
+    Args:
+        obj: Anything.
+        where: Keys that lead to it.
+        parents: Ids of the objects that hold it, which it may hold in its turn.
+
+    Yields:
+        The keys that lead to a dict, joined by dots, and its tensors.
+    """
     if id(obj) in parents:
         return
     parents = (*parents, id(obj))

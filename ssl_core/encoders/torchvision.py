@@ -1,4 +1,4 @@
-"""torchvision's classification models as encoders: the last map of every resolution, found by tracing."""
+"""Makes encoders of torchvision's classification models: the last map of every resolution, found by tracing."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,11 @@ HEADS = ("classifier", "fc", "head", "heads")  # what comes after the encoder
 
 
 class Stages(nn.Module):
-    """A traced model that gives its stages' maps as a list; its weights have torchvision's names."""
+    """Returns the maps of a traced model's stages as a list; its weights have torchvision's names.
+
+    Args:
+        traced: A model that returns its stages' maps by name, shallow to deep.
+    """
 
     def __init__(self, traced: nn.Module):
         super().__init__()
@@ -27,8 +31,17 @@ class Stages(nn.Module):
 
 
 def build_stages(name: str) -> nn.Module:
-    """torchvision's model `name` without its classifier, initialized at random: [b, 3, h, w] to the list of the last
-    map of each resolution. Raises UserError for a name that it does not know, or a model that has no such maps."""
+    """Builds a model of torchvision without its classifier, with random weights.
+
+    Args:
+        name: torchvision's name of the model.
+
+    Returns:
+        An encoder: [b, 3, h, w] to the list of the last map of each resolution, shallow to deep.
+
+    Raises:
+        UserError: If torchvision has no such model, or it has no maps of [channels, height, width].
+    """
     from torchvision.models import get_model, list_models
 
     try:
@@ -62,5 +75,5 @@ def _without_head(model: nn.Module, name: str) -> nn.Module:
 
 
 def _is_map(height: int, width: int) -> bool:
-    """Whether a map of these sides is a smaller version of the image; borders may cost it a cell or two."""
+    """Returns whether a map of these sides is a smaller version of the image; borders may cost it a cell or two."""
     return 1 < height < HEIGHT and abs(height * WIDTH - width * HEIGHT) <= 2 * HEIGHT

@@ -1,4 +1,4 @@
-"""Which classes the images of a split are of: a metric speaks of these alone."""
+"""Finds classes that a split has no image of: a metric of that split says nothing about them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,16 @@ SHOWN = 5  # classes that are named
 
 
 def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> dict[str, dict]:
-    """labels: by split, [n] int64 -> by split that has no image of some of `classes`: `count`, how many these are, and
-    `names`, the first few."""
+    """Returns for each split the classes of which it has no image.
+
+    Args:
+        classes: Names of all classes; a label is a place in this list.
+        labels: By split, [n] int64.
+
+    Returns:
+        By split, for those with missing classes only: `count`, how many are missing, and `names`, the first SHOWN of
+        them.
+    """
     found = {}
     for split, present in labels.items():
         absent = np.setdiff1d(np.arange(len(classes)), present)

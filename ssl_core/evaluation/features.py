@@ -1,4 +1,8 @@
-"""Features of a frozen encoder, extracted once for every protocol."""
+"""Extracts the features of a frozen encoder, once for all protocols that need nothing else, and lists the protocols.
+
+A feature is a stage's map averaged to POOL x POOL cells and flattened, each coordinate standardized by its mean and
+standard deviation over the images that a probe learns from.
+"""
 
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -18,51 +22,90 @@ VERSION = 1  # raise when features would change
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """A frozen encoder as its features: stages[i][split] is [n, d_i] float32, standardized on "train"'s statistics."""
+    """Holds the features of a frozen encoder for all images of all splits.
+
+    Attributes:
+        stages: For each stage, shallow to deep, by split: [n, d] float32, standardized by the statistics of "train".
+        labels: By split, "train", "val" and "test": [n] int64, -1 where there are none.
+        classes: The number of classes; 0 where there are no labels.
+    """
 
     stages: list[dict[str, np.ndarray]]
-    labels: dict[str, np.ndarray]  # "train", "val" and "test": [n] int64, -1 where there are none
+    labels: dict[str, np.ndarray]
     classes: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a protocol found. `correct` is [n_test] bool for protocols that are right or wrong on an image; `sheet` a
-    picture for people, [h, w, 3] uint8; `notes` say what these images do not allow to measure, and why."""
+    """Holds what a protocol has found.
+
+    Attributes:
+        numbers: Measures by name.
+        correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers.
+        chosen: What held-out data chose, such as a stage or a learning rate.
+        sheet: A picture for people, [h, w, 3] uint8.
+        notes: Sentences that say what these images do not allow to measure, and why.
+    """
 
     numbers: dict[str, float]
     correct: np.ndarray | None = None
-    chosen: dict = field(default_factory=dict)  # what held-out data chose
+    chosen: dict = field(default_factory=dict)
     sheet: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
 
 def protocols() -> dict[str, ModuleType]:
-    """Every evaluator by its file's name."""
+    """Returns every protocol's module by its file's name, see `ssl_core.evaluation.protocols`."""
     return {name: m for name, m in modules(ssl_core.evaluation.protocols).items() if hasattr(m, "run")}
 
 
 def standardize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x [n, d] float32 -> the mean and standard deviation [d] to standardize features by; 1 for constant ones, which
-    stay small."""
+    """Returns the statistics to standardize features by.
+
+    Args:
+        x: [n, d] float32.
+
+    Returns:
+        The mean, [d], and the standard deviation (divisor n), [d]. For a coordinate whose deviation is at most 1e-6 the
+        latter is 1: it is constant, and rounding errors are not to be enlarged.
+    """
     std = x.std(0)
     return x.mean(0), np.where(std > 1e-6, std, np.float32(1))
 
 
 def is_accuracy(protocol: str) -> bool:
-    """Whether its headline is the accuracy on all test images, which is shown in percent."""
+    """Returns whether a protocol's headline is the accuracy on all test images, which is shown in percent."""
     return protocols()[protocol].headline == "top1"
 
 
 def size_of(encoder: nn.Module, name: str, source: Source, splits: Splits, seed: int) -> int:
-    """Bytes of the features that `extract` returns."""
+    """Returns the bytes that the features take which `extract` returns.
+
+    Args:
+        encoder: On the CPU; is called with blank images.
+        name: The encoder's name, for messages.
+        source: The dataset.
+        splits: Which of its images are used.
+        seed: Decides the splits.
+
+    Raises:
+        UserError: If there are too few images, or the encoder does not work at the source's image size.
+    """
     images = sum(len(ids) for _, ids in make_splits(source, splits, seed)[1].values())
     widths = encoders.describe(encoder, name, source.size).widths
     return images * sum(widths) * POOL**2 * 4
 
 
 def extract(model: FrozenEncoder) -> FrozenFeatures:
-    """The features of all its images."""
+    """Returns the standardized features of all images of a frozen encoder.
+
+    Args:
+        model: The encoder with its images.
+
+    Raises:
+        UserError: If no image of a split can be decoded.
+        Diverged: If features are not finite.
+    """
     stages: list[dict[str, np.ndarray]] = []
     labels = {}
     for name in SPLITS:

@@ -1,4 +1,4 @@
-"""Few labels: which images a low-shot protocol may learn from."""
+"""Chooses the labeled images that a low-shot protocol may learn from."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSubset:
-    """As ImageNet's 1 % and 10 % (Chen et al. 2020, arXiv:2002.05709) and K images of each class."""
+    """Sets how many labels a low-shot protocol has: shares of all, and numbers of images of each class.
+
+    Source: shares of 1 % and 10 % are those of SimCLR (Chen et al. 2020, arXiv:2002.05709) for ImageNet.
+    """
 
     percents: tuple[float, ...] = (1, 10)
     """of each class's labeled training images, one at least"""
@@ -18,9 +21,19 @@ class LabelSubset:
 
 
 def sample_subsets(labels: np.ndarray, subsets: LabelSubset, seed: int) -> dict[str, list[np.ndarray]]:
-    """labels [n] int64 -> {"1%", "10%", "k5", "k20": for each draw the rows [m] int64}, every class by its share.
+    """Draws the sets of labeled images that a low-shot protocol learns from.
 
-    A draw's larger sets contain its smaller ones, so that what more labels bring is not blurred by which they are.
+    A percentage is of each class's images, rounded, at least one image. The larger sets of a draw contain its smaller
+    ones, so that a comparison of two sizes is not blurred by which images they have.
+
+    Args:
+        labels: [n] int64, of the images to choose from.
+        subsets: Sizes and number of draws. Numbers of images per class that the rarest class does not have are left
+            out.
+        seed: Decides the draws.
+
+    Returns:
+        By size, "1%", "10%", "k5", "k20": for each draw the chosen rows of `labels`, [m] int64.
     """
     kinds, counts = np.unique(labels, return_counts=True)
     wanted = {f"{p:g}%": np.maximum(1, np.rint(counts * p / 100)).astype(int) for p in subsets.percents}
@@ -35,7 +48,15 @@ def sample_subsets(labels: np.ndarray, subsets: LabelSubset, seed: int) -> dict[
 
 
 def skipped_note(labels: np.ndarray, subsets: LabelSubset) -> tuple[str, ...]:
-    """A note for the numbers of images of each class that `sample_subsets` leaves out."""
+    """Returns a note on the numbers of images per class that `sample_subsets` leaves out.
+
+    Args:
+        labels: [n] int64, of the images to choose from.
+        subsets: The sizes asked for.
+
+    Returns:
+        One sentence, or nothing if no size is left out.
+    """
     rarest = int(np.unique(labels, return_counts=True)[1].min())
     more = [f"k{k}" for k in subsets.per_class if k > rarest]
     if not more:
@@ -44,6 +65,6 @@ def skipped_note(labels: np.ndarray, subsets: LabelSubset) -> tuple[str, ...]:
 
 
 def mean_and_std(name: str, accuracies: list[float]) -> dict[str, float]:
-    """The mean over draws under `name`, their standard deviation under `name`/std, 0 for a single one."""
+    """Returns the mean over draws as `name` and their sample standard deviation as `name`/std, 0 for a single draw."""
     deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
     return {name: float(np.mean(accuracies)), f"{name}/std": deviation}

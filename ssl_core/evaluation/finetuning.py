@@ -1,5 +1,4 @@
-"""Training on labeled images by the same loop as pretraining: what `finetune`, `lowshot_finetune` and `nonlinear`
-share."""
+"""Trains on labeled images by the same loop as pretraining, for `finetune`, `lowshot_finetune` and `nonlinear`."""
 
 import time
 from copy import deepcopy
@@ -25,9 +24,21 @@ CHECKPOINT_EVERY_S = 60.0  # seconds between checkpoints: what a killed job lose
 
 
 class Classifier(Task):
-    """A linear head on the last stage's pooled map, trained on random resized crops, mirrored or not."""
+    """Classifies images by a linear layer on the last stage's map, averaged over its cells.
+
+    It is trained on random resized crops (Szegedy et al. 2015, arXiv:1409.4842), mirrored or not, with cross-entropy.
+    """
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, min_area: float):
+        """Creates the linear layer at random, by torch's generator.
+
+        Args:
+            config: Batch size and optimizer.
+            encoder: Its last width is the layer's input.
+            data: The number of classes is the layer's output.
+            normalization: "dataset" or "image", see `frozen_encoder.normalize`.
+            min_area: Smallest share of an image's area that a crop shows.
+        """
         super().__init__(config, encoder, data)
         self.normalization_kind, self.min_area = normalization, min_area
         self.head = nn.Linear(encoder.widths[-1], data.classes)
@@ -57,8 +68,21 @@ def finetune(
     seed: int,
     keep: Path | None = None,
 ) -> PretextModel | None:
-    """A copy of `model`'s encoder and a head, all their weights trained as `fit` does -> both, or None if that
-    diverged. `min_area` is the smallest share of an image's area that a crop shows."""
+    """Trains all weights of a copy of an encoder, and a new linear classifier on it, on labeled images.
+
+    Args:
+        model: The encoder with its images; it is not changed.
+        ids: [n] int64, rows of the source's training images to learn from.
+        steps: Optimizer steps.
+        batch: Images in a batch.
+        optim: Optimizer and schedule.
+        min_area: Smallest share of an image's area that a crop shows.
+        seed: Decides the classifier's initialization, the order of the images and the crops.
+        keep: A folder for checkpoints, see `fit`.
+
+    Returns:
+        Encoder and classifier in evaluation mode, or None if training diverged.
+    """
     plan = TrainConfig(steps=steps, seed=seed, optim=optim)
     return fit(_new_classifier(model, optim, batch, min_area, seed), model, ids, plan, keep)
 
@@ -66,11 +90,20 @@ def finetune(
 def fit(
     module: PretextModel, model: FrozenEncoder, ids: np.ndarray, plan: TrainConfig, keep: Path | None = None
 ) -> PretextModel | None:
-    """Trains `module` in place on batches of `model`'s training images `ids` -> the same, ready to be asked, or None if
-    that diverged.
+    """Trains a model on some of the training images of a frozen encoder's source.
 
-    With a folder `keep` it leaves a checkpoint there every CHECKPOINT_EVERY_S and at the end, and continues from the
-    newest. On a CPU the weights are a function of the seed, interrupted or not.
+    With a folder `keep` it saves a checkpoint there every CHECKPOINT_EVERY_S seconds and at the end, and continues from
+    the newest one. On a CPU the weights are a function of the seed, whether or not the training was interrupted.
+
+    Args:
+        module: Is trained in place; its task's options give the batch size.
+        model: Its source, device and pixel format are used; not its encoder.
+        ids: [n] int64, rows of the source's training images.
+        plan: Steps, seed and optimizer.
+        keep: A folder for checkpoints.
+
+    Returns:
+        `module` in evaluation mode, or None if training diverged.
     """
     source = replace(model.source, train=subset(model.source.train, ids))
     state = checkpoint.load_newest(keep)[0] if keep else None
@@ -78,8 +111,16 @@ def fit(
         module.load_state_dict(state["model"])
         return module.eval()
     rest = range(state["step"] if state else 0, plan.steps)
-    where = dict(rank=0, world=1, device=model.device, threads=model.threads)
-    _, batches = training_batches(source, batch=module.task.config.batch, steps=rest, seed=plan.seed, **where)
+    _, batches = training_batches(
+        source,
+        batch=module.task.config.batch,
+        steps=rest,
+        seed=plan.seed,
+        rank=0,
+        world=1,
+        device=model.device,
+        threads=model.threads,
+    )
     saved = time.monotonic()
     try:
         for step in train(module, batches, model.format, plan, state):
@@ -103,12 +144,25 @@ def _new_classifier(model: FrozenEncoder, optim: Optim, batch: int, min_area: fl
         torch.manual_seed(seed)
         data = DataInfo(model.source.size, model.classes)
         task = Classifier(TaskConfig(batch=batch, optim=optim), info, data, model.normalization, min_area)
-    return PretextModel(encoder, task).to(model.device, memory_format=torch.channels_last)
+    module, layout = PretextModel(encoder, task), torch.channels_last
+    return module.to(model.device, memory_format=layout)  # pyright: ignore[reportCallIssue]  torch lacks an overload
 
 
 @torch.no_grad()
 def classify_correctly(tuned: PretextModel, model: FrozenEncoder, split: str) -> np.ndarray:
-    """[n] bool: whether each whole image of the split is classified rightly; [stages, n] where each stage is."""
+    """Classifies each whole image of a split.
+
+    Args:
+        tuned: A trained classifier.
+        model: The images of the splits.
+        split: "train", "val" or "test".
+
+    Returns:
+        [n] bool, whether each answer is right; [stages, n] for a model with a classifier for each stage.
+
+    Raises:
+        UserError: If no image of the split can be decoded.
+    """
     found: list[Tensor] = []
     for images, labels in model.images(split):
         found.append(tuned(normalize(images, model.normalization, model.format)).argmax(-1) == labels)

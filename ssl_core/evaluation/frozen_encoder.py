@@ -1,5 +1,8 @@
-"""A frozen encoder and the images that it is evaluated on: what features are extracted with, and what the protocols use
-that look at images themselves."""
+"""Holds a frozen encoder and the images that it is evaluated on, and splits a dataset for evaluation.
+
+A probe learns from "train", choices are made on "val", numbers are of "test". The first two are parts of the source's
+training images, the third is its test images.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Which labeled images a probe learns from; test images are all of the test part."""
+    """Sets which labeled images a probe learns from; the test images are all of the source's test part."""
 
     num_labels: int = 12_000
     """labeled training images that a probe may use, held-out ones included; 0 for all"""
@@ -39,10 +42,23 @@ class Splits:
 
 
 def make_splits(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, dict[str, tuple[str, np.ndarray]]]:
-    """-> (all training ids in the order of `seed`, {"train", "val", "test": (part of the source, ids)}).
+    """Splits the images of a dataset into those that a probe learns from, held-out ones and test images.
 
-    Where the source has no labels, training images take their place: as many as `splits.num_labels`, half of them as
-    test images if there is no test part. Raises UserError if there are too few images to evaluate by.
+    Training images are put in a random order; the first of those with labels are taken, at most `splits.num_labels`, of
+    which the first `splits.val_fraction`, at least one, are held out. Where the source has no labels, all training
+    images count as usable; if it has no test part either, half of those taken are test images.
+
+    Args:
+        source: The dataset.
+        splits: Number of images and share of held-out ones.
+        seed: Decides the order.
+
+    Returns:
+        All training ids in that order, [n] int64; and by split, "train", "val" and "test", the part of the source that
+        it is from, "train" or "test", and its rows there, [m] int64.
+
+    Raises:
+        UserError: If fewer than two images to learn from or no test image would be left.
     """
     shuffled = make_sampler(source.train, seed).at(np.arange(len(source.train)))[0]
     usable = shuffled[source.train.labels[shuffled] >= 0] if source.classes else shuffled
@@ -60,27 +76,42 @@ def make_splits(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, 
 
 
 def evenly_spaced(n: int, most: int) -> np.ndarray:
-    """`most` of the rows 0 to n - 1, evenly spaced, or all of them: [min(n, most)] int64."""
+    """Returns `most` of the rows 0 to n - 1, evenly spaced, or all of them: [min(n, most)] int64."""
     return np.arange(min(n, most)) * n // max(1, min(n, most))
 
 
 def normalize(images: Tensor, normalization: str, format: InputFormat) -> Tensor:
-    """[b, s, s, 3] uint8 -> [b, 3, s, s]: "dataset" by fixed statistics, "image" by each image's own."""
+    """Converts whole images to an encoder's input.
+
+    Args:
+        images: [b, s, s, 3] uint8.
+        normalization: "dataset": by the mean and standard deviation of `format`; "image": by each image's own.
+        format: The wanted statistics, dtype and memory layout.
+
+    Returns:
+        [b, 3, s, s] of the format's dtype.
+    """
     b, size = images.shape[:2]
     zeros = torch.zeros(b, dtype=torch.int64, device=images.device)
     pairs = zeros[:, None].expand(b, 2)
     if normalization == "dataset":
         return rotate(images, zeros, zeros, pairs, size=size, **format.options())
     one, shifts = zeros[:, None], zeros[:, None, None].expand(b, 3, 2)
-    options = dict(tile=size, standardize=True, **format.options())
-    return shuffle_tiles(images, one, pairs[:, None], shifts, zeros, **options)
+    return shuffle_tiles(images, one, pairs[:, None], shifts, zeros, tile=size, standardize=True, **format.options())
 
 
 class FrozenEncoder:
-    """A frozen encoder, its batch-norm statistics re-estimated, with the images of each split.
+    """Holds a frozen encoder with the images of each split, and computes its maps.
 
-    `parts` is {"train", "val", "test": (part of the source, ids)}, see `make_splits`; `keep`, if given, a folder of the
-    protocol's own where one that takes long keeps its checkpoints. Raises UserError if there are too few images.
+    Statistics of batch norm are first re-estimated as averages over whole training images: those of pretraining are of
+    crops, tiles or images with holes.
+
+    Attributes:
+        encoder: The encoder on the device, in evaluation mode. It and the other arguments keep their names.
+        format: The encoder's pixel format.
+        parts: By split, the part of the source and rows there, see `make_splits`.
+        labels: By split, [n] int64, -1 where there are none: of all images of the split, and once these have been read
+            completely, of those that can be decoded.
     """
 
     @torch.no_grad()
@@ -95,7 +126,24 @@ class FrozenEncoder:
         threads: int,
         keep: Path | None = None,
     ):
-        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        """Splits the dataset, moves the encoder to the device and re-estimates its batch-norm statistics in place.
+
+        Args:
+            encoder: Maps [b, 3, h, w] to the list of its stages' maps.
+            source: The dataset.
+            normalization: "dataset" or "image", as in pretraining.
+            splits: Which labeled images are used.
+            seed: Decides the splits.
+            device: Where to compute.
+            threads: Threads that decode images.
+            keep: A folder where a protocol that takes long may keep checkpoints.
+
+        Raises:
+            UserError: If there are too few images, or fewer than two of those for batch norm can be decoded.
+            Diverged: If the encoder's features are not finite.
+        """
+        layout = torch.channels_last
+        self.encoder = encoder.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]  torch lacks an overload
         self.source, self.normalization, self.splits, self.seed = source, normalization, splits, seed
         self.device, self.threads, self.keep = device, threads, keep
         self.format = InputFormat(source.mean, source.std)
@@ -106,13 +154,23 @@ class FrozenEncoder:
 
     @property
     def classes(self) -> int:
-        """How many; 0 where there are no labels."""
+        """Returns the number of classes; 0 where there are no labels."""
         return len(self.source.classes)
 
     def images(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of "train", "val" or "test", whole and in order, or `most` of them, evenly spaced, since test
-        images may lie class by class: batches of ([b, size, size, 3] uint8 on the device, [b] int64 labels there, -1
-        where there are none). What cannot be decoded is left out. Raises UserError if that is all of them."""
+        """Reads whole images of a split in order; those that cannot be decoded are left out.
+
+        Args:
+            split: "train", "val" or "test".
+            most: Read only so many, evenly spaced, since test images may be sorted by class.
+
+        Yields:
+            Batches: images, [b, size, size, 3] uint8, and labels, [b] int64, -1 where there are none; both on the
+                device.
+
+        Raises:
+            UserError: If none of the images can be decoded.
+        """
         part, ids = self.parts[split]
         ids, read = ids if most is None else ids[evenly_spaced(len(ids), most)], []
         for images, labels in self._batches(part, ids):
@@ -124,16 +182,35 @@ class FrozenEncoder:
             self.labels[split] = torch.cat(read).cpu().numpy()
 
     def numbered_images(self, split: str, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same images with a number for each, as chance is drawn by: batches of ([b, size, size, 3] uint8, [b]
-        int64)."""
+        """Reads the same images as `images`, each with a number that its random numbers can be drawn by.
+
+        Args:
+            split: "train", "val" or "test".
+            most: Images at most, evenly spaced.
+
+        Yields:
+            Batches: images, [b, size, size, 3] uint8, and numbers from 0 on, [b] int64; both on the device.
+
+        Raises:
+            UserError: If none of the images can be decoded.
+        """
         first = 0
         for images, _ in self.images(split, most):
             yield images, torch.arange(first, first + len(images), device=self.device)
             first += len(images)
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """[b, s, s, 3] uint8 -> each stage's map [b, width, h, w] float32, shallow to deep, under the encoder's
-        normalization; no gradient. Raises Diverged if they are not finite: numbers would be made of nothing."""
+        """Computes the map of each stage, without gradients.
+
+        Args:
+            images: [b, s, s, 3] uint8 on the device; they are normalized here.
+
+        Returns:
+            For each stage, shallow to deep: [b, width, h, w] float32.
+
+        Raises:
+            Diverged: If a map is not finite.
+        """
         with torch.no_grad():
             maps = self.encoder(normalize(images, self.normalization, self.format))
         if not all(map.sum().isfinite() for map in maps):  # a tenth of the time that looking at each number takes
@@ -141,12 +218,23 @@ class FrozenEncoder:
         return maps
 
     def blank_maps(self) -> list[Tensor]:
-        """Each stage's map of a black image, [1, width, h, w]: its shape is that of any image's."""
+        """Returns each stage's map of a black image, [1, width, h, w]: maps of other images have the same shape."""
         side = self.source.size
         return self.feature_maps(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device))
 
     def pool(self, images: Tensor, cells: int = 1) -> list[Tensor]:
-        """[b, s, s, 3] uint8 -> each stage's map averaged to `cells` x `cells` and flattened: [b, width * cells**2]."""
+        """Computes the features of each stage: its map averaged to few cells and flattened.
+
+        Args:
+            images: [b, s, s, 3] uint8 on the device.
+            cells: Cells along each side that a map is averaged to.
+
+        Returns:
+            For each stage: [b, width * cells**2] float32.
+
+        Raises:
+            Diverged: If a map is not finite.
+        """
         return [F.adaptive_avg_pool2d(m, cells).flatten(1) for m in self.feature_maps(images)]
 
     def _batches(self, part: str, ids: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
@@ -156,7 +244,7 @@ class FrozenEncoder:
                 yield batch.images[good], batch.labels[good]
 
     def _recalibrate_batch_norm(self, ids: np.ndarray) -> None:
-        """Batch-norm statistics as plain averages over whole images: training saw crops, tiles or holes."""
+        """Sets batch-norm statistics to plain averages over whole images: training saw crops, tiles or holes."""
         norms = [m for m in self.encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         for norm in norms:
             norm.reset_running_stats()

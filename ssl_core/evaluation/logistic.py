@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with an L2 penalty, by L-BFGS."""
+"""Fits multinomial logistic regression with an L2 penalty by L-BFGS."""
 
 import torch
 from torch import Tensor, nn
@@ -6,9 +6,22 @@ from torch.nn import functional as F
 
 
 def fit_logistic(x: Tensor, y: Tensor, classes: int, c: float, iterations: int = 100) -> nn.Linear:
-    """x [n, d] float32, y [n] int64 below `classes` -> the layer that minimizes the summed cross-entropy plus
-    |weight|^2 / (2 c), the bias unpenalized: scikit-learn's LogisticRegression(C=c). It starts from zero and takes at
-    most `iterations` of L-BFGS with a strong Wolfe line search (Liu and Nocedal 1989)."""
+    """Fits a linear classifier: the same optimum as scikit-learn's LogisticRegression(C=c).
+
+    It minimizes the summed cross-entropy plus |weight|^2 / (2 c); the bias is not penalized. It starts from zero, so
+    that no random number is drawn. Source: L-BFGS (Liu and Nocedal 1989) with a line search for the strong Wolfe
+    conditions.
+
+    Args:
+        x: [n, d] float32 features.
+        y: [n] int64 labels, from 0 to `classes` - 1.
+        classes: The number of classes.
+        c: Inverse strength of the penalty.
+        iterations: Iterations of L-BFGS at most; function evaluations are at most twice as many.
+
+    Returns:
+        A layer [d] -> [classes] on the device of `x`, without gradients.
+    """
     layer = nn.Linear(x.shape[1], classes, device=x.device)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""Nearest neighbors by cosine similarity, exact, without a second copy of the bank."""
+"""Finds nearest neighbors by cosine similarity, exactly and without a second copy of the features."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,8 +11,19 @@ ROWS = 500  # queries at once: their similarities to 50,000 images take 100 MB
 
 
 def nearest_neighbors(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """queries [n, d] and bank [m, d] float32 -> for each ROWS queries (which, similarities [b, k], rows of the bank
-    [b, k] int64), nearest first; k shrinks to m. A row of zeros is similar to nothing: 0."""
+    """Finds the rows of a bank that have the highest cosine similarity to each query.
+
+    A row of zeros has the similarity 0 to everything.
+
+    Args:
+        queries: [n, d] float32.
+        bank: [m, d] float32.
+        k: Neighbors of each query; at most m are returned.
+
+    Yields:
+        For each ROWS queries: which rows of `queries`; similarities, [b, k] float32, highest first; rows of `bank`,
+        [b, k] int64.
+    """
     asked, kept = torch.from_numpy(queries), torch.from_numpy(bank)
     k = min(k, len(kept))
     # norms divide the similarities instead of the features: a normalized bank would be as large as the bank
@@ -26,6 +37,14 @@ def nearest_neighbors(queries: np.ndarray, bank: np.ndarray, k: int) -> Iterator
 
 
 def too_few_note(images: int, neighbors: Iterable[int]) -> tuple[str, ...]:
-    """A note for those numbers of neighbors that are more than there are training images."""
+    """Returns a note on numbers of neighbors that are more than there are training images.
+
+    Args:
+        images: The number of training images.
+        neighbors: Numbers of neighbors asked for.
+
+    Returns:
+        One sentence, or nothing if all are at most `images`.
+    """
     more = " and ".join(str(k) for k in neighbors if k > images)
     return (f"fewer training images than {more} neighbors: all {images} count",) if more else ()

@@ -1,4 +1,4 @@
-"""95 % intervals for accuracies and their differences, over test images and training seeds; p values for many pairs."""
+"""Computes 95 % intervals for accuracies and their differences, over test images and training seeds, and p values."""
 
 import math
 import sys
@@ -14,8 +14,16 @@ T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it lies with 95 % confidence, low <= mean <= high; `p` is two-sided, that it is 0. Of values
-    that are not all finite, or of none, the three are NaN and p is 1."""
+    """Holds a mean and the interval that it lies in with 95 % confidence, low <= mean <= high.
+
+    Of values that are not all finite, or of no values, the first three are NaN and `p` is 1.
+
+    Attributes:
+        mean: The mean.
+        low: The interval's lower end.
+        high: The interval's upper end.
+        p: The two-sided p value of the hypothesis that the mean is 0.
+    """
 
     mean: float
     low: float
@@ -24,16 +32,26 @@ class Interval:
 
     @property
     def ends(self) -> tuple[float, float]:
+        """Returns (low, high)."""
         return self.low, self.high
 
 
 def widen_to_mean(mean: float, low: float, high: float) -> tuple[float, float]:
-    """(low, high), widened to hold the mean where rounding has put an end on its wrong side."""
+    """Returns (low, high), widened to contain the mean if rounding has put an end on its wrong side."""
     return min(low, mean), max(high, mean)
 
 
 def wilson_interval(correct: np.ndarray) -> tuple[float, float]:
-    """[n] bool -> (low, high) for the share of True (Wilson 1927): honest near 0 and 1 too; (0, 1) for no image."""
+    """Returns Wilson's score interval for a share, which keeps its coverage near 0 and 1, too.
+
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+
+    Args:
+        correct: [n] bool.
+
+    Returns:
+        (low, high) for the share of True, within 0 to 1; (0, 1) if n is 0.
+    """
     if not len(correct):
         return 0.0, 1.0
     n, p = len(correct), float(correct.mean())
@@ -43,12 +61,22 @@ def wilson_interval(correct: np.ndarray) -> tuple[float, float]:
 
 
 def two_way_bootstrap(values: np.ndarray, draws: int = DRAWS) -> Interval:
-    """[seeds, n] -> the mean over training seeds and test images, with a percentile bootstrap that draws seeds and
-    images independently of each other (the pigeonhole bootstrap of Owen 2007, doi:10.1214/07-AOAS122).
+    """Computes the mean over training seeds and test images with a two-way percentile bootstrap.
 
-    For a difference, hand the difference of two encoders for the same seed and image: pairing cancels what makes an
-    image easy, or a seed lucky, for both. With one seed it speaks of test images only. The same values always give
-    the same interval.
+    Seeds and images are drawn independently of each other, both with replacement. For the difference of two encoders,
+    pass the differences for the same seed and image: pairing cancels what makes an image easy, or a seed lucky, for
+    both. With one seed the interval speaks of test images only. The generator's seed is fixed: the same values always
+    give the same interval. Source: the pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122).
+
+    Args:
+        values: [seeds, n], numbers or bool.
+        draws: Bootstrap samples.
+
+    Returns:
+        The mean, its interval from the 2.5 % and 97.5 % quantiles, and p: twice the share of samples on the other side
+        of 0, with the data counted as one more sample (Davison and Hinkley 1997, section 4.2). If there is one seed and
+        no sample lies on the other side, p is that of a normal distribution with the samples' mean and deviation, where
+        that is smaller.
     """
     seeds, n = values.shape
     if not (values.size and np.isfinite(values).all()):
@@ -72,8 +100,15 @@ def two_way_bootstrap(values: np.ndarray, draws: int = DRAWS) -> Interval:
 
 
 def t_interval(values: np.ndarray) -> tuple[float, float]:
-    """[seeds] -> (low, high) for their mean, by Student's t; without bounds for one seed, and NaN for values that are
-    not all finite, or for none."""
+    """Returns Student's interval for the mean over training seeds.
+
+    Args:
+        values: [seeds].
+
+    Returns:
+        (low, high); infinite ends for one seed, NaN for values that are not all finite or for no values. With more than
+        ten seeds the normal distribution's quantile takes the place of Student's.
+    """
     n, mean = len(values), float(values.mean()) if len(values) else math.nan
     if n < 2 or not np.isfinite(values).all():
         return (-math.inf, math.inf) if math.isfinite(mean) else (math.nan, math.nan)
@@ -82,12 +117,29 @@ def t_interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def paired_difference(better: np.ndarray, base: np.ndarray) -> Interval:
-    """Two [seeds, n] bool for the same seeds and images -> the difference of their shares of True."""
+    """Computes the difference of two encoders' accuracies with its interval, see `two_way_bootstrap`.
+
+    Args:
+        better: [seeds, n] bool, whether the first encoder's answer is right.
+        base: [seeds, n] bool, the second encoder's for the same seeds and images.
+
+    Returns:
+        The share of True in `better` minus that in `base`.
+    """
     return two_way_bootstrap(better.astype(np.int8) - base.astype(np.int8))
 
 
 def holm(ps: list[float]) -> list[float]:
-    """p values of several tests -> adjusted so that the chance of any false finding stays below a level (Holm 1979)."""
+    """Adjusts the p values of several tests to keep the chance of any false finding below a level.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        ps: p values, in any order.
+
+    Returns:
+        The adjusted p values in the same order, at most 1.
+    """
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         largest = max(largest, (len(ps) - rank) * ps[i])

@@ -1,4 +1,7 @@
-"""Transformed versions of images that an encoder's features are compared under: one transform at one strength each."""
+"""Transforms images in the ways that an encoder's features are compared under, one transform at one strength each.
+
+All functions take and return [b, s, s, 3] uint8 images; random ones take their random numbers from `bits` alone.
+"""
 
 import math
 from collections.abc import Callable
@@ -34,13 +37,29 @@ TRANSFORMS: dict[str, dict[str, View]] = {
 
 
 def rotated(images: Tensor, rotations: Tensor) -> Tensor:
-    """Each image by its number of quarter turns, [b] int64: exact, so that nothing but the turn is to be seen."""
+    """Turns each image by its number of quarter turns, without resampling.
+
+    Args:
+        images: [b, s, s, 3] uint8.
+        rotations: [b] int64, 0 to 3, counterclockwise.
+
+    Returns:
+        [b, s, s, 3] uint8.
+    """
     zeros = torch.zeros_like(rotations)
     return as_bhwc(rotate(images, rotations, zeros, zeros[:, None].expand(-1, 2), size=images.shape[1], **BYTES))
 
 
 def shuffled(images: Tensor, orders: Tensor) -> Tensor:
-    """Each image's 2x2 tiles in its order of ORDERS, [b] int64; of an odd side the last row and column stay."""
+    """Puts the 2x2 tiles of each image into another order.
+
+    Args:
+        images: [b, s, s, 3] uint8; of an odd side the last row and column stay in place.
+        orders: [b] int64, rows of ORDERS, each of which says for every place which tile comes there.
+
+    Returns:
+        [b, s, s, 3] uint8.
+    """
     tile, b = images.shape[1] // 2, len(images)
     corners = torch.tensor([[0, 0], [0, tile], [tile, 0], [tile, tile]], device=images.device).expand(b, 4, 2)
     zeros = torch.zeros(b, 3, 2, dtype=torch.int64, device=images.device)
@@ -52,7 +71,16 @@ def shuffled(images: Tensor, orders: Tensor) -> Tensor:
 
 
 def cropped(images: Tensor, bits: RandomBits, share: float) -> Tensor:
-    """A random square window of `share` of the side, enlarged to the whole."""
+    """Cuts a random square window out of each image and enlarges it to the image's size.
+
+    Args:
+        images: [b, s, s, 3] uint8.
+        bits: The batch's random numbers.
+        share: The window's side as a share of the image's.
+
+    Returns:
+        [b, s, s, 3] uint8.
+    """
     size = images.shape[1]
     window = max(1, round(share * size))
     corners = randint(bits.draw("crop", 2), size - window + 1)
@@ -61,8 +89,20 @@ def cropped(images: Tensor, bits: RandomBits, share: float) -> Tensor:
 
 
 def color_jittered(images: Tensor, bits: RandomBits, strength: float) -> Tensor:
-    """SimCLR's color distortion without its gray images: brightness, contrast and saturation by up to 0.8 `strength`,
-    hue by up to 0.2 `strength`, in a random order."""
+    """Changes brightness, contrast, saturation and hue of each image by random amounts in a random order.
+
+    Source: SimCLR's color distortion (Chen et al. 2020, arXiv:2002.05709, appendix A), applied to every image and
+    without conversion to gray.
+
+    Args:
+        images: [b, s, s, 3] uint8.
+        bits: The batch's random numbers.
+        strength: Brightness, contrast and saturation are multiplied by 1 - 0.8 `strength` to 1 + 0.8 `strength`, hue is
+            shifted by up to 0.2 `strength` of the color circle, either way.
+
+    Returns:
+        [b, s, s, 3] uint8.
+    """
     words = bits.draw("colour", 8)  # the name decides the numbers, so it stays
     shift = 2 * uniform(words[:, :4]) - 1
     most = strength * torch.tensor([0.8, 0.8, 0.8, 0.2], device=images.device)
@@ -72,7 +112,15 @@ def color_jittered(images: Tensor, bits: RandomBits, strength: float) -> Tensor:
 
 
 def blurred(images: Tensor, share: float) -> Tensor:
-    """A Gaussian blur, its standard deviation `share` of the side, its radius three of them."""
+    """Blurs images by a Gaussian filter that is cut off at three standard deviations, with reflected borders.
+
+    Args:
+        images: [b, s, s, 3] uint8.
+        share: The standard deviation as a share of the image's side.
+
+    Returns:
+        [b, s, s, 3] uint8.
+    """
     sigma = share * images.shape[1]
     reach = math.ceil(3 * sigma)
     weights = (-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2)).exp()
@@ -83,6 +131,16 @@ def blurred(images: Tensor, share: float) -> Tensor:
 
 
 def augmented(images: Tensor, bits: RandomBits) -> Tensor:
-    """A random view as contrastive methods train on: resized crop of 20 % to all of the area, flip, color."""
+    """Makes a random view of each image: a resized crop, mirrored or not, with other colors.
+
+    It is a view as contrastive methods train on (SimCLR, Chen et al. 2020, arXiv:2002.05709), without gray and blur.
+
+    Args:
+        images: [b, s, s, 3] uint8.
+        bits: The batch's random numbers.
+
+    Returns:
+        [b, s, s, 3] uint8: crops of 20 % to all of the area, colors at strength 0.5.
+    """
     crop = resized_crop(images, bits.draw("resized crop", CROP), images.shape[1], min_area=0.2)
     return color_jittered(crop, bits, strength=0.5)

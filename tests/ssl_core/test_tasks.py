@@ -9,7 +9,7 @@ from torch import nn
 
 from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
-from ssl_core.encoders.build import ConvNet
+from ssl_core.encoders.small import ConvNet
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, tasks

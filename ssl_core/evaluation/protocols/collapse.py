@@ -1,7 +1,12 @@
-"""Has the representation collapsed? How many directions features use, without labels.
+"""Measures how many directions features use, without labels: whether the representation has collapsed.
 
-RankMe (Garrido et al. 2023, arXiv:2210.02885), the spread of L2-normalized features (Chen and He 2021,
-arXiv:2011.10566, figure 2) and LiDAR (Thilak et al. 2023, arXiv:2312.04000), on the last stage's pooled map.
+Features are the last stage's map of test images, averaged over its cells, in float64, not standardized.
+- RankMe (Garrido et al. 2023, arXiv:2210.02885): the effective rank of the matrix of features, exp of the entropy of
+  its singular values' shares. Rows are not centered.
+- Spread (Chen and He 2021, arXiv:2011.10566, figure 2): the standard deviation of L2-normalized features over images,
+  averaged over coordinates, times the root of their number.
+- LiDAR (Thilak et al. 2023, arXiv:2312.04000): the effective rank of the linear discriminant analysis matrix whose
+  classes are images and whose samples are their augmented views.
 """
 
 from dataclasses import dataclass
@@ -23,7 +28,10 @@ headline, higher = "rankme", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """No measure can exceed the number of images that it looks at, nor the features' width."""
+    """Sets how many images and views are measured.
+
+    No measure can exceed the number of images that it is computed from, nor the features' width.
+    """
 
     images: int = 2000
     """test images for RankMe and the spread; RankMe's authors find 25,600 enough for 2,048 features"""
@@ -34,8 +42,17 @@ class Config:
 
 
 def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """`rankme` and `lidar` are effective ranks: 1 is collapsed, the features' width `width` is the most. `std` is the
-    mean deviation of normalized features times the root of their width: 0 is collapsed, 1 spread evenly."""
+    """Computes RankMe, spread and LiDAR.
+
+    Args:
+        model: The encoder with its images.
+        config: Numbers of images and views.
+        seed: Decides the augmented views.
+
+    Returns:
+        `rankme` and `lidar`, from 1 (collapsed) to `width`, the features' width; `std`, the spread: 0 is collapsed, 1
+        spread evenly. With a single test image there is `width` alone, and a note says so.
+    """
     z = torch.cat([model.pool(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
     width = {"width": float(z.shape[1])}
     if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
@@ -44,7 +61,7 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
 
 
 def _views(model: FrozenEncoder, config: Config, seed: int) -> Tensor:
-    """[images, views, width]"""
+    """Returns the features of random views of test images, [images, views, width]."""
     rows = []
     for images, ids in model.numbered_images("test", config.clean):
         draws = (RandomBits(ids, torch.full_like(ids, view), seed) for view in range(config.views))
@@ -53,18 +70,38 @@ def _views(model: FrozenEncoder, config: Config, seed: int) -> Tensor:
 
 
 def rankme(z: Tensor) -> float:
-    """z [n, d] -> exp of the entropy of its singular values' shares."""
+    """Returns the effective rank of features, from 1 to min(n, d): RankMe (Garrido et al. 2023, arXiv:2210.02885).
+
+    Args:
+        z: [n, d].
+    """
     return _effective_rank(torch.linalg.svdvals(z))
 
 
 def spread(z: Tensor) -> float:
-    """z [n, d] -> the mean over the d features of the standard deviation of z / |z|, times the root of d."""
+    """Returns the mean standard deviation of the coordinates of z / |z|, times the root of their number.
+
+    Source: Chen and He 2021 (arXiv:2011.10566, figure 2).
+
+    Args:
+        z: [n, d].
+
+    Returns:
+        0 if all rows have the same direction, 1 if directions are spread evenly around the origin.
+    """
     return float(F.normalize(z, dim=1).std(0, correction=0).mean() * z.shape[1] ** 0.5)
 
 
 def lidar(z: Tensor, delta: float = 1e-4) -> float:
-    """z [n, q, d], q views of each of n images -> the effective rank of linear discriminant analysis: of
-    Sw^-1/2 Sb Sw^-1/2, with Sb the covariance of the images' means and Sw that of views around them plus `delta`."""
+    """Returns the effective rank of linear discriminant analysis: LiDAR (Thilak et al. 2023, arXiv:2312.04000).
+
+    It is that of Sw^-1/2 Sb Sw^-1/2, with Sb the covariance of the images' means and Sw the covariance of views around
+    their image's mean, plus `delta` on the diagonal.
+
+    Args:
+        z: [n, q, d], features of q views of each of n images.
+        delta: Makes Sw invertible.
+    """
     means = z.mean(1)
     centered, within = means - means.mean(0), (z - means[:, None]).flatten(0, 1)
     between = centered.T @ centered / (len(z) - 1)
@@ -75,6 +112,9 @@ def lidar(z: Tensor, delta: float = 1e-4) -> float:
 
 
 def _effective_rank(values: Tensor, eps: float = 1e-7) -> float:
-    """Non-negative `values` -> exp of the entropy of their shares (Roy and Vetterli 2007); 1 if all are zero."""
+    """Returns exp of the entropy of the shares that non-negative values have of their sum; 1 if all are zero.
+
+    Source: Roy and Vetterli 2007, with the `eps` of RankMe's equation added to each share.
+    """
     shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny) + eps
     return float((-(shares * shares.log()).sum()).exp())

@@ -1,12 +1,20 @@
-"""Is the representation an invariant mapping? How far an image's features move when the image is transformed, and
-whether the transform can be read off them, without labels.
+"""Measures how invariant features are to transforms of the image, without labels.
 
-The distance is that of Misra and van der Maaten 2020 (PIRL, arXiv:1912.01991, figure 4), here over the mean distance
-of two different images, which removes its scale; alignment and uniformity are those of Wang and Isola 2020
-(arXiv:2005.10242).
+Three measures on test images, "features" being a stage's map averaged over its cells and L2-normalized:
+- Distance ratios. For each transform and strength of `transforms.TRANSFORMS`: the mean Euclidean distance between the
+  features of an image and of its transformed version, over the mean distance of two different images. 0 is invariant, 1
+  is as far as another image. The distance is that of PIRL (Misra and van der Maaten 2020, arXiv:1912.01991, figure 4);
+  the division removes the features' scale.
+- Alignment and uniformity (Wang and Isola 2020, arXiv:2005.10242) of the last stage. Alignment is the mean squared
+  distance between an image and an augmented view of it, uniformity the log of the mean of exp(-2 d^2) over the
+  distances d of all pairs of images. Both: lower is better.
+- Probes: the test accuracy of a logistic regression that reads the transform off the last stage's features, averaged
+  to POOL x POOL cells and standardized: the quarter turn (4 classes, all four versions of each image) or the order of
+  2x2 tiles (24 classes, four random versions of each image). It is fit to versions of training images. The closer to
+  chance, the more invariant.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +39,7 @@ Probe = Callable[
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Test images are compared with their transformed versions; training images teach the probes."""
+    """Sets how many images are compared, and the probes' penalty."""
 
     images: int = 500
     """of each split, evenly spaced"""
@@ -40,14 +48,18 @@ class Config:
 
 
 def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """`<transform>/<strength>` is the mean distance of an image's L2-normalized pooled features to those of its
-    transformed version over the mean distance of two images, on the last stage: 0 is invariant, 1 is as far as another
-    image; `<transform>` is the mean over strengths and `<transform>/stageN` that of stage N (counted from 1).
+    """Computes distance ratios, alignment, uniformity and probe accuracies.
 
-    `alignment` (lower: closer) is of pairs of an image and its augmented view, `uniformity` (lower: more even) of all
-    pairs of images. `probe/rotation` and `probe/jigsaw` are the test accuracies of linear classifiers that read the
-    quarter turn (chance 1/4) and the order of 2x2 tiles (chance 1/24) off the last stage's features; the closer to
-    chance, the more invariant. They see at most `images` images of each split.
+    Args:
+        model: The encoder with its images.
+        config: Number of images and strength of the penalty.
+        seed: Decides what is random in the transforms.
+
+    Returns:
+        `<transform>/<strength>`, a ratio at the last stage, for transforms of several strengths; `<transform>/stageN`,
+        the mean ratio over strengths at stage N (counted from 1); `<transform>`, that at the last stage; `alignment`;
+        `uniformity`; `probe/rotation` (chance 1/4) and `probe/jigsaw` (chance 1/24), fractions. With a single test
+        image there are no ratios and no uniformity, and a note says so.
     """
     plain, views = _features(model, config, seed)
     scales = [mean_distance(f) for f in plain]
@@ -72,14 +84,20 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
     return Result(numbers, notes=notes)
 
 
-def _numbered_batches(model: FrozenEncoder, split: str, config: Config, seed: int):
-    """The images of a split in batches, each with the chance that belongs to its images."""
+def _numbered_batches(
+    model: FrozenEncoder, split: str, config: Config, seed: int
+) -> Iterator[tuple[Tensor, RandomBits]]:
+    """Reads the images of a split in batches.
+
+    Yields:
+        Images, [b, s, s, 3] uint8, and the random numbers that belong to them.
+    """
     for images, ids in model.numbered_images(split, config.images):
         yield images, RandomBits(ids, torch.zeros_like(ids), seed)
 
 
 def _features(model: FrozenEncoder, config: Config, seed: int) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-    """L2-normalized pooled features of test images, [n, width] for each stage, and of each transform's version."""
+    """Returns the features of test images, [n, width] for each stage, and by transform those of its versions."""
     known = {f"{name}/{s}": view for name, strengths in TRANSFORMS.items() for s, view in strengths.items()}
     known = {"": lambda images, _: images, **known, "augmented": augmented}
     rows: dict[str, list[list[Tensor]]] = {name: [] for name in known}
@@ -91,31 +109,51 @@ def _features(model: FrozenEncoder, config: Config, seed: int) -> tuple[list[Ten
 
 
 def _distance_ratio(f: Tensor, g: Tensor, scale: float) -> float:
-    """A collapsed encoder, to which all images are one, gets 1: it keeps still for want of anything that could move."""
+    """Returns the mean distance of f and g, [n, d], over `scale`; 1 for an encoder that has collapsed.
+
+    To such an encoder all images are one: that it does not move is no invariance.
+    """
     return float((f - g).norm(dim=1).mean()) / scale if scale > 1e-5 else 1.0
 
 
 def mean_distance(f: Tensor) -> float:
-    """f [n, d] -> the mean Euclidean distance over all pairs of different rows; 0 for a single row."""
+    """Returns the mean Euclidean distance over all pairs of different rows of f, [n, d]; 0 for a single row."""
     return float(F.pdist(f).mean()) if len(f) > 1 else 0.0
 
 
 def alignment(f: Tensor, g: Tensor) -> float:
-    """f, g [n, d] of unit norm, a positive pair in each row -> the mean squared distance (their alpha = 2)."""
+    """Returns the alignment of positive pairs: their mean squared distance.
+
+    Source: Wang and Isola 2020 (arXiv:2005.10242), with their alpha = 2.
+
+    Args:
+        f: [n, d], rows of norm 1.
+        g: [n, d], rows of norm 1, each the positive of the same row of `f`.
+    """
     return float((f - g).square().sum(1).mean())
 
 
 def uniformity(f: Tensor) -> float:
-    """f [n, d] of unit norm -> log of the mean Gaussian potential exp(-2 d^2) over all pairs (their t = 2)."""
+    """Returns the uniformity of features: the log of the mean Gaussian potential exp(-2 d^2) over all pairs.
+
+    Source: Wang and Isola 2020 (arXiv:2005.10242), with their t = 2.
+
+    Args:
+        f: [n, d], rows of norm 1.
+
+    Returns:
+        -8 to 0; 0 if all rows are equal or there is only one.
+    """
     return float(F.pdist(f).square().mul(-2).exp().mean().log()) if len(f) > 1 else 0.0
 
 
 def _all_rotations(images: Tensor, bits: RandomBits) -> list[tuple[Tensor, Tensor]]:
+    """Returns all four quarter turns of the images, each with its number of turns, [b]."""
     return [(rotated(images, rotations), rotations) for rotations in (torch.full_like(bits.ids, k) for k in range(4))]
 
 
 def _four_permutations(images: Tensor, bits: RandomBits) -> list[tuple[Tensor, Tensor]]:
-    """Four random orders of the tiles of each image."""
+    """Returns four random orders of the tiles of each image, each with its row of ORDERS, [b]."""
     return [(shuffled(images, orders), orders) for orders in randint(bits.draw("probe/jigsaw", 4), len(ORDERS)).T]
 
 
@@ -123,7 +161,7 @@ PROBES: dict[str, tuple[Probe, int]] = {"rotation": (_all_rotations, 4), "jigsaw
 
 
 def _probe_accuracy(model: FrozenEncoder, probe: Probe, classes: int, config: Config, seed: int) -> float:
-    """The accuracy on transformed test images of a classifier that learned on transformed training images."""
+    """Returns the accuracy on transformed test images of a classifier that is fit to transformed training images."""
     sets = {}
     for split in ("train", "test"):
         made = [pair for images, bits in _numbered_batches(model, split, config, seed) for pair in probe(images, bits)]

@@ -1,4 +1,11 @@
-"""Weighted k-nearest neighbors on frozen features (Wu et al. 2018, arXiv:1805.01978): nothing is trained."""
+"""Evaluates features by weighted k-nearest neighbors, without any training.
+
+A test image's neighbors are the k images of "train" with the highest cosine similarity of standardized features. Each
+votes for its label with the weight exp(similarity / temperature); the class with the largest sum is the answer. Stage
+and k are those with the highest accuracy on "val".
+
+Source: Wu et al. 2018 (arXiv:1805.01978, section 3.4).
+"""
 
 from dataclasses import dataclass
 
@@ -16,7 +23,7 @@ headline, higher = "top1", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Cosine similarity of L2-normalized features, votes weighted by exp(similarity / temperature)."""
+    """Sets the numbers of neighbors and the weights of their votes."""
 
     neighbors: tuple[int, ...] = (20, 200)
     """numbers of neighbors that vote; each is reported, held-out images choose"""
@@ -24,8 +31,18 @@ class Config:
 
 
 def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """`top1` is the test accuracy of the stage and number of neighbors that held-out images choose; `top1/stageN`
-    that of stage N with its own best number; `top1/kK` that of K neighbors at its own best stage. Fractions."""
+    """Classifies the held-out and the test images by their neighbors and returns the test accuracies.
+
+    Args:
+        features: The encoder's features, with labels.
+        config: Numbers of neighbors and temperature.
+        seed: Is not used: nothing is random.
+
+    Returns:
+        Accuracies, fractions: `top1` of the stage and number of neighbors with the highest held-out accuracy,
+        `top1/stageN` of stage N (counted from 1) with its own best number, `top1/kK` of K neighbors at its own best
+        stage; `correct` and `chosen` are those of `top1`.
+    """
     val, test = {}, {}
     for i, stage in enumerate(features.stages, start=1):
         for split, into in (("val", val), ("test", test)):

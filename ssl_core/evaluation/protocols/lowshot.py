@@ -1,8 +1,13 @@
-"""A linear probe on few labels: 1 % and 10 % of them, and K images of each class, several draws of each.
+"""Evaluates features by a linear probe on few labels: 1 % and 10 % of them, and K images of each class.
 
-Regularized logistic regression by L-BFGS on L2-normalized features, as Tian et al. 2020 (arXiv:2003.11539). The stage
-and the strength of the penalty are chosen by cross-validation within the few images, as the low-shot protocol of Goyal
-et al. 2019 (arXiv:1905.01235) does: a held-out set would be more labels than there are.
+The few images are drawn from "train" and "val" together, several times. On each draw a multinomial logistic regression
+with an L2 penalty is fit by L-BFGS to L2-normalized standardized features, and its accuracy on all test images is
+taken. Stage and strength of the penalty are those with the most right answers in a stratified cross-validation within
+the few images: a held-out set would be more labels than there are. Where a class has a single image, the last stage and
+the middle penalty are taken.
+
+Source: the classifier is that of Tian et al. 2020 (arXiv:2003.11539), the choice within the few images that of the
+low-shot protocol of Goyal et al. 2019 (arXiv:1905.01235).
 """
 
 from dataclasses import dataclass
@@ -25,7 +30,10 @@ headline, higher = "linear/10%", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Percentages are of the labeled images that a probe may use, held-out ones included."""
+    """Sets the numbers of labels and the candidates for the penalty.
+
+    Percentages are of the labeled images that a probe may use, held-out ones included.
+    """
 
     subsets: LabelSubset = LabelSubset()
     c: tuple[float, ...] = (1.0, 10.0, 100.0)
@@ -34,8 +42,18 @@ class Config:
 
 
 def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """`linear/1%`, `linear/10%`, `linear/k5`, `linear/k20` are test accuracies, fractions, the means over draws;
-    `linear/1%/std` and so on their standard deviations."""
+    """Fits a classifier to each draw of few images and returns the test accuracies.
+
+    Args:
+        features: The encoder's features, with labels.
+        config: Numbers of labels, draws and penalties.
+        seed: Decides the draws.
+
+    Returns:
+        Accuracies, fractions: `linear/1%`, `linear/10%`, `linear/k5` and `linear/k20`, the means over draws, and
+        `linear/1%/std` and so on, their sample standard deviations; `chosen` has each draw's stage (counted from 1) and
+        penalty; notes name the sizes that there are too few images for.
+    """
     pool = np.concatenate([features.labels["train"], features.labels["val"]])
     numbers, chosen = {}, {}
     for name, draws in sample_subsets(pool, config.subsets, seed).items():
@@ -53,7 +71,7 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
 
 
 def _normalized_rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:
-    """L2-normalized features of the rows of "train" followed by "val"."""
+    """Returns L2-normalized features, [m, d], of the given rows of "train" followed by "val"."""
     fit = len(stage["train"])
     parts = stage["train"][rows[rows < fit]], stage["val"][rows[rows >= fit] - fit]
     result = np.empty((len(rows), stage["train"].shape[1]), np.float32)
@@ -62,8 +80,11 @@ def _normalized_rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:
 
 
 def _choose_by_cross_validation(subset: list[Tensor], y: Tensor, classes: int, config: Config) -> tuple[int, float]:
-    """The stage (from 0) and penalty with the best cross-validated accuracy, the deeper stage and the stronger penalty
-    of equal ones; the last stage and the middle penalty where a class has one image only."""
+    """Returns the stage (from 0) and the penalty with the best cross-validated accuracy.
+
+    Of equal ones it takes the deeper stage and the stronger penalty; where a class has a single image, the last stage
+    and the middle penalty.
+    """
     folds = min(config.folds, int(y.unique(return_counts=True)[1].min()))
     if folds < 2:
         return len(subset) - 1, config.c[len(config.c) // 2]

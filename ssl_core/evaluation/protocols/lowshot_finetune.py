@@ -1,8 +1,11 @@
-"""Fine-tuning on few labels: all weights, 1 % and 10 % of the labels and K images of each class, several draws of each.
+"""Evaluates an encoder by fine-tuning on few labels: 1 % and 10 % of them, and K images of each class.
 
-As the semi-supervised protocol of PIRL (arXiv:1912.01991, section 4.2) and SimCLR (arXiv:2002.05709, B.5): no weight
-decay, one learning rate, chosen by nothing, since a held-out set would be more labels than there are. A fixed number of
-batches takes the place of their epochs, of which few images make few batches.
+The few images are drawn from "train" and "val" together, several times. On each draw a copy of the encoder and a new
+linear classifier are trained as in `finetune`, for a fixed number of steps, without weight decay, at one learning rate,
+which nothing chooses: a held-out set would be more labels than there are.
+
+Source: the semi-supervised protocol of PIRL (arXiv:1912.01991, section 4.2) and SimCLR (arXiv:2002.05709, appendix
+B.5). They train for a number of epochs, which would be very few batches of few images.
 """
 
 from dataclasses import dataclass
@@ -23,7 +26,10 @@ headline, higher = "finetune/10%", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Percentages are of the labeled images that a probe may use, held-out ones included."""
+    """Sets the numbers of labels and how the copies of the encoder are trained.
+
+    Percentages are of the labeled images that a probe may use, held-out ones included.
+    """
 
     subsets: LabelSubset = LabelSubset()
     learning_rate: float = 0.03
@@ -34,9 +40,18 @@ class Config:
 
 
 def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """`finetune/1%`, `finetune/10%`, `finetune/k5`, `finetune/k20` are test accuracies, fractions, the means over
-    draws; `finetune/1%/std` and so on their standard deviations. A training that diverged counts as 0. Checkpoints are
-    kept in `model.keep`."""
+    """Fine-tunes the encoder on each draw of few images and returns the test accuracies.
+
+    Args:
+        model: The encoder with its images; it is not changed. Checkpoints are kept in `model.keep`, if given.
+        config: Numbers of labels, draws and how to train.
+        seed: Decides the draws, the classifier's initialization, the order of the images and the crops.
+
+    Returns:
+        Accuracies, fractions: `finetune/1%`, `finetune/10%`, `finetune/k5` and `finetune/k20`, the means over draws,
+        and `finetune/1%/std` and so on, their sample standard deviations. A training that diverges counts as 0. Notes
+        name the sizes that there are too few images for.
+    """
     pool = np.concatenate([model.parts["train"][1], model.parts["val"][1]])
     labels, numbers = model.source.train.labels[pool], {}
     for name, draws in sample_subsets(labels, config.subsets, seed).items():

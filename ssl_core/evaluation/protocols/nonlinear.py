@@ -1,5 +1,14 @@
-"""Non-linear probe: a classifier of three layers on the whole maps of every stage of a frozen encoder, as RotNet's
-blocks were evaluated (Gidaris et al. 2018, arXiv:1803.07728, section 4.1 and table 1)."""
+"""Evaluates an encoder by a non-linear probe: classifiers of three layers on the whole maps of every frozen stage.
+
+A classifier is two hidden layers with batch norm and ReLU and a linear one, on a stage's flattened map, which is first
+averaged to fewer cells if it has too many numbers. It is trained on "train" by cross-entropy: Nesterov's SGD with
+momentum 0.9 and a learning rate that falls in steps, on images moved by up to an eighth of their side (what is moved in
+is black) and mirrored or not. All stages' classifiers are trained at once and do not influence each other. The stage
+with the highest accuracy on "val" is taken.
+
+Source: the evaluation of RotNet's blocks (Gidaris et al. 2018, arXiv:1803.07728, section 4.1 and table 1). The paper's
+own code takes batches of 128, here they are of 512, and has weight decay on biases and norms, too.
+"""
 
 import math
 from dataclasses import dataclass
@@ -27,9 +36,7 @@ headline, higher = "top1", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Two hidden layers with batch norm, trained by Nesterov's SGD in steps, as the paper's own code does, which takes
-    batches of 128 and has weight decay on biases and norms, too. All stages learn at once, each by a classifier of its
-    own."""
+    """Sets the classifiers' size and how they are trained."""
 
     epochs: int = 100
     batch: int = 512
@@ -44,8 +51,20 @@ class Config:
 
 
 def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """`top1/stageN` is the test accuracy on stage N (counted from 1), `top1` that of the stage with the best held-out
-    accuracy; fractions, higher is better. Checkpoints are kept in `model.keep`."""
+    """Trains the classifiers and returns their test accuracies.
+
+    Args:
+        model: The encoder with its images. Checkpoints are kept in `model.keep`, if given.
+        config: Size and training of the classifiers.
+        seed: Decides their initialization, the order of the images, shifts and flips.
+
+    Returns:
+        Accuracies, fractions: `top1/stageN` of stage N (counted from 1), `top1` of the stage with the highest held-out
+        accuracy, the shallower one of equal ones; `correct` and `chosen` are those of `top1`.
+
+    Raises:
+        Diverged: If training diverges.
+    """
     ids = model.parts["train"][1]
     optim = Optim(
         lr=config.lr,
@@ -69,7 +88,10 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
 
 
 class Frozen(nn.Module):
-    """An encoder that is not trained: neither its weights nor its batch-norm statistics are this module's own."""
+    """Wraps an encoder that is not trained: neither weights nor batch-norm statistics are among the wrapper's own.
+
+    It computes without gradients, and stays in evaluation mode when the wrapper is set to training.
+    """
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -81,10 +103,18 @@ class Frozen(nn.Module):
 
 
 class Heads(Task):
-    """A classifier of three layers for each stage, on images that are moved by up to an eighth and mirrored or not. Of
-    `encoder`, `widths` are those of the stages' flattened maps."""
+    """Classifies images by each stage's map: a classifier of three layers for each stage."""
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, own: Config):
+        """Creates the classifiers at random, by torch's generator.
+
+        Args:
+            config: Batch size and optimizer.
+            encoder: Its widths are those of the stages' flattened maps, see `flat`.
+            data: The number of classes.
+            normalization: "dataset" or "image", see `frozen_encoder.normalize`.
+            own: The protocol's options.
+        """
         super().__init__(config, encoder, data)
         self.under, self.most = normalization, own.inputs
         hidden = min(own.hidden * data.classes, 2048)
@@ -111,18 +141,26 @@ class Heads(Task):
         return normalize(moved, self.under, format), batch.labels
 
     def forward(self, encoder, inputs):
-        """-> [stages, b, classes]"""
+        """Returns the logits of each stage's classifier, [stages, b, classes]."""
         return torch.stack([head(x) for head, x in zip(self.heads, flat(encoder(inputs), self.most))])
 
     def loss(self, predictions, targets):
-        """The sum over the stages, none of which changes another's gradient."""
+        """Returns the sum of the stages' cross-entropies, [b]; none of them changes another's gradient."""
         stages, b, classes = predictions.shape
         each = F.cross_entropy(predictions.float().flatten(0, 1), targets.repeat(stages), reduction="none")
         return each.view(stages, b).sum(0)
 
 
 def flat(maps: list[Tensor], most: int) -> list[Tensor]:
-    """Each map [b, c, h, w], averaged to fewer cells if it has more than `most` numbers, as [b, c * cells]."""
+    """Flattens maps, after averaging those that are too large to fewer cells.
+
+    Args:
+        maps: [b, c, h, w] each.
+        most: Numbers in a flattened map at most; a map is averaged to a square of as many cells as that allows.
+
+    Returns:
+        [b, c * cells] each.
+    """
     sides = [max(1, math.isqrt(most // m.shape[1])) for m in maps]
     return [
         (m if m.shape[2] * m.shape[3] <= side**2 else F.adaptive_avg_pool2d(m, side)).flatten(1)
@@ -131,7 +169,7 @@ def flat(maps: list[Tensor], most: int) -> list[Tensor]:
 
 
 def _probe(model: FrozenEncoder, config: Config, seed: int) -> PretextModel:
-    """The frozen encoder with new classifiers."""
+    """Returns the frozen encoder with new classifiers."""
     info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.blank_maps(), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,9 @@
-"""Nearest neighbors as a picture for people: some test images, each with the training images that lie closest."""
+"""Shows nearest neighbors as a picture for people, and measures how often they have the label of the query.
+
+Queries are test images, neighbors are sought in a bank of training images, both evenly spaced. Features are the last
+stage's map averaged to POOL x POOL cells and flattened, standardized by the bank's statistics and compared by cosine
+similarity. Precision at k is the share of the k nearest neighbors that have the query's label, averaged over queries.
+"""
 
 from dataclasses import dataclass
 
@@ -24,7 +29,7 @@ RIGHT, WRONG, WHITE = (47, 158, 100), (208, 59, 59), (255, 255, 255)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Cosine similarity of the last stage's features, standardized as those that protocols share are."""
+    """Sets the sizes of the sheet, the bank and the set of queries."""
 
     shown: int = 8
     """queries on the sheet, one a row"""
@@ -36,9 +41,17 @@ class Config:
 
 
 def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """`similarity@8` is the mean cosine of the neighbors; `precision@8`, if there are labels, the share of them that
-    have the query's label, the mean over queries. On the sheet the query comes first; borders are green where labels
-    agree and red where they do not."""
+    """Finds the neighbors of some test images and draws a sheet of them.
+
+    Args:
+        model: The encoder with its images; labels are not needed.
+        config: Numbers of queries, neighbors and training images.
+        seed: Is not used: nothing is random.
+
+    Returns:
+        `similarity@K`, the mean cosine similarity of the K neighbors, and `precision@K`, a fraction, if there are
+        labels; `sheet`, see `contact_sheet`.
+    """
     x, y, asked = _evenly_spaced_images(model, "test", config.queries)
     bank, labels, kept = _evenly_spaced_images(model, "train", config.bank)
     mean, std = standardize(bank)
@@ -54,14 +67,14 @@ def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
 
 
 def _evenly_spaced_images(model: FrozenEncoder, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> features [n, d] float32, labels [n] int64 and small pictures [n, s, s, 3] uint8."""
+    """Returns features [n, d] float32, labels [n] int64 and small pictures [n, s, s, 3] uint8 of a split."""
     rows = [(model.pool(images, POOL)[-1], labels, _small(images)) for images, labels in model.images(split, most)]
     features, labels, pictures = (torch.cat(part).cpu().numpy() for part in zip(*rows))
     return features, labels, pictures
 
 
 def _small(images: Tensor) -> Tensor:
-    """[b, s, s, 3] uint8 at a side of at most SIDE."""
+    """Returns the images, [b, s, s, 3] uint8, with a side of at most SIDE."""
     side = images.shape[1]
     if side <= SIDE:
         return images
@@ -71,8 +84,17 @@ def _small(images: Tensor) -> Tensor:
 
 
 def contact_sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
-    """queries [n, s, s, 3] and near [n, k, s, s, 3] uint8; alike [n, k] bool, or None for no borders -> the sheet
-    [h, w, 3] uint8."""
+    """Draws a row for each query: its image first, then its neighbors, nearest first.
+
+    Args:
+        queries: [n, s, s, 3] uint8.
+        near: [n, k, s, s, 3] uint8.
+        alike: [n, k] bool: whether a neighbor has the query's label. Borders are green where it does and red where not;
+            None draws no borders.
+
+    Returns:
+        [h, w, 3] uint8, each image enlarged to SIDE pixels.
+    """
     tile = SIDE + 2 * EDGE
     whole = np.full((len(queries) * tile, tile * (near.shape[1] + 1) + GAP, 3), WHITE, np.uint8)
     for i, query in enumerate(queries):
@@ -81,5 +103,5 @@ def contact_sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | Non
             if j and alike is not None:
                 whole[y : y + tile, x : x + tile] = RIGHT if alike[i, j - 1] else WRONG
             large = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-            whole[y + EDGE : y + EDGE + SIDE, x + EDGE : x + EDGE + SIDE] = large
+            whole[y + EDGE : y + EDGE + SIDE, x + EDGE : x + EDGE + SIDE] = np.asarray(large)
     return whole

@@ -1,7 +1,10 @@
-"""Do images of one class lie close? Purity of neighborhoods and separation of classes, before anything is trained.
+"""Measures whether images of one class lie close together, without training anything.
 
-Purity at k is the share of an image's k nearest training images that have its label, the mean over test images; the
-silhouette is that of Rousseeuw 1987 (doi:10.1016/0377-0427(87)90125-7) by cosine distance.
+All measures are of standardized features of test images, evenly spaced:
+- Purity at k: the share of an image's k nearest images of "train", by cosine similarity, that have its label, averaged
+  over test images.
+- Silhouette (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7) by cosine distance, among test images.
+- Variance between classes: the share of the features' total variance that lies between the means of the classes.
 """
 
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ headline, higher = "purity@20", True
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Test images are the queries, all training images that a probe may fit on the neighbors."""
+    """Sets the numbers of neighbors and of test images; neighbors are sought among all images of "train"."""
 
     neighbors: tuple[int, ...] = (1, 5, 20)
     images: int = 2000
@@ -31,9 +34,18 @@ class Config:
 
 
 def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """`purity@K` (chance: the classes' shares), `silhouette` (-1 to 1) and `between`, the share of the features'
-    variance that lies between classes (0 to 1), are of the last stage; `purity@20/stageN` of stage N. Higher is
-    better."""
+    """Computes purity, silhouette and variance between classes.
+
+    Args:
+        features: The encoder's features, with labels.
+        config: Numbers of neighbors and images.
+        seed: Is not used: nothing is random.
+
+    Returns:
+        Of the last stage: `purity@K` for each K (chance: the classes' shares), `silhouette` (-1 to 1) and `between` (0
+        to 1); `purity@K/stageN` of stage N (counted from 1) for the largest K. Higher is better. If all test
+        images are of one class, `silhouette` and `between` are left out, and a note says so.
+    """
     rows = evenly_spaced(len(features.labels["test"]), config.images)
     truth = torch.from_numpy(features.labels["test"][rows])
     most = max(config.neighbors)
@@ -58,16 +70,26 @@ def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
 
 
 def _precision_at_k(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
-    """[n, k] float32: 1 where the k-th nearest image has the query's label."""
+    """Returns [n, k] float32: 1 where the query's k-th nearest image has its label, else 0."""
     return torch.cat(
         [labels[rows] == truth[which, None] for which, _, rows in nearest_neighbors(queries, bank, k)]
     ).float()
 
 
 def silhouette(x: Tensor, y: Tensor) -> float:
-    """x [n, d], y [n] int64 -> the mean of (b - a) / max(a, b): a an image's mean cosine distance to the others of
-    its class, b to the images of the class that is nearest by it. 0 for an image alone in its class, and if there is
-    one class only."""
+    """Returns the mean silhouette of labeled features by cosine distance.
+
+    An image's silhouette is (b - a) / max(a, b), with a its mean distance to the other images of its class and b its
+    mean distance to the images of the class that is nearest by it; 0 for an image alone in its class. Source: Rousseeuw
+    1987, doi:10.1016/0377-0427(87)90125-7.
+
+    Args:
+        x: [n, d].
+        y: [n] int64 labels.
+
+    Returns:
+        -1 to 1; 0 if there is only one class.
+    """
     kinds, which, counts = y.unique(return_inverse=True, return_counts=True)
     if len(kinds) < 2:
         return 0.0
@@ -83,8 +105,15 @@ def silhouette(x: Tensor, y: Tensor) -> float:
 
 
 def between(x: Tensor, y: Tensor) -> float:
-    """x [n, d], y [n] int64 -> trace of the scatter between classes over that of the total scatter; 0 if there is
-    none."""
+    """Returns the share of variance that lies between classes: the trace of their scatter over that of all scatter.
+
+    Args:
+        x: [n, d].
+        y: [n] int64 labels.
+
+    Returns:
+        0 to 1; 0 if all rows are equal.
+    """
     kinds, which, counts = y.unique(return_inverse=True, return_counts=True)
     x = x.double() - x.double().mean(0)
     means = torch.zeros(len(kinds), x.shape[1], dtype=x.dtype).index_add_(0, which, x) / counts[:, None]
