@@ -1,39 +1,56 @@
-# Every target creates what it needs from nothing; the stamp keeps a second call from reinstalling.
+# Every target creates what it needs from nothing; the stamps keep a second call from reinstalling.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/installed
+INSTALLED := .venv/installed
+INSTALLED_DEV := .venv/installed-dev
 RUN := OMP_NUM_THREADS=1 $(BIN)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-demo: $(STAMP)
+demo: $(INSTALLED)
 	$(BIN)/tilespin study demo
 
 # In three processes even on two cores, since many tests wait for others to start; a file's go to the same one, for what
 # they share takes long to make. The longest files come first (tests/conftest.py).
-test: $(STAMP)
+test: $(INSTALLED_DEV)
 	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 # About an hour of faults; FAULTS_SEED=2 makes it others
-faults: $(STAMP)
+faults: $(INSTALLED_DEV)
 	$(RUN)/python -m pytest -m faults -s
 
 # As root: a study on two machines, network namespaces of this one, of which one loses its power
-two-machines: $(STAMP)
+two-machines: $(INSTALLED_DEV)
 	PYTHONPATH=.:tests $(RUN)/python -m support.two_machines
 
-lint: $(STAMP)
+lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-bench: $(STAMP)
+bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.kernels
 
-# The constraints are the set that the tests passed with on Python 3.11; other versions resolve within pyproject's ranges.
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
-		$$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")') -e '.[dev]'
-	touch $@
+# After a change of dependencies: one set of versions, for every Python from 3.11 on
+lock: $(INSTALLED_DEV)
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
+		--no-emit-index-url --constraints constraints.txt pyproject.toml --output-file .venv/lock.txt
+	(head -1 constraints.txt; cat .venv/lock.txt) > .venv/constraints.txt && mv .venv/constraints.txt constraints.txt
 
-.PHONY: demo test faults two-machines lint bench
+# $(1): what to install; $(2): what that downloads and takes, measured on Python 3.11
+define install
+@echo "Installing $(1): $(2)."
+@start=$$(date +%s); $(PIP) install --constraint constraints.txt --editable '$(1)' && \
+	echo "Installed $(1) in $$(( $$(date +%s) - start )) seconds."
+@touch $@
+endef
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(call install,.,downloads 3.6 GB and takes 7 GB on disk; most of it is PyTorch with CUDA)
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(call install,.[dev],downloads another 0.14 GB: what tests and lint need)
+
+.PHONY: demo test faults two-machines lint bench lock
