@@ -70,6 +70,7 @@ class ScaleUpMonitor:
 
     def _find_room(self) -> None:
         import ray
+        from ray.exceptions import RayError
 
         registry, job = self.heartbeat.registry, self.heartbeat.job
         placeholder = ray.remote(_placeholder).options(
@@ -87,7 +88,7 @@ class ScaleUpMonitor:
                 ready, _ = ray.wait(tasks, timeout=POLL_S)
             for task in tasks:
                 ray.cancel(task)
-            with contextlib.suppress(ray.exceptions.RayError):  # the machine may be gone again
+            with contextlib.suppress(RayError):  # the machine may be gone again
                 if ready and ray.get(ready[0]):
                     self.found = group_size(1, self.more, per_node(self.kind, free=True))
                     registry.request_scale_up.remote(job)

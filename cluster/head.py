@@ -82,17 +82,21 @@ def _connection_error(host_port: str, timeout: float) -> str:
     to stay so."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2 import (
+        GetClusterIdRequest,  # pyright: ignore[reportAttributeAccessIssue] made when the module is imported
+    )
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
     from ray.exceptions import AuthenticationError
 
     try:
-        with init_grpc_channel(host_port) as channel:
+        channel = init_grpc_channel(host_port)
+        assert isinstance(channel, grpc.Channel)  # the other kind, of grpc.aio, has to be asked for
+        with channel:
             NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=timeout)
     except AuthenticationError as error:
         raise ClusterError(token_message(host_port)) from error
     except grpc.RpcError as error:
-        code, details = error.code(), error.details() or ""  # pyright: ignore
+        code, details = error.code(), error.details() or ""  # pyright: ignore[reportAttributeAccessIssue] it has both
         if code == grpc.StatusCode.UNAUTHENTICATED:
             raise ClusterError(token_message(host_port)) from error
         if code == grpc.StatusCode.UNIMPLEMENTED or "SETTINGS frame" in details:

@@ -156,3 +156,11 @@ class HeartbeatRegistry:
         self.stop_requested.discard(job)
         self.scaling_up.discard(job)
         return self.groups.pop(job, None)
+
+
+def ask_last_beats(registry: Any) -> dict[str, dict[int, tuple[LastBeat, float]]]:
+    """Returns what `last_beats` of the actor `registry` says, a HeartbeatRegistry."""
+    import ray
+
+    found: Any = ray.get(registry.last_beats.remote())
+    return found

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.code_upload import working_dir_options
 from cluster.head import ClusterError, token_message
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
 
 CONNECT_TIMEOUT_S = 10
 RECONNECT_TIMEOUT_S = 300  # for a dashboard that stopped answering while a job was followed
@@ -157,7 +160,7 @@ class UnknownJob(ClusterError):
     """The cluster knows no such job: it never did, or its head was lost and with it what it knew."""
 
 
-def _job_info(info) -> RayJobInfo:
+def _job_info(info: "JobDetails") -> RayJobInfo:
     ended = info.status.is_terminal()
     code = info.driver_exit_code
     if ended and code is None:
@@ -165,7 +168,7 @@ def _job_info(info) -> RayJobInfo:
     if code is not None and code < 0:
         code = 128 - code  # killed by a signal, in a shell's words
     return RayJobInfo(
-        id=info.submission_id or info.job_id,
+        id=info.submission_id or info.job_id or "",
         status=str(info.status.value),
         command=info.entrypoint,
         message=info.message or "",

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ class ClusterResources:
 
     def __init__(self) -> None:
         self.asked: float = 0
-        self.total: dict[str, float] = {}
+        self.total: Mapping[str, float] = {}
 
-    def resources(self) -> dict[str, float]:
+    def resources(self) -> Mapping[str, float]:
         import ray
 
         if time.monotonic() - self.asked > REFRESH_S:
@@ -52,15 +53,15 @@ class ClusterResources:
 
     def draining(self) -> set[str]:
         """The machines that Ray was told will go soon, as spot instances are."""
-        import ray
+        from ray._private.state import state  # Ray's own libraries have no other way either
 
-        return set(ray._private.state.state.get_draining_nodes() or {})  # Ray's own libraries have no other way either
+        return set(state.get_draining_nodes() or {})
 
     def is_available(self, result: Any) -> bool:
         """Whether any machine has what the reference `result` stands for."""
-        import ray
+        from ray.experimental import get_object_locations
 
-        return bool(ray.experimental.get_object_locations([result]).get(result, {}).get("node_ids"))
+        return bool(get_object_locations([result]).get(result, {}).get("node_ids"))
 
     def kill(self, node: str, pid: int, only_stopped: bool) -> Any:
         """Kills a process on one of the machines, be it stopped, or only if it is; Ray can only ask one that still
@@ -77,11 +78,12 @@ def per_node(kind: str, free: bool = False) -> list[float]:
     """How many of `kind` ("CPU" or "GPU") each machine has that Ray takes for alive and that is to stay; only those
     that are `free`, if asked for."""
     import ray
+    from ray._private.state import available_resources_per_node
 
     draining = ClusterResources().draining()
     nodes = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in draining}
     if free:
-        available = ray._private.state.available_resources_per_node()
+        available = available_resources_per_node()
         nodes = {node: available.get(node, {}) for node in nodes}
     return [resources.get(kind, 0) for resources in nodes.values()]
 

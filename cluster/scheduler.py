@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import cluster.silent as silent
-from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.heartbeat import Heartbeat, ask_last_beats, sending_heartbeats
 from cluster.job import Job, Outcome, Retrying, check_jobs, run_attempt
 from cluster.retry import Fault, decide
 
@@ -177,7 +177,7 @@ class _Scheduler:
 
     def _fault_from_ray_error(self, job: Job, error: Exception) -> Fault:
         """The fault of an attempt of which only Ray could tell."""
-        beats = [beat for beat, _ in self.ray.get(self.registry.last_beats.remote()).get(job.name, {}).values()]
+        beats = [beat for beat, _ in ask_last_beats(self.registry).get(job.name, {}).values()]
         step = max((beat.step for beat in beats if beat.step is not None), default=None)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
         message = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
@@ -196,7 +196,7 @@ class _Scheduler:
     def _poll(self, stopping: bool) -> Iterator[Outcome | Retrying]:
         """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them; gives up
         attempts whose machine is lost: Ray says so after minutes only, if its connections were not closed."""
-        last_beats = self.ray.get(self.registry.last_beats.remote())
+        last_beats = ask_last_beats(self.registry)
         draining, alive = self.resources.draining(), self.resources.alive()
         for ending, (job, _) in list(self.running.items()):
             workers = last_beats.get(job.name, {})
@@ -229,7 +229,7 @@ def _run_job(identity: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[
 
 
 def _call_pickled(work: bytes, *needed) -> Any:
-    import ray
+    from ray import cloudpickle
 
-    call, args = ray.cloudpickle.loads(work)
+    call, args = cloudpickle.loads(work)
     return call(*args, *needed)

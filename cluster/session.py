@@ -1,5 +1,6 @@
 """Starting Ray, or joining a cluster, without its chatter."""
 
+import logging
 import os
 import secrets
 import signal
@@ -63,6 +64,7 @@ def session(
     else:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # each takes 40 s of a head that goes in this moment
     import ray
+    from ray._private import worker
 
     if address in (None, "", "local"):
         options = dict(address="local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
@@ -74,7 +76,7 @@ def session(
         message = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {message}") from error
     # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    worker.print_to_stdstream = lambda *_, **__: None
     try:
         with watch_head(ray.get_runtime_context().gcs_address):
             yield ray.cluster_resources()
@@ -90,7 +92,7 @@ def _start(options: dict, notify: Callable[[str], object]) -> None:
         before = _ray_processes()
         try:
             with _signals_kept():
-                ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             return
         except Exception as error:  # it has no other class
             if not left or "timed out during startup" not in str(error):

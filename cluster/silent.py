@@ -57,8 +57,9 @@ class SilentProcesses:
     def _was_killed(self, answer: Any, seconds: float) -> bool | None:
         """Whether the process was killed; None without an answer: its machine may be gone."""
         import ray
+        from ray.exceptions import RayError
 
         try:
             return ray.get(answer, timeout=seconds)
-        except ray.exceptions.RayError:
+        except RayError:
             return None

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.heartbeat import Heartbeat, ask_last_beats, sending_heartbeats
 from cluster.retry import Preempted, describe_error, fault_kind
 
 # Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
@@ -185,7 +185,7 @@ def _stopper(stop_requested: Callable[[], bool], registry: Any, names: list[str]
             if not stop_requested():
                 return False
             ray.get(registry.request_stop.remote(names))
-            beats = [beat for workers in ray.get(registry.last_beats.remote()).values() for beat in workers.values()]
+            beats = [beat for workers in ask_last_beats(registry).values() for beat in workers.values()]
             return all(beat.ended or age > LOST_S for beat, age in beats)
 
         def __reduce__(self):

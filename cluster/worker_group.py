@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.elastic import SCALE_UP_AFTER_S, START_TIMEOUT_S, ScaleUpMonitor, group_size, start_within
-from cluster.heartbeat import Heartbeat, current, sending_heartbeats
+from cluster.heartbeat import Heartbeat, ask_last_beats, current, sending_heartbeats
 from cluster.resources import per_node
 from cluster.retry import Fault, JobFault, Kind, describe_error, fault_kind
 from cluster.session import apply_settings
@@ -156,7 +156,5 @@ def _furthest_step(heartbeat: Heartbeat) -> int | None:
     """The furthest step that a worker of this job has reported."""
     if heartbeat.registry is None:
         return None
-    import ray
-
-    beats = ray.get(heartbeat.registry.last_beats.remote()).get(heartbeat.job, {}).values()
+    beats = ask_last_beats(heartbeat.registry).get(heartbeat.job, {}).values()
     return max((beat.step for beat, _ in beats if beat.step is not None), default=None)
