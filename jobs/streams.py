@@ -36,9 +36,9 @@ def make_durable() -> None:
             silence(number)
         stream = getattr(sys, name)
         if number and stream is getattr(sys, f"__{name}__"):  # not one that a test listens to
-            kept = dict(encoding=stream.encoding, errors=stream.errors) if stream else dict(errors="backslashreplace")
-            raw = DurableStream(number, "w", closefd=False)
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True, **kept))
+            encoding, errors = (stream.encoding, stream.errors) if stream else (None, "backslashreplace")
+            raw = io.BufferedWriter(DurableStream(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(raw, encoding, errors, line_buffering=True))
 
 
 def silence(number: int) -> None:

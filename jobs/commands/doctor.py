@@ -107,12 +107,12 @@ def _loader() -> str:
 
 
 def _ray() -> str:
-    from cluster.job import Job
+    from cluster.job import Job, Outcome
     from cluster.scheduler import run_on_ray
     from cluster.session import session
 
     with session(timeout=10) as resources:
-        (outcome,) = run_on_ray([Job("doctor", platform.node)])
+        (outcome,) = (event for event in run_on_ray([Job("doctor", platform.node)]) if isinstance(event, Outcome))
         if outcome.error:
             raise RuntimeError(outcome.error)
         where = os.environ.get("RAY_ADDRESS") or "started on this machine"

@@ -50,8 +50,10 @@ def main(arguments: list[str]) -> None:
     if (options.data or options.size) and not options.encoder:
         raise UserError("--data and --size say what encoders given by --encoder are evaluated on: there is none")
     runtime = options.runtime.checked()
-    dataset = choose_dataset(study, options.data, options.size) if options.encoder else None
-    externals = [load_external(spec, *dataset) for spec in options.encoder]
+    externals = []
+    if options.encoder:
+        data, size = choose_dataset(study, options.data, options.size)
+        externals = [load_external(spec, data, size) for spec in options.encoder]
     known = list_encoders(study) if exists(study.file) else []
     encoders = with_baselines(list(dict.fromkeys([*known, *(external.evaluated for external in externals)])))
     if not encoders:
@@ -63,5 +65,5 @@ def main(arguments: list[str]) -> None:
         if externals:
             add_external(study, externals)
         study.describe(evaluation=asdict(options.evaluation))
-        with published_after(study, runtime.wandb):
+        with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))

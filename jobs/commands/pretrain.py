@@ -29,7 +29,7 @@ def options_type() -> Any:
     """Options with a sub-command for every task there is, and for every pretraining of the literature."""
     recipes = {name: PretrainConfig(task=task.Config()) for name, task in tasks().items()}
     recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
-    described = {name: tasks()[name].Config.__doc__ for name in tasks()}
+    described = {name: task.Config.__doc__ or "" for name, task in tasks().items()}
     described |= {name: published.description for name, published in PUBLISHED.items()}
     choice = subcommand_choice({name: _typed(recipe) for name, recipe in recipes.items()}, described)
     made = make_dataclass("Options", [("recipe", choice)], bases=(Options,), frozen=True, kw_only=True)

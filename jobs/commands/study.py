@@ -41,5 +41,5 @@ def main(arguments: list[str]) -> None:
     with study.lock():
         described = {**asdict(config), "tasks": [{"name": task_name(task), **asdict(task)} for task in config.tasks]}
         study.describe(config=described, evaluation=asdict(config.evaluation))
-        with published_after(study, runtime.wandb):
+        with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class PretrainConfig:
     seed: int = 0
     """decides initialization, order and every draw"""
 
-    def resolved(self, source: Source, device: str) -> "PretrainConfig":
+    def resolved(self, source: Source, device: str) -> "Recipe":
         """With what was left open filled in. Raises UserError for options that contradict each other."""
         if self.steps is not None and self.epochs is not None:
             raise UserError("--steps and --epochs are both given: choose one")
@@ -61,10 +61,31 @@ class PretrainConfig:
             raise UserError(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
-        changes = dict(
-            data=resolve_data_path(self.data), size=source.size, steps=steps, epochs=None, precision=precision
+        return Recipe(
+            task=self.task,
+            data=resolve_data_path(self.data),
+            size=source.size,
+            encoder=self.encoder,
+            steps=steps,
+            precision=precision,
+            grad_accumulation=self.grad_accumulation,
+            seed=self.seed,
         )
-        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A pretraining run with nothing left open: what `PretrainConfig.resolved` makes of the options."""
+
+    task: Any  # the Config of a task
+    data: str
+    size: int
+    encoder: str
+    steps: int
+    epochs: None = None  # `steps` says how long; the names of earlier runs were made with this field
+    precision: Literal["fp32", "bf16"]
+    grad_accumulation: int
+    seed: int
 
     def identity(self, source: Source) -> dict:
         """All that the weights hang on; not workers, device, loader, storage, name or tracking."""

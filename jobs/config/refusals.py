@@ -83,7 +83,7 @@ def _unknown_option(tokens: list[str], config: Any, verb: str, arguments: list[s
     option = _as_option(token)
     if others := [name for name, options in choices.items() if option in options]:
         return f"{chosen} has no option {option}: {', '.join(others)} have it"
-    if close := closest(option, own | choices.get(chosen, set())):
+    if close := closest(option, own | (choices[chosen] if chosen else set())):
         return f"no option {option}: did you mean {close}?"
     return f"no option {option}: {' '.join(filter(None, ('tilespin', verb, chosen)))} --help lists those there are"
 

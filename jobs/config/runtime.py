@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from jobs.config.interval import Interval
-from jobs.tracking.connection import Mode, decide_mode
+from jobs.tracking.connection import DecidedMode, Mode, decide_mode
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.errors import UserError
 from ssl_core.storage.checkpoint import Keep
@@ -74,6 +74,12 @@ class RuntimeConfig:
         if worker_range.min > worker_range.max or (found and found[2] and not worker_range.min):
             raise UserError(f"--workers {self.workers}: expected 0 or more, or MIN:MAX such as 2:8")
         return worker_range
+
+    @property
+    def tracking(self) -> DecidedMode:
+        """How runs are tracked, which `checked` has decided."""
+        assert self.wandb != "auto"
+        return self.wandb
 
     @property
     def checkpoint_interval(self) -> Interval:

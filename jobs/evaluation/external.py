@@ -1,7 +1,7 @@
 """Encoders added to a study to be evaluated beside its own. They are kept in it, so that nothing is fetched, read or
 told again: `encoders/<label>-<digest>/`, and their list in study.json."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from safetensors.torch import save as safetensors_bytes
 
@@ -25,9 +25,9 @@ class ExternalEncoder:
 
     def save(self, study: Study) -> None:
         """Writes it into the study, encoder.json last. An encoder at random initialization needs no file."""
-        if self.one.encoder is None or exists(study.external(self.evaluated.external) / "encoder.json"):
+        folder = self.evaluated.folder(study)
+        if self.one.encoder is None or folder is None or exists(folder / "encoder.json"):
             return
-        folder = study.external(self.evaluated.external)
         write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(self.one.encoder)))
         write_json(folder / "encoder.json", self.described)
 
@@ -38,10 +38,19 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
     source = open_source(data, size)
     data = resolve_data_path(data)
     stem = encoders.stem_size(one.architecture, one.built, source.size)
-    common = dict(encoder=one.architecture, run=None, data=data, size=source.size, seed=one.seed, stem=stem)
     encoders.describe(encoders.build(one.architecture, stem or source.size, 0), one.architecture, source.size)
+    at_random = EvaluatedEncoder(
+        task=RANDOM,
+        encoder=one.architecture,
+        run=None,
+        data=data,
+        size=source.size,
+        seed=one.seed,
+        normalization="dataset",
+        stem=stem,
+    )
     if one.encoder is None:
-        return ExternalEncoder(EvaluatedEncoder(task=RANDOM, normalization="dataset", **common), one, {})
+        return ExternalEncoder(at_random, one, {})
     digest = encoders.digest(one.encoder)
     folder = f"{file_name(one.label)}-{digest_with_statistics(digest, one.mean, one.std)[:8]}"
     described = {
@@ -57,7 +66,7 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
         "seed": one.seed,
         "unused": one.unused,
     }
-    evaluated = EvaluatedEncoder(task=one.label, normalization=one.normalization, external=folder, **common)
+    evaluated = replace(at_random, task=one.label, normalization=one.normalization, external=folder)
     return ExternalEncoder(evaluated, one, described)
 
 

@@ -12,7 +12,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels
 from jobs.evaluation.records import record_path, write_record
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
@@ -39,7 +39,7 @@ def evaluation_jobs(
     study: Study,
     evaluated: list[EvaluatedEncoder],
     evaluation: Evaluation,
-    tracking: Mode,
+    tracking: DecidedMode,
     device: str,
     planned: set[str],
     threads: int,
@@ -120,7 +120,7 @@ def _evaluate_features(
     label: str,
     evaluation: Evaluation,
     protocol: str,
-    tracking: Mode,
+    tracking: DecidedMode,
     frozen: features.FrozenFeatures,
 ) -> dict:
     module = features.protocols()[protocol]
@@ -134,13 +134,14 @@ def _evaluate_encoder(
     label: str,
     evaluation: Evaluation,
     protocol: str,
-    tracking: Mode,
+    tracking: DecidedMode,
     device: str,
     threads: int,
     *_,
 ) -> dict:
     module, source = features.protocols()[protocol], one.source
     path = record_path(Study(root), one, protocol, evaluation, source.digest)
+    assert path is not None  # this job runs after the run that it needs
     keep = path.with_suffix("")
     model = _frozen_encoder(root, one, evaluation, device, threads, keep)
     result = module.run(model, module.Config(), evaluation.probe_seed)

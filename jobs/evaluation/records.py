@@ -13,7 +13,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
@@ -49,7 +49,7 @@ def write_record(
     label: str,
     evaluation: Evaluation,
     protocol: str,
-    tracking: Mode,
+    tracking: DecidedMode,
     result: features.Result,
     labels: dict[str, np.ndarray],
 ) -> dict:
@@ -61,13 +61,14 @@ def write_record(
     counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
     unread = {split: [missing, total] for split, (missing, total) in counts.items() if missing}
     unknown = tuple(f"{name} is not finite" for name in result.numbers if name not in numbers)
-    path = record_path(study, one, protocol, evaluation, source.digest)
+    path, digest = record_path(study, one, protocol, evaluation, source.digest), one.digest(study)
+    assert path is not None and digest is not None  # what was evaluated is finished
     record = {
         **asdict(one),
         "protocol": protocol,
         "version": features.protocols()[protocol].version,
         "dataset": source.name,
-        "digest": one.digest(study),
+        "digest": digest,
         "probe_seed": evaluation.probe_seed,
         "numbers": numbers,
         "chosen": result.chosen,
@@ -81,7 +82,7 @@ def write_record(
     tracker = Tracker(
         tracking,
         study.root,
-        id=f"{path.stem}-{record['digest'][:12]}-{study.token}",
+        id=f"{path.stem}-{digest[:12]}-{study.token}",
         study=study.root.name,
         job_type="evaluate",
         name=f"{protocol}/{label}",

@@ -76,15 +76,23 @@ class StudyPlan:
         extra = (device, group) if multi_worker else (device,)
         count = max(1, group.min)
         scale_up = max(1, group.max) / count
-        resources = dict(
-            cpus=count, gpus=count if device == "cuda" else 0, scale_up=scale_up, starts_workers=multi_worker
-        )
-        found = [Job(t.name, train, (t, *extra), **resources) for t in missing]
+        found = [
+            Job(
+                t.name,
+                train,
+                (t, *extra),
+                cpus=count,
+                gpus=count if device == "cuda" else 0,
+                scale_up=scale_up,
+                starts_workers=multi_worker,
+            )
+            for t in missing
+        ]
         if self.evaluation:
             threads = decode_threads(self.runtime, self.encoders[0].source)
             planned = {t.name for t in missing}
             found += evaluation_jobs(
-                self.study, self.encoders, self.evaluation, self.runtime.wandb, device, planned, threads
+                self.study, self.encoders, self.evaluation, self.runtime.tracking, device, planned, threads
             )
         return found
 

@@ -10,10 +10,10 @@ import jobs.pretraining.compilers as compilers
 import ssl_core.encoders.build as encoders
 import ssl_core.storage.checkpoint as checkpoint
 from jobs.config.interval import Interval
-from jobs.config.recipe import PretrainConfig
+from jobs.config.recipe import PretrainConfig, Recipe
 from jobs.config.runtime import RuntimeConfig
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import Arrays, Source, open_source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
@@ -26,13 +26,13 @@ from ssl_core.train import check_one_image, check_parts
 class Training:
     """One pretraining run, ready to be handed to a worker: nothing here changes the weights but `recipe`."""
 
-    recipe: PretrainConfig  # resolved
+    recipe: Recipe
     study: str  # the study's folder, or its URL
     name: str  # of the run: <task>-<hash>
     checkpoint_every: Interval
     keep: checkpoint.Keep
     step_timeout: float  # seconds without a step until a worker is taken for hung
-    tracking: Mode
+    tracking: DecidedMode
     compile: bool = False
     loader: Loader = "auto"
     threads: int = 1  # that decode images, for each worker
@@ -47,7 +47,7 @@ class Training:
         return Study(self.study).run(self.name)
 
 
-def build_model(recipe: PretrainConfig, source: Source) -> tuple[PretextModel, InputFormat]:
+def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[PretextModel, InputFormat]:
     """The module that `recipe` trains, initialized at random, and the pixels it wants. Raises UserError."""
     if recipe.encoder == "raw-pixels":
         raise UserError("--encoder raw-pixels is a floor: there is nothing in it to train")
@@ -61,10 +61,10 @@ def build_model(recipe: PretrainConfig, source: Source) -> tuple[PretextModel, I
     return PretextModel(encoder, task), InputFormat(source.mean, source.std, dtype)
 
 
-def prepare_training(recipe: PretrainConfig, study: Study, runtime: RuntimeConfig) -> Training:
+def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfig) -> Training:
     """The run that `recipe` asks for, checked before anything starts. Raises UserError."""
-    source = open_source(recipe.data, recipe.size)
-    recipe = recipe.resolved(source, runtime.resolved_device())
+    source = open_source(config.data, config.size)
+    recipe = config.resolved(source, runtime.resolved_device())
     worlds = range(max(1, runtime.worker_range.min), max(1, runtime.worker_range.max) + 1)
     fewest = check_parts(recipe.task, recipe.grad_accumulation, worlds, len(source.train))
     model, _ = build_model(recipe, source)
@@ -81,7 +81,7 @@ def prepare_training(recipe: PretrainConfig, study: Study, runtime: RuntimeConfi
         checkpoint_every=runtime.checkpoint_interval,
         keep=runtime.retention,
         step_timeout=runtime.step_timeout_s,
-        tracking=runtime.wandb,
+        tracking=runtime.tracking,
         compile=runtime.compile,
         loader=runtime.loader,
         threads=decode_threads(runtime, source),

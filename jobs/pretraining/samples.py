@@ -14,7 +14,7 @@ def sample_sheet(pictures: list[tuple[Tensor, str]]) -> bytes:
     tiles = []
     for pixels, caption in pictures:
         image = Image.fromarray(pixels.numpy())
-        image = image.resize((round(image.width * SIDE / image.height), SIDE), Image.NEAREST)
+        image = image.resize((round(image.width * SIDE / image.height), SIDE), Image.Resampling.NEAREST)
         width = max(image.width, round(font.getlength(caption)) + 4)
         tile = Image.new("RGB", (width, SIDE + CAPTION), "white")
         tile.paste(image, ((width - image.width) // 2, 0))

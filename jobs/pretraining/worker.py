@@ -14,7 +14,7 @@ from cluster.heartbeat import current
 from cluster.retry import Preempted
 from cluster.watchdog import Watchdog
 from jobs.config.interval import IntervalTimer
-from jobs.config.recipe import PretrainConfig
+from jobs.config.recipe import Recipe
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
 from jobs.study.warning_log import warn
@@ -70,7 +70,8 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         compilers.check_compiler(torch_device.type)
     source, model, format = _open_on_all_workers(recipe)
     macs = encoder_macs(model, source.size)
-    model = model.to(torch_device, memory_format=torch.channels_last)
+    # the stub of Module.to does not have memory_format together with a device
+    model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     state, damaged = _newest_common_checkpoint(folder / "checkpoints")
     first = state["step"] if state else 0
     loader, batches = training_batches(
@@ -196,7 +197,7 @@ class MetricsWindow:
         return {name: float(value) for name, value in self.sums.items()}
 
 
-def _open_on_all_workers(recipe: PretrainConfig) -> tuple[Source, PretextModel, InputFormat]:
+def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFormat]:
     """The data and the module. What is UserError on one worker is raised on all: the others would wait for it."""
     opened, user_error = [], None
     try:

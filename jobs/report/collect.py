@@ -43,7 +43,14 @@ def collect(study: Study) -> list[EncoderRow]:
         default_name = one.task if trained and only_one else unique[one] if len(group) == 1 else one.short_label
         costs = tuple(described[each.run] for each in group if each.run)
         rows.append(
-            EncoderRow(study, tuple(group), apart.get(one.run, default_name), records, costs, _gains(records, base))
+            EncoderRow(
+                study,
+                tuple(group),
+                apart.get(one.run or "", default_name),
+                records,
+                costs,
+                _gains(records, base),
+            )
         )
     return rows
 
@@ -53,6 +60,7 @@ def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[st
     "pirl (transform jigsaw)". None where that would be long, or not tell them apart."""
     options: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for one in runs:
+        assert one.run is not None  # neither a floor nor an encoder from elsewhere
         config = read_json(study.run(one.run) / "config.json")
         options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in ("seed", "data", "dataset")}
     found = {}

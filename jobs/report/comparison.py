@@ -209,7 +209,7 @@ def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
                 one, other, mine, theirs = other, one, theirs, mine
             found.append((one, other, paired_difference(mine, theirs)))
     adjusted = holm([difference.p for _, _, difference in found])
-    return [Pair(*one, p) for one, p in zip(found, adjusted)]
+    return [Pair(better, worse, difference, p) for (better, worse, difference), p in zip(found, adjusted)]
 
 
 def as_csv(parts: list[DatasetComparison]) -> str:

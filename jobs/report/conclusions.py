@@ -17,7 +17,8 @@ def format_number(row: EncoderRow, protocol: str) -> str:
         return "-"
     value, low, high = found
     scale, form = (100, ".1f") if features.is_accuracy(protocol) else (1, ".3g")
-    return f"{scale * value:{form}}" + (f" ±{scale * (high - low) / 2:{form}}" if low is not None else "")
+    interval = "" if low is None or high is None else f" ±{scale * (high - low) / 2:{form}}"
+    return f"{scale * value:{form}}{interval}"
 
 
 def format_difference(mean: float, low: float, high: float) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -11,9 +12,12 @@ from jobs.evaluation.encoders import PIXELS
 from jobs.report.comparison import EncoderRow, readable
 from ssl_core.evaluation.features import is_accuracy, protocols
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "external": "#c77d18"}
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -138,16 +142,20 @@ def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
 
 def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
     """The headline over seconds of training: the cheapest good task lies up and to the left."""
-    shown = [(row, value) for row in rows if row.described and (value := row.headline(protocol))]
+    shown = [
+        (row, seconds, value)
+        for row in rows
+        if (seconds := row.cost("seconds")) is not None and (value := row.headline(protocol))
+    ]
     if not shown:
         return None
     color, scale = assign_colors([row.name for row in rows]), _percent_factor(protocol)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.2)
-        for row, (value, low, high) in shown:
+        for row, seconds, (value, low, high) in shown:
             error = None if low is None or high is None else [[scale * (value - low)], [scale * (high - value)]]
             axes.errorbar(
-                [row.cost("seconds")],
+                [seconds],
                 [scale * value],
                 yerr=error,
                 fmt="o",

@@ -10,7 +10,7 @@ from ssl_core.storage.files import read_json
 
 def save(study: Study, parts: list[DatasetComparison], entity: str, project: str) -> str:
     """Makes the report of a study, or renews it -> its URL. Raises what the client does."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
     from wandb_workspaces.expr import And, Metric
 
     def grid(kind: str, panels: list) -> "wr.PanelGrid":

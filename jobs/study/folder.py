@@ -106,11 +106,16 @@ def commit() -> str | None:
     the files alone, and is told."""
     if given := os.environ.get("TILESPIN_COMMIT"):
         return given
-    here = Path(__file__).parent
     try:
-        run = dict(cwd=here, capture_output=True, text=True, timeout=10, check=True)
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
+        commit = _run_git("rev-parse", "--short=12", "HEAD")
+        changed = _run_git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+" if changed else "")
+
+
+def _run_git(*arguments: str) -> str:
+    """Returns what git prints in the folder of this program. Raises OSError or SubprocessError."""
+    here = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

@@ -155,6 +155,7 @@ def _replace_option(parser: Callable, arguments: list[str], option: PathOption, 
     """`arguments` with `new` in place of `option`'s value, or added. Which word that was, only the verb's parser
     knows."""
     value = option.value(parser(arguments))
+    assert value is not None  # it was given, or has a default
     if value == new:
         return arguments
     for i, word in enumerate(arguments):

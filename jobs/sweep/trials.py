@@ -81,11 +81,14 @@ def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
         complete = {lr: of for lr, of in by_lr.items() if all(one.state == "complete" for one in of)}
         if not complete:
             continue
-        losses = {lr: mean(one.loss for one in of) for lr, of in complete.items()}
+        losses = {lr: mean(one.loss for one in of if one.loss is not None) for lr, of in complete.items()}
+        accuracies = {
+            lr: [one.val_accuracy for one in of if one.val_accuracy is not None] for lr, of in complete.items()
+        }
         by, near, val_accuracy = "pretext loss", list(complete), {}
-        if all(one.val_accuracy is not None for of in complete.values() for one in of):
+        if all(len(accuracies[lr]) == len(of) for lr, of in complete.items()):
             by = "held-out linear accuracy"
-            val_accuracy = {lr: mean(one.val_accuracy for one in of) for lr, of in complete.items()}
+            val_accuracy = {lr: mean(values) for lr, values in accuracies.items()}
             most, images = max(val_accuracy.values()), min(one.val_images for of in complete.values() for one in of)
             error = math.sqrt(most * (1 - most) / images)
             near = [lr for lr, accuracy in val_accuracy.items() if accuracy >= most - error]

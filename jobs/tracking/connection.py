@@ -7,11 +7,12 @@ from typing import Literal
 from ssl_core.errors import UserError, choose
 
 Mode = Literal["auto", "online", "offline", "off"]
+DecidedMode = Literal["online", "offline", "off"]
 
 # The client flushes its file every 15 s; a killed run would lose as much. Its chatter would go over the screen.
 SETTINGS = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1", "WANDB_ERROR_REPORTING": "false"}
 # What WANDB_MODE may be: the client's modes, of which it takes no other spelling; each of our runs has one process
-MODES: dict[str, Mode] = {
+MODES: dict[str, DecidedMode] = {
     "online": "online",
     "run": "online",
     "shared": "online",
@@ -22,7 +23,7 @@ MODES: dict[str, Mode] = {
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
-def decide_mode(mode: Mode) -> Mode:
+def decide_mode(mode: Mode) -> DecidedMode:
     """`resolve_mode(mode)`; but offline if W&B does not answer or refuses the key, which is found out here, once for
     all jobs of a command, and said in one line on stderr."""
     found = resolve_mode(mode)
@@ -31,7 +32,7 @@ def decide_mode(mode: Mode) -> Mode:
     return found
 
 
-def resolve_mode(mode: Mode) -> Mode:
+def resolve_mode(mode: Mode) -> DecidedMode:
     """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises
     UserError if they say what nobody knows."""
     if mode != "auto":
@@ -79,7 +80,7 @@ def wandb_client():
     return wandb
 
 
-def _offline(why: str) -> Mode:
+def _offline(why: str) -> DecidedMode:
     print(f"tilespin: {why}; what this command does is tracked offline", file=sys.stderr, flush=True)
     return "offline"
 

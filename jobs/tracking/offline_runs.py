@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ssl_core.storage.files import write_bytes
 
@@ -43,14 +44,19 @@ def complete_prefix(data: bytes) -> bytes:
     return data[: max((end for _, end in records(data)), default=0)]
 
 
+def _parse(record: bytes) -> Any:
+    """Returns the client's message in a record, of a class that is made only when its module is imported."""
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue] see above
+
+    return Record.FromString(record)
+
+
 def last_step(folder: Path, id: str) -> int:
     """The last step in the history of run `id` among the segments below `folder`, online ones too; -1 without any."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     last = -1
     for file in folder.glob(f"wandb/*run-*/run-{id}.wandb"):
         for record, _ in records(file.read_bytes()):
-            read = Record.FromString(record)
+            read = _parse(record)
             if read.WhichOneof("record_type") == "history":
                 last = max(last, read.history.step.num)
     return last
@@ -59,13 +65,11 @@ def last_step(folder: Path, id: str) -> int:
 def wait_for_end(folder: Path, id: str, seconds: float) -> None:
     """Waits until the record that ends run `id` is in the newest segment below `folder`: the client says that it has
     finished while its own process still writes. Raises TimeoutError after `seconds`."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     file = max(folder.glob(f"wandb/offline-run-*/run-{id}.wandb"))
     limit = time.monotonic() + seconds
     while True:
         *_, (last, _) = [(b"", 0), *records(file.read_bytes())]
-        if Record.FromString(last).WhichOneof("record_type") == "exit":
+        if _parse(last).WhichOneof("record_type") == "exit":
             return
         if time.monotonic() > limit:
             raise TimeoutError(f"{file} is not complete after {seconds} s")

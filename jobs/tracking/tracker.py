@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from jobs.study.warning_log import warn
 from jobs.tracking import offline_runs
-from jobs.tracking.connection import Mode, end_wandb_client, wandb_client, why_no_answer
+from jobs.tracking.connection import DecidedMode, end_wandb_client, wandb_client, why_no_answer
 
 if TYPE_CHECKING:
+    from wandb import Run
+
     from jobs.study.folder import Study
 
 INIT_SECONDS, FINISH_SECONDS, FLUSH_SECONDS = 30, 300, 30
@@ -30,7 +32,7 @@ class Tracker:
 
     def __init__(
         self,
-        mode: Mode,
+        mode: DecidedMode,
         folder: Path,
         *,
         id: str,
@@ -42,7 +44,8 @@ class Tracker:
     ):
         """`step` names the metric that all others are plotted over. `mode` is not "auto" any more. `folder` is the
         study's, on a disk or in a store."""
-        self.run, self.folder, self.local = None, folder, folder
+        self.run: Run | None = None
+        self.folder, self.local = folder, folder
         self.uploaded_step = -1  # the last step that W&B has
         self.upload: offline_runs.Upload | None = None
         self.uploading: threading.Thread | None = None
@@ -60,18 +63,18 @@ class Tracker:
             os.environ["WANDB_DATA_DIR"] = str(self.local / "wandb")
             given = dict(id=id, group=study, job_type=job_type, name=name, config=config)
             try:
-                self._init_run(mode, step is not None, given)
+                self.run = run = self._start_run(mode, step is not None, given)
             except Exception as error:
                 if mode != "online":
                     raise
                 end_wandb_client()  # which would go on trying, and hold the id
                 _give_up_without_answer()
-                self._init_run("offline", step is not None, given)
+                self.run = run = self._start_run("offline", step is not None, given)
                 others = " and the runs after it are" if _unreachable else " is"
                 warn(folder, f"W&B did not answer, so {name}{others} tracked offline: {error}")
             if step:
-                self.run.define_metric(step)
-                self.run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
+                run.define_metric(step)
+                run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
 
     def _write_to_local_cache(self, id: str) -> None:
         """The client writes into folders only: one of this machine's cache, kept in the study's store from time to
@@ -82,7 +85,7 @@ class Tracker:
         shutil.rmtree(self.local, ignore_errors=True)
         self.upload = offline_runs.Upload(self.local, self.folder)
 
-    def _init_run(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> None:
+    def _start_run(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> "Run":
         wandb, id = wandb_client(), given["id"]
         if mode == "offline" and continued:
             if self.upload is None:
@@ -90,7 +93,7 @@ class Tracker:
             self.uploaded_step = offline_runs.last_step(self.folder, id)
         elif mode == "offline":
             offline_runs.delete_run(self.folder, id)
-        self.run = wandb.init(
+        run = wandb.init(
             mode=mode,
             dir=str(self.local),
             project=os.environ.get("WANDB_PROJECT", "tilespin"),
@@ -100,9 +103,10 @@ class Tracker:
         )
         if mode == "online":
             # not the summary's step: that may have been uploaded before the row it comes from
-            self.uploaded_step = self.run.starting_step - 1
+            self.uploaded_step = run.starting_step - 1
             # what was tracked offline before is sent again as far as it lacks
             offline_runs.mark_synced(self.folder, id)
+        return run
 
     def _guard(self, doing: str) -> "_Guard":
         return _Guard(self, doing)
@@ -138,7 +142,7 @@ class Tracker:
             with self._guard("log a table"):
                 import wandb
 
-                self.run.log({name: wandb.Table(columns=columns, data=rows)})
+                self.run.log({name: wandb.Table(columns=[*columns], data=[*rows])})
 
     def summary(self, values: dict) -> None:
         if self.run:
@@ -171,12 +175,12 @@ class Tracker:
         Best called at each checkpoint. What is not kept when this machine dies is sent again by the next.
         """
         if self.run and self.upload and not (self.uploading and self.uploading.is_alive()):
-            self.uploading = threading.Thread(target=self._upload, daemon=True)
+            self.uploading = threading.Thread(target=self._try_to_send, args=(self.upload,), daemon=True)
             self.uploading.start()
 
-    def _upload(self) -> None:
+    def _try_to_send(self, upload: offline_runs.Upload) -> None:
         with contextlib.suppress(Exception):  # the next checkpoint tries again, and the end says so if it cannot
-            self.upload.send()
+            upload.send()
 
     def finish(self, failed: bool = False) -> None:
         """Ends the run, online when all is uploaded; the second time nothing happens."""
