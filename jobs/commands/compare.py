@@ -1,4 +1,4 @@
-"""`tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
+"""Runs `tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -32,6 +32,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin compare` with these command-line arguments."""
     options = parse(Options, "compare", arguments)
     options.check()
     studies, wandb = [Study.existing(folder) for folder in options.studies], decide_mode(options.wandb)

@@ -1,5 +1,7 @@
-"""`tilespin evaluate STUDY`: evaluates every encoder of a study by transfer, others beside them, and computes only what
-is missing."""
+"""Runs `tilespin evaluate STUDY`: evaluates every encoder of a study by transfer, and others that are added to it.
+
+Only what is missing is computed.
+"""
 
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +43,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin evaluate` with these command-line arguments."""
     options = parse(Options, "evaluate", arguments)
     study = Study(options.study)
     if not exists(study.file) and not (options.encoder and options.data):

@@ -1,4 +1,4 @@
-"""`tilespin export ENCODER`: an encoder for other programs, checked before its file is there."""
+"""Runs `tilespin export ENCODER`: writes an encoder for other programs, checked before its file is there."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -29,6 +29,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin export` with these command-line arguments."""
     options = parse(Options, "export", arguments)
     output = open_path(options.output, "--output")
     one = load_pretrained(options.encoder)

@@ -1,4 +1,4 @@
-"""`tilespin jobs`: what was submitted to a cluster, its logs, and an end to it."""
+"""Runs `tilespin jobs`: lists what was submitted to a cluster, shows logs, and stops jobs."""
 
 import sys
 import time
@@ -54,6 +54,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin jobs` with these command-line arguments."""
     options = parse(Options, "jobs", arguments)
     jobs, what = RayJobsClient(dashboard_address(options.address)), options.what
     if isinstance(what, List):
@@ -68,6 +69,7 @@ def main(arguments: list[str]) -> None:
 
 
 def table(found: list[RayJobInfo]) -> Table:
+    """Returns the jobs of a cluster as a table for the terminal."""
     whole = Column("id", no_wrap=True, min_width=max((len(job.id) for job in found), default=2))  # it is typed again
     view = Table(whole, "state", "verb", "began", "took", "study", box=None)
     for job in found:

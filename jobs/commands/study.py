@@ -1,4 +1,4 @@
-"""`tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
+"""Runs `tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
 
 from dataclasses import asdict, dataclass, make_dataclass
 
@@ -24,7 +24,7 @@ class Options:
 
 
 def options_type():
-    """Options with a sub-command for every preset."""
+    """Returns a type like `Options` with a sub-command for every preset."""
     choice = subcommand_choice(PRESETS)
     made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
@@ -32,6 +32,7 @@ def options_type():
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin study` with these command-line arguments."""
     options = parse(options_type(), "study", arguments)
     config, runtime = options.study, options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or config.preset)

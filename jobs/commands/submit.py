@@ -1,4 +1,4 @@
-"""`tilespin submit VERB …`: the same verb on a Ray cluster, followed until it ends."""
+"""Runs `tilespin submit VERB …`: the same verb on a Ray cluster, followed until it ends."""
 
 import re
 import shutil
@@ -42,6 +42,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin submit` with these command-line arguments."""
     before, words = split_arguments(arguments)
     options = parse(Options, "submit", before)
     if not words:
@@ -68,7 +69,11 @@ def main(arguments: list[str]) -> None:
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """-> (options of submit, the verb and what follows it): the first word that is no option, nor one's value."""
+    """Splits a command line into the options of submit, and the verb with what follows it.
+
+    The verb is the first word that is neither an option nor an option's value. Raises UserError if --address comes
+    after it.
+    """
     flags = {
         f"--{no}{field.name.replace('_', '-')}" for field in fields(Options) if field.type is bool for no in ("", "no-")
     } | {"-h", "--help"}
@@ -82,7 +87,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def checked_upload_size() -> int:
-    """Bytes that are sent. Raises UserError if Ray would not take so many."""
+    """Returns how many bytes are sent. Raises UserError if Ray would not take so many."""
     sizes = {path: path.stat().st_size for path in code_upload.uploaded_files()}
     if (total := sum(sizes.values())) >= code_upload.MAX_BYTES:
         largest = max(sizes, key=lambda path: sizes[path])
@@ -94,13 +99,28 @@ def checked_upload_size() -> int:
 
 
 def job_variables() -> dict[str, str]:
-    """What the job's processes are told. All who see the cluster's dashboard can read it."""
+    """Returns environment variables for the job's processes. All who see the cluster's dashboard can read them."""
     variables = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
     return {**variables, "TILESPIN_COMMIT": at} if (at := commit()) else variables
 
 
 def run(jobs: RayJobsClient, command: Command, python: str, first: str, options: Options, here: bool) -> int:
-    """Submits, follows, and submits again what failed, as often as `options` allow -> the exit code."""
+    """Submits a job, follows it, and submits again what failed.
+
+    Args:
+        jobs: The cluster's jobs.
+        command: What to run.
+        python: The interpreter on the cluster.
+        first: The id of the first attempt; later ones have a number behind it.
+        options: How often to try again, and whether to follow.
+        here: Whether the cluster is this machine alone.
+
+    Returns:
+        The exit code of the last attempt.
+
+    Raises:
+        ClusterError: If the cluster does not answer, or has lost the last attempt.
+    """
     about = {"verb": command.verb, "study": command.study or ""}
     id, left = first, options.retries
     while True:
@@ -126,8 +146,15 @@ def run(jobs: RayJobsClient, command: Command, python: str, first: str, options:
 
 
 def fetch_report(jobs: RayJobsClient, study: str, python: str, id: str, away: bool) -> None:
-    """Says where results.csv and report.html are; if that is `away`, after bringing them here. A failure is only
-    told: the study itself is done."""
+    """Prints where results.csv and report.html are. A failure is only printed: the study itself is done.
+
+    Args:
+        jobs: The cluster's jobs.
+        study: The study's folder or URL, as the cluster knows it.
+        python: The interpreter on the cluster.
+        id: The id of the job that reads the results there.
+        away: Whether they have to be copied to this machine first.
+    """
     folder = Path(study.rstrip("/").rsplit("/", 1)[-1])
     try:
         found = fetch_results(jobs, id, study, python, folder) if away else [Path(study) / "report.html"]

@@ -1,4 +1,4 @@
-"""`tilespin sweep`: the learning rate of each task, from one sweep of equal size, with early stopping."""
+"""Runs `tilespin sweep`: finds the learning rate of each task by many short pretrainings with early stopping."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -28,6 +28,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin sweep` with these command-line arguments."""
     options = parse(Options, "sweep", arguments)
     options.stopping.check()
     runtime = options.runtime.checked()

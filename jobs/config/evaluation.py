@@ -1,4 +1,4 @@
-"""How encoders are evaluated: protocols, labels and splits."""
+"""Defines how encoders are evaluated: protocols, labels and splits."""
 
 from dataclasses import dataclass
 
@@ -24,11 +24,12 @@ class Evaluation:
 
     @classmethod
     def of_study(cls, study: Study) -> "Evaluation | None":
-        """How the study was last evaluated, or None."""
+        """Returns how the study was last evaluated, or None if it never was."""
         saved = read_json(study.file).get("evaluation")
         return cls(**{**saved, "protocols": tuple(saved["protocols"])}) if saved else None
 
     def splits(self) -> Splits:
+        """Returns how labeled images are split."""
         return Splits(num_labels=self.num_labels, val_fraction=self.val_fraction)
 
     def check(self) -> None:

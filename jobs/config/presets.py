@@ -1,4 +1,4 @@
-"""Complete studies by name."""
+"""Defines complete studies by name."""
 
 from dataclasses import dataclass, replace
 from typing import Any

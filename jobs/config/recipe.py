@@ -1,4 +1,4 @@
-"""What decides the weights of a pretraining run, and the name that follows from it."""
+"""Defines what decides the weights of a pretraining run, and the name that follows from it."""
 
 import hashlib
 import json
@@ -40,7 +40,15 @@ class PretrainConfig:
     """decides initialization, order and every draw"""
 
     def resolved(self, source: Source, device: str) -> "Recipe":
-        """With what was left open filled in. Raises UserError for options that contradict each other."""
+        """Fills in what was left open.
+
+        Args:
+            source: The dataset that `data` names.
+            device: "cuda" or "cpu".
+
+        Raises:
+            UserError: If options contradict each other, or a number is out of range.
+        """
         if self.steps is not None and self.epochs is not None:
             raise UserError("--steps and --epochs are both given: choose one")
         steps = self.steps if self.steps is not None else 1000
@@ -75,7 +83,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A pretraining run with nothing left open: what `PretrainConfig.resolved` makes of the options."""
+    """Describes a pretraining run with nothing left open; `PretrainConfig.resolved` makes it."""
 
     task: Any  # the Config of a task
     data: str
@@ -88,19 +96,22 @@ class Recipe:
     seed: int
 
     def identity(self, source: Source) -> dict:
-        """All that the weights hang on; not workers, device, loader, storage, name or tracking."""
+        """Returns all that the weights depend on; not workers, device, loader, storage, name or tracking."""
         options = asdict(self)
         options.pop("data")
         task = {"name": task_name(self.task), **options.pop("task")}
         return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
 
     def run_name(self, source: Source) -> str:
+        """Returns the run's name: its task and a hash of all that its weights depend on."""
         return f"{task_name(self.task)}-{short_hash(self.identity(source))}"
 
 
 def resolve_data_path(data: str) -> str:
-    """A folder, a tar file or a pattern of several by its absolute path, so that it is found from wherever somebody
-    continues; anything else as it is."""
+    """Makes the path of a folder, a tar file or a pattern of tar files absolute, and returns anything else as it is.
+
+    So data is found from whatever folder a run is continued in.
+    """
     path = Path(data).expanduser()
     if path.is_dir():
         return str(path.resolve())
@@ -108,5 +119,5 @@ def resolve_data_path(data: str) -> str:
 
 
 def short_hash(value) -> str:
-    """12 hex digits of the sha256 of a JSON value."""
+    """Returns 12 hex digits of the sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

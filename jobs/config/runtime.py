@@ -1,4 +1,4 @@
-"""Options about where and how jobs run, under one name in every verb. None of them changes a result."""
+"""Defines options about where and how jobs run, with one name in every verb. None of them changes a result."""
 
 import re
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from ssl_core.storage.checkpoint import Keep
 
 
 class WorkerRange(NamedTuple):
-    """Fewest and most workers of each pretraining; (0, 0): none but this process."""
+    """Holds the fewest and the most workers of each pretraining; (0, 0) means this process alone."""
 
     min: int
     max: int
@@ -54,7 +54,7 @@ class RuntimeConfig:
     """train through torch.compile"""
 
     def checked(self) -> "RuntimeConfig":
-        """With tracking decided. Raises UserError for impossible values."""
+        """Returns the same options with tracking decided. Raises UserError for impossible values."""
         _ = self.worker_range, self.checkpoint_interval, self.cluster_timeout_s, self.step_timeout_s
         if self.keep_last < 1 or self.keep_every < 0:
             raise UserError(
@@ -68,7 +68,7 @@ class RuntimeConfig:
 
     @property
     def worker_range(self) -> WorkerRange:
-        """Raises UserError."""
+        """Returns `workers` as numbers. Raises UserError if it is not of the form N or MIN:MAX."""
         found = re.fullmatch(r"(\d+)(?::(\d+))?", self.workers)
         worker_range = WorkerRange(int(found[1]), int(found[2] or found[1])) if found else WorkerRange(1, 0)
         if worker_range.min > worker_range.max or (found and found[2] and not worker_range.min):
@@ -77,28 +77,33 @@ class RuntimeConfig:
 
     @property
     def tracking(self) -> DecidedMode:
-        """How runs are tracked, which `checked` has decided."""
+        """Returns how runs are tracked, which `checked` has decided."""
         assert self.wandb != "auto"
         return self.wandb
 
     @property
     def checkpoint_interval(self) -> Interval:
+        """Returns `checkpoint_every` as an interval. Raises UserError if it is none."""
         return Interval.parse(self.checkpoint_every, "--checkpoint-every")
 
     @property
     def retention(self) -> Keep:
+        """Returns which checkpoints are kept."""
         return Keep(self.keep_last, self.keep_every)
 
     @property
     def step_timeout_s(self) -> float:
+        """Returns `step_timeout` in seconds. Raises UserError if it is no time."""
         return Interval.parse_seconds(self.step_timeout, "--step-timeout")
 
     @property
     def cluster_timeout_s(self) -> float:
+        """Returns `cluster_timeout` in seconds. Raises UserError if it is no time."""
         return Interval.parse_seconds(self.cluster_timeout, "--cluster-timeout")
 
     def resolved_device(self) -> str:
-        """The device: "cuda" or "cpu". Raises UserError if --device cuda cannot be had."""
+        """Returns "cuda" or "cpu". Raises UserError if --device cuda is asked for and this machine, which has to
+        work, has none."""
         import torch
 
         if self.device == "cuda" and not self.worker_range.max and not torch.cuda.is_available():

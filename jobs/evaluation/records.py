@@ -1,4 +1,4 @@
-"""The record of one evaluation: where it lies, what it holds, and how it is written."""
+"""Writes the record of one evaluation: where it lies and what it holds."""
 
 import base64
 import io
@@ -24,7 +24,18 @@ from ssl_core.storage.files import write_bytes, write_json
 def record_path(
     study: Study, encoder: EvaluatedEncoder, protocol: str, evaluation: Evaluation, dataset: str
 ) -> Path | None:
-    """Where the result of one (encoder, protocol, dataset, seed) lies: named by all that it depends on."""
+    """Returns where the result of one evaluation lies, named by all that it depends on.
+
+    Args:
+        study: The study.
+        encoder: The encoder.
+        protocol: The protocol's name.
+        evaluation: Splits and seed.
+        dataset: The dataset's digest.
+
+    Returns:
+        The file's path, or None while the encoder's run is not finished.
+    """
     digest = encoder.digest(study)
     if digest is None:
         return None
@@ -53,8 +64,22 @@ def write_record(
     result: features.Result,
     labels: dict[str, np.ndarray],
 ) -> dict:
-    """Tracks what one protocol found and writes its picture and its cell, last: its presence means that it is done.
-    `labels` are those of the images of each split that could be read."""
+    """Tracks what one protocol found, and writes its picture and then its record, whose presence means that it is
+    done.
+
+    Args:
+        root: The study's folder or URL.
+        one: The encoder.
+        label: The encoder's name in the study.
+        evaluation: Splits and seed.
+        protocol: The protocol's name.
+        tracking: How the result is tracked in W&B.
+        result: What the protocol found.
+        labels: By split, the labels of those of its images that could be read.
+
+    Returns:
+        The record.
+    """
     study, source = Study(root), one.source
     numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
     parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
@@ -98,15 +123,22 @@ def write_record(
 
 
 def _png(image: np.ndarray) -> bytes:
-    """[h, w, 3] uint8 as a PNG file."""
+    """Encodes [h, w, 3] uint8 as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
 def headline(protocol: str, numbers: dict[str, float]) -> str:
-    """A protocol's headline as it is told: an accuracy in percent, any other number in three digits; nothing if it
-    needs labels and there were none."""
+    """Returns a protocol's main number as text: an accuracy in percent, any other with three digits.
+
+    Args:
+        protocol: The protocol's name.
+        numbers: What it measured.
+
+    Returns:
+        The text; "done" if the number needs labels and there were none.
+    """
     name = features.protocols()[protocol].headline
     if name not in numbers:
         return "done"
@@ -114,11 +146,11 @@ def headline(protocol: str, numbers: dict[str, float]) -> str:
 
 
 def pack_bits(correct: np.ndarray | None) -> str | None:
-    """[n] bool as base64 of its bits, so that later comparisons can pair test images."""
+    """Encodes [n] bool as base64 of its bits, so that later comparisons can pair test images."""
     return None if correct is None else base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
 def unpack_bits(record: dict) -> np.ndarray:
-    """The inverse of `pack_bits`: [test_images] bool."""
+    """Decodes what `pack_bits` left in a record, as [test_images] bool."""
     bits = np.frombuffer(base64.b64decode(record["correct"]), np.uint8)
     return np.unpackbits(bits, count=record["test_images"]).astype(bool)

@@ -1,4 +1,4 @@
-"""What SIGTERM, SIGHUP and Ctrl-C ask for: save first, and then leave."""
+"""Handles SIGTERM, SIGHUP and Ctrl-C, which ask a job to save first and then stop."""
 
 import os
 import signal
@@ -18,10 +18,15 @@ NOTHING = b"tilespin: leaving; the same command continues where it stopped\n"
 
 @contextmanager
 def on_signals() -> Iterator[Callable[[], int]]:
-    """In the block, the first of SIGNALS asks the job of this process to leave; yields what tells which one came, or 0.
-    A job that has taken no step, as evaluations take none, has nothing to save: it raises SystemExit with 128 + the
-    signal's number. Another SIGTERM or Ctrl-C ends the process at once; SIGHUP does not, and nothing does that follows
-    one, for a terminal that closes sends several. A signal that is ignored, as SIGHUP under nohup, stays so."""
+    """Has the first of SIGNALS in the block ask this process's job to stop.
+
+    A job that has completed no step, as evaluations never do, has nothing to save: the signal raises SystemExit with
+    128 + its number. Another SIGTERM or Ctrl-C ends the process at once; SIGHUP does not, and nothing does that
+    follows one, for a terminal that closes sends several. A signal that is ignored, as SIGHUP under nohup, stays so.
+
+    Yields:
+        A function that returns the number of the signal that came, or 0.
+    """
     received, last = 0, 0.0
 
     def leave(number: int, _) -> None:

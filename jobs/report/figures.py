@@ -1,4 +1,4 @@
-"""The report's figures, as SVG text that stands in the page itself."""
+"""Draws the report's figures, as SVG text that stands in the page itself."""
 
 import io
 import warnings
@@ -32,26 +32,31 @@ LONGEST = 40  # characters of a name in a figure
 
 
 def assign_colors(names: list[str]) -> dict[str, str]:
-    """A color for each name, the same in every figure of a report."""
+    """Returns a color for each name, the same in every figure of a report."""
     return {name: f"C{i % 10}" for i, name in enumerate(sorted(names))}
 
 
 def short_label(name: str) -> str:
-    """A row's name as figures show it: a long one without its middle, and none that matplotlib leaves out of legends
-    because it begins with an underscore."""
+    """Returns a row's name as figures show it: a long one without its middle.
+
+    None begins with an underscore, which matplotlib leaves out of legends.
+    """
     name, half = readable(name), LONGEST // 2
     name = name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"
     return f" {name}" if name.startswith("_") else name
 
 
 def _axes(width: float, height: float):
-    """A figure of that size in inches, and its axes; pyplot, which keeps every figure, knows nothing of it."""
+    """Makes a figure of this size in inches, and its axes. Pyplot, which keeps every figure, knows nothing of it."""
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots()
 
 
 def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
-    """The headline of every encoder with its 95 % interval; floors gray, the ceiling green, others' amber."""
+    """Draws the main number of every encoder with its 95 % interval.
+
+    Baselines are gray, tasks blue, the ceiling green, encoders from elsewhere amber.
+    """
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
     scale = _percent_factor(protocol)
     with matplotlib.rc_context(STYLE):
@@ -76,12 +81,12 @@ def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
 
 
 def has_stages(rows: list[EncoderRow], protocol: str) -> bool:
-    """Whether the protocol evaluates each stage by itself."""
+    """Returns whether the protocol evaluates each stage by itself."""
     return any("top1/stage2" in row.mean_values(protocol) for row in rows)
 
 
 def stages(rows: list[EncoderRow], protocol: str) -> Figure:
-    """Accuracy over the encoder's stages, shallow to deep."""
+    """Draws accuracy over the encoder's stages, shallow to deep."""
     color = assign_colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3.4)
@@ -108,8 +113,11 @@ def stages(rows: list[EncoderRow], protocol: str) -> Figure:
 
 
 def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
-    """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
-    fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
+    """Draws accuracy at the pretext task against the main number, a point for each seed of each task that has one.
+
+    It returns None for fewer than three points. Across tasks it is at most a hint: their accuracies are of different
+    things.
+    """
     name = protocols()[protocol].headline
     runs = [
         (row, run["pretext"], record["numbers"])
@@ -141,7 +149,7 @@ def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
 
 
 def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
-    """The headline over seconds of training: the cheapest good task lies up and to the left."""
+    """Draws the main number over seconds of training: the cheapest good task lies up and to the left."""
     shown = [
         (row, seconds, value)
         for row in rows
@@ -171,13 +179,14 @@ def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
 
 
 def invariance(rows: list[EncoderRow]) -> Figure | None:
-    """How far a transformed image moves, over how far two images are apart, for each kind of transform."""
+    """Draws, for each kind of transform, how far a transformed image moves, over the distance of two different
+    images."""
     kinds = [k for row in rows for k in row.mean_values("invariance") if "/" not in k and k not in OF_ALL]
     return _bar_chart(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
 
 
 def semantic_similarity(rows: list[EncoderRow]) -> Figure | None:
-    """Neighbors of the same class."""
+    """Draws which share of an image's nearest neighbors has its class."""
     kinds = [
         k for row in rows for k in row.mean_values("semantic_similarity") if k.startswith("purity@") and "/" not in k
     ]
@@ -186,7 +195,7 @@ def semantic_similarity(rows: list[EncoderRow]) -> Figure | None:
 
 
 def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: str) -> Figure | None:
-    """A group of bars for each kind, a bar for each encoder."""
+    """Draws a group of bars for each kind, a bar for each encoder."""
     shown = [row for row in rows if protocol in row.records and row.one.task != PIXELS]
     if not kinds or not shown:
         return None
@@ -206,7 +215,7 @@ def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: 
 
 
 def lowshot(rows: list[EncoderRow]) -> Figure | None:
-    """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
+    """Draws accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
     color = assign_colors([row.name for row in rows])
     found = {
         row.name: {
@@ -250,14 +259,20 @@ def _axis_label(protocol: str) -> str:
 
 
 def _legend(axes) -> None:
-    """Beside the axes; a figure with many names is as high as these need."""
+    """Puts the legend beside the axes; a figure with many names becomes as high as these need."""
     names = axes.get_legend_handles_labels()[1]
     axes.figure.set_figheight(max(axes.figure.get_figheight(), 0.2 * len(names) + 0.5))
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
-    """A metric of the pretext task over the images seen, a line for each run that has it."""
+    """Draws a metric of the pretext task over the images seen, a line for each run that has it.
+
+    Args:
+        curves: The rows of metrics.jsonl of each run.
+        metric: The metric's name.
+        all_names: All names of the report, which decide the colors.
+    """
     color = assign_colors(all_names)
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(7, 3)
@@ -277,7 +292,8 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
 
 
 def figure_to_svg(figure: Figure) -> str:
-    """The figure as an <svg> element, its text as text: the reader's fonts have signs that matplotlib's lack."""
+    """Returns the figure as an <svg> element. Its text stays text: the reader's fonts have signs that matplotlib's
+    lack."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)

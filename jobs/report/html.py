@@ -1,4 +1,4 @@
-"""report.html: everything a reader needs to trust the comparison, in one file that works offline."""
+"""Writes report.html: everything a reader needs to trust the comparison, in one file that works offline."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from ssl_core.storage.files import exists, read_bytes, read_json, write_text
 
 
 def write_report(study: Study, parts: list[DatasetComparison]) -> None:
-    """Writes the report beside results.csv."""
+    """Writes report.html of a study."""
     environment = Environment(
         loader=PackageLoader("jobs.report", "."),
         autoescape=select_autoescape(["html", "jinja"]),
@@ -55,7 +55,7 @@ def write_report(study: Study, parts: list[DatasetComparison]) -> None:
 
 
 def _dataset_context(study: Study, part: DatasetComparison) -> dict:
-    """What the page shows of one dataset."""
+    """Returns what the page shows of one dataset."""
     rows, names, known = part.rows, part.protocols, protocols()
     accuracies, others = split_by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
@@ -88,8 +88,10 @@ def _dataset_context(study: Study, part: DatasetComparison) -> dict:
 
 
 def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) -> Markup | None:
-    """What `draw(*args)` draws, or None if there is nothing to draw. Where that fails, a line says so: by then all the
-    work is done, and no figure may cost its report."""
+    """Draws `draw(*args)` for the page, or returns None if there is nothing to draw.
+
+    If that fails, a line in the page says so: by then all the work is done, and no figure may cost its report.
+    """
     try:
         figure = draw(*args)
         return figure and Markup(plots.figure_to_svg(figure))
@@ -100,12 +102,12 @@ def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) 
 
 
 def _first_run_folder(row: EncoderRow) -> Path:
-    """The folder of its first seed's run."""
+    """Returns the folder of the run of a row's first seed."""
     return row.study.run(row.one.run or "")
 
 
 def _contact_sheet_path(row: EncoderRow) -> Path | None:
-    """The pictures of the first seed's nearest neighbors."""
+    """Returns the picture of the nearest neighbors of the first seed, or None."""
     for record in row.records.get("retrieval", ())[:1]:
         if exists(path := record["path"].with_suffix(".png")):
             return path

@@ -1,4 +1,4 @@
-"""What a sweep tries, and when it stops a trial."""
+"""Defines what a sweep tries, and when it stops a trial."""
 
 from dataclasses import dataclass, replace
 
@@ -30,7 +30,7 @@ class Grid:
     """GMACs (10^9 multiply-accumulates) of encoder forward and backward for each trial"""
 
     def recipes(self):
-        """The recipe of each trial. Raises UserError."""
+        """Returns the recipe of each trial. Raises UserError if an option names what does not exist, or nothing."""
         known = tasks()
         for name in self.tasks:
             if name not in known:
@@ -68,7 +68,7 @@ class Stopping:
     --asha-reduction"""
 
     def check(self) -> None:
-        """Raises UserError."""
+        """Raises UserError if a number is out of range."""
         if not 0 < self.asha_grace <= 1:
             raise UserError(f"--asha-grace is {self.asha_grace}, expected a fraction above 0 and at most 1")
         if not 1 < self.asha_reduction <= 100:

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for each pretraining and evaluation. It may fail; the work goes on."""
+"""Tracks one Weights & Biases run for each pretraining and evaluation. Tracking may fail; the work goes on."""
 
 import contextlib
 import json
@@ -23,11 +23,21 @@ _unreachable = False  # found out by a run of this process: the next ones need n
 
 
 class Tracker:
-    """A W&B run.
+    """Tracks one run in W&B.
 
-    With `step`, one that is continued whenever the same id comes again. Its rows have a step, and whoever keeps the
-    truth hands over all of them again when it continues: those that W&B lacks are sent, so that each is there exactly
-    once. Without `step`, one with a result, which replaces that of an earlier attempt under the same id.
+    With `step`, a run is continued whenever the same id comes again. Its rows have a step, and the caller, which
+    keeps all of them, hands them over again when it continues: those that W&B lacks are sent, so that each is there
+    exactly once. Without `step`, a run has one result, which replaces that of an earlier attempt under the same id.
+
+    Args:
+        mode: How to track.
+        folder: The study's folder, on a disk or in a store.
+        id: The run's id in W&B.
+        study: The study's name, which is the run's group.
+        job_type: The kind of run: "pretrain", "evaluate" or "compare".
+        name: The run's name.
+        config: What W&B shows as the run's config.
+        step: The metric that all others are plotted over, or None.
     """
 
     def __init__(
@@ -77,8 +87,12 @@ class Tracker:
                 run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
 
     def _write_to_local_cache(self, id: str) -> None:
-        """The client writes into folders only: one of this machine's cache, kept in the study's store from time to
-        time. What an attempt that was killed here left there is in the store as far as it counts."""
+        """Has the client write into a folder of this machine's cache, which is copied to the study's store from time
+        to time.
+
+        The client writes into local folders only. What an attempt that was killed here left there is in the store as
+        far as it counts.
+        """
         from ssl_core.storage.cache import folder as cache
 
         self.local = cache() / "wandb" / "running" / id
@@ -112,14 +126,14 @@ class Tracker:
         return _Guard(self, doing)
 
     def log(self, values: dict, step: int) -> None:
-        """A row of history, unless W&B has this step, or a later one, already."""
+        """Sends a row of history, unless W&B has this step, or a later one, already."""
         if self.run and step > self.uploaded_step:
             with self._guard("log"):
                 self.run.log(values, step=step, commit=True)
                 self.uploaded_step = step
 
     def result(self, values: dict) -> None:
-        """The numbers of a run that has only these: a row of history, once, and the summary, where the last count."""
+        """Sends the numbers of a run that has only these: a row of history, once, and the summary."""
         self.log(values, 0)
         self.summary(values)
 
@@ -128,7 +142,7 @@ class Tracker:
         self.summary({"restarts": count, f"restart/{count}": f"from step {step}" + (f": {cause}" if cause else "")})
 
     def image(self, name: str, path: Path, step: int) -> None:
-        """A row of its own, so `step` is none that others have."""
+        """Sends a picture as a row of its own, so `step` is none that others have."""
         if self.run:
             with self._guard("log a picture"):
                 import wandb
@@ -138,6 +152,7 @@ class Tracker:
                     self.log({name: wandb.Image(Image.open(file))}, step)
 
     def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+        """Sends a table."""
         if self.run:
             with self._guard("log a table"):
                 import wandb
@@ -145,13 +160,23 @@ class Tracker:
                 self.run.log({name: wandb.Table(columns=[*columns], data=[*rows])})
 
     def summary(self, values: dict) -> None:
+        """Updates the run's summary."""
         if self.run:
             with self._guard("write the summary"):
                 self.run.summary.update(values)
 
     def artifact(self, name: str, kind: str, weights: Path, described: dict) -> None:
-        """`weights`, and `described` as metadata and as the file <weights>.json beside them, which need not be there
-        yet; of weights in a store, where they lie, for they may be nowhere on the machine that uploads."""
+        """Sends weights as an artifact, with `described` as metadata and as the file <weights>.json, which need not
+        be there yet.
+
+        Weights in a store are sent as a reference, for they may be nowhere on the machine that uploads.
+
+        Args:
+            name: The artifact's name.
+            kind: The artifact's type.
+            weights: The file.
+            described: What describes it.
+        """
         if self.run:
             with self._guard("log an artifact"):
                 import wandb
@@ -166,7 +191,7 @@ class Tracker:
                 self.run.log_artifact(artifact)
 
     def entity_and_project(self) -> tuple[str, str] | None:
-        """(entity, project) of a run that is online."""
+        """Returns the entity and project of a run that is online, or None."""
         return None if self.run is None or self.run.offline else (self.run.entity, self.run.project)
 
     def keep(self) -> None:
@@ -183,7 +208,7 @@ class Tracker:
             upload.send()
 
     def finish(self, failed: bool = False) -> None:
-        """Ends the run, online when all is uploaded; the second time nothing happens."""
+        """Ends the run, online when all is uploaded. A second call does nothing."""
         if self.run:
             with self._guard("finish"):
                 offline, id = self.run.offline, self.run.id
@@ -201,20 +226,20 @@ class Tracker:
 
 
 def _give_up_without_answer() -> None:
-    """The server may have had something against one run only."""
+    """Notes whether W&B answers at all: the server may have had something against one run only."""
     global _unreachable
     _unreachable = why_no_answer() is not None
 
 
 def _limits(wandb) -> dict:
-    """Finishing online without a connection must not wait for ever; older clients cannot be told."""
+    """Returns settings that keep the end of an online run from waiting for ever; older clients do not have them."""
     known = wandb.Settings.model_fields
     wanted = {"finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True}
     return {key: value for key, value in wanted.items() if key in known}
 
 
 class _Guard:
-    """Turns any exception of the client into one warning, and tracking off."""
+    """Turns any exception of the client into one warning, and ends tracking."""
 
     def __init__(self, tracker: Tracker, doing: str):
         self.tracker, self.doing = tracker, doing
@@ -231,6 +256,6 @@ class _Guard:
 
 
 def print_sync_command(study: "Study") -> None:
-    """How to upload what was tracked offline."""
+    """Prints how to upload what was tracked offline, if anything was."""
     if command := offline_runs.sync_command(study.root):
         print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)
