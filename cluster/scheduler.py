@@ -220,7 +220,7 @@ class _Scheduler:
                 if age > silent.SILENT_S and beat.node in alive and not beat.ended:
                     self.silent.check(job.name, beat, age)
             if stopping and all(beat.step is None for beat, _ in workers.values()):
-                yield from self._finish(ending, "told to leave, with nothing to save")
+                yield from self._finish(ending, "asked to stop, with nothing to save")
             elif 0 in workers and not workers[0][0].ended:
                 beat, age = workers[0]
                 if beat.node not in alive and age > DEAD_NODE_GRACE_S:

@@ -14,20 +14,23 @@ from ssl_core.errors import choose
 VERBS = {
     "study": (
         "jobs.commands.study",
-        "pretrain every task of a preset at equal budget, evaluate all, compare: the main job",
+        "pretrain every task of a preset at equal budget, evaluate all, compare",
     ),
     "pretrain": ("jobs.commands.pretrain", "train an encoder on one pretext task"),
     "sweep": (
         "jobs.commands.sweep",
-        "find each task's learning rate: many short pretrainings, the worse stopped early",
+        "find each task's learning rate by many short pretrainings; the worse are stopped early",
     ),
-    "evaluate": ("jobs.commands.evaluate", "evaluate the encoders of a study by transfer; computes what is missing"),
-    "compare": ("jobs.commands.compare", "table, results.csv and report.html of a study"),
+    "evaluate": (
+        "jobs.commands.evaluate",
+        "evaluate the encoders of a study by transfer; only what is missing is computed",
+    ),
+    "compare": ("jobs.commands.compare", "show the results of a study: table, results.csv and report.html"),
     "export": ("jobs.commands.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
-    "pack": ("jobs.commands.pack", "make a dataset small once, in tar shards that load fast"),
-    "submit": ("jobs.commands.submit", "run one of the others on a Ray cluster"),
-    "jobs": ("jobs.commands.jobs", "what was submitted to a cluster: list, logs, stop"),
-    "doctor": ("jobs.commands.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
+    "pack": ("jobs.commands.pack", "resize a dataset once and write it as tar shards that load fast"),
+    "submit": ("jobs.commands.submit", "run one of the other verbs on a Ray cluster"),
+    "jobs": ("jobs.commands.jobs", "list, follow and stop what was submitted to a cluster"),
+    "doctor": ("jobs.commands.doctor", "say what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
 QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothing happens
 

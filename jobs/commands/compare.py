@@ -21,9 +21,9 @@ class Options:
     studies: Annotated[tuple[str, ...], tyro.conf.Positional]
     """folders of studies, such as runs/demo"""
     name: str = "comparison"
-    """of the folder beside the first study that gets the report, if there are several"""
+    """name of the folder beside the first study that gets the report, if there are several studies"""
     wandb: Mode = "auto"
-    """Weights & Biases; auto: online if you are logged in, else offline"""
+    """tracking in Weights & Biases; auto: online if you are logged in, else offline"""
 
     def check(self) -> None:
         """Raises UserError for no study, or the same one twice."""

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
             view.add_row(name, f"[red]failed[/]: {type(error).__name__}: {escape(' '.join(str(error).split())[:300])}")
     Console().print(view)
     if failed:
-        raise JobsFailed(f"not in order: {', '.join(failed)}")
+        raise JobsFailed(f"these checks failed: {', '.join(failed)}")
 
 
 def _python() -> str:

@@ -24,20 +24,23 @@ from ssl_core.storage.files import exists
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Evaluate every encoder of a study by transfer, between its floors, and others that are added to it; compute only
-    what is missing. Options that are not given are as they were when the study was last evaluated."""
+    """Evaluate every encoder of a study by transfer, beside random encoders and raw pixels; compute only what is
+    missing. Encoders given by --encoder are added to the study. Evaluation options that are not given are as they were
+    when the study was last evaluated."""
 
     study: Annotated[str, tyro.conf.Positional]
     """the study's folder, such as runs/demo; with --encoder and --data it may be a new one"""
     encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """one that was not trained here, to be evaluated as well, now and later; may be given several times: timm:NAME or
-    torchvision:NAME with the weights that these publish, timm:NAME=FILE with those of a file (safetensors, or a state
-    dict of torch.save), timm:NAME=FILE#NETWORK if there are several networks in it, such as teacher and student,
-    timm:NAME=random, or the folder of another study's run"""
+    """encoder that was not trained here, to be evaluated now and later
+    timm:NAME or torchvision:NAME: with the weights that timm or torchvision publishes
+    timm:NAME=FILE: with those of a file (safetensors, or a state dict of torch.save)
+    timm:NAME=FILE#NETWORK: if there are several networks in it, such as teacher and student
+    timm:NAME=random: at random initialization
+    FOLDER: the folder of another study's run"""
     data: str | None = None
-    """what encoders given now are evaluated on; default: what the study's first one is"""
+    """dataset that encoders given now are evaluated on; default: that of the study's first encoder"""
     size: int | None = None
-    """side in pixels that their images are delivered at; default: the study's, or with --data the dataset's own"""
+    """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
 

@@ -41,16 +41,18 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Make a dataset small once, in tar shards that load fast and that webdataset and DALI read too; --data takes
-    them everywhere. The same command again continues, verifies every shard and writes anew what is damaged."""
+    """Resize a dataset once and write it as tar shards that load fast and that webdataset and DALI read too. The
+    result is a dataset for --data. The same command again continues, verifies every shard and writes damaged ones
+    anew."""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
-    """what --data takes: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
+    """dataset: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
     dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
-    """a new folder"""
+    """new folder for the packed dataset"""
     packing: Packing = Packing()
     workers: int = 0
-    """0: in this process; N: on Ray, N shards at once (where RAY_ADDRESS says: as many as there is room for)"""
+    """0: run in this process
+    N: run on Ray, N shards at once, or as many as fit on the cluster that RAY_ADDRESS names"""
 
 
 def main(arguments: list[str]) -> None:

@@ -18,8 +18,8 @@ from ssl_core.task import tasks
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train an encoder on one pretext task, or as it was done in the literature. The same command again continues a
-    run that was stopped."""
+    """Train an encoder on one pretext task, or by the recipe of a paper. The same command again continues a run that
+    was stopped."""
 
     recipe: PretrainConfig
     runtime: RuntimeConfig = RuntimeConfig()

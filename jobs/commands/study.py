@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, make_dataclass
 
 from jobs.config.parsing import parse, subcommand_choice
-from jobs.config.presets import PRESETS
+from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
 from jobs.evaluation.jobs import check_evaluation
@@ -17,15 +17,15 @@ from ssl_core.task import task_name
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Pretrain every task of a preset at equal budget, evaluate all by transfer, compare. Again: only what is
-    missing."""
+    """Pretrain every task of a preset at equal budget, evaluate all by transfer, and compare. The same command again
+    computes only what is missing."""
 
     runtime: RuntimeConfig = RuntimeConfig(workers="1")
 
 
 def options_type():
     """Returns a type like `Options` with a sub-command for every preset."""
-    choice = subcommand_choice(PRESETS)
+    choice = subcommand_choice(PRESETS, DESCRIPTIONS)
     made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made

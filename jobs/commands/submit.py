@@ -23,20 +23,20 @@ WIDTH = 100  # columns that the tables in a job's log have at least
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Run a verb on a Ray cluster: tilespin submit [options] VERB …, as it would be typed without submit. The code
-    of this checkout is sent along; the job's log is shown until it ends, and its exit code is this command's. Ctrl-C
-    leaves it running."""
+    """Run a verb on a Ray cluster: tilespin submit [options] VERB …, with the verb's own arguments. The code of this
+    checkout is sent to the cluster. The job's log is shown until the job ends, and its exit code is this command's.
+    Ctrl-C leaves the job running."""
 
     address: str | None = None
-    """of the cluster's dashboard, such as http://HEAD:8265; default: what RAY_API_SERVER_ADDRESS says"""
+    """address of the cluster's dashboard, such as http://HEAD:8265; default: RAY_API_SERVER_ADDRESS"""
     python: str | None = None
-    """the interpreter on the cluster; default: this one if the cluster is this machine, else python"""
+    """Python interpreter on the cluster; default: this one if the cluster is this machine, else python"""
     driver_cpus: float = 0
-    """CPUs to reserve for the job's own process, wherever they are free; 0: none, on the head's machine"""
+    """CPUs to reserve for the job's own process on any machine; 0: none, and it runs on the head's machine"""
     retries: int = 0
-    """how often to submit it again if it fails, other than for wrong input; it continues where it stopped"""
+    """how often to submit a job again that failed, except for wrong input; it continues where it stopped"""
     wait: bool = True
-    """follow the job; --no-wait only submits it"""
+    """follow the job until it ends; --no-wait: only submit it"""
     dry_run: bool = False
     """say what would be submitted, and submit nothing"""
 
@@ -93,7 +93,7 @@ def checked_upload_size() -> int:
         largest = max(sizes, key=lambda path: sizes[path])
         raise UserError(
             f"the code is {total / 1e6:,.1f} MB, more than the {code_upload.MAX_BYTES / 1e6:,.0f} MB that Ray takes: "
-            f"move away what is no code; the largest is {largest}"
+            f"move away what is not code; the largest is {largest}"
         )
     return total
 

@@ -1,5 +1,7 @@
 """Parses a verb's options into its config: flat flags, defaults in --help, the right name for a misspelled one."""
 
+import shutil
+import textwrap
 from typing import Any
 
 import tyro
@@ -22,9 +24,15 @@ def parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> 
         UserError: If an option does not exist or cannot be read.
     """
     extra = {} if default is None else {"default": default}
+    lines = textwrap.wrap(" ".join(config.__doc__.split()), max(40, shutil.get_terminal_size().columns - 1))
     with refuse_in_one_line(config, verb, arguments):
         return tyro.cli(
-            config, prog=f"tilespin {verb}", args=arguments, config=STYLE, description=config.__doc__, **extra
+            config,
+            prog=f"tilespin {verb}",
+            args=arguments,
+            config=STYLE,
+            description="\n ".join(lines),  # tyro joins lines that begin with a letter
+            **extra,
         )
 
 

@@ -17,27 +17,28 @@ VERSION = 2  # raise when the same recipe would give other weights
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A pretraining run as it is asked for."""
+    """Describes a pretraining run as it is asked for."""
 
     task: Any  # the Config of a task
     data: str = "cifar10"
-    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled) or of tar files in
-    webdataset's layout, what tilespin pack left, or a URL (s3://, gs://, https://) of images or of what it left"""
+    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled),
+    a folder of tar files in webdataset's layout, a folder from tilespin pack,
+    or a URL (s3://, gs://, https://) of images or of such a folder"""
     size: int | None = None
-    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"
-    """convnet (small, for CPUs), convnet-plain (without batch norm), nin (RotNet's on CIFAR-10), or any convolutional
-    encoder of timm's, or of torchvision's as torchvision:NAME"""
+    """convnet (small, for CPUs), convnet-plain (the same without batch norm), nin (RotNet's on CIFAR-10),
+    or any convolutional encoder of timm by its name, or of torchvision as torchvision:NAME"""
     steps: int | None = None
-    """optimizer steps; default 1000 if --epochs is not given either"""
+    """number of optimizer steps; default: 1000, unless --epochs is given"""
     epochs: float | None = None
     """passes over the training images, instead of --steps"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, fp32 on a CPU"""
     grad_accumulation: int = 1
-    """parts that a worker's share of a batch is cut into, to save memory"""
+    """number of parts that a worker divides its share of a batch into, to save memory"""
     seed: int = 0
-    """decides initialization, order and every draw"""
+    """seed of initialization, order and every random draw"""
 
     def resolved(self, source: Source, device: str) -> "Recipe":
         """Fills in what was left open.

@@ -20,36 +20,40 @@ class WorkerRange(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Where a job runs and what it leaves behind."""
+    """Says where a job runs and what it leaves behind."""
 
     storage: str = "runs"
-    """folder that studies are kept in, on a cluster one that all machines share; or a URL (s3://, gs://)"""
+    """folder that studies are kept in, on a cluster one that all its machines share; or a URL (s3://, gs://)"""
     name: str | None = None
-    """of the study; default: the preset's, or the dataset's"""
+    """name of the study; default: that of the preset or the dataset"""
     workers: str = "0"
-    """0: in this process; N: on Ray, each pretraining on N workers; MIN:MAX: as many as the cluster has room for, more
-    or fewer as it changes"""
+    """0: run in this process
+    N: run on Ray, each pretraining on N workers
+    MIN:MAX: run on Ray, each pretraining on as many workers as fit, more or fewer as the cluster changes"""
     address: str | None = None
-    """of a Ray cluster to work on; default: RAY_ADDRESS, else Ray is started on this machine"""
+    """address of the Ray cluster to run on; default: RAY_ADDRESS, else Ray is started on this machine"""
     cluster_timeout: str = "1m"
     """how long to wait for a cluster that does not answer yet, and then for one that is still too small"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda if this machine has a GPU, else cpu"""
     checkpoint_every: str = "200"
-    """steps between checkpoints, or time: 90s, 10m"""
+    """steps between checkpoints, such as 200, or time, such as 90s or 10m"""
     keep_last: int = 2
-    """how many of the newest checkpoints stay"""
+    """how many of the newest checkpoints are kept"""
     keep_every: int = 0
-    """checkpoints of steps that this divides stay for ever; 0: none"""
+    """checkpoints whose step is a multiple of this number are kept forever; 0: none"""
     step_timeout: str = "20m"
-    """how long a worker may take over a step until it is taken for hung, and started again"""
+    """how long a step may take before its worker counts as hung and is started again, such as 90s or 20m"""
     wandb: Mode = "auto"
-    """Weights & Biases; auto: online if you are logged in, else offline"""
+    """tracking in Weights & Biases; auto: online if you are logged in, else offline"""
     loader: Loader = "auto"
-    """how image files are read; memory: decoded once and kept on the device; dali: NVIDIA DALI; cpu: threads on the
-    CPU; auto: memory if they fit, else dali on a GPU and cpu on a CPU"""
+    """how image files are read
+    memory: decoded once and kept on the device
+    dali: decoded by NVIDIA DALI
+    cpu: decoded by threads on the CPU
+    auto: memory if the images fit, else dali on a GPU and cpu on a CPU"""
     decode_threads: int = -1
-    """image-decoding threads for each worker; -1: the cores shared out"""
+    """threads of each worker that decode images; -1: the cores are divided among the workers"""
     compile: bool = False
     """train through torch.compile"""
 

@@ -150,7 +150,7 @@ def run_plan(plan: StudyPlan) -> None:
     if failed:
         raise JobsFailed(
             f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
-            "run the same command again to do them over"
+            "run the same command again to repeat them"
         )
 
 

@@ -12,8 +12,8 @@ from cluster.heartbeat import current
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SAME = 0.5  # seconds within which a signal that comes again is the same: `timeout` and some launchers send each twice
-SAVING = b"tilespin: saving, then leaving; Ctrl-C or SIGTERM again ends it at once\n"
-NOTHING = b"tilespin: leaving; the same command continues where it stopped\n"
+SAVING = b"tilespin: saving, then stopping; Ctrl-C or SIGTERM again stops at once\n"
+NOTHING = b"tilespin: stopping; the same command continues where it stopped\n"
 
 
 @contextmanager

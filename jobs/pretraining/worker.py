@@ -144,7 +144,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                     recorder.checkpoint({**step.state(), "window": window.state()})
                     if heartbeat.stop_requested:
                         writer.flush()
-                        raise Preempted(f"told to leave; saved at step {step.number}")
+                        raise Preempted(f"asked to stop; saved at step {step.number}")
         skipped = set().union(*_all_gather(set(loader.skipped)))
         if recorder is None:
             return {}

@@ -134,7 +134,7 @@ def _unread_caveats(found: list[dict[str, list[int]]]) -> list[str]:
     """
     most = {split: max(one[split] for one in found if split in one) for split in {s: 0 for one in found for s in one}}
     return [
-        f"{count:,} of {total:,} {DESCRIPTIONS[split]} could not be decoded: no number is of these."
+        f"{count:,} of {total:,} {DESCRIPTIONS[split]} could not be decoded and are left out of all numbers."
         for split, (count, total) in most.items()
     ]
 

@@ -15,6 +15,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
+from jobs.report.figure_style import figure_to_svg
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
 from jobs.study.warning_log import warn
@@ -94,7 +95,7 @@ def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) 
     """
     try:
         figure = draw(*args)
-        return figure and Markup(plots.figure_to_svg(figure))
+        return figure and Markup(figure_to_svg(figure))
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         warn(study.root, f"the report lacks the figure {name}: {why}")

@@ -22,7 +22,7 @@ class Terminated(RuntimeError):
     """Says that a signal asked this process to stop, and that it has. The command line exits with 128 + its number."""
 
     def __init__(self, signal: int):
-        super().__init__("told to leave: what ran was saved; the same command continues")
+        super().__init__("stopped by a signal: what ran was saved; the same command continues")
         self.exit_code = 128 + signal
 
 

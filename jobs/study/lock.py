@@ -138,7 +138,8 @@ def _write_heartbeats(path: Path, mine: dict, ended: threading.Event) -> None:
                 owner = _read_owner(path)
             if owner and owner.get("key") != mine["key"]:
                 print(
-                    f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
+                    f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; "
+                    "this process stops",
                     file=sys.stderr,
                 )
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
