@@ -1,1 +1,1 @@
-"""Ray: where callables run and what happens when a machine fails. Knows no task and no encoder."""
+"""Runs callables on Ray and decides what happens when a machine fails. Knows no task and no encoder."""

@@ -1,5 +1,7 @@
-"""What a cluster is given of this checkout: the program's own folders and nothing else, so that data, results, keys
-and whatever else lies beside them stay at home."""
+"""Says which files of this checkout a cluster is sent: the program's own packages and nothing else.
+
+Data, results, keys and whatever else lies beside them are not sent.
+"""
 
 import os
 from collections.abc import Iterator
@@ -34,18 +36,20 @@ MAX_BYTES = 512 << 20  # bytes; what one message to Ray's head can hold
 
 
 def working_dir_options() -> dict:
-    """The part of a Ray runtime environment that ships this checkout's code: {"working_dir", "excludes"}."""
+    """Returns the part of a Ray runtime environment that ships this checkout's code: {"working_dir", "excludes"}."""
     return {"working_dir": str(ROOT), "excludes": list(EXCLUDES)}
 
 
 def runtime_env() -> dict:
-    """What a driver gives ray.init when it joins a cluster: `working_dir_options()`; nothing within a submitted job,
-    whose workers inherit the job's own."""
+    """Returns what a driver gives ray.init when it joins a cluster: `working_dir_options()`.
+
+    Within a submitted job it is empty, since the job's workers inherit the job's own environment.
+    """
     return {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else working_dir_options()
 
 
 def uploaded_files() -> Iterator[Path]:
-    """The files that a cluster is given, as EXCLUDES say."""
+    """Yields the files that a cluster is sent, which are those that EXCLUDES leaves."""
     for package in PACKAGES:
         for folder, folders, files in os.walk(ROOT / package):
             folders[:] = sorted(name for name in folders if not _is_excluded(name))

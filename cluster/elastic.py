@@ -1,8 +1,8 @@
-"""How many workers an elastic group has: what there is room for when it starts, and more once there is more room.
+"""Decides how many workers an elastic group has: what fits when it starts, and more once more fits.
 
-Ray Train resizes groups too, but from a list of machines that is up to 20 s old. It goes on for three minutes to count
-what a lost controller had reserved, does not see what other programs use, and ends a group before the larger one has
-its room. So it is asked for groups of one size only, and the size is decided here.
+Ray Train resizes groups too, but from a list of machines that is up to 20 s old. It goes on for three minutes to
+count what a lost controller had reserved, does not see what other programs use, and ends a group before the larger
+one has its resources. So it is asked for groups of one size only, and the size is decided here.
 """
 
 import contextlib
@@ -22,14 +22,23 @@ START_TIMEOUT_VARIABLE = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 def group_size(min_workers: int, max_workers: int, capacities: Iterable[float]) -> int:
-    """How many workers fit `capacities`, each of which has so many CPUs or GPUs: at least `min_workers`, at most
-    `max_workers`."""
+    """Returns how many workers fit on machines of these capacities, within the given limits.
+
+    Args:
+        min_workers: The fewest to return, even if they do not fit.
+        max_workers: The most to return.
+        capacities: For each machine, the CPUs or GPUs that it has; a worker takes one.
+    """
     return max(min_workers, min(max_workers, sum(int(count) for count in capacities)))
 
 
 @contextmanager
 def start_within(seconds: float) -> Iterator[None]:
-    """Ray Train gives a group that starts in the block up as soon as it waited `seconds` for its room."""
+    """Limits how long Ray Train waits for the resources of a worker group that is started in the block.
+
+    Args:
+        seconds: Time after which Ray Train gives up the start.
+    """
     before = os.environ.get(START_TIMEOUT_VARIABLE)
     os.environ[START_TIMEOUT_VARIABLE] = f"{seconds:g}"
     try:
@@ -42,13 +51,21 @@ def start_within(seconds: float) -> Iterator[None]:
 
 
 class ScaleUpMonitor:
-    """Looks for room for up to `more` workers, one `kind` ("CPU" or "GPU") each, when the group of the job of
-    `heartbeat` has worked for `after` seconds in the block; tells the group to leave, once, if there is any, and
-    `found` says for how many more. Without a driver elsewhere it does nothing.
+    """Looks for resources for more workers while a group works in the block, and asks the group to stop once there
+    are any.
 
-    There is room where a task that needs it runs: a machine that counts as alive may be dead, and one that an
-    autoscaler is to start comes only if something waits for it. Such tasks end with this process, as nothing else
-    that Ray reserves does.
+    A resource counts as free where a task that needs it runs: a machine that counts as alive may be dead, and one
+    that an autoscaler is to start comes only if something waits for it. Such tasks end with this process, as nothing
+    else that Ray reserves does. Without a driver elsewhere the monitor does nothing.
+
+    Args:
+        more: The most workers to look for.
+        kind: What each worker needs one of: "CPU" or "GPU".
+        heartbeat: That of the group's job.
+        after: Seconds that the group works before the monitor looks.
+
+    Attributes:
+        found: For how many more workers there are resources; 0 until the group was asked to stop.
     """
 
     def __init__(self, more: int, kind: str, heartbeat: Heartbeat, after: float):
@@ -70,6 +87,7 @@ class ScaleUpMonitor:
 
     def _find_room(self) -> None:
         import ray
+        from ray.exceptions import RayError
 
         registry, job = self.heartbeat.registry, self.heartbeat.job
         placeholder = ray.remote(_placeholder).options(
@@ -87,7 +105,7 @@ class ScaleUpMonitor:
                 ready, _ = ray.wait(tasks, timeout=POLL_S)
             for task in tasks:
                 ray.cancel(task)
-            with contextlib.suppress(ray.exceptions.RayError):  # the machine may be gone again
+            with contextlib.suppress(RayError):  # the machine may be gone again
                 if ready and ray.get(ready[0]):
                     self.found = group_size(1, self.more, per_node(self.kind, free=True))
                     registry.request_scale_up.remote(job)

@@ -1,4 +1,4 @@
-"""Whether the head of a Ray cluster answers, with a limit and a word.
+"""Finds out whether the head of a Ray cluster answers, within a time limit, and says so in one line.
 
 Ray itself tries for a quarter of an hour to join a cluster that is gone, and only lines of its log tell so. When the
 head goes later, it ends the process.
@@ -20,23 +20,28 @@ POLL_S = 5.0  # seconds between two looks whether a head that was joined is stil
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot do what was asked, or a job on it failed."""
+    """Says that the cluster cannot do what was asked, or that a job on it failed."""
 
     exit_code = 1
 
 
 class BadAddress(ClusterError):
-    """No Ray cluster can be joined at an address like this one."""
+    """Says that no Ray cluster can be joined at an address like this one."""
 
     exit_code = 2
 
 
 def wait_for_head(address: str, timeout: float, notify: Callable[[str], object]) -> str:
-    """Returns as soon as the head of the cluster at `address`, "HOST:PORT" or "auto" for one that runs on this
-    machine, answers -> its HOST:PORT. `notify` is told, once, if it does not at first.
+    """Waits until the head of a cluster answers and returns its HOST:PORT.
 
-    Raises ClusterError if it does not within `timeout`, or something else answers, or it wants another token, and
-    BadAddress.
+    Args:
+        address: "HOST:PORT", or "auto" for a cluster that runs on this machine.
+        timeout: Seconds to wait.
+        notify: Is called once with a message if the head does not answer at first.
+
+    Raises:
+        ClusterError: If it does not answer in time, something else answers, or it wants another token.
+        BadAddress: If the address is not one of a cluster's head.
     """
     deadline, answer_timeout = None, FIRST_ANSWER_S
     while True:
@@ -57,7 +62,7 @@ def wait_for_head(address: str, timeout: float, notify: Callable[[str], object])
 
 
 def _resolve_address(address: str) -> str | None:
-    """HOST:PORT, or None if none is known on this machine. Raises BadAddress."""
+    """Returns HOST:PORT, or None if no cluster is known on this machine. Raises BadAddress."""
     from ray._private.services import canonicalize_bootstrap_address
 
     if "://" in address:
@@ -78,21 +83,27 @@ def _resolve_address(address: str) -> str | None:
 
 
 def _connection_error(host_port: str, timeout: float) -> str:
-    """Why the head at `host_port` does not answer within `timeout`; nothing if it does. Raises ClusterError if that is
-    to stay so."""
+    """Returns why the head at `host_port` does not answer within `timeout` seconds, or "" if it does.
+
+    Raises ClusterError if waiting would not help.
+    """
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2 import (
+        GetClusterIdRequest,  # pyright: ignore[reportAttributeAccessIssue] made when the module is imported
+    )
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
     from ray.exceptions import AuthenticationError
 
     try:
-        with init_grpc_channel(host_port) as channel:
+        channel = init_grpc_channel(host_port)
+        assert isinstance(channel, grpc.Channel)  # the other kind, of grpc.aio, has to be asked for
+        with channel:
             NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=timeout)
     except AuthenticationError as error:
         raise ClusterError(token_message(host_port)) from error
     except grpc.RpcError as error:
-        code, details = error.code(), error.details() or ""  # pyright: ignore
+        code, details = error.code(), error.details() or ""  # pyright: ignore[reportAttributeAccessIssue] it has both
         if code == grpc.StatusCode.UNAUTHENTICATED:
             raise ClusterError(token_message(host_port)) from error
         if code == grpc.StatusCode.UNIMPLEMENTED or "SETTINGS frame" in details:
@@ -106,6 +117,7 @@ def _connection_error(host_port: str, timeout: float) -> str:
 
 
 def token_message(address: str) -> str:
+    """Returns the message for a cluster that refuses this user's token."""
     return (
         f"the cluster at {address} wants its token: RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or in the "
         "file that RAY_AUTH_TOKEN_PATH names"
@@ -113,7 +125,7 @@ def token_message(address: str) -> str:
 
 
 def _reconnect_timeout() -> float:
-    """Seconds that Ray bears without its head."""
+    """Returns how many seconds Ray goes on without its head."""
     try:
         return float(os.environ.get(RECONNECT_TIMEOUT_VARIABLE, "60"))
     except ValueError:
@@ -122,8 +134,13 @@ def _reconnect_timeout() -> float:
 
 @contextmanager
 def watch_head(host_port: str) -> Iterator[None]:
-    """Ends this process, with a word and exit code 1, if nothing listens at `host_port` for almost as long as Ray would
-    bear it, which then ends the process too."""
+    """Ends this process, with a message and exit code 1, once the head has been gone for too long.
+
+    That is a little shorter than Ray itself waits, which would then end the process without a message.
+
+    Args:
+        host_port: The head's HOST:PORT, at which something must listen.
+    """
     host, port = host_port.rsplit(":", 1)
     limit, stopped = max(POLL_S, _reconnect_timeout() - 2 * POLL_S), threading.Event()
 

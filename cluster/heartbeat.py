@@ -1,4 +1,4 @@
-"""What a running job and its driver tell each other: that it lives, how far it is, whether it should leave."""
+"""Exchanges signs of life between a running job and its driver: that it lives, its step, whether it should stop."""
 
 import os
 import sys
@@ -17,25 +17,38 @@ EXIT_DRIVER_LOST = 71  # exit code of such a process
 
 @dataclass
 class Heartbeat:
-    """Of the job that this process works at. Without a driver elsewhere (`registry` None) nobody listens."""
+    """Holds what the job of this process reports to its driver. Without a driver elsewhere nothing is sent.
+
+    Attributes:
+        job: The job's name.
+        registry: The driver's HeartbeatRegistry, a Ray actor; None without a driver elsewhere.
+        faults: Why earlier attempts of this job ended.
+        step: The last step that was completed; None before the first.
+        stop_requested: Whether to stop. A job asks after each step, then saves and raises Preempted.
+        worker: 0 for the job's own process, else the worker's rank plus 1.
+    """
 
     job: str = ""
-    registry: Any = None  # the driver's HeartbeatRegistry, an actor
-    faults: tuple[str, ...] = ()  # why earlier attempts of this job ended
-    step: int | None = None  # the last one that was completed
-    stop_requested: bool = False  # to be asked after each step: then save, and raise Preempted
+    registry: Any = None
+    faults: tuple[str, ...] = ()
+    step: int | None = None
+    stop_requested: bool = False
     worker: int = 0
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def beat(self, step: int) -> None:
+        """Notes that `step` is completed, to be sent with the next heartbeat."""
         self.step = step
 
     def request_stop(self) -> None:
+        """Asks this job to save and stop after its current step."""
         self.stop_requested = True
 
     def send(self) -> None:
-        """Says where this job is, at once, and hears whether it should leave. Raises what Ray does without an answer
-        within ANSWER_S seconds."""
+        """Sends this job's state to the driver at once, and learns whether the job should stop.
+
+        Raises what Ray does if no answer comes within ANSWER_S seconds.
+        """
         if self.registry is None:
             return
         import ray
@@ -54,6 +67,7 @@ class Heartbeat:
             self._ended.wait(INTERVAL_S)
 
     def try_to_send(self) -> bool:
+        """Sends as `send` does and returns whether an answer came; a failure is printed to stderr."""
         try:
             self.send()
         except Exception as error:  # the driver is gone, and Ray ends this process soon, or the network is
@@ -66,13 +80,13 @@ _current = Heartbeat()
 
 
 def current() -> Heartbeat:
-    """The heartbeat of the job that this process works at."""
+    """Returns the heartbeat of the job that this process works at."""
     return _current
 
 
 @contextmanager
 def sending_heartbeats(heartbeat: Heartbeat) -> Iterator[Heartbeat]:
-    """`heartbeat` is the current one while the block runs, and is told to its driver, if there is one, every second."""
+    """Makes `heartbeat` the current one while the block runs, and sends it to its driver, if any, every second."""
     global _current
     before, _current = _current, heartbeat
     thread = threading.Thread(target=heartbeat._send_regularly, daemon=True, name="heartbeat")
@@ -91,68 +105,83 @@ def sending_heartbeats(heartbeat: Heartbeat) -> Iterator[Heartbeat]:
 
 @dataclass
 class LastBeat:
-    """The last that was heard of one worker of a job."""
+    """Holds the last heartbeat of one worker of a job.
+
+    Attributes:
+        node: The id of its machine.
+        pid: Its process on that machine.
+        step: The last step that it had completed.
+        time: When the heartbeat came, by the registry's monotonic clock in seconds.
+        ended: Whether the worker said that it has ended, so that no more heartbeats are to come.
+    """
 
     node: str
     pid: int
     step: int | None
     time: float
-    ended: bool = False  # of itself: no more beats are to come
+    ended: bool = False
 
 
 class HeartbeatRegistry:
-    """Signs of life of all jobs, kept beside the driver as a Ray actor."""
+    """Collects the heartbeats of all jobs. It is kept beside the driver as a Ray actor."""
 
     def __init__(self) -> None:
         self.beats: dict[str, dict[int, LastBeat]] = {}
         self.stop_requested: set[str] = set()
-        self.scaling_up: set[str] = set()  # whose workers are to leave, for there is room for more
-        self.groups: dict[str, Any] = {}  # the room, Ray's placement group, that a job's workers have
+        self.scaling_up: set[str] = set()  # jobs whose workers are to stop, for there are resources for more
+        self.groups: dict[str, Any] = {}  # the placement group of each job's workers
 
     def beat(self, job: str, worker: int, node: str, pid: int, step: int | None) -> bool:
-        """-> whether the job should leave."""
+        """Records a heartbeat and returns whether the job should stop."""
         self.beats.setdefault(job, {})[worker] = LastBeat(node, pid, step, time.monotonic())
         return job in self.stop_requested or (worker > 0 and job in self.scaling_up)
 
     def last_beats(self) -> dict[str, dict[int, tuple[LastBeat, float]]]:
-        """The last beat of each worker of each job, and how many seconds ago it came."""
+        """Returns, by job and worker, the last heartbeat and how many seconds ago it came."""
         now = time.monotonic()
         return {job: {i: (beat, now - beat.time) for i, beat in of.items()} for job, of in self.beats.items()}
 
     def end(self, job: str, worker: int) -> None:
-        """It has done its part, and is not missed."""
+        """Records that a worker has ended by itself, so that no more heartbeats are expected."""
         if beat := self.beats.get(job, {}).get(worker):
             beat.ended = True
 
     def set_group(self, job: str, group: Any) -> None:
-        """Workers begin in the room `group`; forgets those that they replace, which may have been more."""
+        """Records the placement group of a job's new workers, and forgets the workers that they replace."""
         self.groups[job] = group
         self._forget_workers(job)
 
     def request_scale_up(self, job: str) -> None:
-        """Tells the workers of `job` to leave for a larger group, which another call tells to begin:
-        `finish_scale_up`."""
+        """Asks the workers of `job` to stop so that a larger group can start, until `finish_scale_up` is called."""
         self.scaling_up.add(job)
 
     def finish_scale_up(self, job: str) -> None:
-        """Another group of workers is about to begin."""
+        """Ends what `request_scale_up` began: another group of workers is about to start."""
         self.scaling_up.discard(job)
         self._forget_workers(job)
 
     def has_workers(self, job: str) -> bool:
-        """Whether any have begun."""
+        """Returns whether any worker of `job` has started."""
         return any(worker > 0 for worker in self.beats.get(job, {}))
 
     def _forget_workers(self, job: str) -> None:
         self.beats[job] = {worker: beat for worker, beat in self.beats.get(job, {}).items() if worker == 0}
 
     def request_stop(self, jobs: list[str]) -> None:
-        """Tells `jobs` to leave when they next beat."""
+        """Asks `jobs` to stop when they next send a heartbeat."""
         self.stop_requested.update(jobs)
 
     def begin_attempt(self, job: str) -> Any:
-        """Forgets an earlier attempt of `job` -> the room that its workers had, if any."""
+        """Forgets an earlier attempt of `job` and returns the placement group that its workers had, or None."""
         self.beats.pop(job, None)
         self.stop_requested.discard(job)
         self.scaling_up.discard(job)
         return self.groups.pop(job, None)
+
+
+def ask_last_beats(registry: Any) -> dict[str, dict[int, tuple[LastBeat, float]]]:
+    """Returns the answer of `last_beats` of the actor `registry`, which is a HeartbeatRegistry."""
+    import ray
+
+    found: Any = ray.get(registry.last_beats.remote())
+    return found

@@ -1,4 +1,5 @@
-"""Jobs, of which some need others' results: what one is, how it ended, and running them one after the other here."""
+"""Defines jobs, of which some need others' results, and how they end, and runs them one after the other in this
+process."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from cluster.retry import Decision, Fault, JobFault, describe_error, fault_kind
 
 @dataclass(frozen=True)
 class Job:
-    """`call(*args, *results of needs)`. It may run more than once, so what it writes must not depend on how often.
+    """Describes a call of `call(*args, *results of needs)`, which may run more than once.
 
-    An exception counts as the kind of fault that its class names in an attribute `fault`, see cluster/retry.py.
+    What it writes must therefore not depend on how often it runs. An exception counts as the kind of fault that its
+    class names in an attribute `fault`, see cluster/retry.py.
     """
 
     name: str
@@ -30,7 +32,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; `error` is its traceback, or None if it succeeded."""
+    """Says how a job ended; `error` is its traceback, or None if it succeeded."""
 
     name: str
     value: Any = None
@@ -41,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Retrying:
-    """A job's attempt ended in a fault, and it will be tried again."""
+    """Says that an attempt of a job ended in a fault and that the job will be tried again."""
 
     name: str
     fault: Fault
@@ -59,7 +61,18 @@ def check_jobs(jobs: list[Job]) -> None:
 
 
 def run_here(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Retrying]:
-    """One after the other in this process, without Ray, until `stop_requested`. What fails here is not tried again."""
+    """Runs jobs one after the other in this process, without Ray. What fails here is not tried again.
+
+    Args:
+        jobs: The jobs, each after those that it needs.
+        stop_requested: Is asked before each job; once it returns True, no more jobs begin.
+
+    Yields:
+        The outcome of each job, in order.
+
+    Raises:
+        ValueError: If the list is not as `check_jobs` wants it.
+    """
     check_jobs(jobs)
     done: dict[str, Outcome] = {}
     for job in jobs:
@@ -83,7 +96,7 @@ def run_here(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False
 
 
 def run_attempt(call: Callable, args: tuple, heartbeat: Heartbeat | None = None) -> tuple[Any, Fault | None]:
-    """-> (what `call` returns, the fault that it ended in or None)."""
+    """Calls `call(*args)` and returns what it returned and the fault that it ended in, or None."""
     try:
         return call(*args), None
     except JobFault as error:

@@ -1,4 +1,4 @@
-"""Ray Jobs: a command handed to a cluster over HTTP, followed from afar, and what else becomes of jobs there."""
+"""Talks to Ray Jobs: hands a command to a cluster over HTTP, follows it from afar, lists and stops jobs."""
 
 import asyncio
 import os
@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.code_upload import working_dir_options
 from cluster.head import ClusterError, token_message
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
 
 CONNECT_TIMEOUT_S = 10
 RECONNECT_TIMEOUT_S = 300  # for a dashboard that stopped answering while a job was followed
@@ -19,7 +22,7 @@ READY_TIMEOUT_S = 30  # for a cluster that was just started: its dashboard answe
 
 @dataclass(frozen=True)
 class RayJobInfo:
-    """A job of a cluster. `code` is its exit code, None while it runs; times are in seconds of the epoch."""
+    """Describes a job of a cluster. `code` is its exit code, None while it runs; times are in seconds of the epoch."""
 
     id: str
     status: str  # PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED
@@ -32,9 +35,9 @@ class RayJobInfo:
 
 
 class RayJobsClient:
-    """The jobs of the cluster whose dashboard is at `address`, such as http://HEAD:8265.
+    """Gives access to the jobs of the cluster whose dashboard is at `address`, such as http://HEAD:8265.
 
-    Raises ClusterError, everywhere, if it does not answer, refuses the token or does not know the job.
+    Every method raises ClusterError if the dashboard does not answer, refuses the token or does not know the job.
     """
 
     def __init__(self, address: str):
@@ -52,7 +55,7 @@ class RayJobsClient:
             self.client = JobSubmissionClient(self.address)
 
     def count_nodes(self) -> tuple[int, bool]:
-        """-> (how many machines the cluster has, whether the only one is this one).
+        """Returns how many machines the cluster has, and whether the only one is this one.
 
         An address cannot tell: 127.0.0.1 may be the end of a tunnel. A socket in the file system can.
         """
@@ -71,8 +74,16 @@ class RayJobsClient:
         return len(alive), len(alive) == 1 and bool(socket) and Path(socket).exists()
 
     def submit(self, id: str, command: str, *, cpus: float, env: dict[str, str], metadata: dict[str, str]) -> None:
-        """Ships the code and starts `command` (for a shell) in it, on the head's machine if `cpus` is 0, else where
-        as many are free. `env` and `metadata` are seen by all who see the dashboard: nothing secret."""
+        """Sends the code of this checkout to the cluster and starts a command in it.
+
+        Args:
+            id: The job's id, which the cluster must not have yet.
+            command: A command line for a shell.
+            cpus: CPUs to reserve for the command; it runs where they are free, or on the head's machine if this is
+                0.
+            env: Environment variables. All who see the dashboard can read them: nothing secret.
+            metadata: What to remember of the job. All who see the dashboard can read it.
+        """
         with self._requesting():
             self.client.submit_job(
                 entrypoint=command,
@@ -83,8 +94,17 @@ class RayJobsClient:
             )
 
     def follow(self, id: str, write: Callable[[str], Any]) -> RayJobInfo:
-        """Hands `write` the log as it grows, from its beginning, until the job ends -> the job. A dashboard that is
-        away is asked again for RECONNECT_TIMEOUT_S; nothing is written twice."""
+        """Passes a job's log on as it grows, from its beginning, until the job ends, and returns the job.
+
+        A dashboard that does not answer is asked again for RECONNECT_TIMEOUT_S seconds; nothing is written twice.
+
+        Args:
+            id: The job's id.
+            write: Is called with each new piece of the log.
+
+        Raises:
+            ClusterError: If the dashboard is away for too long, or does not know the job (UnknownJob).
+        """
         import aiohttp
 
         written, last = 0, time.monotonic()
@@ -115,27 +135,29 @@ class RayJobsClient:
             time.sleep(0.5)
 
     def job(self, id: str) -> RayJobInfo:
+        """Returns the job called `id`."""
         with self._requesting(id):
             return _job_info(self.client.get_job_info(id))
 
     def log(self, id: str) -> str:
+        """Returns the log of the job called `id`, as far as it is written."""
         with self._requesting(id):
             return self.client.get_job_logs(id)
 
     def stop(self, id: str) -> bool:
-        """Whether it was running."""
+        """Stops the job called `id` and returns whether it was running."""
         with self._requesting(id):
             return self.client.stop_job(id)
 
     def all(self) -> list[RayJobInfo]:
-        """What was submitted to the cluster, newest first."""
+        """Returns the jobs that were submitted to the cluster, newest first."""
         with self._requesting():
             found = [_job_info(info) for info in self.client.list_jobs() if info.submission_id]
         return sorted(found, key=lambda job: -(job.started or 0))
 
     @contextmanager
     def _requesting(self, id: str = "") -> Iterator[None]:
-        """What can go wrong with a request, in one line."""
+        """Turns what can go wrong with a request in the block into a ClusterError of one line."""
         import requests
         from ray.exceptions import AuthenticationError
 
@@ -154,10 +176,10 @@ class RayJobsClient:
 
 
 class UnknownJob(ClusterError):
-    """The cluster knows no such job: it never did, or its head was lost and with it what it knew."""
+    """Says that the cluster knows no such job: it never did, or its head was lost and with it what it knew."""
 
 
-def _job_info(info) -> RayJobInfo:
+def _job_info(info: "JobDetails") -> RayJobInfo:
     ended = info.status.is_terminal()
     code = info.driver_exit_code
     if ended and code is None:
@@ -165,7 +187,7 @@ def _job_info(info) -> RayJobInfo:
     if code is not None and code < 0:
         code = 128 - code  # killed by a signal, in a shell's words
     return RayJobInfo(
-        id=info.submission_id or info.job_id,
+        id=info.submission_id or info.job_id or "",
         status=str(info.status.value),
         command=info.entrypoint,
         message=info.message or "",
@@ -178,7 +200,8 @@ def _job_info(info) -> RayJobInfo:
 
 @contextmanager
 def _without_variables(*names: str) -> Iterator[None]:
-    """Ray's client takes addresses in the environment for more than the one that it is given."""
+    """Hides environment variables from the block: Ray's client would prefer their addresses to the one that it is
+    given."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

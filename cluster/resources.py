@@ -1,8 +1,10 @@
-"""What a running cluster has room for, which of its machines are about to go, and processes on them."""
+"""Asks a running cluster for its resources and for machines that are about to go, and kills processes on its
+machines."""
 
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ REFRESH_S = 1.0  # seconds that an answer is good for
 
 
 class ClusterResources:
-    """Of the cluster of this session, as it is now: machines come and go."""
+    """Answers questions about the cluster of this session as it is now: machines come and go."""
 
     def __init__(self) -> None:
         self.asked: float = 0
-        self.total: dict[str, float] = {}
+        self.total: Mapping[str, float] = {}
 
-    def resources(self) -> dict[str, float]:
+    def resources(self) -> Mapping[str, float]:
+        """Returns the cluster's total resources, such as {"CPU": 8.0}, at most REFRESH_S seconds old."""
         import ray
 
         if time.monotonic() - self.asked > REFRESH_S:
@@ -24,11 +27,17 @@ class ClusterResources:
         return self.total
 
     def object_store(self) -> float:
-        """Bytes of all machines' object stores."""
+        """Returns the bytes of all machines' object stores together."""
         return self.resources().get("object_store_memory", float("inf"))
 
     def fits(self, cpus: float, gpus: float, running: list[tuple[float, float]]) -> bool:
-        """Whether there is room for one more beside those that run."""
+        """Returns whether a job fits beside those that run.
+
+        Args:
+            cpus: CPUs that the job needs.
+            gpus: GPUs that the job needs.
+            running: CPUs and GPUs of each job that runs.
+        """
         total = self.resources()
         cpus, gpus = cpus + sum(c for c, _ in running), gpus + sum(g for _, g in running)
         return cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0)
@@ -38,33 +47,44 @@ class ClusterResources:
         return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
 
     def avoid_node(self, node: str) -> dict[str, Any]:
-        """Options that keep a task off `node`, as long as another machine has room: the others may be busy for days."""
+        """Returns task options that keep a task off `node`, as long as another machine has resources.
+
+        The task may still go to `node`, since the other machines may be busy for days.
+        """
         if not node:
             return {"scheduling_strategy": "SPREAD"}
         name = "ray.io/node-id"
         return {"label_selector": {name: f"!{node}"}, "fallback_strategy": [{"label_selector": {name: node}}]}
 
     def alive(self) -> set[str]:
-        """The machines that Ray takes for alive."""
+        """Returns the ids of the machines that Ray takes for alive."""
         import ray
 
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
     def draining(self) -> set[str]:
-        """The machines that Ray was told will go soon, as spot instances are."""
-        import ray
+        """Returns the ids of the machines that Ray was told will go soon, as spot instances are."""
+        from ray._private.state import state  # Ray's own libraries have no other way either
 
-        return set(ray._private.state.state.get_draining_nodes() or {})  # Ray's own libraries have no other way either
+        return set(state.get_draining_nodes() or {})
 
     def is_available(self, result: Any) -> bool:
-        """Whether any machine has what the reference `result` stands for."""
-        import ray
+        """Returns whether any machine has what the reference `result` stands for."""
+        from ray.experimental import get_object_locations
 
-        return bool(ray.experimental.get_object_locations([result]).get(result, {}).get("node_ids"))
+        return bool(get_object_locations([result]).get(result, {}).get("node_ids"))
 
     def kill(self, node: str, pid: int, only_stopped: bool) -> Any:
-        """Kills a process on one of the machines, be it stopped, or only if it is; Ray can only ask one that still
-        answers -> a reference to whether it was killed."""
+        """Kills a process on one of the machines, which Ray itself can only ask of a process that still answers.
+
+        Args:
+            node: The id of the machine.
+            pid: The process on that machine.
+            only_stopped: Whether to kill it only if it is stopped, as by SIGSTOP.
+
+        Returns:
+            A Ray reference to whether it was killed.
+        """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -74,14 +94,19 @@ class ClusterResources:
 
 
 def per_node(kind: str, free: bool = False) -> list[float]:
-    """How many of `kind` ("CPU" or "GPU") each machine has that Ray takes for alive and that is to stay; only those
-    that are `free`, if asked for."""
+    """Returns how many of a resource each machine has. Machines that are dead or about to go are left out.
+
+    Args:
+        kind: "CPU" or "GPU".
+        free: Whether to count only those that nobody uses.
+    """
     import ray
+    from ray._private.state import available_resources_per_node
 
     draining = ClusterResources().draining()
     nodes = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in draining}
     if free:
-        available = ray._private.state.available_resources_per_node()
+        available = available_resources_per_node()
         nodes = {node: available.get(node, {}) for node in nodes}
     return [resources.get(kind, 0) for resources in nodes.values()]
 
@@ -96,7 +121,7 @@ def _kill(pid: int, only_stopped: bool) -> bool:
 
 
 def start_heartbeat_registry() -> Any:
-    """A new HeartbeatRegistry on this machine, so that it lives as long as the driver does."""
+    """Starts a HeartbeatRegistry as a Ray actor on this machine, so that it lives as long as the driver does."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

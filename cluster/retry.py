@@ -1,4 +1,4 @@
-"""What to do after a fault, decided from the faults so far and nothing else."""
+"""Decides what to do after a fault, from the faults so far and nothing else."""
 
 import re
 from collections.abc import Sequence
@@ -15,17 +15,22 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # seconds before another attempt after
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an attempt ended. `step` is the furthest that it came, or None for a job without steps.
+    """Describes why an attempt of a job ended.
 
-    preempted: it was told to leave; system: a process, a machine or a storage failed; program: an exception of its own;
-    final: trying again would not help.
+    Attributes:
+        kind: "preempted": the job was asked to stop; "system": a process, a machine or a storage failed; "program":
+            the job raised an exception of its own; "final": trying again would not help.
+        cause: The cause in one line.
+        step: The furthest step that the attempt reached; None for a job without steps.
+        text: The traceback.
+        node: The id of the machine where it happened, if known.
     """
 
     kind: Kind
-    cause: str  # one line
+    cause: str
     step: int | None = None
-    text: str = ""  # the traceback
-    node: str = ""  # where it happened, if known
+    text: str = ""
+    node: str = ""
 
     def __str__(self) -> str:
         return self.cause + (f" (at step {self.step})" if self.step is not None else "")
@@ -33,7 +38,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to try again, after how many seconds, and why."""
+    """Says whether to try again, after how many seconds, and why."""
 
     retry: bool
     wait: float
@@ -41,7 +46,7 @@ class Decision:
 
 
 def decide(faults: Sequence[Fault]) -> Decision:
-    """What to do after the last of `faults`, which are all of one job, in order."""
+    """Decides what to do after the last of `faults`, which are all of one job, in order."""
     last = faults[-1]
     if last.kind == "final":
         return Decision(False, 0, str(last))
@@ -56,7 +61,7 @@ def decide(faults: Sequence[Fault]) -> Decision:
 
 
 def _since_progress(faults: Sequence[Fault]) -> Sequence[Fault]:
-    """The faults after the last one that came further than all before it, and that one."""
+    """Returns the last fault that came further than all before it, and those after it."""
     furthest, start = -1, 0
     for i, fault in enumerate(faults):
         if fault.step is not None and fault.step > furthest:
@@ -65,13 +70,13 @@ def _since_progress(faults: Sequence[Fault]) -> Sequence[Fault]:
 
 
 def _is_same_error(one: Fault, other: Fault) -> bool:
-    """The same error at the same step; addresses and numbers of processes differ from attempt to attempt."""
+    """Returns whether both are the same error at the same step, whatever addresses and process numbers they name."""
     plain = [re.sub(r"0x[0-9a-f]+|\d+", "#", fault.cause) for fault in (one, other)]
     return one.step == other.step and plain[0] == plain[1]
 
 
 class JobFault(RuntimeError):
-    """An attempt of a job ended in a fault that is already known for what it is."""
+    """Ends an attempt of a job with a fault of which the kind is known already."""
 
     def __init__(self, fault: Fault):
         super().__init__(fault.cause)
@@ -82,17 +87,17 @@ class JobFault(RuntimeError):
 
 
 class Preempted(RuntimeError):
-    """A job was told to leave, and has saved what it had."""
+    """Says that a job was asked to stop, and has saved what it had."""
 
     fault: Kind = "preempted"
 
 
 def fault_kind(error: BaseException) -> Kind:
-    """What kind of fault an exception is: as its class says in an attribute `fault`, else the program's own."""
+    """Returns what kind of fault an exception is: what its class says in an attribute `fault`, else "program"."""
     return getattr(type(error), "fault", "program")
 
 
 def describe_error(error: BaseException) -> str:
-    """One line that says what happened."""
+    """Returns one line that says what happened."""
     message = " ".join(str(error).split())
     return message if fault_kind(error) in ("final", "preempted") and message else f"{type(error).__name__}: {message}"

@@ -1,4 +1,4 @@
-"""A graph of jobs run side by side on Ray, each until it ended once, whatever dies meanwhile."""
+"""Runs a graph of jobs side by side on Ray, each until it has ended once, whatever dies meanwhile."""
 
 import gc
 import time
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import cluster.silent as silent
-from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.heartbeat import Heartbeat, ask_last_beats, sending_heartbeats
 from cluster.job import Job, Outcome, Retrying, check_jobs, run_attempt
 from cluster.retry import Fault, decide
 
@@ -21,20 +21,29 @@ STORE_SHARE = 0.7  # of the cluster's object store that results kept for later j
 
 
 def run_on_ray(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Retrying]:
-    """As Ray tasks, as many at once as the cluster has room for; outcomes come as the jobs end.
+    """Runs jobs as Ray tasks in the open session, as many at once as the cluster has resources for.
 
-    Needs an open session. Of the jobs that can start, the first in the list does: Ray on its own promises no
-    order, and a long job that starts last holds up everything. Results travel through Ray's object store, as far as
-    it has room. A job that ended in a fault is tried again as cluster/retry.py decides, on another machine if there
-    is one. Once `stop_requested`, jobs that have taken a step are told to save and leave, others are ended, and those
-    that have not begun do not.
+    Of the jobs that can start, the first in the list does: Ray on its own promises no order, and a long job that
+    starts last holds up everything. Results travel through Ray's object store, as far as it has space. A job that
+    ended in a fault is tried again as cluster/retry.py decides, on another machine if there is one.
+
+    Args:
+        jobs: The jobs, each after those that it needs.
+        stop_requested: Is asked again and again. Once it returns True, jobs that have completed a step are asked to
+            save and stop, others are ended, and those that have not begun do not.
+
+    Yields:
+        The outcome of each job as it ends, and a Retrying for each attempt that is to be repeated.
+
+    Raises:
+        ValueError: If the list is not as `check_jobs` wants it.
     """
     check_jobs(jobs)
     return _Scheduler(jobs, stop_requested).outcomes()
 
 
 class _Scheduler:
-    """What has ended, what runs, and what waits."""
+    """Keeps what has ended, what runs, and what waits."""
 
     def __init__(self, jobs: list[Job], stop_requested: Callable[[], bool]):
         import ray
@@ -70,7 +79,7 @@ class _Scheduler:
             yield from self._poll(stopping)
 
     def _start_ready_jobs(self) -> Iterator[Outcome]:
-        """Starts what can start; tells of what never will, because what it needs has failed."""
+        """Starts what can start, and yields outcomes of jobs that never will, because what they need has failed."""
         kept: list[Job] = []  # places of jobs that begin again in a moment: who comes later does not take them
         for job in list(self.waiting):
             failed = next((self.failed[need] for need in job.needs if need in self.failed), None)
@@ -99,7 +108,8 @@ class _Scheduler:
         return self.resources.fits(job.cpus, job.gpus, taken)
 
     def _fail_without_room(self) -> Iterator[Outcome]:
-        """Tells of a job that the cluster has had no room for, idle as it is, for too long."""
+        """Yields the outcome of each job that has waited too long for resources that even the idle cluster does not
+        have."""
         for job in list(self.waiting):
             if time.monotonic() - self.idle > RESOURCE_TIMEOUT_S and not self.resources.fits(job.cpus, job.gpus, []):
                 self.waiting.remove(job)
@@ -128,7 +138,8 @@ class _Scheduler:
         self.running[ending] = job, result
 
     def _finish(self, ending: Any, lost: str = "") -> Iterator[Outcome | Retrying]:
-        """How the attempt behind `ending` went; its job may wait for another. `lost` says why nobody can tell."""
+        """Handles the end of the attempt behind `ending`, whose job may be tried again. `lost` says why no result
+        can come."""
         job, result = self.running.pop(ending)
         killed = self.silent.why_killed(job.name, 0 if lost else silent.ANSWER_S)
         self.idle = time.monotonic()
@@ -166,7 +177,7 @@ class _Scheduler:
         self._release_results()
 
     def _release_results(self) -> None:
-        """Lets go of results that nobody needs any more, not even to make another one again."""
+        """Drops results that no job needs any more, not even to compute another result again."""
         wanted: set[str] = set()
         left = [*self.waiting, *(job for job, _ in self.running.values())]
         while left:
@@ -176,8 +187,8 @@ class _Scheduler:
         self.results = {name: result for name, result in self.results.items() if name in wanted}
 
     def _fault_from_ray_error(self, job: Job, error: Exception) -> Fault:
-        """The fault of an attempt of which only Ray could tell."""
-        beats = [beat for beat, _ in self.ray.get(self.registry.last_beats.remote()).get(job.name, {}).values()]
+        """Returns the fault of an attempt that only Ray could report."""
+        beats = [beat for beat, _ in ask_last_beats(self.registry).get(job.name, {}).values()]
         step = max((beat.step for beat in beats if beat.step is not None), default=None)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
         message = lines[-1] if isinstance(error, self.ray.exceptions.RayTaskError) else lines[0]
@@ -186,7 +197,7 @@ class _Scheduler:
         return Fault("system", cause, step, str(error), beats[0].node if beats else "")
 
     def _recompute_lost(self, needs: tuple[str, ...]) -> None:
-        """Has those results computed anew that no machine holds any more."""
+        """Schedules those of the results `needs` again that no machine holds any more."""
         for name in needs:
             kept_there = name in self.results and not self.jobs[name].fetch
             if kept_there and not self.resources.is_available(self.results[name]):
@@ -194,9 +205,12 @@ class _Scheduler:
                 self.waiting.insert(0, self.jobs[name])
 
     def _poll(self, stopping: bool) -> Iterator[Outcome | Retrying]:
-        """Kills processes that are frozen; tells jobs to leave whose machine is about to go, or all of them; gives up
-        attempts whose machine is lost: Ray says so after minutes only, if its connections were not closed."""
-        last_beats = self.ray.get(self.registry.last_beats.remote())
+        """Checks on the jobs that run, and yields the outcomes of attempts that are given up.
+
+        It kills processes that are frozen, asks jobs to stop whose machine is about to go (or all of them), and
+        gives up attempts whose machine is lost: Ray says so after minutes only, if its connections were not closed.
+        """
+        last_beats = ask_last_beats(self.registry)
         draining, alive = self.resources.draining(), self.resources.alive()
         for ending, (job, _) in list(self.running.items()):
             workers = last_beats.get(job.name, {})
@@ -206,7 +220,7 @@ class _Scheduler:
                 if age > silent.SILENT_S and beat.node in alive and not beat.ended:
                     self.silent.check(job.name, beat, age)
             if stopping and all(beat.step is None for beat, _ in workers.values()):
-                yield from self._finish(ending, "told to leave, with nothing to save")
+                yield from self._finish(ending, "asked to stop, with nothing to save")
             elif 0 in workers and not workers[0][0].ended:
                 beat, age = workers[0]
                 if beat.node not in alive and age > DEAD_NODE_GRACE_S:
@@ -216,7 +230,10 @@ class _Scheduler:
 
 
 def _run_job(identity: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[Any, Fault | None], Any]:
-    """-> (what the driver gets, what later jobs get): a large result need not travel to the driver."""
+    """Runs a job in a Ray task; returns what the driver gets, and the result for later jobs.
+
+    They are two objects, so that a large result need not travel to the driver.
+    """
     registry, name, faults = identity
     with sending_heartbeats(Heartbeat(name, registry, faults)) as heartbeat:
         value, fault = run_attempt(_call_pickled, (work, *needed), heartbeat)
@@ -229,7 +246,7 @@ def _run_job(identity: tuple, work: bytes, fetch: bool, *needed) -> tuple[tuple[
 
 
 def _call_pickled(work: bytes, *needed) -> Any:
-    import ray
+    from ray import cloudpickle
 
-    call, args = ray.cloudpickle.loads(work)
+    call, args = cloudpickle.loads(work)
     return call(*args, *needed)

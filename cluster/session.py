@@ -1,5 +1,6 @@
-"""Starting Ray, or joining a cluster, without its chatter."""
+"""Starts Ray, or joins a cluster, without Ray's many log lines."""
 
+import logging
 import os
 import secrets
 import signal
@@ -37,7 +38,8 @@ def apply_settings() -> None:
 
 
 def use_own_token() -> None:
-    """Has Ray ask for a token that nobody else has. To be called before Ray is imported, which is when it looks."""
+    """Has Ray ask for a token that nobody else has. It must be called before Ray is imported, which is when Ray
+    looks."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
@@ -49,12 +51,22 @@ def session(
     timeout: float = ANSWER_TIMEOUT_S,
     notify: Callable[[str], object] = lambda message: print(message, file=sys.stderr, flush=True),
 ) -> Iterator[Mapping[str, float]]:
-    """Ray for as long as the block runs; yields the cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
+    """Starts Ray, or joins a cluster, for as long as the block runs.
 
-    Joins the cluster at `address`, else the one that RAY_ADDRESS names, to which this program's code is sent, else
-    starts one on this machine with `cpus` slots (default: its cores). A cluster of our own asks for a token that
-    nobody else has, so that other users of the machine cannot run code in it. `notify` is told if the named cluster
-    does not answer at once; raises ClusterError if it does not within `timeout`.
+    A cluster that is started here asks for a token that nobody else has, so that other users of the machine cannot
+    run code in it. A cluster that is joined is sent this program's code.
+
+    Args:
+        cpus: CPU slots of a cluster that is started on this machine; default: its cores.
+        address: A cluster to join; default: the one that RAY_ADDRESS names, else one is started on this machine.
+        timeout: Seconds to wait for a cluster that does not answer.
+        notify: Is called with a message if the cluster does not answer at once.
+
+    Yields:
+        The cluster's resources, such as {"CPU": 8.0, "GPU": 1.0}.
+
+    Raises:
+        ClusterError: If the cluster does not answer in time, or Ray cannot be started.
     """
     apply_settings()
     address = address or os.environ.get("RAY_ADDRESS")
@@ -63,6 +75,7 @@ def session(
     else:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # each takes 40 s of a head that goes in this moment
     import ray
+    from ray._private import worker
 
     if address in (None, "", "local"):
         options = dict(address="local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
@@ -74,7 +87,7 @@ def session(
         message = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {message}") from error
     # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    worker.print_to_stdstream = lambda *_, **__: None
     try:
         with watch_head(ray.get_runtime_context().gcs_address):
             yield ray.cluster_resources()
@@ -83,14 +96,14 @@ def session(
 
 
 def _start(options: dict, notify: Callable[[str], object]) -> None:
-    """ray.init, again if a cluster of our own did not start in the 30 s that Ray gives it, as on a busy machine."""
+    """Calls ray.init, again if Ray did not start within its own limit of 30 s, as on a busy machine."""
     import ray
 
     for left in reversed(range(MAX_STARTS)):
         before = _ray_processes()
         try:
             with _signals_kept():
-                ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             return
         except Exception as error:  # it has no other class
             if not left or "timed out during startup" not in str(error):
@@ -102,7 +115,7 @@ def _start(options: dict, notify: Callable[[str], object]) -> None:
 
 
 def _ray_processes() -> set[int]:
-    """Those of Ray that this process has started and that have not ended."""
+    """Returns Ray's processes that this process has started and that have not ended."""
     pids, found = set(), set()
     for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
         with suppress(OSError):  # a thread that has just ended
@@ -116,9 +129,12 @@ def _ray_processes() -> set[int]:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """What is started in the block outlives the terminal that this process was started in, as long as this process
-    does, which has to save; Ray itself keeps Ctrl-C from its processes. Nor does a handler of SIGTERM that Ray leaves
-    behind take the place of this process's own."""
+    """Keeps signals from what is started in the block, and keeps this process's own handlers.
+
+    What is started outlives the terminal that this process was started in, as long as this process does, which has
+    to save; Ray itself keeps Ctrl-C from its processes. Nor does a handler of SIGTERM that Ray leaves behind take
+    the place of this process's own.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,10 +150,16 @@ def _signals_kept() -> Iterator[None]:
 
 
 def wait_for_resources(kind: str, count: int, timeout: float, notify: Callable[[str], object]) -> None:
-    """Returns as soon as the cluster of this session has `count` of `kind` ("CPU" or "GPU") in all; an autoscaler is
-    asked for them. `notify` is told, once, if that is not now.
+    """Waits until the cluster of this session has enough CPUs or GPUs in all, which an autoscaler is asked for.
 
-    Raises ClusterError, saying what was asked for and what there is, if it is not so after `timeout`.
+    Args:
+        kind: "CPU" or "GPU".
+        count: How many of them.
+        timeout: Seconds to wait.
+        notify: Is called once with a message if there are too few at first.
+
+    Raises:
+        ClusterError: If there are too few after `timeout`; it says what was asked for and what there is.
     """
     import ray
     from ray.autoscaler.sdk import request_resources
@@ -159,7 +181,7 @@ def wait_for_resources(kind: str, count: int, timeout: float, notify: Callable[[
 
 
 def _describe_nodes(kind: str) -> str:
-    """What there is of `kind`, machine by machine."""
+    """Returns how many of `kind` there are, and on how many machines."""
     import ray
 
     alive = [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
@@ -167,7 +189,7 @@ def _describe_nodes(kind: str) -> str:
 
 
 def node_ids() -> list[str]:
-    """The ids of the cluster's living machines, the driver's first."""
+    """Returns the ids of the cluster's living machines, the driver's first."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()
@@ -175,8 +197,17 @@ def node_ids() -> list[str]:
 
 
 def run_on_each_node(call: Callable, *args, timeout: float = 180) -> list:
-    """What `call(*args)` returns on each machine of the cluster, the driver's first; an exception in its place if it
-    failed or took longer than `timeout`."""
+    """Calls a function on each machine of the cluster.
+
+    Args:
+        call: The function.
+        *args: Its arguments.
+        timeout: Seconds to wait for each machine.
+
+    Returns:
+        What it returned on each machine, the driver's first; an exception in its place if it failed or took too
+            long.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

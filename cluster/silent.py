@@ -1,4 +1,5 @@
-"""Processes that give no sign of life: who is stopped is killed, who only holds the interpreter's lock is not."""
+"""Checks processes that give no sign of life: who is stopped is killed, who only holds the interpreter's lock is
+not."""
 
 import time
 from typing import Any
@@ -14,7 +15,7 @@ Process = tuple[str, int]  # its machine and its number there
 
 
 class SilentProcesses:
-    """The checks of silent processes, which run on their own machines."""
+    """Keeps the checks of silent processes, which run on those processes' machines."""
 
     def __init__(self, resources: ClusterResources):
         self.resources = resources
@@ -22,8 +23,13 @@ class SilentProcesses:
         self.alive_at: dict[Process, float] = {}  # when its machine answered that it is not stopped
 
     def check(self, job: str, beat: LastBeat, age: float) -> None:
-        """Has the process killed that gave its last `beat` of `job` so many seconds ago, if it is stopped or silent for
-        MUTE_S."""
+        """Has a silent process killed if it is stopped, or silent for longer than MUTE_S seconds.
+
+        Args:
+            job: The name of its job.
+            beat: Its last heartbeat.
+            age: How many seconds ago that came.
+        """
         checks, process = self.checks.setdefault(job, {}), (beat.node, beat.pid)
         if process in checks:
             answer, _, asked = checks[process]
@@ -37,28 +43,31 @@ class SilentProcesses:
         checks[process] = self.resources.kill(*process, only_stopped=age < MUTE_S), age, time.monotonic()
 
     def is_alive(self, beat: LastBeat) -> bool:
-        """Whether its machine answered lately that the process is there and not stopped."""
+        """Returns whether the process's machine answered lately that the process is there and not stopped."""
         return time.monotonic() - self.alive_at.get((beat.node, beat.pid), float("-inf")) < 3 * PAUSE_S
 
     def why_killed(self, job: str, seconds: float) -> str:
-        """Why an attempt of `job` was ended from here; nothing if it was not, or nobody answers within `seconds`.
-        Forgets its processes."""
+        """Returns why an attempt of `job` was ended by a check, and forgets the checks of its processes.
+
+        Returns "" if no check ended it, or if no answer comes within `seconds`.
+        """
         for answer, age, _ in self.checks.pop(job, {}).values():
             if self._was_killed(answer, seconds):
                 return f"no sign of life for {age:.0f} s: killed"
         return ""
 
     def _has_answered(self, answer: Any) -> bool:
-        """Whether an answer, or the reason why there is none, has come."""
+        """Returns whether an answer, or the reason why there is none, has come."""
         import ray
 
         return bool(ray.wait([answer], timeout=0)[0])
 
     def _was_killed(self, answer: Any, seconds: float) -> bool | None:
-        """Whether the process was killed; None without an answer: its machine may be gone."""
+        """Returns whether the process was killed, or None without an answer: its machine may be gone."""
         import ray
+        from ray.exceptions import RayError
 
         try:
             return ray.get(answer, timeout=seconds)
-        except ray.exceptions.RayError:
+        except RayError:
             return None

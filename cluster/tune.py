@@ -1,4 +1,5 @@
-"""Ray Tune: trials side by side, those that fall behind stopped early (ASHA: Li et al. 2020, arXiv:1810.05934)."""
+"""Runs trials side by side with Ray Tune and stops those that fall behind early (ASHA: Li et al. 2020,
+arXiv:1810.05934)."""
 
 import logging
 import os
@@ -8,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.heartbeat import Heartbeat, sending_heartbeats
+from cluster.heartbeat import Heartbeat, ask_last_beats, sending_heartbeats
 from cluster.retry import Preempted, describe_error, fault_kind
 
 # Tune's own files, tables and handling of Ctrl-C stay out: what a trial leaves behind is its caller's
@@ -25,8 +26,11 @@ MAX_RETRIES = 3  # after a process or a machine died; the trial itself continues
 
 @dataclass(frozen=True)
 class Trial:
-    """`rows(*args)` works and gives rows with "step", rising up to `steps`, and "loss", smaller is better. As any job
-    does, it saves and raises Preempted when its heartbeat says so."""
+    """Describes a trial: `rows(*args)` works and yields rows with "step", rising up to `steps`, and "loss", smaller
+    is better.
+
+    As any job does, it saves and raises Preempted when its heartbeat says so.
+    """
 
     name: str
     group: str  # losses are compared within it only
@@ -37,7 +41,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended: complete, stopped early, or with an error."""
+    """Says how a trial ended: complete, stopped early, or with an error."""
 
     name: str
     step: int  # the last one that it told of
@@ -54,12 +58,22 @@ def tune(
     on_end: Callable[[TrialEnd], object],
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Runs all `trials` in the open session, a core and `gpus` each, as many at once as there is room for.
+    """Runs all trials in the open session, with one CPU each, as many at once as there are resources for.
 
-    Asynchronous successive halving in each group by itself: at the fraction `grace` of its steps, at `reduction` times
-    as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as far. `on_end` is told
-    in this process, once for each trial. A trial that a dead process cut off begins again. Once `stop_requested`,
-    trials are told to save and leave, those that have not begun do not, and it returns when all have left.
+    Successive halving works asynchronously and in each group by itself: at the fraction `grace` of its steps, at
+    `reduction` times as many, and so on, a trial goes on only among the best 1 / `reduction` of those that came as
+    far. A trial that a dead process cut off begins again.
+
+    Source: ASHA (Li et al. 2020, arXiv:1810.05934).
+
+    Args:
+        trials: The trials, with names that differ.
+        grace: Fraction of its steps that each trial gets before it can be stopped.
+        reduction: One in so many goes on at each comparison.
+        gpus: GPUs for each trial.
+        on_end: Is called in this process, once for each trial.
+        stop_requested: Is asked again and again. Once it returns True, trials are asked to save and stop, those that
+            have not begun do not, and the function returns when all have stopped.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -95,7 +109,7 @@ def _trainable() -> type:
     from ray.tune import Trainable
 
     class Training(Trainable):
-        """One trial, in a process of its own."""
+        """Runs one trial, in a process of its own."""
 
         def setup(self, config: dict, trials: dict[str, Trial], registry: Any) -> None:
             self.trial, self.beats = trials[config["trial"]], ExitStack()
@@ -136,7 +150,8 @@ def _scheduler(by_name: dict[str, Trial], grace: float, reduction: float):
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     class EachGroupByItself(FIFOScheduler):
-        """Tune has one scheduler for all trials, but the losses of two tasks say nothing of each other."""
+        """Gives each group of trials a scheduler of its own: Tune has one for all, but losses of two tasks do not
+        compare."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -179,13 +194,13 @@ def _stopper(stop_requested: Callable[[], bool], registry: Any, names: list[str]
     from ray.tune.stopper import NoopStopper
 
     class OnRequest(NoopStopper):
-        """Has trials leave by themselves, and stops what is left then: Tune kills who does not stop within 10 s."""
+        """Has trials stop by themselves, and stops what is left then: Tune kills what does not stop within 10 s."""
 
         def stop_all(self) -> bool:
             if not stop_requested():
                 return False
             ray.get(registry.request_stop.remote(names))
-            beats = [beat for workers in ray.get(registry.last_beats.remote()).values() for beat in workers.values()]
+            beats = [beat for workers in ask_last_beats(registry).values() for beat in workers.values()]
             return all(beat.ended or age > LOST_S for beat, age in beats)
 
         def __reduce__(self):
@@ -198,7 +213,7 @@ def _callback(on_end: Callable[[TrialEnd], object]):
     from ray.tune import Callback
 
     class ReportEnd(Callback):
-        """Tells of the end of each trial."""
+        """Reports the end of each trial."""
 
         def __init__(self) -> None:
             self.on_end = on_end

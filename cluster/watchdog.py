@@ -12,11 +12,16 @@ GRACE_S = 30.0  # seconds that the watchdog itself may be late
 
 
 class Watchdog:
-    """After `seconds` without a call of `feed`, `on_hang` is told the stacks of all threads, and the process ends.
+    """Ends the process if it makes no progress for too long. Used as a context manager.
 
-    Use as a context manager. Until the first call `first_seconds` may pass, if that is more: whatever
-    is compiled or fetched is so then. Should a thread hold the interpreter's lock for ever, a timer outside it ends the
-    process a little later, with the stacks on stderr.
+    If a thread holds the interpreter's lock for ever, a timer outside it ends the process a little later, with the
+    stacks on stderr.
+
+    Args:
+        seconds: The longest time between two calls of `feed`.
+        on_hang: Is called with the stacks of all threads before the process ends.
+        first_seconds: The longest time until the first call of `feed`, if that is more: compiling or downloading at
+            the beginning takes longer.
     """
 
     def __init__(self, seconds: float, on_hang: Callable[[str], object], first_seconds: float = 0):
@@ -26,6 +31,7 @@ class Watchdog:
         self.thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
 
     def feed(self) -> None:
+        """Notes progress: the time begins anew."""
         self.deadline = time.monotonic() + self.seconds
 
     def __enter__(self) -> "Watchdog":
@@ -48,15 +54,15 @@ class Watchdog:
                     os._exit(EXIT_HUNG)
 
     def _set_timer(self) -> float:
-        """Sets the timer outside the interpreter's lock anew -> seconds that remain until the process is taken
-        for hung."""
+        """Sets the timer outside the interpreter's lock anew; returns the seconds left until the process counts as
+        hung."""
         remaining = self.deadline - time.monotonic()
         faulthandler.dump_traceback_later(max(remaining, 0) + GRACE_S, exit=True)
         return remaining
 
 
 def _stacks() -> str:
-    """The stacks of all threads of this process."""
+    """Returns the stacks of all threads of this process."""
     with TemporaryFile("w+") as file:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)

@@ -1,4 +1,5 @@
-"""One callable on many workers that train together: Ray Train places them, connects them, and resizes their group."""
+"""Runs one callable on many workers that train together: Ray Train places and connects them, and a group can be
+resized."""
 
 import contextlib
 import gc
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.elastic import SCALE_UP_AFTER_S, START_TIMEOUT_S, ScaleUpMonitor, group_size, start_within
-from cluster.heartbeat import Heartbeat, current, sending_heartbeats
+from cluster.heartbeat import Heartbeat, ask_last_beats, current, sending_heartbeats
 from cluster.resources import per_node
 from cluster.retry import Fault, JobFault, Kind, describe_error, fault_kind
 from cluster.session import apply_settings
@@ -24,14 +25,25 @@ def run_worker_group(
     logs: Path,
     timeout: float,
 ) -> Any:
-    """`call(argument, device)` in each of several processes within one torch.distributed group (NCCL on GPUs, gloo
-    on CPUs) -> what rank 0 returned. One attempt, as a job of cluster/scheduler.py.
+    """Runs `call(argument, device)` in several processes of one torch.distributed group, as one attempt of a job.
 
-    `workers`: fewest and most; if they differ, the group has as many as there is room for, is told to leave
-    when there is room for more, and starts anew: `call` has to find its own checkpoint. `logs`: a folder that the
-    machines share, for Ray Train's own files. A worker that waits for the others longer than `timeout` seconds fails.
+    The group uses NCCL on GPUs and gloo on CPUs.
 
-    Raises JobFault if a worker failed, with the kind of the fault that began it.
+    Args:
+        call: The function that each worker runs; it has to find its own checkpoint.
+        argument: Its first argument.
+        workers: Fewest and most workers. If they differ, the group has as many as there are resources for, is asked
+            to stop when there are resources for more, and starts anew.
+        gpu: Whether each worker has a GPU; else it has a CPU.
+        name: The name of the run for Ray Train.
+        logs: A folder that the machines share, for Ray Train's own files.
+        timeout: Seconds after which a worker that waits for the others fails.
+
+    Returns:
+        What rank 0 returned.
+
+    Raises:
+        JobFault: If a worker failed, with the kind of the fault that began it.
     """
     apply_settings()
     min_workers, max_workers = workers
@@ -82,7 +94,8 @@ def _trainer(
 
 
 def _storage_options(logs: Path) -> dict:
-    """Where Ray Train keeps its own files: a path, or what universal_pathlib makes of a URL."""
+    """Returns where Ray Train keeps its own files: a path, or a file system for what universal_pathlib makes of a
+    URL."""
     if isinstance(logs, Path):
         return {"storage_path": str(logs)}
     from pyarrow.fs import FSSpecHandler, PyFileSystem
@@ -107,7 +120,7 @@ def _train_loop_per_worker(config: dict) -> Any:
 
 
 def _root_fault(error: Exception, step: int | None) -> Fault:
-    """What began it: a worker that dies makes others fail that wait for it."""
+    """Returns the fault that began a failure: a worker that dies makes others fail that wait for it."""
     from ray.train import WorkerGroupError
     from ray.train.v2.api.exceptions import PreemptionError
 
@@ -129,13 +142,16 @@ def _root_fault(error: Exception, step: int | None) -> Fault:
 
 
 def _is_out_of_room(error: Exception) -> bool:
-    """Whether workers waited for room in vain."""
+    """Returns whether workers waited for resources in vain."""
     return "WorkerGroupStartupTimeoutError" in type(getattr(error, "controller_failure", None)).__name__
 
 
 def _failure_kind(failure: Exception) -> str:
-    """The kind of a worker's failure; "died" if Ray tells that its process or machine is gone, "connection" if it lost
-    the others, which is seldom what began it."""
+    """Returns the kind of a worker's failure: that of its exception, or one of two more.
+
+    "died" is for a process or machine that Ray says is gone, "connection" for a worker that lost the others, which
+    is seldom the cause.
+    """
     import torch.distributed as dist
     from ray.exceptions import RayError
     from ray.train.v2._internal.exceptions import RayTrainError
@@ -147,16 +163,14 @@ def _failure_kind(failure: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Its first line that says something, for Ray's messages are long."""
+    """Returns the first line of an error that says something, for Ray's messages are long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
 def _furthest_step(heartbeat: Heartbeat) -> int | None:
-    """The furthest step that a worker of this job has reported."""
+    """Returns the furthest step that a worker of this job has reported."""
     if heartbeat.registry is None:
         return None
-    import ray
-
-    beats = ray.get(heartbeat.registry.last_beats.remote()).get(heartbeat.job, {}).values()
+    beats = ask_last_beats(heartbeat.registry).get(heartbeat.job, {}).values()
     return max((beat.step for beat, _ in beats if beat.step is not None), default=None)

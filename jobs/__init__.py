@@ -1,1 +1,1 @@
-"""The verbs a user runs. Composes the other rooms; the only place that knows W&B, tyro and rich."""
+"""Holds the verbs that a user runs. Composes the other packages; the only one that imports W&B, tyro and rich."""

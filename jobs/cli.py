@@ -1,4 +1,4 @@
-"""The command `tilespin`: finds the verb and imports only what it needs, so that help comes at once."""
+"""Runs the command `tilespin`: finds the verb and imports only what it needs, so that help comes at once."""
 
 import os
 import signal
@@ -14,25 +14,29 @@ from ssl_core.errors import choose
 VERBS = {
     "study": (
         "jobs.commands.study",
-        "pretrain every task of a preset at equal budget, evaluate all, compare: the main job",
+        "pretrain every task of a preset at equal budget, evaluate all, compare",
     ),
     "pretrain": ("jobs.commands.pretrain", "train an encoder on one pretext task"),
     "sweep": (
         "jobs.commands.sweep",
-        "find each task's learning rate: many short pretrainings, the worse stopped early",
+        "find each task's learning rate by many short pretrainings; the worse are stopped early",
     ),
-    "evaluate": ("jobs.commands.evaluate", "evaluate the encoders of a study by transfer; computes what is missing"),
-    "compare": ("jobs.commands.compare", "table, results.csv and report.html of a study"),
+    "evaluate": (
+        "jobs.commands.evaluate",
+        "evaluate the encoders of a study by transfer; only what is missing is computed",
+    ),
+    "compare": ("jobs.commands.compare", "show the results of a study: table, results.csv and report.html"),
     "export": ("jobs.commands.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
-    "pack": ("jobs.commands.pack", "make a dataset small once, in tar shards that load fast"),
-    "submit": ("jobs.commands.submit", "run one of the others on a Ray cluster"),
-    "jobs": ("jobs.commands.jobs", "what was submitted to a cluster: list, logs, stop"),
-    "doctor": ("jobs.commands.doctor", "what this machine can do: GPU, Triton, DALI, Ray, W&B"),
+    "pack": ("jobs.commands.pack", "resize a dataset once and write it as tar shards that load fast"),
+    "submit": ("jobs.commands.submit", "run one of the other verbs on a Ray cluster"),
+    "jobs": ("jobs.commands.jobs", "list, follow and stop what was submitted to a cluster"),
+    "doctor": ("jobs.commands.doctor", "say what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
 QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothing happens
 
 
 def usage() -> str:
+    """Returns the help text of `tilespin` without a verb."""
     lines = [f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items()]
     return "\n".join(
         [
@@ -49,8 +53,11 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Exits with 0; with 2 and one line for input that a person can put right; with 1 if a job failed, or what was
-    printed could not be written; with 128 + its number after a signal."""
+    """Runs the command line of this process and exits with a code that says how it went.
+
+    The code is 0 for success; 2, after one line, for input that a person can put right; 1 if a job failed or what
+    was printed could not be written; 128 + its number after a signal.
+    """
     streams.make_durable()
     try:
         run_command(sys.argv[1:])
@@ -66,6 +73,7 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> None:
+    """Runs the verb that `arguments` begin with, or prints help or the version."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
@@ -88,8 +96,12 @@ def run_command(arguments: list[str]) -> None:
 
 
 def load_command(name: str) -> ModuleType:
-    """The module of this name. Says so if that takes long, as on a disk that is cold; ends at once on Ctrl-C, which
-    libraries that are being imported may lose, or answer with a traceback of their own."""
+    """Imports the module of this name and returns it; a line on stderr says so if that takes long, as from a cold
+    disk.
+
+    Ctrl-C ends the process at once: libraries that are being imported may lose it, or answer with a traceback of
+    their own.
+    """
     timer = threading.Timer(QUIET_SECONDS, print, ["tilespin: loading modules"], dict(file=sys.stderr, flush=True))
     timer.daemon = True
     before = signal.getsignal(signal.SIGINT)

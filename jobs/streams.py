@@ -1,4 +1,4 @@
-"""The standard streams of a program whose work must not end because nobody reads what it says."""
+"""Keeps a program working whose standard streams nobody reads any more."""
 
 import errno
 import io
@@ -9,7 +9,7 @@ import sys
 
 
 class DurableStream(io.FileIO):
-    """What is written to a standard stream; from the first failure on it is dropped, and `error` says why."""
+    """Writes to a standard stream; after the first failure it drops what is written, and `error` says why."""
 
     error: OSError | None = None
     reader_left = False  # that of a pipe, or the user of a terminal
@@ -27,8 +27,11 @@ class DurableStream(io.FileIO):
 
 
 def make_durable() -> None:
-    """Makes the standard streams last: one that is closed leads nowhere, so that no other file takes its number; a
-    pipe whose reader is gone, a terminal that was closed or a full disk ends what is shown, not what is done."""
+    """Replaces the standard streams by ones that never fail.
+
+    A stream that is closed leads nowhere, so that no other file takes its number. A pipe whose reader is gone, a
+    terminal that was closed or a full disk ends what is shown, not what is done.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -36,13 +39,13 @@ def make_durable() -> None:
             silence(number)
         stream = getattr(sys, name)
         if number and stream is getattr(sys, f"__{name}__"):  # not one that a test listens to
-            kept = dict(encoding=stream.encoding, errors=stream.errors) if stream else dict(errors="backslashreplace")
-            raw = DurableStream(number, "w", closefd=False)
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True, **kept))
+            encoding, errors = (stream.encoding, stream.errors) if stream else (None, "backslashreplace")
+            raw = io.BufferedWriter(DurableStream(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(raw, encoding, errors, line_buffering=True))
 
 
 def silence(number: int) -> None:
-    """What is written to this descriptor from now on, also by libraries and by processes that inherit it, is lost."""
+    """Discards what is written to this descriptor from now on, also by libraries and by processes that inherit it."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     if nowhere == number:
         os.set_inheritable(number, True)
@@ -58,12 +61,15 @@ def _durable_stdout() -> DurableStream | None:
 
 
 def reader_left() -> bool:
-    """Whether nobody reads what is printed any more."""
+    """Returns whether nobody reads what is printed any more."""
     out = _durable_stdout()
     return out is not None and out.reader_left
 
 
 def write_error() -> OSError | None:
-    """Why what was printed is not where the user sent it; None if it is, or if whoever read it has had enough."""
+    """Returns why what was printed is not where the user sent it.
+
+    It is None if it is there, or if its reader has stopped reading.
+    """
     out = _durable_stdout()
     return None if out is None or out.reader_left else out.error

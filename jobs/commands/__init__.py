@@ -1,1 +1,1 @@
-"""One module for each verb of the command line: reads its options, does the work, and prints."""
+"""Has one module for each verb of the command line, which reads its options, does the work, and prints."""

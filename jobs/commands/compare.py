@@ -1,4 +1,4 @@
-"""`tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
+"""Runs `tilespin compare STUDY ...`: which task learned the best representation, in the terminal, a report and W&B."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -21,9 +21,9 @@ class Options:
     studies: Annotated[tuple[str, ...], tyro.conf.Positional]
     """folders of studies, such as runs/demo"""
     name: str = "comparison"
-    """of the folder beside the first study that gets the report, if there are several"""
+    """name of the folder beside the first study that gets the report, if there are several studies"""
     wandb: Mode = "auto"
-    """Weights & Biases; auto: online if you are logged in, else offline"""
+    """tracking in Weights & Biases; auto: online if you are logged in, else offline"""
 
     def check(self) -> None:
         """Raises UserError for no study, or the same one twice."""
@@ -32,6 +32,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin compare` with these command-line arguments."""
     options = parse(Options, "compare", arguments)
     options.check()
     studies, wandb = [Study.existing(folder) for folder in options.studies], decide_mode(options.wandb)

@@ -1,4 +1,4 @@
-"""`tilespin doctor`: what this machine can do, found out by doing it."""
+"""Runs `tilespin doctor`: what this machine can do, found out by doing it."""
 
 import os
 import platform
@@ -30,6 +30,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin doctor` with these command-line arguments. Raises JobsFailed if a check failed."""
     options = parse(Options, "doctor", arguments)
     view = Table("what", "state", title="tilespin doctor")
     failed = []
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
             view.add_row(name, f"[red]failed[/]: {type(error).__name__}: {escape(' '.join(str(error).split())[:300])}")
     Console().print(view)
     if failed:
-        raise JobsFailed(f"not in order: {', '.join(failed)}")
+        raise JobsFailed(f"these checks failed: {', '.join(failed)}")
 
 
 def _python() -> str:
@@ -80,7 +81,7 @@ def _kernels() -> str:
 
 
 def _dali() -> str:
-    """Decodes an image with it."""
+    """Decodes an image with DALI and says where."""
     from ssl_core.data.loaders.select import dali_installed
 
     if not dali_installed():
@@ -94,7 +95,7 @@ def _dali() -> str:
 
 
 def _loader() -> str:
-    """What --loader auto picks here."""
+    """Says which loader --loader auto chooses on this machine."""
     import torch
 
     from ssl_core.data.loaders.select import choose_decoder, max_resident_bytes
@@ -107,12 +108,12 @@ def _loader() -> str:
 
 
 def _ray() -> str:
-    from cluster.job import Job
+    from cluster.job import Job, Outcome
     from cluster.scheduler import run_on_ray
     from cluster.session import session
 
     with session(timeout=10) as resources:
-        (outcome,) = run_on_ray([Job("doctor", platform.node)])
+        (outcome,) = (event for event in run_on_ray([Job("doctor", platform.node)]) if isinstance(event, Outcome))
         if outcome.error:
             raise RuntimeError(outcome.error)
         where = os.environ.get("RAY_ADDRESS") or "started on this machine"
@@ -138,7 +139,7 @@ def _data() -> str:
 
 
 def _caches() -> str:
-    """Where each lies; raises OSError if one cannot be written."""
+    """Says where each cache lies and how much space is free there. Raises OSError if one cannot be written."""
     from kernels.cpu_jit import FOLDER
 
     paths = {

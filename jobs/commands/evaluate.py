@@ -1,5 +1,7 @@
-"""`tilespin evaluate STUDY`: evaluates every encoder of a study by transfer, others beside them, and computes only what
-is missing."""
+"""Runs `tilespin evaluate STUDY`: evaluates every encoder of a study by transfer, and others that are added to it.
+
+Only what is missing is computed.
+"""
 
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -22,25 +24,29 @@ from ssl_core.storage.files import exists
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Evaluate every encoder of a study by transfer, between its floors, and others that are added to it; compute only
-    what is missing. Options that are not given are as they were when the study was last evaluated."""
+    """Evaluate every encoder of a study by transfer, beside random encoders and raw pixels; compute only what is
+    missing. Encoders given by --encoder are added to the study. Evaluation options that are not given are as they were
+    when the study was last evaluated."""
 
     study: Annotated[str, tyro.conf.Positional]
     """the study's folder, such as runs/demo; with --encoder and --data it may be a new one"""
     encoder: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """one that was not trained here, to be evaluated as well, now and later; may be given several times: timm:NAME or
-    torchvision:NAME with the weights that these publish, timm:NAME=FILE with those of a file (safetensors, or a state
-    dict of torch.save), timm:NAME=FILE#NETWORK if there are several networks in it, such as teacher and student,
-    timm:NAME=random, or the folder of another study's run"""
+    """encoder that was not trained here, to be evaluated now and later
+    timm:NAME or torchvision:NAME: with the weights that timm or torchvision publishes
+    timm:NAME=FILE: with those of a file (safetensors, or a state dict of torch.save)
+    timm:NAME=FILE#NETWORK: if there are several networks in it, such as teacher and student
+    timm:NAME=random: at random initialization
+    FOLDER: the folder of another study's run"""
     data: str | None = None
-    """what encoders given now are evaluated on; default: what the study's first one is"""
+    """dataset that encoders given now are evaluated on; default: that of the study's first encoder"""
     size: int | None = None
-    """side in pixels that their images are delivered at; default: the study's, or with --data the dataset's own"""
+    """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin evaluate` with these command-line arguments."""
     options = parse(Options, "evaluate", arguments)
     study = Study(options.study)
     if not exists(study.file) and not (options.encoder and options.data):
@@ -50,8 +56,10 @@ def main(arguments: list[str]) -> None:
     if (options.data or options.size) and not options.encoder:
         raise UserError("--data and --size say what encoders given by --encoder are evaluated on: there is none")
     runtime = options.runtime.checked()
-    dataset = choose_dataset(study, options.data, options.size) if options.encoder else None
-    externals = [load_external(spec, *dataset) for spec in options.encoder]
+    externals = []
+    if options.encoder:
+        data, size = choose_dataset(study, options.data, options.size)
+        externals = [load_external(spec, data, size) for spec in options.encoder]
     known = list_encoders(study) if exists(study.file) else []
     encoders = with_baselines(list(dict.fromkeys([*known, *(external.evaluated for external in externals)])))
     if not encoders:
@@ -63,5 +71,5 @@ def main(arguments: list[str]) -> None:
         if externals:
             add_external(study, externals)
         study.describe(evaluation=asdict(options.evaluation))
-        with published_after(study, runtime.wandb):
+        with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))

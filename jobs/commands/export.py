@@ -1,4 +1,4 @@
-"""`tilespin export ENCODER`: an encoder for other programs, checked before its file is there."""
+"""Runs `tilespin export ENCODER`: writes an encoder for other programs, checked before its file is there."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -14,21 +14,23 @@ from ssl_core.storage.files import is_local, open_path, write_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Write an encoder for other programs. It is read back and compared on random pixels before the file is there.
-    Batch norm has the statistics that training left, of its crops or tiles; evaluations estimate them anew."""
+    """Write an encoder for other programs. The file appears only after it was read back and compared on random pixels.
+    Batch norm keeps the statistics of the training's crops or tiles, which evaluations estimate anew."""
 
     encoder: Annotated[str, tyro.conf.Positional]
     """a run's folder, such as runs/demo/pretrain/rotnet-0123456789ab, or what `tilespin evaluate --encoder` takes"""
     format: Literal["safetensors", "timm", "torchscript", "onnx"]
-    """safetensors: weights; timm: a state dict that timm's model of the name loads; torchscript and onnx: the whole
-    computation from uint8 pixels on, standardized inside"""
+    """safetensors: the weights
+    timm: a state dict that timm's model of this name loads
+    torchscript, onnx: the whole computation, which takes uint8 pixels and standardizes them"""
     output: str
-    """the file, or a URL"""
+    """file to write, or a URL"""
     size: int | None = None
-    """side of the images in pixels, which onnx fixes; default: what the encoder was trained at, 224 for others' """
+    """side of the images in pixels, which onnx fixes; default: that of the training, or 224 if it is not known"""
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin export` with these command-line arguments."""
     options = parse(Options, "export", arguments)
     output = open_path(options.output, "--output")
     one = load_pretrained(options.encoder)

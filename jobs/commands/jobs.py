@@ -1,4 +1,4 @@
-"""`tilespin jobs`: what was submitted to a cluster, its logs, and an end to it."""
+"""Runs `tilespin jobs`: lists what was submitted to a cluster, shows logs, and stops jobs."""
 
 import sys
 import time
@@ -19,30 +19,30 @@ COLORS = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "cyan"}
 
 @dataclass(frozen=True)
 class List:
-    """What was submitted, newest first."""
+    """Lists what was submitted, newest first."""
 
 
 @dataclass(frozen=True)
 class Logs:
-    """The job's log until it ends; its exit code is this command's. Ctrl-C leaves the job running."""
+    """Shows a job's log until the job ends, and exits with its exit code. Ctrl-C leaves the job running."""
 
     id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")]
-    """as submit said, or jobs list"""
+    """id of the job, which tilespin submit and tilespin jobs list print"""
     follow: bool = True
-    """wait for more until the job ends; --no-follow only shows what there is"""
+    """wait until the job ends; --no-follow: only show the log so far"""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Ends the job; the same command submitted again continues where it stopped."""
+    """Stops a job. The same command submitted again continues where it stopped."""
 
     id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")]
-    """as submit said, or jobs list"""
+    """id of the job, which tilespin submit and tilespin jobs list print"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The jobs of a Ray cluster: tilespin jobs list, tilespin jobs logs ID, tilespin jobs stop ID."""
+    """List, follow and stop jobs of a Ray cluster: tilespin jobs list, tilespin jobs logs ID, tilespin jobs stop ID."""
 
     what: (
         Annotated[List, tyro.conf.subcommand("list")]
@@ -50,10 +50,11 @@ class Options:
         | Annotated[Stop, tyro.conf.subcommand("stop")]
     )
     address: str | None = None
-    """of the cluster's dashboard, such as http://HEAD:8265; default: what RAY_API_SERVER_ADDRESS says"""
+    """address of the cluster's dashboard, such as http://HEAD:8265; default: RAY_API_SERVER_ADDRESS"""
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin jobs` with these command-line arguments."""
     options = parse(Options, "jobs", arguments)
     jobs, what = RayJobsClient(dashboard_address(options.address)), options.what
     if isinstance(what, List):
@@ -68,6 +69,7 @@ def main(arguments: list[str]) -> None:
 
 
 def table(found: list[RayJobInfo]) -> Table:
+    """Returns the jobs of a cluster as a table for the terminal."""
     whole = Column("id", no_wrap=True, min_width=max((len(job.id) for job in found), default=2))  # it is typed again
     view = Table(whole, "state", "verb", "began", "took", "study", box=None)
     for job in found:

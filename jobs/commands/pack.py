@@ -1,4 +1,4 @@
-"""`tilespin pack SRC DST`: a dataset, made small once, in tar shards that load fast."""
+"""Runs `tilespin pack SRC DST`: makes a dataset small once, in tar shards that load fast."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,19 +41,22 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Make a dataset small once, in tar shards that load fast and that webdataset and DALI read too; --data takes
-    them everywhere. The same command again continues, verifies every shard and writes anew what is damaged."""
+    """Resize a dataset once and write it as tar shards that load fast and that webdataset and DALI read too. The
+    result is a dataset for --data. The same command again continues, verifies every shard and writes damaged ones
+    anew."""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
-    """what --data takes: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
+    """dataset: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
     dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
-    """a new folder"""
+    """new folder for the packed dataset"""
     packing: Packing = Packing()
     workers: int = 0
-    """0: in this process; N: on Ray, N shards at once (where RAY_ADDRESS says: as many as there is room for)"""
+    """0: run in this process
+    N: run on Ray, N shards at once, or as many as fit on the cluster that RAY_ADDRESS names"""
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin pack` with these command-line arguments."""
     options = parse(Options, "pack", arguments)
     packing, workers = options.packing.checked(), options.workers
     if workers < 0:
@@ -76,7 +79,15 @@ def main(arguments: list[str]) -> None:
 
 
 def destination(src: str, dst: str) -> Path:
-    """The folder to pack into. Raises UserError if it cannot be: it lies in the source, or holds something else."""
+    """Returns the folder to pack into.
+
+    Args:
+        src: The dataset, as it was given.
+        dst: The folder, as it was given.
+
+    Raises:
+        UserError: If it lies in the source, is no folder on this machine, or holds something else.
+    """
     if is_url(dst):
         raise UserError(f"{dst} is a URL, expected a new folder on this machine")
     folder, origin = (Path(path.removeprefix("file://")).expanduser().resolve() for path in (dst, src))
@@ -91,7 +102,7 @@ def destination(src: str, dst: str) -> Path:
 
 
 def open_dataset(src: str) -> Source:
-    """The dataset to pack. Raises UserError if there is none."""
+    """Opens the dataset to pack. Raises UserError if there is none."""
     try:
         return open_source(src)
     except UserError as error:
@@ -99,7 +110,7 @@ def open_dataset(src: str) -> Source:
 
 
 def load_plan(folder: Path, source: Source, packing: Packing) -> dict:
-    """The plan of an earlier attempt, or a new one; and no torn files of one that was killed."""
+    """Returns the plan of an earlier attempt, or makes one; deletes unfinished files of an attempt that was killed."""
     for torn in (path for folder in (folder, folder / WORK) for path in folder.glob(".shard-*")):
         torn.unlink()
     if not (folder / PLAN).exists():
@@ -110,7 +121,23 @@ def load_plan(folder: Path, source: Source, packing: Packing) -> dict:
 
 
 def pack_one(data: str, digest: str, folder: Path, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:
-    """The job that leaves one shard and its record, here or on another machine."""
+    """Writes one shard and its record, as a job that may run on another machine.
+
+    Args:
+        data: The dataset, as --data takes it.
+        digest: The digest that the dataset had when the packing began.
+        folder: The packed dataset's folder.
+        name: The shard's file name.
+        part: The part of the dataset that the shard belongs to: "train" or "test".
+        numbers: [n] integers; the numbers of the shard's images in that part.
+        packing: How images are packed.
+
+    Returns:
+        The shard's record.
+
+    Raises:
+        UserError: If the dataset has changed since the packing began.
+    """
     source = open_source(data)
     if source.digest != digest:
         raise UserError(f"{data} has changed since packing began")
@@ -119,8 +146,17 @@ def pack_one(data: str, digest: str, folder: Path, name: str, part: str, numbers
 
 
 def run_packing_jobs(jobs: list[Job], workers: int, work: Study) -> list[dict]:
-    """The records of all shards, in order. Raises JobsFailed after all that could be packed is, or Terminated if a
-    signal asked for it."""
+    """Runs all jobs, shows their progress, and returns the shards' records in order.
+
+    Args:
+        jobs: One job for each shard.
+        workers: 0 for this process, else how many shards Ray packs at once.
+        work: The folder of the packing's own files, which keeps tracebacks.
+
+    Raises:
+        JobsFailed: If a shard failed, after all that could be packed is.
+        Terminated: If a signal asked this process to stop.
+    """
     records, failures = {}, []
     with (
         _check_workers(workers),
@@ -157,7 +193,7 @@ def _check_workers(workers: int) -> Iterator[None]:
 
 
 def print_summary(folder: Path, index: dict, records: list[dict]) -> None:
-    """Says what was packed, what was left out and why."""
+    """Prints what was packed, what was left out and why."""
     written = [record for record in records if record["images"]]
     kept = sum(record["kept"] for record in written)
     counts = [f"{sum(r['images'] for r in written if r['part'] == part):,} {part}" for part in PARTS]

@@ -1,4 +1,4 @@
-"""`tilespin pretrain TASK`: trains an encoder on one pretext task, from wherever the last attempt stopped."""
+"""Runs `tilespin pretrain TASK`: trains an encoder on one pretext task, from wherever the last attempt stopped."""
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -18,18 +18,18 @@ from ssl_core.task import tasks
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Train an encoder on one pretext task, or as it was done in the literature. The same command again continues a
-    run that was stopped."""
+    """Train an encoder on one pretext task, or by the recipe of a paper. The same command again continues a run that
+    was stopped."""
 
     recipe: PretrainConfig
     runtime: RuntimeConfig = RuntimeConfig()
 
 
 def options_type() -> Any:
-    """Options with a sub-command for every task there is, and for every pretraining of the literature."""
+    """Returns a type like `Options` with a sub-command for every task, and for every pretraining of the literature."""
     recipes = {name: PretrainConfig(task=task.Config()) for name, task in tasks().items()}
     recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
-    described = {name: tasks()[name].Config.__doc__ for name in tasks()}
+    described = {name: task.Config.__doc__ or "" for name, task in tasks().items()}
     described |= {name: published.description for name, published in PUBLISHED.items()}
     choice = subcommand_choice({name: _typed(recipe) for name, recipe in recipes.items()}, described)
     made = make_dataclass("Options", [("recipe", choice)], bases=(Options,), frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def options_type() -> Any:
 
 
 def _typed(recipe: PretrainConfig) -> PretrainConfig:
-    """The same, with the options of its task as a part of its type, for the command line to show."""
+    """Returns an equal recipe whose type names the options of its task, so that the command line shows them."""
     task = ("task", type(recipe.task), field(default=recipe.task))
     usual = {"usual": recipe}
     made = make_dataclass("PretrainConfig", [task], bases=(PretrainConfig,), namespace=usual, frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ def _typed(recipe: PretrainConfig) -> PretrainConfig:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin pretrain` with these command-line arguments."""
     options = parse(options_type(), "pretrain", arguments)
     recipe = PretrainConfig(**{f.name: getattr(options.recipe, f.name) for f in fields(PretrainConfig)})
     if recipe.steps is not None and recipe.epochs == options.recipe.usual.epochs:

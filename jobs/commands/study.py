@@ -1,9 +1,9 @@
-"""`tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
+"""Runs `tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
 
 from dataclasses import asdict, dataclass, make_dataclass
 
 from jobs.config.parsing import parse, subcommand_choice
-from jobs.config.presets import PRESETS
+from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
 from jobs.evaluation.jobs import check_evaluation
@@ -17,21 +17,22 @@ from ssl_core.task import task_name
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Pretrain every task of a preset at equal budget, evaluate all by transfer, compare. Again: only what is
-    missing."""
+    """Pretrain every task of a preset at equal budget, evaluate all by transfer, and compare. The same command again
+    computes only what is missing."""
 
     runtime: RuntimeConfig = RuntimeConfig(workers="1")
 
 
 def options_type():
-    """Options with a sub-command for every preset."""
-    choice = subcommand_choice(PRESETS)
+    """Returns a type like `Options` with a sub-command for every preset."""
+    choice = subcommand_choice(PRESETS, DESCRIPTIONS)
     made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin study` with these command-line arguments."""
     options = parse(options_type(), "study", arguments)
     config, runtime = options.study, options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or config.preset)
@@ -41,5 +42,5 @@ def main(arguments: list[str]) -> None:
     with study.lock():
         described = {**asdict(config), "tasks": [{"name": task_name(task), **asdict(task)} for task in config.tasks]}
         study.describe(config=described, evaluation=asdict(config.evaluation))
-        with published_after(study, runtime.wandb):
+        with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))

@@ -1,4 +1,4 @@
-"""`tilespin submit VERB …`: the same verb on a Ray cluster, followed until it ends."""
+"""Runs `tilespin submit VERB …`: the same verb on a Ray cluster, followed until it ends."""
 
 import re
 import shutil
@@ -23,25 +23,26 @@ WIDTH = 100  # columns that the tables in a job's log have at least
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Run a verb on a Ray cluster: tilespin submit [options] VERB …, as it would be typed without submit. The code
-    of this checkout is sent along; the job's log is shown until it ends, and its exit code is this command's. Ctrl-C
-    leaves it running."""
+    """Run a verb on a Ray cluster: tilespin submit [options] VERB …, with the verb's own arguments. The code of this
+    checkout is sent to the cluster. The job's log is shown until the job ends, and its exit code is this command's.
+    Ctrl-C leaves the job running."""
 
     address: str | None = None
-    """of the cluster's dashboard, such as http://HEAD:8265; default: what RAY_API_SERVER_ADDRESS says"""
+    """address of the cluster's dashboard, such as http://HEAD:8265; default: RAY_API_SERVER_ADDRESS"""
     python: str | None = None
-    """the interpreter on the cluster; default: this one if the cluster is this machine, else python"""
+    """Python interpreter on the cluster; default: this one if the cluster is this machine, else python"""
     driver_cpus: float = 0
-    """CPUs to reserve for the job's own process, wherever they are free; 0: none, on the head's machine"""
+    """CPUs to reserve for the job's own process on any machine; 0: none, and it runs on the head's machine"""
     retries: int = 0
-    """how often to submit it again if it fails, other than for wrong input; it continues where it stopped"""
+    """how often to submit a job again that failed, except for wrong input; it continues where it stopped"""
     wait: bool = True
-    """follow the job; --no-wait only submits it"""
+    """follow the job until it ends; --no-wait: only submit it"""
     dry_run: bool = False
     """say what would be submitted, and submit nothing"""
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin submit` with these command-line arguments."""
     before, words = split_arguments(arguments)
     options = parse(Options, "submit", before)
     if not words:
@@ -68,7 +69,11 @@ def main(arguments: list[str]) -> None:
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """-> (options of submit, the verb and what follows it): the first word that is no option, nor one's value."""
+    """Splits a command line into the options of submit, and the verb with what follows it.
+
+    The verb is the first word that is neither an option nor an option's value. Raises UserError if --address comes
+    after it.
+    """
     flags = {
         f"--{no}{field.name.replace('_', '-')}" for field in fields(Options) if field.type is bool for no in ("", "no-")
     } | {"-h", "--help"}
@@ -82,25 +87,40 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def checked_upload_size() -> int:
-    """Bytes that are sent. Raises UserError if Ray would not take so many."""
+    """Returns how many bytes are sent. Raises UserError if Ray would not take so many."""
     sizes = {path: path.stat().st_size for path in code_upload.uploaded_files()}
     if (total := sum(sizes.values())) >= code_upload.MAX_BYTES:
         largest = max(sizes, key=lambda path: sizes[path])
         raise UserError(
             f"the code is {total / 1e6:,.1f} MB, more than the {code_upload.MAX_BYTES / 1e6:,.0f} MB that Ray takes: "
-            f"move away what is no code; the largest is {largest}"
+            f"move away what is not code; the largest is {largest}"
         )
     return total
 
 
 def job_variables() -> dict[str, str]:
-    """What the job's processes are told. All who see the cluster's dashboard can read it."""
+    """Returns environment variables for the job's processes. All who see the cluster's dashboard can read them."""
     variables = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
     return {**variables, "TILESPIN_COMMIT": at} if (at := commit()) else variables
 
 
 def run(jobs: RayJobsClient, command: Command, python: str, first: str, options: Options, here: bool) -> int:
-    """Submits, follows, and submits again what failed, as often as `options` allow -> the exit code."""
+    """Submits a job, follows it, and submits again what failed.
+
+    Args:
+        jobs: The cluster's jobs.
+        command: What to run.
+        python: The interpreter on the cluster.
+        first: The id of the first attempt; later ones have a number behind it.
+        options: How often to try again, and whether to follow.
+        here: Whether the cluster is this machine alone.
+
+    Returns:
+        The exit code of the last attempt.
+
+    Raises:
+        ClusterError: If the cluster does not answer, or has lost the last attempt.
+    """
     about = {"verb": command.verb, "study": command.study or ""}
     id, left = first, options.retries
     while True:
@@ -126,8 +146,15 @@ def run(jobs: RayJobsClient, command: Command, python: str, first: str, options:
 
 
 def fetch_report(jobs: RayJobsClient, study: str, python: str, id: str, away: bool) -> None:
-    """Says where results.csv and report.html are; if that is `away`, after bringing them here. A failure is only
-    told: the study itself is done."""
+    """Prints where results.csv and report.html are. A failure is only printed: the study itself is done.
+
+    Args:
+        jobs: The cluster's jobs.
+        study: The study's folder or URL, as the cluster knows it.
+        python: The interpreter on the cluster.
+        id: The id of the job that reads the results there.
+        away: Whether they have to be copied to this machine first.
+    """
     folder = Path(study.rstrip("/").rsplit("/", 1)[-1])
     try:
         found = fetch_results(jobs, id, study, python, folder) if away else [Path(study) / "report.html"]

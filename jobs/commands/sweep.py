@@ -1,4 +1,4 @@
-"""`tilespin sweep`: the learning rate of each task, from one sweep of equal size, with early stopping."""
+"""Runs `tilespin sweep`: finds the learning rate of each task by many short pretrainings with early stopping."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -19,8 +19,8 @@ from ssl_core.storage.files import write_json
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Find each task's learning rate: train every combination for the same budget through Ray Tune, stop early what
-    falls behind, and name the best. Each trial is a run of the study, which tilespin evaluate evaluates. Again: only
-    what is missing."""
+    falls behind, and name the best. Each trial is a run of the study, which tilespin evaluate can evaluate. The same
+    command again trains only what is missing."""
 
     grid: Grid = Grid()
     stopping: Stopping = Stopping()
@@ -28,6 +28,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
+    """Runs `tilespin sweep` with these command-line arguments."""
     options = parse(Options, "sweep", arguments)
     options.stopping.check()
     runtime = options.runtime.checked()
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
             print(f"{task}, {encoder}: best learning rate {one['lr']:g} by {one['by']}")
     print(f"numbers: {study.root / 'sweep.json'}")
     if any(one.state == "complete" and one.val_accuracy is None for one in rows.values()):
-        print(f"to choose by held-out accuracy: tilespin evaluate {study.root}, and then this again")
+        print(f"to choose by held-out accuracy, run: tilespin evaluate {study.root}, and then this command again")
     print_sync_command(study)
     failed = [one for one in rows.values() if one.state in ("failed", "waiting")]
     if failed:

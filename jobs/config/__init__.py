@@ -1,1 +1,1 @@
-"""What users can set: options, presets, and the recipes of papers."""
+"""Defines what users can set: options, presets, and the recipes of papers."""

@@ -1,4 +1,4 @@
-"""How encoders are evaluated: protocols, labels and splits."""
+"""Defines how encoders are evaluated: protocols, labels and splits."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,25 @@ from ssl_core.storage.files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How encoders are evaluated."""
+    """Says how encoders are evaluated."""
 
     protocols: tuple[str, ...] = ("linear", "knn", "invariance", "semantic_similarity", "collapse", "retrieval")
-    """which protocols to run"""
+    """protocols to run; there are also lowshot, nonlinear, finetune and lowshot_finetune"""
     num_labels: int = 12_000
-    """labeled training images that a probe may use, held-out ones included; 0 for all"""
+    """labeled training images that a probe may use, those that are held out included; 0: all"""
     val_fraction: float = 1 / 6
-    """share of them that chooses stage and learning rate"""
+    """share of these images that is held out to choose the stage and the learning rate"""
     probe_seed: int = 0
-    """decides which labeled images a probe uses, and its order"""
+    """seed that decides which labeled images a probe uses, and in which order"""
 
     @classmethod
     def of_study(cls, study: Study) -> "Evaluation | None":
-        """How the study was last evaluated, or None."""
+        """Returns how the study was last evaluated, or None if it never was."""
         saved = read_json(study.file).get("evaluation")
         return cls(**{**saved, "protocols": tuple(saved["protocols"])}) if saved else None
 
     def splits(self) -> Splits:
+        """Returns how labeled images are split."""
         return Splits(num_labels=self.num_labels, val_fraction=self.val_fraction)
 
     def check(self) -> None:

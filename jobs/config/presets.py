@@ -1,4 +1,4 @@
-"""Complete studies by name."""
+"""Defines complete studies by name."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,27 +17,26 @@ from ssl_core.tasks.supervised import Supervised
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """Several tasks on the same images with the same encoder and the same budget."""
+    """Trains several tasks on the same images with the same encoder and the same budget."""
 
     preset: tyro.conf.Suppress[str]
     tasks: tyro.conf.Suppress[tuple[Any, ...]]
     data: str
-    """cifar10, fashion-mnist, or labeled images: a folder with one sub-folder for each class, a folder of tar files,
-    what tilespin pack left, or a URL"""
+    """cifar10, fashion-mnist, or labeled images, which are
+    a folder with one sub-folder for each class, a folder of tar files, a folder from tilespin pack, or a URL"""
     encoder: str
-    """of every task and floor"""
+    """encoder that every task trains, and that is compared at random initialization; see tilespin pretrain"""
     budget: float
     """GMACs (10^9 multiply-accumulates) of encoder forward and backward that each task may spend"""
     size: int | None = None
-    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     seed: int = 0
-    """decides initialization, order and every draw"""
+    """seed of initialization, order and every random draw"""
     seeds: int = 1
-    """trainings of each task, with seeds from --seed on: intervals then speak of the training too"""
+    """trainings of each task, with seeds from --seed on; with several, intervals include differences between them"""
     evaluation: Evaluation = Evaluation()
 
 
-# CIFAR-10 on a laptop's CPU in a few minutes: every pretext task, and the supervised ceiling
 DEMO = StudyConfig(
     preset="demo",
     tasks=(RotNet.Config(), Jigsaw.Config(), Context.Config(), Supervised.Config()),
@@ -46,7 +45,6 @@ DEMO = StudyConfig(
     budget=2800,
 )
 
-# the same with the contrastive tasks: whether a task that asks for invariance does better than one that predicts
 FULL = replace(
     DEMO,
     preset="full",
@@ -62,3 +60,7 @@ FULL = replace(
 )
 
 PRESETS = {config.preset: config for config in (DEMO, FULL)}
+DESCRIPTIONS = {
+    "demo": "RotNet, Jigsaw, context and supervised training on CIFAR-10, in a few minutes on a laptop's CPU.",
+    "full": "The demo with the contrastive tasks PIRL, NPID and SimCLR as well.",
+}

@@ -1,4 +1,4 @@
-"""Pretrainings of the literature by name, with the numbers to hold them against: `tilespin pretrain NAME`."""
+"""Defines pretrainings of the literature by name, with the published numbers: `tilespin pretrain NAME`."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ VISSL_STEPS = Optim(
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A pretraining as it was published, as far as our tasks go, and what to expect of it."""
+    """Describes a pretraining as it was published, as far as the tasks here allow, and what to expect of it."""
 
     recipe: PretrainConfig
     source: str  # who published it, and where
@@ -30,6 +30,7 @@ class Published:
 
     @property
     def description(self) -> str:
+        """Returns the help text: source, published numbers, cost, and what differs here."""
         cost = f"{self.macs:.2g} multiply-accumulates"
         return f"{self.source}. Published: {self.reaches}. Cost: {cost}. Here: {self.differs}."
 

@@ -1,9 +1,9 @@
-"""What decides the weights of a pretraining run, and the name that follows from it."""
+"""Defines what decides the weights of a pretraining run, and the name that follows from it."""
 
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,30 +17,39 @@ VERSION = 2  # raise when the same recipe would give other weights
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """A pretraining run as it is asked for."""
+    """Describes a pretraining run as it is asked for."""
 
     task: Any  # the Config of a task
     data: str = "cifar10"
-    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled) or of tar files in
-    webdataset's layout, what tilespin pack left, or a URL (s3://, gs://, https://) of images or of what it left"""
+    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled),
+    a folder of tar files in webdataset's layout, a folder from tilespin pack,
+    or a URL (s3://, gs://, https://) of images or of such a folder"""
     size: int | None = None
-    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"
-    """convnet (small, for CPUs), convnet-plain (without batch norm), nin (RotNet's on CIFAR-10), or any convolutional
-    encoder of timm's, or of torchvision's as torchvision:NAME"""
+    """convnet (small, for CPUs), convnet-plain (the same without batch norm), nin (RotNet's on CIFAR-10),
+    or any convolutional encoder of timm by its name, or of torchvision as torchvision:NAME"""
     steps: int | None = None
-    """optimizer steps; default 1000 if --epochs is not given either"""
+    """number of optimizer steps; default: 1000, unless --epochs is given"""
     epochs: float | None = None
     """passes over the training images, instead of --steps"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, fp32 on a CPU"""
     grad_accumulation: int = 1
-    """parts that a worker's share of a batch is cut into, to save memory"""
+    """number of parts that a worker divides its share of a batch into, to save memory"""
     seed: int = 0
-    """decides initialization, order and every draw"""
+    """seed of initialization, order and every random draw"""
 
-    def resolved(self, source: Source, device: str) -> "PretrainConfig":
-        """With what was left open filled in. Raises UserError for options that contradict each other."""
+    def resolved(self, source: Source, device: str) -> "Recipe":
+        """Fills in what was left open.
+
+        Args:
+            source: The dataset that `data` names.
+            device: "cuda" or "cpu".
+
+        Raises:
+            UserError: If options contradict each other, or a number is out of range.
+        """
         if self.steps is not None and self.epochs is not None:
             raise UserError("--steps and --epochs are both given: choose one")
         steps = self.steps if self.steps is not None else 1000
@@ -61,25 +70,49 @@ class PretrainConfig:
             raise UserError(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
-        changes = dict(
-            data=resolve_data_path(self.data), size=source.size, steps=steps, epochs=None, precision=precision
+        return Recipe(
+            task=self.task,
+            data=resolve_data_path(self.data),
+            size=source.size,
+            encoder=self.encoder,
+            steps=steps,
+            precision=precision,
+            grad_accumulation=self.grad_accumulation,
+            seed=self.seed,
         )
-        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Describes a pretraining run with nothing left open; `PretrainConfig.resolved` makes it."""
+
+    task: Any  # the Config of a task
+    data: str
+    size: int
+    encoder: str
+    steps: int
+    epochs: None = None  # `steps` says how long; the names of earlier runs were made with this field
+    precision: Literal["fp32", "bf16"]
+    grad_accumulation: int
+    seed: int
 
     def identity(self, source: Source) -> dict:
-        """All that the weights hang on; not workers, device, loader, storage, name or tracking."""
+        """Returns all that the weights depend on; not workers, device, loader, storage, name or tracking."""
         options = asdict(self)
         options.pop("data")
         task = {"name": task_name(self.task), **options.pop("task")}
         return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
 
     def run_name(self, source: Source) -> str:
+        """Returns the run's name: its task and a hash of all that its weights depend on."""
         return f"{task_name(self.task)}-{short_hash(self.identity(source))}"
 
 
 def resolve_data_path(data: str) -> str:
-    """A folder, a tar file or a pattern of several by its absolute path, so that it is found from wherever somebody
-    continues; anything else as it is."""
+    """Makes the path of a folder, a tar file or a pattern of tar files absolute, and returns anything else as it is.
+
+    So data is found from whatever folder a run is continued in.
+    """
     path = Path(data).expanduser()
     if path.is_dir():
         return str(path.resolve())
@@ -87,5 +120,5 @@ def resolve_data_path(data: str) -> str:
 
 
 def short_hash(value) -> str:
-    """12 hex digits of the sha256 of a JSON value."""
+    """Returns 12 hex digits of the sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""One line for arguments that cannot be read, with the name that is probably wanted; tyro's own take forty."""
+"""Turns tyro's errors about arguments, of forty lines each, into one line with the name that is probably wanted."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import is_dataclass
@@ -16,7 +16,13 @@ except ImportError:
 
 
 def refuse_in_one_line(config: Any, verb: str, arguments: list[str]) -> AbstractContextManager:
-    """In the block, what tyro refuses of `arguments` for the type `config` is raised as UserError."""
+    """Returns a context manager in which tyro's errors are raised as UserError.
+
+    Args:
+        config: The type that is parsed.
+        verb: The verb, which messages name.
+        arguments: The command line after the verb.
+    """
     if events is None:
         return nullcontext()
 
@@ -28,7 +34,7 @@ def refuse_in_one_line(config: Any, verb: str, arguments: list[str]) -> Abstract
 
 
 def _refusal(event: Any, config: Any, verb: str, arguments: list[str]) -> str | None:
-    """What to say of `event`; None if it is one that is not known here."""
+    """Returns the message for an event of tyro's parser, or None if its kind is unknown here."""
     kind = type(event).__name__
     if kind == "UnrecognizedArgs":
         return _unknown_option(event.tokens, config, verb, arguments)
@@ -49,7 +55,7 @@ def _refusal(event: Any, config: Any, verb: str, arguments: list[str]) -> str | 
 
 
 def _unrecognized(config: Any, arguments: list[str]) -> list[str]:
-    """The options that neither the verb nor any of its sub-commands has."""
+    """Returns the options that neither the verb nor any of its sub-commands has."""
     own, choices = option_names(config)
     known = own.union(*choices.values())
     return [word for word in arguments if word.startswith("--") and _as_option(word) not in known]
@@ -64,7 +70,7 @@ def _argument_name(argument: Any) -> str:
 
 
 def _unknown_option(tokens: list[str], config: Any, verb: str, arguments: list[str]) -> str:
-    """Of words and options that nothing wants, the one to be put right first."""
+    """Returns the message for the first of the words and options that do not belong there."""
     if "--" in arguments:
         return f"{verb}: '--' is one word too many"
     own, choices = option_names(config)
@@ -83,13 +89,13 @@ def _unknown_option(tokens: list[str], config: Any, verb: str, arguments: list[s
     option = _as_option(token)
     if others := [name for name, options in choices.items() if option in options]:
         return f"{chosen} has no option {option}: {', '.join(others)} have it"
-    if close := closest(option, own | choices.get(chosen, set())):
+    if close := closest(option, own | (choices[chosen] if chosen else set())):
         return f"no option {option}: did you mean {close}?"
     return f"no option {option}: {' '.join(filter(None, ('tilespin', verb, chosen)))} --help lists those there are"
 
 
 def option_names(config: Any) -> tuple[set[str], dict[str, set[str]]]:
-    """-> (the options of a dataclass and of those in it, for each sub-command its options)."""
+    """Returns the option names of a dataclass and of those in it, and those of each sub-command."""
     own: set[str] = set()
     choices: dict[str, set[str]] = {}
     for name, hint in get_type_hints(config, include_extras=True).items():

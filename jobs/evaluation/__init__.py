@@ -1,1 +1,1 @@
-"""Evaluations of encoders as jobs, and the records that they leave."""
+"""Evaluates encoders as jobs, and writes the records that they leave."""

@@ -1,4 +1,4 @@
-"""Encoders that are evaluated: those of a study's runs, those added to it, and the floors that they stand on."""
+"""Names the encoders that are evaluated: those of a study's runs, those added to it, and their baselines."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ RANDOM, PIXELS = "random-init", "raw-pixels"
 
 @dataclass(frozen=True)
 class EvaluatedEncoder:
-    """An encoder to be evaluated: a finished or planned run's, one from elsewhere, or a floor."""
+    """Describes an encoder to be evaluated: a finished or planned run's, one from elsewhere, or a baseline."""
 
     task: str  # the run's task, the label of an encoder from elsewhere, random-init or raw-pixels
     encoder: str
@@ -37,18 +37,21 @@ class EvaluatedEncoder:
 
     @property
     def source(self) -> Source:
+        """Opens the dataset that the encoder is evaluated on."""
         return open_source(self.data, self.size)
 
     @property
     def built(self) -> int:
-        """The images' side that decides the encoder's stem."""
+        """Returns the images' side in pixels that decides the encoder's stem."""
         return self.stem or self.size
 
     @property
     def short_label(self) -> str:
+        """Returns a short name, which several encoders of a study may share."""
         return self.run or self.external or (self.task if self.normalization == "dataset" else f"{self.task}-per-image")
 
     def load(self, study: Study) -> torch.nn.Module:
+        """Builds the encoder with its weights, which lie in `study` unless they are random."""
         folder = self.folder(study)
         if not folder:
             return encoders.build(self.encoder, self.built, self.seed)
@@ -59,12 +62,14 @@ class EvaluatedEncoder:
         return encoder
 
     def folder(self, study: Study) -> Path | None:
-        """Where its weights lie; None for a floor."""
+        """Returns where its weights lie, or None for a baseline."""
         return study.run(self.run) if self.run else study.external(self.external) if self.external else None
 
     def digest(self, study: Study) -> str | None:
-        """Of the weights, and of the statistics of an encoder that brings its own; None while the run is not
-        finished."""
+        """Returns a digest of the weights, or None while the run is not finished.
+
+        That of an encoder from elsewhere includes the statistics that it brings along.
+        """
         if not (folder := self.folder(study)):
             return _random_init_digest(self.encoder, self.built, self.seed)
         if not exists(folder / "encoder.json"):
@@ -75,7 +80,7 @@ class EvaluatedEncoder:
         return described["digest"]
 
     def random_init(self, normalization: str) -> "EvaluatedEncoder":
-        """The same encoder at random initialization."""
+        """Returns the same encoder at random initialization, under this normalization."""
         return replace(self, task=RANDOM, run=None, external=None, normalization=normalization)
 
 
@@ -85,20 +90,27 @@ def _random_init_digest(encoder: str, size: int, seed: int) -> str:
 
 
 def digest_with_statistics(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
-    """sha256 of weights with the statistics that their pixels are standardized by: the same weights under others are
-    another encoder."""
+    """Returns the sha256 of weights together with the statistics that their pixels are standardized by.
+
+    The same weights under other statistics are another encoder.
+
+    Args:
+        digest: The digest of the weights.
+        mean: The mean of each channel, of 255.
+        std: The standard deviation of each channel, of 255.
+    """
     return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
 
 
 def from_run(described: dict) -> EvaluatedEncoder:
-    """The encoder that an encoder.json describes."""
+    """Returns the encoder that an encoder.json describes."""
     return EvaluatedEncoder(
         *(described[key] for key in ("task", "encoder", "run", "data", "size", "seed", "normalization"))
     )
 
 
 def from_training(one: Training) -> EvaluatedEncoder:
-    """The encoder that a planned run will leave."""
+    """Returns the encoder that a planned run will leave."""
     recipe = one.recipe
     task = task_name(recipe.task)
     normalization = tasks()[task].normalization
@@ -106,8 +118,10 @@ def from_training(one: Training) -> EvaluatedEncoder:
 
 
 def with_baselines(runs: list[EvaluatedEncoder]) -> list[EvaluatedEncoder]:
-    """`runs` after their floors: raw pixels, and each encoder at random initialization under its runs'
-    normalization, since that alone changes what a random encoder is worth."""
+    """Returns `runs` after their baselines: raw pixels, and each encoder at random initialization.
+
+    A random encoder has the normalization of its run, since that alone changes what it is worth.
+    """
     baselines: dict[EvaluatedEncoder, None] = {}
     for run in runs:
         baselines[EvaluatedEncoder(PIXELS, PIXELS, None, run.data, run.size, 0, "dataset")] = None
@@ -119,7 +133,7 @@ def with_baselines(runs: list[EvaluatedEncoder]) -> list[EvaluatedEncoder]:
 
 
 def unique_labels(evaluated: list[EvaluatedEncoder]) -> dict[EvaluatedEncoder, str]:
-    """A name for each: a run's own, or the floor's, with all that sets it apart where a study has several."""
+    """Returns a name for each encoder: its short label, with all that sets it apart where several have the same."""
     plain = Counter(one.short_label for one in evaluated)
 
     def full_label(one: EvaluatedEncoder) -> str:

@@ -1,7 +1,10 @@
-"""Encoders added to a study to be evaluated beside its own. They are kept in it, so that nothing is fetched, read or
-told again: `encoders/<label>-<digest>/`, and their list in study.json."""
+"""Adds encoders from elsewhere to a study, to be evaluated beside its own.
 
-from dataclasses import asdict, dataclass
+They are kept in it, so that nothing has to be fetched or given again: `encoders/<label>-<digest>/`, and their list
+in study.json.
+"""
+
+from dataclasses import asdict, dataclass, replace
 
 from safetensors.torch import save as safetensors_bytes
 
@@ -17,31 +20,49 @@ from ssl_core.storage.files import exists, read_json, write_bytes, write_json
 
 @dataclass(frozen=True)
 class ExternalEncoder:
-    """An encoder that is to be kept in a study, and what it is evaluated as there."""
+    """Holds an encoder that is to be kept in a study, and what it is evaluated as there."""
 
     evaluated: EvaluatedEncoder
     one: Pretrained
     described: dict  # what its encoder.json will say
 
     def save(self, study: Study) -> None:
-        """Writes it into the study, encoder.json last. An encoder at random initialization needs no file."""
-        if self.one.encoder is None or exists(study.external(self.evaluated.external) / "encoder.json"):
+        """Writes the encoder into the study, encoder.json last. One at random initialization needs no file."""
+        folder = self.evaluated.folder(study)
+        if self.one.encoder is None or folder is None or exists(folder / "encoder.json"):
             return
-        folder = study.external(self.evaluated.external)
         write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(self.one.encoder)))
         write_json(folder / "encoder.json", self.described)
 
 
 def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
-    """The encoder that `spec` names, to be evaluated on `data`. Raises UserError."""
+    """Loads the encoder that `spec` names.
+
+    Args:
+        spec: What `tilespin evaluate --encoder` takes, such as timm:resnet18.
+        data: The dataset to evaluate it on, as --data takes it.
+        size: The images' side in pixels; None for the dataset's own.
+
+    Raises:
+        UserError: If the encoder or the dataset cannot be opened, or the encoder cannot take images of this size.
+    """
     one = load_pretrained(spec)
     source = open_source(data, size)
     data = resolve_data_path(data)
     stem = encoders.stem_size(one.architecture, one.built, source.size)
-    common = dict(encoder=one.architecture, run=None, data=data, size=source.size, seed=one.seed, stem=stem)
     encoders.describe(encoders.build(one.architecture, stem or source.size, 0), one.architecture, source.size)
+    at_random = EvaluatedEncoder(
+        task=RANDOM,
+        encoder=one.architecture,
+        run=None,
+        data=data,
+        size=source.size,
+        seed=one.seed,
+        normalization="dataset",
+        stem=stem,
+    )
     if one.encoder is None:
-        return ExternalEncoder(EvaluatedEncoder(task=RANDOM, normalization="dataset", **common), one, {})
+        return ExternalEncoder(at_random, one, {})
     digest = encoders.digest(one.encoder)
     folder = f"{file_name(one.label)}-{digest_with_statistics(digest, one.mean, one.std)[:8]}"
     described = {
@@ -57,12 +78,12 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
         "seed": one.seed,
         "unused": one.unused,
     }
-    evaluated = EvaluatedEncoder(task=one.label, normalization=one.normalization, external=folder, **common)
+    evaluated = replace(at_random, task=one.label, normalization=one.normalization, external=folder)
     return ExternalEncoder(evaluated, one, described)
 
 
 def list_encoders(study: Study) -> list[EvaluatedEncoder]:
-    """All that a study has to evaluate, its floors aside: its finished runs, and the encoders added to it."""
+    """Returns all that a study has to evaluate except baselines: its finished runs, and the encoders added to it."""
     runs = [from_run(read_json(folder / "encoder.json")) for folder in study.runs()]
     return [*runs, *(EvaluatedEncoder(**entry) for entry in _saved_entries(study))]
 
@@ -72,7 +93,7 @@ def _saved_entries(study: Study) -> list[dict]:
 
 
 def add_external(study: Study, externals: list[ExternalEncoder]) -> None:
-    """Keeps them in the study, and lists them."""
+    """Keeps encoders in the study, and lists them in study.json."""
     known = [EvaluatedEncoder(**entry) for entry in _saved_entries(study)] if exists(study.file) else []
     for external in externals:
         external.save(study)
@@ -81,8 +102,16 @@ def add_external(study: Study, externals: list[ExternalEncoder]) -> None:
 
 
 def choose_dataset(study: Study, data: str | None, size: int | None) -> tuple[str, int | None]:
-    """What external encoders are evaluated on: as told, else as the study's first encoder. Raises UserError if there is
-    none."""
+    """Returns the dataset and image size that external encoders are evaluated on.
+
+    Args:
+        study: The study, whose first encoder decides if `data` is None.
+        data: What was given by --data.
+        size: What was given by --size.
+
+    Raises:
+        UserError: If nothing says which dataset.
+    """
     if data is not None:
         return data, size
     known = list_encoders(study) if exists(study.file) else []
@@ -92,7 +121,7 @@ def choose_dataset(study: Study, data: str | None, size: int | None) -> tuple[st
 
 
 def describe_loading(external: ExternalEncoder) -> str:
-    """What the user should know of how it was taken."""
+    """Returns one line on how an external encoder was read: its name, pixels' statistics, and what was left out."""
     one = external.one
     if one.encoder is None:
         return f"{one.label}: at random initialization"

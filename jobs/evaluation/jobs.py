@@ -1,4 +1,7 @@
-"""Cells: the result of one (encoder, protocol, dataset, seed), its jobs and its file, whose presence means done."""
+"""Makes the jobs of evaluations: one for each result of an (encoder, protocol, dataset, seed).
+
+A result is one file, whose presence means that it is done.
+"""
 
 import shutil
 from functools import cache
@@ -12,7 +15,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels
 from jobs.evaluation.records import record_path, write_record
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
@@ -21,7 +24,15 @@ from ssl_core.storage.files import exists, glob_files, is_local, remove
 
 
 def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) -> None:
-    """Raises UserError, before anything runs, for settings or datasets that no encoder can be evaluated with."""
+    """Checks, before anything runs, that encoders can be evaluated so.
+
+    Args:
+        evaluated: The encoders, each with its dataset.
+        evaluation: Protocols and splits.
+
+    Raises:
+        UserError: If a setting is wrong, or a dataset lacks labels that a protocol needs.
+    """
     evaluation.check()
     known = features.protocols()
     for data, size in {(one.data, one.size) for one in evaluated}:
@@ -39,13 +50,22 @@ def evaluation_jobs(
     study: Study,
     evaluated: list[EvaluatedEncoder],
     evaluation: Evaluation,
-    tracking: Mode,
+    tracking: DecidedMode,
     device: str,
     planned: set[str],
     threads: int,
 ) -> list[Job]:
-    """A job for each result that is missing, and one for the features that those on features share. `planned` names
-    the pretraining jobs that come before them."""
+    """Makes a job for each result that is missing, and one for the features that several protocols share.
+
+    Args:
+        study: The study, which keeps the results.
+        evaluated: The encoders.
+        evaluation: Protocols and splits.
+        tracking: How results are tracked in W&B.
+        device: "cuda" or "cpu".
+        planned: The names of the pretraining jobs that come first.
+        threads: Decoding threads of each job.
+    """
     found = []
     gpus = 1 if device == "cuda" else 0
     for one, label in unique_labels(evaluated).items():
@@ -81,7 +101,7 @@ def evaluation_jobs(
 
 
 def _features_bytes(one: EvaluatedEncoder, evaluation: Evaluation) -> int:
-    """Bytes of an encoder's features."""
+    """Returns how many bytes an encoder's features have."""
     return _cached_features_bytes(
         one.encoder, one.built, one.data, one.size, evaluation.splits(), evaluation.probe_seed
     )
@@ -120,7 +140,7 @@ def _evaluate_features(
     label: str,
     evaluation: Evaluation,
     protocol: str,
-    tracking: Mode,
+    tracking: DecidedMode,
     frozen: features.FrozenFeatures,
 ) -> dict:
     module = features.protocols()[protocol]
@@ -134,13 +154,14 @@ def _evaluate_encoder(
     label: str,
     evaluation: Evaluation,
     protocol: str,
-    tracking: Mode,
+    tracking: DecidedMode,
     device: str,
     threads: int,
     *_,
 ) -> dict:
     module, source = features.protocols()[protocol], one.source
     path = record_path(Study(root), one, protocol, evaluation, source.digest)
+    assert path is not None  # this job runs after the run that it needs
     keep = path.with_suffix("")
     model = _frozen_encoder(root, one, evaluation, device, threads, keep)
     result = module.run(model, module.Config(), evaluation.probe_seed)

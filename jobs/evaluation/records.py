@@ -1,4 +1,4 @@
-"""The record of one evaluation: where it lies, what it holds, and how it is written."""
+"""Writes the record of one evaluation: where it lies and what it holds."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
@@ -24,7 +24,18 @@ from ssl_core.storage.files import write_bytes, write_json
 def record_path(
     study: Study, encoder: EvaluatedEncoder, protocol: str, evaluation: Evaluation, dataset: str
 ) -> Path | None:
-    """Where the result of one (encoder, protocol, dataset, seed) lies: named by all that it depends on."""
+    """Returns where the result of one evaluation lies, named by all that it depends on.
+
+    Args:
+        study: The study.
+        encoder: The encoder.
+        protocol: The protocol's name.
+        evaluation: Splits and seed.
+        dataset: The dataset's digest.
+
+    Returns:
+        The file's path, or None while the encoder's run is not finished.
+    """
     digest = encoder.digest(study)
     if digest is None:
         return None
@@ -49,25 +60,40 @@ def write_record(
     label: str,
     evaluation: Evaluation,
     protocol: str,
-    tracking: Mode,
+    tracking: DecidedMode,
     result: features.Result,
     labels: dict[str, np.ndarray],
 ) -> dict:
-    """Tracks what one protocol found and writes its picture and its cell, last: its presence means that it is done.
-    `labels` are those of the images of each split that could be read."""
+    """Tracks what one protocol found, and writes its picture and then its record, whose presence means that it is
+    done.
+
+    Args:
+        root: The study's folder or URL.
+        one: The encoder.
+        label: The encoder's name in the study.
+        evaluation: Splits and seed.
+        protocol: The protocol's name.
+        tracking: How the result is tracked in W&B.
+        result: What the protocol found.
+        labels: By split, the labels of those of its images that could be read.
+
+    Returns:
+        The record.
+    """
     study, source = Study(root), one.source
     numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
     parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
     counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
     unread = {split: [missing, total] for split, (missing, total) in counts.items() if missing}
     unknown = tuple(f"{name} is not finite" for name in result.numbers if name not in numbers)
-    path = record_path(study, one, protocol, evaluation, source.digest)
+    path, digest = record_path(study, one, protocol, evaluation, source.digest), one.digest(study)
+    assert path is not None and digest is not None  # what was evaluated is finished
     record = {
         **asdict(one),
         "protocol": protocol,
         "version": features.protocols()[protocol].version,
         "dataset": source.name,
-        "digest": one.digest(study),
+        "digest": digest,
         "probe_seed": evaluation.probe_seed,
         "numbers": numbers,
         "chosen": result.chosen,
@@ -81,7 +107,7 @@ def write_record(
     tracker = Tracker(
         tracking,
         study.root,
-        id=f"{path.stem}-{record['digest'][:12]}-{study.token}",
+        id=f"{path.stem}-{digest[:12]}-{study.token}",
         study=study.root.name,
         job_type="evaluate",
         name=f"{protocol}/{label}",
@@ -97,15 +123,22 @@ def write_record(
 
 
 def _png(image: np.ndarray) -> bytes:
-    """[h, w, 3] uint8 as a PNG file."""
+    """Encodes [h, w, 3] uint8 as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
 def headline(protocol: str, numbers: dict[str, float]) -> str:
-    """A protocol's headline as it is told: an accuracy in percent, any other number in three digits; nothing if it
-    needs labels and there were none."""
+    """Returns a protocol's main number as text: an accuracy in percent, any other with three digits.
+
+    Args:
+        protocol: The protocol's name.
+        numbers: What it measured.
+
+    Returns:
+        The text; "done" if the number needs labels and there were none.
+    """
     name = features.protocols()[protocol].headline
     if name not in numbers:
         return "done"
@@ -113,11 +146,11 @@ def headline(protocol: str, numbers: dict[str, float]) -> str:
 
 
 def pack_bits(correct: np.ndarray | None) -> str | None:
-    """[n] bool as base64 of its bits, so that later comparisons can pair test images."""
+    """Encodes [n] bool as base64 of its bits, so that later comparisons can pair test images."""
     return None if correct is None else base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
 def unpack_bits(record: dict) -> np.ndarray:
-    """The inverse of `pack_bits`: [test_images] bool."""
+    """Decodes what `pack_bits` left in a record, as [test_images] bool."""
     bits = np.frombuffer(base64.b64decode(record["correct"]), np.uint8)
     return np.unpackbits(bits, count=record["test_images"]).astype(bool)

@@ -1,1 +1,1 @@
-"""Running a study's jobs, here or on Ray, with progress and signals."""
+"""Runs a study's jobs, here or on Ray, with progress and signals."""

@@ -1,5 +1,5 @@
-"""What is going on: a bar for each pretraining under way, or, where no terminal is, a line now and then; and a line
-for each job that ended."""
+"""Shows progress: a bar for each pretraining, or lines now and then where there is no terminal, and a line for each
+end."""
 
 import contextlib
 import json
@@ -28,7 +28,14 @@ LINE_SHARE, LINE_SECONDS, LINE_LEAST_SECONDS = 0.1, 60, 5
 
 
 class ProgressMonitor:
-    """Follows runs by their metrics.jsonl, wherever they are trained. Use as a context manager."""
+    """Follows runs by their metrics.jsonl, wherever they are trained. Used as a context manager.
+
+    Args:
+        console: Where progress is shown.
+        runs: For each run, its metrics.jsonl and its number of steps.
+        total: The number of jobs.
+        study: The folder whose warnings are shown as they come, for jobs whose stderr is elsewhere; or None.
+    """
 
     def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int, study: Path | None):
         """`runs`: name -> (its metrics.jsonl, its steps); `total`: number of jobs; `study`: the folder whose warnings
@@ -69,7 +76,7 @@ class ProgressMonitor:
             self.progress.stop()
 
     def job_ended(self, name: str, line: str) -> None:
-        """Job `name` ended: its bar goes, and `line` (rich markup) stays."""
+        """Removes the bar of a job that has ended, and prints `line` (rich markup) unless it is empty."""
         with self.lock:
             self.runs.pop(name, None)
             if name in self.bars:
@@ -79,7 +86,7 @@ class ProgressMonitor:
             self.progress.console.print(line, highlight=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
-        """A line (rich markup) that stays, about a job that goes on."""
+        """Prints a line (rich markup) about a job that goes on."""
         self.progress.console.print(line, highlight=False, soft_wrap=True)
 
     def _follow(self) -> None:
@@ -109,7 +116,7 @@ class ProgressMonitor:
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
 
     def _print_line(self, name: str, row: dict, steps: int, speed: str) -> None:
-        """A line for run `name`, if it is time for one."""
+        """Prints a line for run `name`, if it is time for one."""
         step = row["step"]
         last, when = self.last_lines.get(name, (-steps, -math.inf))
         waited = time.monotonic() - when
@@ -128,7 +135,7 @@ class ProgressMonitor:
 
 
 def _remaining(row: dict, steps: int) -> str:
-    """About how long a run goes on, by the speed of its last steps; nothing at its end."""
+    """Returns about how long a run still takes, by the speed of its last steps, or "" at its end."""
     seconds = (steps - row["step"]) * row["images"] / row["step"] / max(1e-9, row["images_per_second"])
     for unit, length, most in (("s", 1, 100), ("min", 60, 6000), ("h", 3600, 1e99)):
         if 0 < seconds < most:
@@ -137,7 +144,7 @@ def _remaining(row: dict, steps: int) -> str:
 
 
 def _last_row(path: Path, size: int) -> dict | None:
-    """The last row of training."""
+    """Returns the last row of training, or None if there is none."""
     if is_local(path):
         with path.open("rb") as file:
             file.seek(max(0, size - TAIL))
@@ -153,7 +160,7 @@ def _last_row(path: Path, size: int) -> dict | None:
 
 
 def retry_line(event: Retrying, study: Study) -> str:
-    """What to say of a job that is tried again, in rich's markup; its traceback is kept."""
+    """Returns the message for a job that is tried again, in rich's markup, and keeps its traceback in the study."""
     with contextlib.suppress(OSError, StorageError), short_deadline():
         study.failure(f"{event.name}-attempt{event.attempt - 1}", event.fault.text or event.fault.cause)
     wait = f" in {event.decision.wait:.0f} s" if event.decision.wait else ""

@@ -1,4 +1,4 @@
-"""Does a study's jobs, pretrainings and evaluations alike, in this process or on Ray, and shows how it goes."""
+"""Runs a study's jobs, pretrainings and evaluations alike, in this process or on Ray, and shows progress."""
 
 import logging
 import socket
@@ -39,7 +39,8 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What is to be done: pretrainings that are not complete, and the encoders to evaluate (finished and planned)."""
+    """Holds what is to be done: pretrainings that are not complete, and the encoders to evaluate (finished and
+    planned)."""
 
     study: Study
     runtime: RuntimeConfig
@@ -48,12 +49,12 @@ class StudyPlan:
     evaluation: Evaluation | None = None
 
     def sources(self) -> list[Source]:
-        """The datasets that it trains or evaluates on."""
+        """Opens the datasets that the plan trains or evaluates on."""
         trained = [open_source(one.recipe.data, one.recipe.size) for one in self.trainings]
         return [*trained, *(one.source for one in self.encoders)]
 
     def workload(self, jobs: list[Job]) -> str:
-        """How much is to be done, in one line."""
+        """Returns one line that says how much is to be done."""
         names = {job.name for job in jobs}
         recipes = [one.recipe for one in self.trainings if one.name in names]
         steps = sorted({recipe.steps for recipe in recipes})
@@ -69,6 +70,7 @@ class StudyPlan:
         return f"to do: {', '.join(parts)}"
 
     def jobs(self) -> list[Job]:
+        """Returns the jobs that are missing, pretrainings first."""
         device, group = self.runtime.resolved_device(), self.runtime.worker_range
         missing = [t for t in self.trainings if not exists(t.folder / "encoder.json")]
         multi_worker = group.max > 1
@@ -76,15 +78,23 @@ class StudyPlan:
         extra = (device, group) if multi_worker else (device,)
         count = max(1, group.min)
         scale_up = max(1, group.max) / count
-        resources = dict(
-            cpus=count, gpus=count if device == "cuda" else 0, scale_up=scale_up, starts_workers=multi_worker
-        )
-        found = [Job(t.name, train, (t, *extra), **resources) for t in missing]
+        found = [
+            Job(
+                t.name,
+                train,
+                (t, *extra),
+                cpus=count,
+                gpus=count if device == "cuda" else 0,
+                scale_up=scale_up,
+                starts_workers=multi_worker,
+            )
+            for t in missing
+        ]
         if self.evaluation:
             threads = decode_threads(self.runtime, self.encoders[0].source)
             planned = {t.name for t in missing}
             found += evaluation_jobs(
-                self.study, self.encoders, self.evaluation, self.runtime.wandb, device, planned, threads
+                self.study, self.encoders, self.evaluation, self.runtime.tracking, device, planned, threads
             )
         return found
 
@@ -102,8 +112,14 @@ def _train_with_group(one: Training, device: str, group: WorkerRange) -> dict:
 
 
 def run_plan(plan: StudyPlan) -> None:
-    """Runs what is missing. Raises JobsFailed, after all that could run has run, or Terminated, if a signal
-    asked for it."""
+    """Runs what is missing of a plan, and shows progress.
+
+    Raises:
+        JobsFailed: If a job failed, after all that could run has run.
+        Terminated: If a signal asked this process to stop.
+        ClusterError: If the cluster does not answer, or stays too small.
+        UserError: If the cluster's machines do not share the study's folder.
+    """
     jobs = plan.jobs()
     limits = caveats.find_caveats(plan.study, plan.encoders, plan.evaluation) if plan.evaluation else []
     if not jobs:
@@ -134,14 +150,21 @@ def run_plan(plan: StudyPlan) -> None:
     if failed:
         raise JobsFailed(
             f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
-            "run the same command again to do them over"
+            "run the same command again to repeat them"
         )
 
 
 @contextmanager
 def ray_session(plan: StudyPlan) -> Iterator[None]:
-    """Ray, if workers are asked for. Raises ClusterError if the cluster stays too small for them, or UserError if its
-    machines do not share the study's folder."""
+    """Starts Ray for the block if the plan asks for workers, or joins a cluster.
+
+    Args:
+        plan: The plan.
+
+    Raises:
+        ClusterError: If the cluster does not answer, or stays too small.
+        UserError: If its machines do not share the study's folder.
+    """
     runtime = plan.runtime
     if not runtime.worker_range.max:
         yield
@@ -176,7 +199,7 @@ def _host_that_sees(path: str) -> tuple[str, bool]:
 
 
 def _outcome_line(outcome: Outcome, study: Study) -> str:
-    """What to say of a job that ended, in rich's markup."""
+    """Returns the message for a job that ended, in rich's markup."""
     name = escape(outcome.name)
     if outcome.failed_need:
         return f"[yellow]not run[/]   {name}: needs {escape(outcome.failed_need)}"

@@ -1,4 +1,4 @@
-"""What SIGTERM, SIGHUP and Ctrl-C ask for: save first, and then leave."""
+"""Handles SIGTERM, SIGHUP and Ctrl-C, which ask a job to save first and then stop."""
 
 import os
 import signal
@@ -12,16 +12,21 @@ from cluster.heartbeat import current
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SAME = 0.5  # seconds within which a signal that comes again is the same: `timeout` and some launchers send each twice
-SAVING = b"tilespin: saving, then leaving; Ctrl-C or SIGTERM again ends it at once\n"
-NOTHING = b"tilespin: leaving; the same command continues where it stopped\n"
+SAVING = b"tilespin: saving, then stopping; Ctrl-C or SIGTERM again stops at once\n"
+NOTHING = b"tilespin: stopping; the same command continues where it stopped\n"
 
 
 @contextmanager
 def on_signals() -> Iterator[Callable[[], int]]:
-    """In the block, the first of SIGNALS asks the job of this process to leave; yields what tells which one came, or 0.
-    A job that has taken no step, as evaluations take none, has nothing to save: it raises SystemExit with 128 + the
-    signal's number. Another SIGTERM or Ctrl-C ends the process at once; SIGHUP does not, and nothing does that follows
-    one, for a terminal that closes sends several. A signal that is ignored, as SIGHUP under nohup, stays so."""
+    """Has the first of SIGNALS in the block ask this process's job to stop.
+
+    A job that has completed no step, as evaluations never do, has nothing to save: the signal raises SystemExit with
+    128 + its number. Another SIGTERM or Ctrl-C ends the process at once; SIGHUP does not, and nothing does that
+    follows one, for a terminal that closes sends several. A signal that is ignored, as SIGHUP under nohup, stays so.
+
+    Yields:
+        A function that returns the number of the signal that came, or 0.
+    """
     received, last = 0, 0.0
 
     def leave(number: int, _) -> None:

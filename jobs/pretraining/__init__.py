@@ -1,1 +1,1 @@
-"""One pretraining run, on one worker or several."""
+"""Trains one pretraining run, on one worker or several."""

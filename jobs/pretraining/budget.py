@@ -1,4 +1,4 @@
-"""Runs of equal budget for every task."""
+"""Makes runs of equal budget for every task."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,15 @@ from ssl_core.train import encoder_macs
 
 
 def equal_budget_recipes(config: StudyConfig) -> list[PretrainConfig]:
-    """One for each task and seed, as long as its budget lasts: equal encoder forward and backward MACs for all."""
+    """Returns a run for each task and seed that lasts as long as its budget: equal encoder MACs, forward and
+    backward.
+
+    Args:
+        config: The study's tasks, data, encoder, seeds and budget.
+
+    Raises:
+        UserError: If the budget or the number of seeds is out of range.
+    """
     found = []
     if not (math.isfinite(config.budget) and config.budget > 0):
         raise UserError(f"--budget is {config.budget}, expected GMACs above 0")
@@ -31,5 +39,6 @@ def equal_budget_recipes(config: StudyConfig) -> list[PretrainConfig]:
 
 
 def longest_first(trainings: list[Training]) -> list[Training]:
-    """Longest first, so that the last to finish starts first: views cost overhead that MACs do not show."""
+    """Sorts runs, the longest first, so that the last to finish starts first: views cost overhead that MACs do not
+    show."""
     return sorted(trainings, key=lambda t: -t.recipe.steps)

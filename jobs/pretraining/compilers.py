@@ -1,4 +1,4 @@
-"""What torch.compile needs of a machine, looked for before anything runs."""
+"""Looks for what torch.compile needs of a machine, before anything runs."""
 
 import os
 import shlex
@@ -10,8 +10,15 @@ from ssl_core.errors import UserError
 
 
 def check_compiler(device: str) -> None:
-    """Raises UserError if torch.compile has no compiler for "cpu" (C++, for its loops) or "cuda" (C, for what launches
-    Triton's kernels) on this machine, or no Python.h, which both include."""
+    """Checks that this machine has a compiler for torch.compile, and Python.h, which all that is compiled includes.
+
+    Args:
+        device: "cpu", which needs a C++ compiler for its loops, or "cuda", which needs a C compiler for what
+            launches Triton's kernels.
+
+    Raises:
+        UserError: If one is missing.
+    """
     variable, language, usual = ("CC", "C", ("gcc", "clang")) if device == "cuda" else ("CXX", "C++", ("g++",))
     message = os.environ.get(variable, "")
     try:

@@ -1,4 +1,4 @@
-"""What a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
+"""Writes what a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
 
 import resource
 import time
@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 
 
 class RunRecorder:
-    """Kept by rank 0 alone, of `workers`; continues where the checkpoint `state` stands. `faults` says why earlier
-    attempts of this driver ended. What takes time is written by `writer`."""
+    """Records one pretraining run. Only rank 0 has one.
+
+    Args:
+        training: The run.
+        source: Its dataset.
+        state: The checkpoint that the run continues from, or None.
+        writer: Writes in the background what takes time.
+        faults: Why earlier attempts of this driver ended.
+        workers: The number of workers.
+    """
 
     def __init__(
         self,
@@ -76,11 +84,17 @@ class RunRecorder:
                 self._track(row)
 
     def seconds(self) -> float:
-        """Training time of all attempts, as far as it was not lost."""
+        """Returns the training time of all attempts, as far as it was not lost."""
         return self.seconds_before + time.monotonic() - self.started
 
     def log(self, step: int, means: dict[str, float], waited: float) -> None:
-        """A row of metrics; `waited`: the part of the time since the last one that training waited for data."""
+        """Writes a row of metrics.
+
+        Args:
+            step: The step that is completed.
+            means: Means over the images since the last row.
+            waited: The share of the time since the last row that training waited for data.
+        """
         now = time.monotonic()
         images = (step - self.last[0]) * self.recipe.task.batch
         self.row = {
@@ -102,7 +116,7 @@ class RunRecorder:
         self.tracker.log({f"train/{key}": value for key, value in row.items()}, row["step"])
 
     def checkpoint(self, state: dict) -> None:
-        """Has `state` saved, with all rows up to its step before it."""
+        """Saves `state` in the background, after all rows up to its step."""
         self.rows.write()
         snapshot = Snapshot({**state, "seconds": self.seconds()})
         self.writer.put(
@@ -111,8 +125,21 @@ class RunRecorder:
         self.tracker.keep()
 
     def complete(self, model: PretextModel, format: InputFormat, loader, macs: int, skipped: list[str]) -> dict:
-        """Writes samples.png and the encoder, and ends the W&B run; encoder.json comes last and means that the run is
-        complete: a kill before it repeats the end, a kill after it leaves nothing to do."""
+        """Writes samples.png and the encoder, and ends the W&B run.
+
+        encoder.json comes last and means that the run is complete: a kill before it repeats the end, a kill after it
+        leaves nothing to do.
+
+        Args:
+            model: The trained module.
+            format: The pixels that it takes.
+            loader: The loader that the sample batch comes from.
+            macs: Multiply-accumulates of the encoder for one image, forward and backward.
+            skipped: Names of files that could not be decoded.
+
+        Returns:
+            The content of encoder.json.
+        """
         seconds = self.seconds()
         self.rows.write()
         self.writer.flush()
@@ -152,17 +179,17 @@ class RunRecorder:
         return described
 
     def stopped(self, step: int) -> None:
-        """Ends the W&B run of a training that whoever follows it has seen enough of."""
+        """Ends the W&B run of a training that is stopped early."""
         self.tracker.summary({"stopped_early": True, "stopped_at": step})
         self.tracker.finish()
 
     def close(self) -> None:
-        """Ends the W&B run; as failed unless it is complete."""
+        """Ends the W&B run, as failed unless the training is complete."""
         self.tracker.finish(failed=not self.completed)
 
     @torch.no_grad()
     def _samples(self, model: PretextModel, format: InputFormat, loader) -> None:
-        """samples.png, from the first batch of which something could be decoded; none if nothing can."""
+        """Writes samples.png from the first batch that could be decoded; writes none if nothing can."""
         order = make_sampler(self.source.train, self.recipe.seed)
         model.eval()
         for batch in loader.training(order, 8, range(-(-len(self.source.train) // 8)), 0, 1):
@@ -178,7 +205,8 @@ class RunRecorder:
 
 
 def _cost(device: torch.device, seconds: float, workers: int) -> dict:
-    """What a run needed of its devices; `peak_bytes` is this worker's: of its GPU, or of the process on a CPU."""
+    """Returns what a run needed of its devices; `peak_bytes` is this worker's: of its GPU, or of the process on a
+    CPU."""
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     else:

@@ -1,4 +1,4 @@
-"""A pretraining run: what it is, checked before it starts."""
+"""Describes a pretraining run and checks it before it starts."""
 
 import os
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ import jobs.pretraining.compilers as compilers
 import ssl_core.encoders.build as encoders
 import ssl_core.storage.checkpoint as checkpoint
 from jobs.config.interval import Interval
-from jobs.config.recipe import PretrainConfig
+from jobs.config.recipe import PretrainConfig, Recipe
 from jobs.config.runtime import RuntimeConfig
 from jobs.study.folder import Study
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import Arrays, Source, open_source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
@@ -24,15 +24,15 @@ from ssl_core.train import check_one_image, check_parts
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One pretraining run, ready to be handed to a worker: nothing here changes the weights but `recipe`."""
+    """Describes one pretraining run, ready to be handed to a worker; only `recipe` changes the weights."""
 
-    recipe: PretrainConfig  # resolved
+    recipe: Recipe
     study: str  # the study's folder, or its URL
     name: str  # of the run: <task>-<hash>
     checkpoint_every: Interval
     keep: checkpoint.Keep
     step_timeout: float  # seconds without a step until a worker is taken for hung
-    tracking: Mode
+    tracking: DecidedMode
     compile: bool = False
     loader: Loader = "auto"
     threads: int = 1  # that decode images, for each worker
@@ -40,15 +40,28 @@ class Training:
 
     @property
     def root(self) -> Path:
+        """Returns the study's folder."""
         return Study(self.study).root
 
     @property
     def folder(self) -> Path:
+        """Returns the run's folder."""
         return Study(self.study).run(self.name)
 
 
-def build_model(recipe: PretrainConfig, source: Source) -> tuple[PretextModel, InputFormat]:
-    """The module that `recipe` trains, initialized at random, and the pixels it wants. Raises UserError."""
+def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[PretextModel, InputFormat]:
+    """Builds the module that a recipe trains, initialized at random.
+
+    Args:
+        recipe: The recipe.
+        source: Its dataset.
+
+    Returns:
+        The module, and the format of the pixels that it takes.
+
+    Raises:
+        UserError: If the encoder cannot be built, or has nothing to train.
+    """
     if recipe.encoder == "raw-pixels":
         raise UserError("--encoder raw-pixels is a floor: there is nothing in it to train")
     encoder = encoders.build(recipe.encoder, source.size, recipe.seed)
@@ -61,10 +74,19 @@ def build_model(recipe: PretrainConfig, source: Source) -> tuple[PretextModel, I
     return PretextModel(encoder, task), InputFormat(source.mean, source.std, dtype)
 
 
-def prepare_training(recipe: PretrainConfig, study: Study, runtime: RuntimeConfig) -> Training:
-    """The run that `recipe` asks for, checked before anything starts. Raises UserError."""
-    source = open_source(recipe.data, recipe.size)
-    recipe = recipe.resolved(source, runtime.resolved_device())
+def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfig) -> Training:
+    """Checks a run before anything starts, and describes it for a worker.
+
+    Args:
+        config: The run as it is asked for.
+        study: The study that it belongs to.
+        runtime: Where and how it runs.
+
+    Raises:
+        UserError: If something in the options cannot work.
+    """
+    source = open_source(config.data, config.size)
+    recipe = config.resolved(source, runtime.resolved_device())
     worlds = range(max(1, runtime.worker_range.min), max(1, runtime.worker_range.max) + 1)
     fewest = check_parts(recipe.task, recipe.grad_accumulation, worlds, len(source.train))
     model, _ = build_model(recipe, source)
@@ -81,7 +103,7 @@ def prepare_training(recipe: PretrainConfig, study: Study, runtime: RuntimeConfi
         checkpoint_every=runtime.checkpoint_interval,
         keep=runtime.retention,
         step_timeout=runtime.step_timeout_s,
-        tracking=runtime.wandb,
+        tracking=runtime.tracking,
         compile=runtime.compile,
         loader=runtime.loader,
         threads=decode_threads(runtime, source),
@@ -89,7 +111,7 @@ def prepare_training(recipe: PretrainConfig, study: Study, runtime: RuntimeConfi
 
 
 def decode_threads(runtime: RuntimeConfig, source: Source) -> int:
-    """Decoding threads for each job: as told, else the cores shared among the jobs that run at once."""
+    """Returns the decoding threads of each job: as given, else the cores shared among the jobs that run at once."""
     if runtime.decode_threads > 0 or isinstance(source.train, Arrays):
         return max(1, runtime.decode_threads)
     cores = len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Sample pictures of a pretext task on one sheet, for people."""
+"""Draws sample pictures of a pretext task on one sheet, for people."""
 
 import io
 
@@ -9,12 +9,19 @@ SIDE, WIDTH, CAPTION = 160, 1000, 18  # pixels: a picture's height, a sheet's wi
 
 
 def sample_sheet(pictures: list[tuple[Tensor, str]]) -> bytes:
-    """[([h, w, 3] uint8, caption)] -> a PNG with the pictures side by side, enlarged without smoothing."""
+    """Draws pictures side by side, enlarged without smoothing.
+
+    Args:
+        pictures: Each picture, [h, w, 3] uint8, with its caption.
+
+    Returns:
+        A PNG file.
+    """
     font = ImageFont.load_default(13)
     tiles = []
     for pixels, caption in pictures:
         image = Image.fromarray(pixels.numpy())
-        image = image.resize((round(image.width * SIDE / image.height), SIDE), Image.NEAREST)
+        image = image.resize((round(image.width * SIDE / image.height), SIDE), Image.Resampling.NEAREST)
         width = max(image.width, round(font.getlength(caption)) + 4)
         tile = Image.new("RGB", (width, SIDE + CAPTION), "white")
         tile.paste(image, ((width - image.width) // 2, 0))

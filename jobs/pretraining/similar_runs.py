@@ -1,4 +1,4 @@
-"""Runs that a study has already and that differ in little from one that is about to start: why it is not continued."""
+"""Finds runs that differ in little from one that is about to start, and says why they are not continued."""
 
 import json
 from typing import Any
@@ -12,8 +12,10 @@ FEW = 3  # options; runs that differ in more have little to do with each other
 
 
 def differs_from_earlier(training: Training) -> str:
-    """One line that names the most similar run of the same task in the study and what differs; "" if there is none, or
-    this run was begun before."""
+    """Returns one line that names the most similar run of the same task in the study and what differs.
+
+    It is "" if there is no such run, or this run was begun before.
+    """
     if exists(training.folder / "config.json"):
         return ""
     recipe = training.recipe
@@ -43,7 +45,7 @@ def _changed(key: str, old: Any, new: Any) -> str:
 
 
 def flatten(config: dict) -> dict[str, Any]:
-    """The options of a run's identity by their own names, however deep they lie."""
+    """Returns the options of a run's identity by their own names, however deep they lie."""
     options = {}
     for name, value in config.items():
         options |= flatten(value) if isinstance(value, dict) else {name: value}

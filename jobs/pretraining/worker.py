@@ -1,4 +1,4 @@
-"""Pretraining runs: what one is, and the function that a worker trains it with."""
+"""Trains a pretraining run in a worker."""
 
 import math
 import sys
@@ -14,7 +14,7 @@ from cluster.heartbeat import current
 from cluster.retry import Preempted
 from cluster.watchdog import Watchdog
 from jobs.config.interval import IntervalTimer
-from jobs.config.recipe import PretrainConfig
+from jobs.config.recipe import Recipe
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
 from jobs.study.warning_log import warn
@@ -32,11 +32,21 @@ FIRST_STEP_TIMEOUT_S = 1200.0  # seconds: what is compiled or fetched at the beg
 
 
 def run_training(training: Training, device: str) -> dict:
-    """Trains in this process, one of the group's workers -> the content of encoder.json.
+    """Trains in this process, one of the group's workers, and returns the content of encoder.json.
 
-    Finishes at once if the run is already complete; continues from its newest good checkpoint otherwise. Raises
-    UserError, Diverged, OutOfMemory or DiskFull, which trying again would not help; StorageError; and Preempted, when
-    it was told to leave and has saved.
+    It returns at once if the run is already complete, and continues from its newest good checkpoint otherwise.
+
+    Args:
+        training: The run.
+        device: "cuda", "cuda:N" or "cpu".
+
+    Raises:
+        UserError: If something in the options cannot work.
+        Diverged: If the loss is not finite.
+        OutOfMemory: If the GPU's memory is too small.
+        DiskFull: If there is no space left.
+        StorageError: If the storage fails for too long, or workers see different checkpoints.
+        Preempted: If the job was asked to stop, after it has saved.
     """
     rows = iter_metrics(training, device)
     while True:
@@ -47,8 +57,10 @@ def run_training(training: Training, device: str) -> dict:
 
 
 def iter_metrics(training: Training, device: str) -> Generator[dict, None, dict]:
-    """The same, row by row of metrics.jsonl as they are written. Closed early, it saves and ends there; called again,
-    it goes on from its last checkpoint."""
+    """Trains as `run_training` does, and yields each row of metrics.jsonl as it is written.
+
+    Closed early, it saves and ends there; called again, it goes on from its last checkpoint.
+    """
     if exists(training.folder / "encoder.json"):
         return read_json(training.folder / "encoder.json")
     try:
@@ -70,7 +82,8 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         compilers.check_compiler(torch_device.type)
     source, model, format = _open_on_all_workers(recipe)
     macs = encoder_macs(model, source.size)
-    model = model.to(torch_device, memory_format=torch.channels_last)
+    # the stub of Module.to does not have memory_format together with a device
+    model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     state, damaged = _newest_common_checkpoint(folder / "checkpoints")
     first = state["step"] if state else 0
     loader, batches = training_batches(
@@ -131,7 +144,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                     recorder.checkpoint({**step.state(), "window": window.state()})
                     if heartbeat.stop_requested:
                         writer.flush()
-                        raise Preempted(f"told to leave; saved at step {step.number}")
+                        raise Preempted(f"asked to stop; saved at step {step.number}")
         skipped = set().union(*_all_gather(set(loader.skipped)))
         if recorder is None:
             return {}
@@ -152,7 +165,8 @@ def _report_hang(training: Training, rank: int, step: int | None, stacks: str) -
 
 
 def _out_of_memory_advice(training: Training, error: Exception) -> str:
-    """What to do about too little memory; none of it continues this run, since a worker's share decides batch norm."""
+    """Returns what to do about too little memory; none of it continues this run, since a worker's share decides
+    batch norm."""
     task, recipe = training.recipe.task, training.recipe
     ways = [
         "a smaller --size",
@@ -175,29 +189,33 @@ def _out_of_memory_advice(training: Training, error: Exception) -> str:
 
 
 class MetricsWindow:
-    """Means over the images since the last row of metrics.jsonl, also across a restart; the device keeps the sums."""
+    """Keeps means over the images since the last row of metrics.jsonl, also across a restart. The device keeps the
+    sums."""
 
     def __init__(self, state: dict | None):
         self.sums: dict = dict(state["window"]) if state else {}
 
     def add(self, metrics: dict[str, torch.Tensor]) -> None:
+        """Adds the metrics of one step, weighted by their "weight"."""
         weight = metrics["weight"]
         for name, value in metrics.items():
             self.sums[name] = self.sums.get(name, 0) + (weight if name == "weight" else value * weight)
 
     def means(self) -> dict[str, float]:
-        """The means, `lr` among them; begins the next window."""
+        """Returns the means, `lr` among them, and begins the next window."""
         weight = float(self.sums.pop("weight"))
         means = {name: float(value) / weight for name, value in self.sums.items()}
         self.sums = {}
         return means
 
     def state(self) -> dict[str, float]:
+        """Returns what a checkpoint keeps of this window."""
         return {name: float(value) for name, value in self.sums.items()}
 
 
-def _open_on_all_workers(recipe: PretrainConfig) -> tuple[Source, PretextModel, InputFormat]:
-    """The data and the module. What is UserError on one worker is raised on all: the others would wait for it."""
+def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFormat]:
+    """Opens the data and builds the module. A UserError on one worker is raised on all, which would wait for it
+    otherwise."""
     opened, user_error = [], None
     try:
         source = open_source(recipe.data, recipe.size)
@@ -212,7 +230,7 @@ def _open_on_all_workers(recipe: PretrainConfig) -> tuple[Source, PretextModel, 
 
 
 def _newest_common_checkpoint(folder: Path) -> tuple[dict | None, list[Path]]:
-    """The newest checkpoint that all workers can read, and the damaged ones that this one passed over."""
+    """Returns the newest checkpoint that all workers can read, and the damaged ones that this one skipped."""
     state, damaged = checkpoint.load_newest(folder)
     steps = _all_gather(state["step"] if state else 0)
     if state and state["step"] > min(steps):
@@ -225,7 +243,7 @@ def _newest_common_checkpoint(folder: Path) -> tuple[dict | None, list[Path]]:
 
 
 def _all_gather(value) -> list:
-    """The `value` of every worker, on every worker."""
+    """Returns the `value` of every worker, on every worker."""
     if rank_and_world_size()[1] == 1:
         return [value]
     found: list = [None] * rank_and_world_size()[1]

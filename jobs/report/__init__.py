@@ -1,1 +1,1 @@
-"""From records to a table, figures, conclusions, and a report."""
+"""Makes a table, figures, conclusions, and a report of records."""

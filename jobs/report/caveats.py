@@ -1,5 +1,7 @@
-"""What limits the numbers of a comparison, in sentences: test images that were trained on, classes without images, and
-what too few images do not allow to measure."""
+"""Says in sentences what limits the numbers of a comparison.
+
+These are test images that were trained on, classes without images, and what too few images do not allow to measure.
+"""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -22,8 +24,15 @@ WITHOUT = {
 
 
 def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Evaluation) -> list[str]:
-    """What limits any number on these datasets, known before anything runs. Copies are looked for once for a dataset
-    and kept in study.json."""
+    """Returns what limits any number on these datasets, known before anything runs.
+
+    Copies are looked for once for a dataset and kept in study.json.
+
+    Args:
+        study: The study, which keeps what was found.
+        encoders: The encoders, each with its dataset.
+        evaluation: Splits and seed.
+    """
     known = _saved_copies(study)
     lines, new = [], {}
     for one in {one.data: one for one in encoders}.values():
@@ -47,17 +56,17 @@ def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Eva
 
 
 def _saved_copies(study: Study) -> dict[str, dict]:
-    """What study.json has of copies, by dataset."""
+    """Returns what study.json has of copies, by dataset."""
     return read_json(study.file).get("copies", {}) if exists(study.file) else {}
 
 
 def _name_in_dataset(data: str, name: str) -> str:
-    """The name of an image without the folder of its dataset."""
+    """Returns the name of an image without the folder of its dataset."""
     return readable(name.removeprefix(f"{Path(data)}/"))
 
 
 def caveats_of(part: DatasetComparison) -> list[str]:
-    """What limits the numbers of one dataset."""
+    """Returns what limits the numbers of one dataset, in sentences."""
     lines = []
     for study in {row.study.root: row.study for row in part.rows}.values():
         known = _saved_copies(study)
@@ -70,7 +79,7 @@ def caveats_of(part: DatasetComparison) -> list[str]:
 
 
 def share_of_classes(part: DatasetComparison) -> str:
-    """Which share of the classes the metrics are over: "over 1 of 2 classes", or nothing if it is all."""
+    """Returns which share of the classes the metrics are over, such as "over 1 of 2 classes", or "" if it is all."""
     absent = max(
         (
             record.get("lacking", {}).get("test", {"count": 0})["count"]
@@ -90,7 +99,7 @@ def _class_count(part: DatasetComparison) -> int:
 
 
 def _copies_caveats(kept: dict) -> list[str]:
-    """Of one dataset's entry in study.json."""
+    """Returns the sentences for one dataset's entry in study.json."""
     total, unknown, found = kept["test_images"], kept["test_images"] - kept["compared"], kept["found"]
     lines = []
     if found:
@@ -107,7 +116,7 @@ def _copies_caveats(kept: dict) -> list[str]:
 
 
 def _class_caveats(classes: int, found: list[dict]) -> list[str]:
-    """`found`: what `missing_classes` says, of several encoders."""
+    """Returns the sentences for classes without images; `found` is what `missing_classes` says, of several encoders."""
     lines = []
     for split, (begin, end) in WITHOUT.items():
         absent = max((one[split] for one in found if split in one), key=lambda one: one["count"], default=None)
@@ -119,16 +128,19 @@ def _class_caveats(classes: int, found: list[dict]) -> list[str]:
 
 
 def _unread_caveats(found: list[dict[str, list[int]]]) -> list[str]:
-    """`found`: by split, how many of its images could not be decoded, and how many there are; of several encoders."""
+    """Returns the sentences for images that could not be decoded.
+
+    `found` has, by split, how many could not and how many there are, of several encoders.
+    """
     most = {split: max(one[split] for one in found if split in one) for split in {s: 0 for one in found for s in one}}
     return [
-        f"{count:,} of {total:,} {DESCRIPTIONS[split]} could not be decoded: no number is of these."
+        f"{count:,} of {total:,} {DESCRIPTIONS[split]} could not be decoded and are left out of all numbers."
         for split, (count, total) in most.items()
     ]
 
 
 def _protocol_notes(part: DatasetComparison) -> list[str]:
-    """What protocols noted, with the encoders' names where not all have it."""
+    """Returns what protocols noted, with the encoders' names where not all have the note."""
     by: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in part.rows:
         for protocol, of in row.records.items():

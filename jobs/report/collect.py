@@ -1,4 +1,4 @@
-"""The rows of a study, gathered from its cells."""
+"""Gathers the rows of a comparison from a study's records."""
 
 from collections import defaultdict
 from typing import Any
@@ -20,7 +20,7 @@ DEFAULT_LABEL = "as usual"  # an option that a recipe leaves out where it has it
 
 
 def collect(study: Study) -> list[EncoderRow]:
-    """The rows of a study. Raises UserError if it was never evaluated."""
+    """Returns the rows of a study. Raises UserError if it was never evaluated."""
     evaluation = Evaluation.of_study(study)
     if evaluation is None:
         raise UserError(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
@@ -43,16 +43,26 @@ def collect(study: Study) -> list[EncoderRow]:
         default_name = one.task if trained and only_one else unique[one] if len(group) == 1 else one.short_label
         costs = tuple(described[each.run] for each in group if each.run)
         rows.append(
-            EncoderRow(study, tuple(group), apart.get(one.run, default_name), records, costs, _gains(records, base))
+            EncoderRow(
+                study,
+                tuple(group),
+                apart.get(one.run or "", default_name),
+                records,
+                costs,
+                _gains(records, base),
+            )
         )
     return rows
 
 
 def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:
-    """Of tasks that there are several recipes of, by run: the task with the options that not all of them share, such as
-    "pirl (transform jigsaw)". None where that would be long, or not tell them apart."""
+    """Returns, by run, names of tasks that several recipes have: the task with the options in which they differ.
+
+    An example is "pirl (transform jigsaw)". A task has none where they would be long, or equal.
+    """
     options: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for one in runs:
+        assert one.run is not None  # neither a floor nor an encoder from elsewhere
         config = read_json(study.run(one.run) / "config.json")
         options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in ("seed", "data", "dataset")}
     found = {}
@@ -69,7 +79,7 @@ def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[st
 
 
 def _recipe(study: Study, one: EvaluatedEncoder) -> str:
-    """What runs have in common that differ by their seed only."""
+    """Returns what runs have in common that differ by their seed only."""
     if one.run:
         config = read_json(study.run(one.run) / "config.json")
         return short_hash({**config, "seed": None, "data": None})
@@ -85,7 +95,7 @@ def _read_records(study: Study, one: EvaluatedEncoder, evaluation: Evaluation) -
 def _of_all_seeds(
     group: list[EvaluatedEncoder], found: dict[EvaluatedEncoder, dict[str, dict]]
 ) -> dict[str, tuple[dict, ...]]:
-    """By protocol, the cells of all of a group; a protocol that failed for one of them is left out."""
+    """Returns, by protocol, the records of all of a group; a protocol that failed for one of them is left out."""
     names = [name for name in found[group[0]] if all(name in found[one] for one in group)]
     return {name: tuple(found[one][name] for one in group) for name in names}
 

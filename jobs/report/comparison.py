@@ -1,4 +1,4 @@
-"""Rows of a comparison, which of them can be compared, and how: what the table, results.csv and the report show."""
+"""Decides which rows can be compared, and how: what the table, results.csv and the report show."""
 
 import csv
 import io
@@ -31,14 +31,13 @@ ORDER = {"floor": 0, "task": 1, "ceiling": 2, "external": 3}
 
 
 def readable(name: str) -> str:
-    """A name as text that can be written and printed, even of a file whose name is none."""
+    """Returns a name as text that can be written and printed, even that of a file whose name is not valid text."""
     return name.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """One recipe with all its training seeds, or an encoder from elsewhere: its cells by protocol, what it cost, how it
-    compares with its floor."""
+    """Holds one recipe with all its training seeds, or an encoder from elsewhere: its records, cost and gains."""
 
     study: Study
     encoders: tuple[EvaluatedEncoder, ...]  # by seed
@@ -49,10 +48,12 @@ class EncoderRow:
 
     @property
     def one(self) -> EvaluatedEncoder:
+        """Returns the encoder of the first seed."""
         return self.encoders[0]
 
     @property
     def kind(self) -> str:
+        """Returns "floor", "external", "ceiling" or "task"."""
         if self.one.task in (PIXELS, RANDOM):
             return "floor"
         if self.one.external:
@@ -61,46 +62,50 @@ class EncoderRow:
 
     @property
     def dataset(self) -> str:
-        """Its name, or its folder or URL."""
+        """Returns the dataset's name, or its folder or URL."""
         return readable(
             next((record["dataset"] for records in self.records.values() for record in records), self.one.data)
         )
 
     def cost(self, what: str) -> float | None:
-        """Of one seed, on average; None for a floor, or a run of an earlier version that did not count it."""
+        """Returns what one seed cost on average; None for a baseline, or a run of an earlier version that did not
+        count it."""
         counted = [one[what] for one in self.described if one.get(what) is not None]
         return sum(counted) / len(counted) if counted else None
 
     def mean_value(self, protocol: str, metric: str) -> float | None:
-        """The mean over seeds, or None for what was not measured."""
+        """Returns the mean of a metric over seeds, or None if it was not measured."""
         found = self.values_by_seed(protocol, metric)
         return sum(found) / len(found) if found else None
 
     def values_by_seed(self, protocol: str, metric: str) -> list[float]:
-        """What was measured of each seed; a number that is not finite was not."""
+        """Returns a metric of each seed; a number that is not finite counts as not measured."""
         found = [record["numbers"].get(metric) for record in self.records.get(protocol, ())]
         return [value for value in found if value is not None and math.isfinite(value)]
 
     def mean_values(self, protocol: str) -> dict[str, float]:
-        """All that a protocol measured, means over seeds."""
+        """Returns all that a protocol measured, as means over seeds."""
         names = {name for record in self.records.get(protocol, ()) for name in record["numbers"]}
         return {name: value for name in sorted(names) if (value := self.mean_value(protocol, name)) is not None}
 
     def correct(self, protocol: str) -> np.ndarray | None:
-        """[seeds, n_test] bool, or None if the protocol is not right or wrong on an image, or seeds were evaluated on
-        different numbers of them: a file could not be read for a while."""
+        """Returns which test images a protocol is right on, [seeds, n_test] bool.
+
+        It is None if the protocol is not right or wrong on an image, or if seeds were evaluated on different numbers
+        of images because a file could not be read for a while.
+        """
         return stack_correct(self.records.get(protocol, ()))
 
     @cached_property
     def _headlines(self) -> dict[str, tuple[float, float | None, float | None]]:
-        """A bootstrap each, and asked for by every table and figure."""
+        """Keeps the main number of each protocol: each takes a bootstrap, and every table and figure asks for it."""
         return {name: found for name in self.records if (found := self._headline(name))}
 
     def headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
-        """(the protocol's headline, low, high), or None if it has not been run.
+        """Returns a protocol's main number with the ends of its interval, or None if the protocol was not run.
 
-        An accuracy: Wilson's interval for one seed, else seeds and images are drawn (`two_way_bootstrap`). Any other
-        number: Student's over seeds, and (None, None) for one.
+        An accuracy of one seed has Wilson's interval; one of several has a bootstrap of seeds and images
+        (`two_way_bootstrap`). Any other number has Student's interval over seeds, and (None, None) for one seed.
         """
         return self._headlines.get(protocol)
 
@@ -117,12 +122,13 @@ class EncoderRow:
 
     @cached_property
     def gap(self) -> Interval | None:
-        """Linear minus kNN accuracy, paired: information that is there although related images do not lie close."""
+        """Returns linear minus kNN accuracy, paired: information that is there although related images do not lie
+        close."""
         linear, knn = self.correct("linear"), self.correct("knn")
         return None if linear is None or knn is None or linear.shape != knn.shape else paired_difference(linear, knn)
 
     def verdict(self, protocol: str) -> str:
-        """What the gain over the floor allows to say."""
+        """Returns what the gain over the baseline allows to say, or ""."""
         gain = self.gains.get(protocol)
         if gain is None:
             return ""
@@ -132,15 +138,17 @@ class EncoderRow:
 
 
 def stack_correct(records: tuple[dict, ...]) -> np.ndarray | None:
-    """Which test images each of `records` is right on, [cells, n_test] bool; None if they do not say, or not of equally
-    many."""
+    """Returns which test images each of `records` is right on, [records, n_test] bool.
+
+    It is None if they do not say, or not of equally many images.
+    """
     alike = len({(record["test_images"], bool(record["correct"])) for record in records}) == 1
     return np.stack([unpack_bits(record) for record in records]) if alike and records[0]["correct"] else None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two tasks under one protocol, the better one first: the difference, paired by seed and test image."""
+    """Compares two tasks under one protocol, the better one first; the difference is paired by seed and test image."""
 
     better: EncoderRow
     worse: EncoderRow
@@ -149,11 +157,13 @@ class Pair:
 
     @property
     def verdict(self) -> str:
+        """Returns "better" or "within noise", by the adjusted p value."""
         return "better" if self.adjusted < NOISE else "within noise"
 
 
 def rank_rows(rows: list[EncoderRow], protocol: str) -> list[EncoderRow]:
-    """Floors, tasks from worst to best, the ceiling, encoders from elsewhere; those without a number first."""
+    """Sorts rows: baselines, tasks from worst to best, the ceiling, encoders from elsewhere. In each, no number
+    comes first."""
     sign = 1 if protocols()[protocol].higher else -1
 
     def sort_key(row: EncoderRow) -> tuple[int, bool, float]:
@@ -165,7 +175,7 @@ def rank_rows(rows: list[EncoderRow], protocol: str) -> list[EncoderRow]:
 
 @dataclass(frozen=True)
 class DatasetComparison:
-    """The rows of one dataset, which can be compared with each other, ranked by the first of `protocols`."""
+    """Holds the rows of one dataset, which can be compared with each other, ranked by the first of `protocols`."""
 
     rows: list[EncoderRow]
     protocols: tuple[str, ...]
@@ -173,16 +183,20 @@ class DatasetComparison:
 
     @property
     def dataset(self) -> str:
+        """Returns the dataset's name."""
         return next(row.dataset for row in self.rows if row.records)
 
     @property
     def seeds(self) -> int:
+        """Returns the largest number of seeds that a row has."""
         return max(len(row.encoders) for row in self.rows)
 
 
 def by_dataset(rows: list[EncoderRow]) -> list[DatasetComparison]:
-    """Of what has been evaluated; encoders that failed under every protocol stand beside the others, without
-    numbers."""
+    """Groups rows that have been evaluated by dataset.
+
+    Encoders that failed under every protocol stand beside the others, without numbers.
+    """
     parts, names_by_data = [], {row.one.data: row.dataset for row in rows if row.records}
     datasets = [row.dataset if row.records else names_by_data.get(row.one.data, row.dataset) for row in rows]
     for name in dict.fromkeys(datasets):
@@ -194,13 +208,17 @@ def by_dataset(rows: list[EncoderRow]) -> list[DatasetComparison]:
 
 
 def protocols_of(rows: list[EncoderRow]) -> tuple[str, ...]:
-    """The protocols that any of the rows was evaluated by, in their order."""
+    """Returns the protocols that any of the rows was evaluated by, in their order."""
     return tuple(dict.fromkeys(name for row in rows for name in row.records))
 
 
 def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
-    """Every two tasks that were evaluated on the same test images, with as many seeds; none if it measures no
-    accuracy."""
+    """Compares every two tasks that were evaluated on the same test images with as many seeds.
+
+    The list is empty for a protocol that measures no accuracy. P values are adjusted for the number of pairs.
+
+    Source: Holm 1979.
+    """
     tasks = [(row, correct) for row in rows if row.kind == "task" and (correct := row.correct(protocol)) is not None]
     found = []
     for (one, mine), (other, theirs) in combinations(tasks, 2):
@@ -209,12 +227,15 @@ def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
                 one, other, mine, theirs = other, one, theirs, mine
             found.append((one, other, paired_difference(mine, theirs)))
     adjusted = holm([difference.p for _, _, difference in found])
-    return [Pair(*one, p) for one, p in zip(found, adjusted)]
+    return [Pair(better, worse, difference, p) for (better, worse, difference), p in zip(found, adjusted)]
 
 
 def as_csv(parts: list[DatasetComparison]) -> str:
-    """results.csv: one row a number, a mean over seeds. Accuracies are fractions; intervals are 95 %, of accuracies, of
-    the gain over the floor and of the difference from each task that is worse."""
+    """Returns results.csv: one row a number, which is a mean over seeds. Accuracies are fractions.
+
+    Intervals are 95 %: of accuracies, of the gain over the baseline and of the difference from each task that is
+    worse.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)

@@ -1,31 +1,34 @@
-"""What numbers allow to say, for people."""
+"""Says in sentences what numbers allow to conclude."""
 
 from jobs.report.comparison import DatasetComparison, EncoderRow
 from ssl_core.evaluation import features
 
 
 def split_by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """-> (protocols whose headline is an accuracy, the others)."""
+    """Splits protocols into those whose main number is an accuracy, and the others."""
     accuracies = tuple(name for name in protocols if features.is_accuracy(name))
     return accuracies, tuple(name for name in protocols if name not in accuracies)
 
 
 def format_number(row: EncoderRow, protocol: str) -> str:
-    """A headline: an accuracy in percent, any other number in three digits, with its interval where it has one."""
+    """Returns a main number as text: an accuracy in percent, any other with three digits, with its interval if it
+    has one."""
     found = row.headline(protocol)
     if found is None:
         return "-"
     value, low, high = found
     scale, form = (100, ".1f") if features.is_accuracy(protocol) else (1, ".3g")
-    return f"{scale * value:{form}}" + (f" ±{scale * (high - low) / 2:{form}}" if low is not None else "")
+    interval = "" if low is None or high is None else f" ±{scale * (high - low) / 2:{form}}"
+    return f"{scale * value:{form}}{interval}"
 
 
 def format_difference(mean: float, low: float, high: float) -> str:
+    """Returns a difference of accuracies in percent with half the width of its interval, such as "+5.7 ±0.9"."""
     return f"{100 * mean:+.1f} ±{50 * (high - low):.1f}"
 
 
 def conclusions(part: DatasetComparison) -> list[str]:
-    """What the numbers allow to say by the first protocol, in sentences."""
+    """Returns what the numbers allow to say by the first protocol, in sentences."""
     lines = ["gain: over the same encoder at random initialization, under the same normalization"]
     protocol = part.protocols[0]
     tasks = [row for row in part.rows if row.kind == "task" and row.headline(protocol)]

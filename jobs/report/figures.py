@@ -1,57 +1,35 @@
-"""The report's figures, as SVG text that stands in the page itself."""
-
-import io
-import warnings
+"""Draws the report's figures."""
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from jobs.evaluation.encoders import PIXELS
-from jobs.report.comparison import EncoderRow, readable
+from jobs.report.comparison import EncoderRow
+from jobs.report.figure_style import (
+    KINDS,
+    STYLE,
+    add_legend,
+    assign_colors,
+    axis_label,
+    make_axes,
+    percent_factor,
+    short_label,
+)
 from ssl_core.evaluation.features import is_accuracy, protocols
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
-KINDS = {"floor": "#9aa5b1", "task": "#2a6fdb", "ceiling": "#2f9e64", "external": "#c77d18"}
-STYLE = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "figure.constrained_layout.use": True,
-    "text.parse_math": False,  # a name may hold dollars
-}
-LONGEST = 40  # characters of a name in a figure
-
-
-def assign_colors(names: list[str]) -> dict[str, str]:
-    """A color for each name, the same in every figure of a report."""
-    return {name: f"C{i % 10}" for i, name in enumerate(sorted(names))}
-
-
-def short_label(name: str) -> str:
-    """A row's name as figures show it: a long one without its middle, and none that matplotlib leaves out of legends
-    because it begins with an underscore."""
-    name, half = readable(name), LONGEST // 2
-    name = name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"
-    return f" {name}" if name.startswith("_") else name
-
-
-def _axes(width: float, height: float):
-    """A figure of that size in inches, and its axes; pyplot, which keeps every figure, knows nothing of it."""
-    figure = Figure(figsize=(width, height))
-    return figure, figure.subplots()
 
 
 def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
-    """The headline of every encoder with its 95 % interval; floors gray, the ceiling green, others' amber."""
+    """Draws the main number of every encoder with its 95 % interval.
+
+    Baselines are gray, tasks blue, the ceiling green, encoders from elsewhere amber.
+    """
     shown = [(row, value) for row in rows if (value := row.headline(protocol))]
-    scale = _percent_factor(protocol)
+    scale = percent_factor(protocol)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 0.45 * len(shown) + 0.9)
+        figure, axes = make_axes(7, 0.45 * len(shown) + 0.9)
         ends = [(v, v if low is None else low, v if high is None else high) for _, (v, low, high) in shown]
         error = [[scale * (v - low) for v, low, _ in ends], [scale * (high - v) for v, _, high in ends]]
         bars = axes.barh(
@@ -65,22 +43,22 @@ def ranking(rows: list[EncoderRow], protocol: str) -> Figure:
         axes.set_yticks(range(len(shown)), [short_label(row.name) for row, _ in shown])
         axes.bar_label(bars, [f"{100 * v:.1f}" if scale == 100 else f"{v:.3g}" for v, _, _ in ends], padding=8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(_axis_label(protocol) + (" of test images" if is_accuracy(protocol) else ""))
+        axes.set_xlabel(axis_label(protocol) + (" of test images" if is_accuracy(protocol) else ""))
         low, high = min(0.0, *(low for _, low, _ in ends)), max(0.0, *(high for _, _, high in ends))
         axes.set_xlim(1.12 * scale * low, 1.12 * scale * high if high > low else 1)
     return figure
 
 
 def has_stages(rows: list[EncoderRow], protocol: str) -> bool:
-    """Whether the protocol evaluates each stage by itself."""
+    """Returns whether the protocol evaluates each stage by itself."""
     return any("top1/stage2" in row.mean_values(protocol) for row in rows)
 
 
 def stages(rows: list[EncoderRow], protocol: str) -> Figure:
-    """Accuracy over the encoder's stages, shallow to deep."""
+    """Draws accuracy over the encoder's stages, shallow to deep."""
     color = assign_colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 3.4)
+        figure, axes = make_axes(7, 3.4)
         for row in reversed(rows):
             numbers = row.mean_values(protocol)
             curve = {int(k.removeprefix("top1/stage")): v for k, v in numbers.items() if k.startswith("top1/stage")}
@@ -99,13 +77,16 @@ def stages(rows: list[EncoderRow], protocol: str) -> Figure:
                 axes.set_xticks(xs)
         axes.set_xlabel("stage")
         axes.set_ylabel(f"{protocol} top-1, %")
-        _legend(axes)
+        add_legend(axes)
     return figure
 
 
 def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
-    """Accuracy at the pretext task against the headline, a point for each seed of each task that has one; None for
-    fewer than three points. Across tasks it is at most a hint: their accuracies are of different things."""
+    """Draws accuracy at the pretext task against the main number, a point for each seed of each task that has one.
+
+    It returns None for fewer than three points. Across tasks it is at most a hint: their accuracies are of different
+    things.
+    """
     name = protocols()[protocol].headline
     runs = [
         (row, run["pretext"], record["numbers"])
@@ -122,32 +103,36 @@ def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
         return None
     color = assign_colors([row.name for row in rows])
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 3.4)
+        figure, axes = make_axes(7, 3.4)
         for row in dict.fromkeys(row.name for row, _, _ in found):
-            points = [(100 * x, _percent_factor(protocol) * y) for one, x, y in found if one.name == row]
+            points = [(100 * x, percent_factor(protocol) * y) for one, x, y in found if one.name == row]
             axes.scatter(*zip(*points), label=short_label(row), color=color[row], s=28)
         x, y = np.array([(x, y) for _, x, y in found]).T
         if x.std() > 0 and y.std() > 0:
             r = np.corrcoef(x, y)[0, 1]
             axes.set_title(f"correlation r = {r:+.2f} over {len(x)} runs", fontsize=10, loc="left")
         axes.set_xlabel("accuracy at the pretext task, %")
-        axes.set_ylabel(_axis_label(protocol))
-        _legend(axes)
+        axes.set_ylabel(axis_label(protocol))
+        add_legend(axes)
     return figure
 
 
 def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
-    """The headline over seconds of training: the cheapest good task lies up and to the left."""
-    shown = [(row, value) for row in rows if row.described and (value := row.headline(protocol))]
+    """Draws the main number over seconds of training: the cheapest good task lies up and to the left."""
+    shown = [
+        (row, seconds, value)
+        for row in rows
+        if (seconds := row.cost("seconds")) is not None and (value := row.headline(protocol))
+    ]
     if not shown:
         return None
-    color, scale = assign_colors([row.name for row in rows]), _percent_factor(protocol)
+    color, scale = assign_colors([row.name for row in rows]), percent_factor(protocol)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 3.2)
-        for row, (value, low, high) in shown:
+        figure, axes = make_axes(7, 3.2)
+        for row, seconds, (value, low, high) in shown:
             error = None if low is None or high is None else [[scale * (value - low)], [scale * (high - value)]]
             axes.errorbar(
-                [row.cost("seconds")],
+                [seconds],
                 [scale * value],
                 yerr=error,
                 fmt="o",
@@ -157,19 +142,20 @@ def cost(rows: list[EncoderRow], protocol: str) -> Figure | None:
             )
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds of training, one seed")
-        axes.set_ylabel(_axis_label(protocol))
-        _legend(axes)
+        axes.set_ylabel(axis_label(protocol))
+        add_legend(axes)
     return figure
 
 
 def invariance(rows: list[EncoderRow]) -> Figure | None:
-    """How far a transformed image moves, over how far two images are apart, for each kind of transform."""
+    """Draws, for each kind of transform, how far a transformed image moves, over the distance of two different
+    images."""
     kinds = [k for row in rows for k in row.mean_values("invariance") if "/" not in k and k not in OF_ALL]
     return _bar_chart(rows, "invariance", list(dict.fromkeys(kinds)), "distance to its transform / to another image")
 
 
 def semantic_similarity(rows: list[EncoderRow]) -> Figure | None:
-    """Neighbors of the same class."""
+    """Draws which share of an image's nearest neighbors has its class."""
     kinds = [
         k for row in rows for k in row.mean_values("semantic_similarity") if k.startswith("purity@") and "/" not in k
     ]
@@ -178,13 +164,13 @@ def semantic_similarity(rows: list[EncoderRow]) -> Figure | None:
 
 
 def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: str) -> Figure | None:
-    """A group of bars for each kind, a bar for each encoder."""
+    """Draws a group of bars for each kind, a bar for each encoder."""
     shown = [row for row in rows if protocol in row.records and row.one.task != PIXELS]
     if not kinds or not shown:
         return None
     color, width = assign_colors([row.name for row in rows]), 0.8 / len(shown)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 3.2)
+        figure, axes = make_axes(7, 3.2)
         for i, row in enumerate(shown):
             places = [k + (i - (len(shown) - 1) / 2) * width for k in range(len(kinds))]
             values = [row.mean_value(protocol, kind) or 0 for kind in kinds]
@@ -193,12 +179,12 @@ def _bar_chart(rows: list[EncoderRow], protocol: str, kinds: list[str], ylabel: 
         axes.set_xticks(range(len(kinds)), kinds)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(ylabel)
-        _legend(axes)
+        add_legend(axes)
     return figure
 
 
 def lowshot(rows: list[EncoderRow]) -> Figure | None:
-    """Accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
+    """Draws accuracy over the labels that a probe may use, fewest first; bars are the spread over draws of them."""
     color = assign_colors([row.name for row in rows])
     found = {
         row.name: {
@@ -212,7 +198,7 @@ def lowshot(rows: list[EncoderRow]) -> Figure | None:
     if not kinds:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 3.2)
+        figure, axes = make_axes(7, 3.2)
         for row in rows:
             if numbers := found[row.name]:
                 spread = [100 * (row.mean_value("lowshot", f"linear/{kind}/std") or 0) for kind in kinds]
@@ -229,30 +215,21 @@ def lowshot(rows: list[EncoderRow]) -> Figure | None:
                 )
         axes.set_xlabel("labels that the probe may use")
         axes.set_ylabel("top-1, %")
-        _legend(axes)
+        add_legend(axes)
     return figure
 
 
-def _percent_factor(protocol: str) -> int:
-    return 100 if is_accuracy(protocol) else 1
-
-
-def _axis_label(protocol: str) -> str:
-    return f"{protocol} top-1, %" if is_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
-
-
-def _legend(axes) -> None:
-    """Beside the axes; a figure with many names is as high as these need."""
-    names = axes.get_legend_handles_labels()[1]
-    axes.figure.set_figheight(max(axes.figure.get_figheight(), 0.2 * len(names) + 0.5))
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
 def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -> Figure:
-    """A metric of the pretext task over the images seen, a line for each run that has it."""
+    """Draws a metric of the pretext task over the images seen, a line for each run that has it.
+
+    Args:
+        curves: The rows of metrics.jsonl of each run.
+        metric: The metric's name.
+        all_names: All names of the report, which decide the colors.
+    """
     color = assign_colors(all_names)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(7, 3)
+        figure, axes = make_axes(7, 3)
         for name, rows in curves.items():
             if rows and metric in rows[0]:
                 axes.plot(
@@ -264,15 +241,5 @@ def training(curves: dict[str, list[dict]], metric: str, all_names: list[str]) -
                 )
         axes.set_xlabel("images seen")
         axes.set_ylabel(f"pretext {metric}")
-        _legend(axes)
+        add_legend(axes)
     return figure
-
-
-def figure_to_svg(figure: Figure) -> str:
-    """The figure as an <svg> element, its text as text: the reader's fonts have signs that matplotlib's lack."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

@@ -1,4 +1,4 @@
-"""report.html: everything a reader needs to trust the comparison, in one file that works offline."""
+"""Writes report.html: everything a reader needs to trust the comparison, in one file that works offline."""
 
 import base64
 import json
@@ -15,6 +15,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
+from jobs.report.figure_style import figure_to_svg
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
 from jobs.study.warning_log import warn
@@ -23,7 +24,7 @@ from ssl_core.storage.files import exists, read_bytes, read_json, write_text
 
 
 def write_report(study: Study, parts: list[DatasetComparison]) -> None:
-    """Writes the report beside results.csv."""
+    """Writes report.html of a study."""
     environment = Environment(
         loader=PackageLoader("jobs.report", "."),
         autoescape=select_autoescape(["html", "jinja"]),
@@ -55,7 +56,7 @@ def write_report(study: Study, parts: list[DatasetComparison]) -> None:
 
 
 def _dataset_context(study: Study, part: DatasetComparison) -> dict:
-    """What the page shows of one dataset."""
+    """Returns what the page shows of one dataset."""
     rows, names, known = part.rows, part.protocols, protocols()
     accuracies, others = split_by_kind(names)
     ranked = [p for p in accuracies or names[:1] if any(row.headline(p) for row in rows)]
@@ -88,11 +89,13 @@ def _dataset_context(study: Study, part: DatasetComparison) -> dict:
 
 
 def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) -> Markup | None:
-    """What `draw(*args)` draws, or None if there is nothing to draw. Where that fails, a line says so: by then all the
-    work is done, and no figure may cost its report."""
+    """Draws `draw(*args)` for the page, or returns None if there is nothing to draw.
+
+    If that fails, a line in the page says so: by then all the work is done, and no figure may cost its report.
+    """
     try:
         figure = draw(*args)
-        return figure and Markup(plots.figure_to_svg(figure))
+        return figure and Markup(figure_to_svg(figure))
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         warn(study.root, f"the report lacks the figure {name}: {why}")
@@ -100,12 +103,12 @@ def _figure(study: Study, name: str, draw: Callable[..., Figure | None], *args) 
 
 
 def _first_run_folder(row: EncoderRow) -> Path:
-    """The folder of its first seed's run."""
+    """Returns the folder of the run of a row's first seed."""
     return row.study.run(row.one.run or "")
 
 
 def _contact_sheet_path(row: EncoderRow) -> Path | None:
-    """The pictures of the first seed's nearest neighbors."""
+    """Returns the picture of the nearest neighbors of the first seed, or None."""
     for record in row.records.get("retrieval", ())[:1]:
         if exists(path := record["path"].with_suffix(".png")):
             return path

@@ -14,7 +14,7 @@ from jobs.report.html import write_report
 from jobs.report.terminal import accuracy_table, diagnostics_table
 from jobs.study.folder import JobsFailed, Study
 from jobs.study.warning_log import warn
-from jobs.tracking.connection import Mode
+from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker, print_sync_command
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
@@ -22,8 +22,8 @@ from ssl_core.storage.files import exists, read_json, read_text, write_text
 
 
 @contextmanager
-def published_after(study: Study, tracking: Mode) -> Iterator[None]:
-    """Shows the comparison after the block, also if jobs of it have failed: of what there is."""
+def published_after(study: Study, tracking: DecidedMode) -> Iterator[None]:
+    """Shows the comparison after the block, also if jobs of it have failed: then of what there is."""
     try:
         yield
     except JobsFailed:
@@ -35,15 +35,25 @@ def published_after(study: Study, tracking: Mode) -> Iterator[None]:
     publish(study, tracking)
 
 
-def publish(study: Study, tracking: Mode) -> None:
-    """Where numbers are new, writes report.html, the summary run in W&B, and last results.csv, which says that the
-    others are up to date. Then prints the table: whoever reads that may leave at any line.
-
-    Raises UserError if nothing has been evaluated."""
+def publish(study: Study, tracking: DecidedMode) -> None:
+    """Writes and prints the comparison of a study. Raises UserError if nothing has been evaluated."""
     publish_rows(study, collect(study), tracking)
 
 
-def publish_rows(study: Study, rows: list[EncoderRow], tracking: Mode) -> None:
+def publish_rows(study: Study, rows: list[EncoderRow], tracking: DecidedMode) -> None:
+    """Writes and prints a comparison of these rows.
+
+    If numbers are new, it writes report.html, the summary run in W&B, and last results.csv, which says that the
+    others are up to date. Then it prints the table: whoever reads that may stop at any line.
+
+    Args:
+        study: The study that keeps the files.
+        rows: What is compared.
+        tracking: How the summary is tracked in W&B.
+
+    Raises:
+        UserError: If there is no result.
+    """
     parts = by_dataset(rows)
     if not parts:
         raise UserError(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
@@ -70,9 +80,13 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: Mode) -> None:
     print_sync_command(study)
 
 
-def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: Mode) -> str | None:
-    """A run with the table, every pair of tasks, and for each encoder and measure a summary value to sort by -> the URL
-    of the report that W&B has of them, if it has one."""
+def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: DecidedMode) -> str | None:
+    """Makes a run in W&B with the table, every pair of tasks, and a summary value to sort by for each encoder and
+    measure.
+
+    Returns:
+        The URL of the report that W&B has of them, or None.
+    """
     tracker = Tracker(
         tracking,
         study.root,

@@ -1,4 +1,4 @@
-"""The comparison as tables for the terminal."""
+"""Shows the comparison as tables in the terminal."""
 
 import re
 
@@ -13,7 +13,7 @@ from ssl_core.evaluation import features
 
 
 def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
-    """The comparison for the terminal, in percent; 95 % intervals behind ±."""
+    """Returns the table of accuracies, in percent, with 95 % intervals behind ±."""
     title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
     title += f", {share_of_classes(part)}" if share_of_classes(part) else ""
@@ -41,7 +41,7 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
 
 
 def diagnostics_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
-    """The headlines of protocols that are no accuracies, with an arrow to where better is."""
+    """Returns the table of protocols that measure no accuracy, with an arrow to where better is."""
     title = "diagnostics of the frozen encoder" + (f", {share_of_classes(part)}" if share_of_classes(part) else "")
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)

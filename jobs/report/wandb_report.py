@@ -1,4 +1,4 @@
-"""The comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
+"""Saves the comparison as a report in W&B, built of its own panels: a team sees the runs behind the numbers."""
 
 from jobs.report.caveats import caveats_of
 from jobs.report.comparison import DatasetComparison
@@ -9,8 +9,18 @@ from ssl_core.storage.files import read_json
 
 
 def save(study: Study, parts: list[DatasetComparison], entity: str, project: str) -> str:
-    """Makes the report of a study, or renews it -> its URL. Raises what the client does."""
-    import wandb_workspaces.reports.v2 as wr
+    """Makes the report of a study in W&B, or replaces its content.
+
+    Args:
+        study: The study, which keeps the report's URL.
+        parts: The comparison.
+        entity: The user or team in W&B.
+        project: The project in W&B.
+
+    Returns:
+        The report's URL.
+    """
+    import wandb_workspaces.reports.v2.interface as wr
     from wandb_workspaces.expr import And, Metric
 
     def grid(kind: str, panels: list) -> "wr.PanelGrid":

@@ -1,1 +1,1 @@
-"""The folder of a study: its files, lock, metrics, and warnings."""
+"""Keeps the folder of a study: its files, lock, metrics, and warnings."""

@@ -1,4 +1,4 @@
-"""Where everything of a study lies on disk: a public contract, described in README.md."""
+"""Says where everything of a study lies on disk: a public contract, described in README.md."""
 
 import os
 import secrets
@@ -13,35 +13,39 @@ from ssl_core.storage.files import exists, glob_files, open_path, read_json, wri
 
 
 class JobsFailed(RuntimeError):
-    """Some jobs failed; the others are done. The command line exits with 1."""
+    """Says that some jobs failed and the others are done. The command line exits with 1."""
 
     exit_code = 1
 
 
 class Terminated(RuntimeError):
-    """This process got a signal that asks it to leave, and has. The command line exits with 128 + its number."""
+    """Says that a signal asked this process to stop, and that it has. The command line exits with 128 + its number."""
 
     def __init__(self, signal: int):
-        super().__init__("told to leave: what ran was saved; the same command continues")
+        super().__init__("stopped by a signal: what ran was saved; the same command continues")
         self.exit_code = 128 + signal
 
 
 class Study:
-    """The folder <storage>/<name>/ of one study: a path, or a URL that fsspec opens."""
+    """Names the files in the folder <storage>/<name>/ of one study: a path, or a URL that fsspec opens."""
 
     def __init__(self, root: str | Path):
         self.root = open_path(str(root))
 
     @classmethod
     def open(cls, storage: str, name: str) -> "Study":
-        """Raises UserError for a URL that cannot be opened, or a name that is none."""
+        """Returns the study called `name` in the folder or URL `storage`, which need not exist yet.
+
+        Raises:
+            UserError: If the URL cannot be opened, or the name is no plain folder name.
+        """
         if not name or name in (".", "..") or "/" in name:
             raise UserError(f"--name {name!r}: expected a plain folder name")
         return cls(open_path(storage) / name)
 
     @classmethod
     def existing(cls, folder: str) -> "Study":
-        """Raises UserError if there is no study in `folder`."""
+        """Returns the study in `folder`. Raises UserError if there is none."""
         study = cls(folder)
         if not exists(study.file):
             raise UserError(f"{folder}: no study here (expected {study.file})")
@@ -49,41 +53,53 @@ class Study:
 
     @property
     def file(self) -> Path:
+        """Returns the path of study.json, which describes the study."""
         return self.root / "study.json"
 
     @property
     def results(self) -> Path:
+        """Returns the path of results.csv."""
         return self.root / "results.csv"
 
     @property
     def report(self) -> Path:
+        """Returns the path of report.html."""
         return self.root / "report.html"
 
     @property
     def logs(self) -> Path:
+        """Returns the folder of warnings and logs."""
         return self.root / "logs"
 
     @property
     def token(self) -> str:
-        """Makes this study's W&B run ids its own."""
+        """Returns a random word that makes this study's W&B run ids its own."""
         return read_json(self.file)["token"]
 
     def run(self, name: str) -> Path:
+        """Returns the folder of a pretraining run."""
         return self.root / "pretrain" / name
 
     def external(self, name: str) -> Path:
-        """The folder of an encoder that was not trained here."""
+        """Returns the folder of an encoder that was not trained here."""
         return self.root / "encoders" / name
 
     def runs(self) -> list[Path]:
-        """The folders of finished pretraining runs."""
+        """Returns the folders of finished pretraining runs."""
         return [path.parent for path in glob_files(self.root, "pretrain/*/encoder.json")]
 
     def record(self, digest: str, protocol: str, hash: str) -> Path:
+        """Returns the path of one evaluation's result.
+
+        Args:
+            digest: The digest of the encoder's weights.
+            protocol: The protocol's name.
+            hash: A hash of all else that the result depends on.
+        """
         return self.root / "evaluate" / digest[:16] / f"{protocol}-{hash}.json"
 
     def failure(self, job: str, text: str) -> Path:
-        """Keeps a traceback; returns where."""
+        """Keeps the traceback of a job, and returns where."""
         path = self.root / "failures" / f"{job.replace('/', '-')}.txt"
         write_text(path, text)
         return path
@@ -102,15 +118,22 @@ class Study:
 
 
 def commit() -> str | None:
-    """The git commit that this program is at, with + if files differ from it; None outside a checkout. A cluster gets
-    the files alone, and is told."""
+    """Returns the git commit of this program, with + if files differ from it, or None outside a checkout.
+
+    A cluster gets the files without git, so its jobs are given the commit in TILESPIN_COMMIT.
+    """
     if given := os.environ.get("TILESPIN_COMMIT"):
         return given
-    here = Path(__file__).parent
     try:
-        run = dict(cwd=here, capture_output=True, text=True, timeout=10, check=True)
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], **run).stdout.strip()
+        commit = _run_git("rev-parse", "--short=12", "HEAD")
+        changed = _run_git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+" if changed else "")
+
+
+def _run_git(*arguments: str) -> str:
+    """Returns what git prints in the folder of this program. Raises OSError or SubprocessError."""
+    here = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

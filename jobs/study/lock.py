@@ -1,4 +1,4 @@
-"""One driver for each study, wherever the study is stored: a lock with a heartbeat, and on a disk the system's too."""
+"""Allows one driver for each study, wherever it is stored: by a heartbeat, and on a disk by the system's lock too."""
 
 import contextlib
 import fcntl
@@ -27,10 +27,15 @@ POLL_S = 1.0
 
 @contextmanager
 def study_lock(root: Path) -> Iterator[None]:
-    """Keeps other drivers out of the folder `root` while the block runs.
+    """Keeps other drivers out of a study's folder while the block runs.
 
-    Raises UserError if another driver works there. If one takes over, since this process was stopped for longer than
-    STALE_S, it is sent SIGTERM.
+    If another driver takes over, since this process was stopped for longer than STALE_S, this process gets SIGTERM.
+
+    Args:
+        root: The study's folder.
+
+    Raises:
+        UserError: If another driver works there, or the folder cannot be written.
     """
     with _lock_by_system(root) as exclusive, _lock_by_heartbeat(root / "driver.json", exclusive):
         yield
@@ -38,8 +43,10 @@ def study_lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock_by_system(root: Path) -> Iterator[bool]:
-    """Yields whether it is certain that nobody else of this kernel, or of a disk with locks, is there. This lock goes
-    with its owner, whom nobody waits for."""
+    """Locks the folder by the system's lock, which ends with its owner.
+
+    It yields whether it is certain that nobody else of this kernel, or of a disk with locks, works there.
+    """
     if not files.is_local(root):
         yield False
         return
@@ -107,7 +114,8 @@ def _take_over(path: Path, mine: dict, exclusive: bool) -> None:
 
 
 def _is_certainly_dead(owner: dict, mine: dict, exclusive: bool) -> bool:
-    """Whether it ran on this kernel and is no more: we hold the lock that it would, or there is no such process."""
+    """Returns whether the owner ran on this kernel and is no more: this process holds its lock, or there is no such
+    process."""
     if not owner or owner.get("kernel") != mine["kernel"]:
         return not owner
     if exclusive:
@@ -130,7 +138,8 @@ def _write_heartbeats(path: Path, mine: dict, ended: threading.Event) -> None:
                 owner = _read_owner(path)
             if owner and owner.get("key") != mine["key"]:
                 print(
-                    f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; leaving it",
+                    f"{path.parent} was taken over by process {owner.get('pid')} on {owner.get('host')}; "
+                    "this process stops",
                     file=sys.stderr,
                 )
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
@@ -157,7 +166,7 @@ def _locked_error(root: Path, whose: str) -> UserError:
 
 
 def _kernel_id() -> str:
-    """Tells one running kernel from every other, whatever it or its containers are called."""
+    """Returns what tells one running kernel from every other, whatever it or its containers are called."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

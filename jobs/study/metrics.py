@@ -1,4 +1,4 @@
-"""metrics.jsonl of a run: a row for every so many steps, and one for each time that it was restarted."""
+"""Reads and writes metrics.jsonl of a run: a row for every so many steps, and one for each restart."""
 
 import contextlib
 import json
@@ -14,7 +14,8 @@ STORE_SECONDS = 10.0  # in an object store, where nothing can be appended to, al
 
 
 def read_rows(path: Path) -> list[dict]:
-    """All whole rows of a metrics.jsonl; those with "loss" are of training, those with "restart" tell of one."""
+    """Returns all whole rows of a metrics.jsonl; those with "loss" are of training, those with "restart" of a
+    restart."""
     found = []
     with contextlib.suppress(FileNotFoundError, ObjectNotFound):
         for line in read_text(path).splitlines():
@@ -24,11 +25,18 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def training_rows(path: Path) -> list[dict]:
+    """Returns the rows of training in a metrics.jsonl."""
     return [row for row in read_rows(path) if "loss" in row]
 
 
 class MetricsFile:
-    """Keeps the file of a run that continues after step `first_step`: what lies behind that is taken again."""
+    """Keeps the metrics.jsonl of a run that continues after a step; rows behind it are dropped, for they come again.
+
+    Args:
+        path: The file.
+        first_step: The step of the checkpoint that the run continues from, or 0.
+        writer: Writes in the background.
+    """
 
     def __init__(self, path: Path, first_step: int, writer: AsyncWriter):
         self.path, self.writer = path, writer
@@ -38,16 +46,17 @@ class MetricsFile:
 
     @property
     def restarts(self) -> int:
+        """Returns how often the run was restarted."""
         return sum("restart" in row for row in self.kept)
 
     def add(self, row: dict) -> None:
-        """Writes it soon."""
+        """Adds a row, which is written soon."""
         self.kept.append(row)
         if is_local(self.path) or time.monotonic() - self.put_at > STORE_SECONDS:
             self.write()
 
     def write(self) -> None:
-        """Has all rows written before what is put behind next."""
+        """Writes all rows in the background, before what the writer is given next."""
         self.put_at = time.monotonic()
         self.writer.put("metrics", self._write)
 

@@ -1,4 +1,4 @@
-"""Warnings of jobs, which may run on other machines: kept in <study>/logs/warnings*.log, where the driver looks."""
+"""Keeps warnings of jobs, which may run on other machines, in <study>/logs/warnings*.log, where the driver looks."""
 
 import contextlib
 import os
@@ -13,12 +13,13 @@ from ssl_core.storage.retry import short_deadline
 
 
 def log_files(study: Path) -> list[Path]:
-    """Of one file on a disk; of one for each process that warned in a store, where nothing can be appended to."""
+    """Returns the files of warnings: one on a disk, one for each process in a store, where nothing can be appended
+    to."""
     return glob_files(study, "logs/warnings*.log")
 
 
 def warn(study: Path, message: str) -> None:
-    """Says it on this process's stderr, and adds it to the study's log, if that can be written."""
+    """Prints a warning on this process's stderr, and adds it to the study's log, if that can be written."""
     line = f"warning: {' '.join(message.split())}"
     print(line, file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, StorageError), short_deadline():
@@ -39,5 +40,5 @@ def _keep(study: Path, line: str) -> None:
 
 @cache
 def _kept_lines(study: str) -> list[str]:
-    """All that this process has said of it."""
+    """Returns all warnings of this process about a study, as a list to append to."""
     return []

@@ -1,1 +1,1 @@
-"""Commands that run on a Ray cluster, and their results."""
+"""Prepares commands for a Ray cluster, follows them, and fetches their results."""

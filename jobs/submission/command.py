@@ -1,5 +1,4 @@
-"""A verb's command line as a cluster is to run it: checked here, where a typo costs nothing, and with paths that mean
-the same there."""
+"""Prepares a verb's command line for a cluster: checked here, with paths that mean the same there."""
 
 import os
 import shlex
@@ -24,7 +23,7 @@ from ssl_core.storage.object_store import is_url
 
 @dataclass(frozen=True)
 class PathOption:
-    """An option that says where something lies."""
+    """Describes an option that says where something lies."""
 
     flag: str  # what messages call it
     value: Callable[[Any], str | None]  # its value in the verb's options; None: it was not given
@@ -47,7 +46,7 @@ PATH_OPTIONS = {
 
 @dataclass(frozen=True)
 class Command:
-    """What a cluster is to run: `tilespin VERB ARGUMENTS`."""
+    """Holds what a cluster is to run: `tilespin VERB ARGUMENTS`."""
 
     verb: str
     arguments: tuple[str, ...]
@@ -56,19 +55,24 @@ class Command:
 
     @property
     def compares(self) -> bool:
-        """Whether the study will have results.csv and report.html."""
+        """Returns whether the study will have results.csv and report.html."""
         return self.verb in ("study", "evaluate", "compare")
 
     def line(self, python: str) -> str:
-        """For a shell, in a folder that holds the code."""
+        """Returns the command for a shell, in a folder that holds the code."""
         return shlex.join([python, "-m", "jobs.cli", self.verb, *self.arguments])
 
 
 def prepare_command(words: list[str], here: bool) -> Command:
-    """`words`: the verb and its arguments, as typed; `here`: whether the cluster is this machine alone.
+    """Checks a command line and makes its paths fit for a cluster.
 
-    Raises UserError for what the verb would refuse, as far as that can be known from afar, for relative paths on
-    other machines, and for keys among the arguments.
+    Args:
+        words: The verb and its arguments, as typed.
+        here: Whether the cluster is this machine alone.
+
+    Raises:
+        UserError: If the verb would refuse it, as far as that can be known from afar, for relative paths on other
+            machines, and for keys among the arguments.
     """
     verb, arguments = words[0], words[1:]
     if verb not in PATH_OPTIONS:
@@ -88,7 +92,8 @@ def prepare_command(words: list[str], here: bool) -> Command:
 
 
 def _several(options: Any) -> list[PathOption]:
-    """One for each file or folder that an --encoder of `evaluate` names, and for each study of `compare`."""
+    """Returns an option for each file or folder that an --encoder of `evaluate` names, and for each study of
+    `compare`."""
 
     def study(options: Any, i: int) -> str:
         return options.studies[i]
@@ -106,14 +111,14 @@ def _several(options: Any) -> list[PathOption]:
 
 
 def _verb_parser(verb: str) -> Callable[[list[str]], Any]:
-    """The verb's own parsing."""
+    """Returns a function that parses the verb's arguments."""
     module = import_module(VERBS[verb][0])
     kind = module.options_type() if hasattr(module, "options_type") else module.Options
     return lambda arguments: parse(kind, verb, arguments)
 
 
 def _check(options: Any) -> None:
-    """What each part of the options says of itself. Data and studies lie on the cluster: they are not looked for."""
+    """Checks each part of the options, except that data and studies lie on the cluster and are not looked for."""
     if hasattr(options, "runtime"):
         replace(options.runtime, wandb="off").checked()  # who is logged in at W&B counts there, not here
         Study.open("runs", options.runtime.name or "runs")
@@ -127,7 +132,7 @@ def _check(options: Any) -> None:
 
 
 def _check_open(word: str) -> None:
-    """Arguments are shown to all who see the cluster's dashboard. Raises UserError for a URL with a key in it."""
+    """Raises UserError for a URL with a key in it: all who see the cluster's dashboard can read arguments."""
     url = word.split("=", 1)[1] if word.startswith("-") and "=" in word else word
     if is_url(url):
         parts = urlsplit(url)
@@ -139,7 +144,7 @@ def _check_open(word: str) -> None:
 
 
 def _resolve(option: PathOption, value: str, here: bool) -> str:
-    """The same place, said so that it means the same on the cluster."""
+    """Returns the same place, written so that it means the same on the cluster. Raises UserError if it cannot be."""
     known = option.data and value in {m.NAME for m in modules(ssl_core.data.sources).values() if hasattr(m, "NAME")}
     if known or is_url(value) or os.path.isabs(value) or value.startswith("~"):
         return value
@@ -152,9 +157,12 @@ def _resolve(option: PathOption, value: str, here: bool) -> str:
 
 
 def _replace_option(parser: Callable, arguments: list[str], option: PathOption, new: str) -> list[str]:
-    """`arguments` with `new` in place of `option`'s value, or added. Which word that was, only the verb's parser
-    knows."""
+    """Returns `arguments` with `new` in place of the option's value, or added.
+
+    Which word the value was, only the verb's parser knows.
+    """
     value = option.value(parser(arguments))
+    assert value is not None  # it was given, or has a default
     if value == new:
         return arguments
     for i, word in enumerate(arguments):
@@ -171,7 +179,7 @@ def _is_given(option: str, arguments: list[str]) -> bool:
 
 
 def _option_name(verb: str, options: Any) -> tuple[str, str | None]:
-    """-> (a name for the job, the study that it works on)."""
+    """Returns a name for the job, and the study that it works on."""
     if verb == "compare":
         first = options.studies[0].rstrip("/")
         study = first if len(options.studies) == 1 else f"{first.rpartition('/')[0] or '.'}/{options.name}"

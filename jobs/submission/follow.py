@@ -1,4 +1,4 @@
-"""Following a job that was submitted: its address, its log, and how it ended."""
+"""Follows a job that was submitted: finds the cluster's address, shows the log, and says how the job ended."""
 
 import os
 import signal
@@ -12,7 +12,14 @@ from ssl_core.storage.object_store import is_url
 
 
 def dashboard_address(value: str | None) -> str:
-    """Of the dashboard. Raises UserError if there is none, or it is something else's."""
+    """Returns the URL of the cluster's dashboard.
+
+    Args:
+        value: What was given by --address; None for what RAY_API_SERVER_ADDRESS says.
+
+    Raises:
+        UserError: If there is none, or it is no address of a dashboard.
+    """
     found = value or os.environ.get("RAY_API_SERVER_ADDRESS")
     if not found:
         raise UserError("which cluster? --address http://HEAD:8265, or RAY_API_SERVER_ADDRESS in the environment")
@@ -27,15 +34,18 @@ def dashboard_address(value: str | None) -> str:
 
 
 def _print_log(text: str) -> None:
-    """Raises BrokenPipeError if nobody reads it any more: then there is nothing left to do."""
+    """Prints a piece of the log. Raises BrokenPipeError if nobody reads it any more: then there is nothing left to
+    do."""
     print(text, end="")
     if streams.reader_left():
         raise BrokenPipeError
 
 
 def follow(jobs: RayJobsClient, id: str) -> RayJobInfo:
-    """Shows the job's log until it ends, and says how. Ctrl-C, or a pipe that nobody reads any more, leaves the job
-    alone, and exits with 128 + the signal's number."""
+    """Shows a job's log until the job ends, prints how it ended, and returns the job.
+
+    Ctrl-C, or a pipe that nobody reads any more, leaves the job alone and exits with 128 + the signal's number.
+    """
     try:
         job = jobs.follow(id, _print_log)
     except (KeyboardInterrupt, BrokenPipeError) as stopped:
@@ -53,6 +63,7 @@ def follow(jobs: RayJobsClient, id: str) -> RayJobInfo:
 
 
 def reattach_command(jobs: RayJobsClient, id: str) -> str:
+    """Returns two lines that say how to follow a job again and how to stop it."""
     return (
         f"to follow it: tilespin jobs logs {id} --address {jobs.address}\n"
         f"to stop it:   tilespin jobs stop {id} --address {jobs.address}"
@@ -60,4 +71,5 @@ def reattach_command(jobs: RayJobsClient, id: str) -> str:
 
 
 def print_line(text: str) -> None:
+    """Prints a line to stderr."""
     print(text, file=sys.stderr, flush=True)

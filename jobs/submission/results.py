@@ -1,6 +1,6 @@
-"""The results of a study that lies where only a cluster can read: a small job there prints them, and this machine
-reads its log. So they need no way home but the one that the job's own log takes.
+"""Fetches the results of a study that lies where only a cluster can read.
 
+A small job there prints them, and this machine reads its log, so they need no connection but the one that logs use.
 On the cluster: `python -m jobs.submission.results STUDY`.
 """
 
@@ -22,7 +22,7 @@ WIDTH = 4000  # characters of a line: who tails logs cuts longer ones
 
 
 def pack_files(files: dict[str, bytes]) -> list[str]:
-    """Lines of text, which `unpack_files` finds again among others in a log."""
+    """Encodes files as lines of text, which `unpack_files` finds again among others in a log."""
     encoded = json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()})
     body = zlib.compress(encoded.encode())
     text = hashlib.sha256(body).hexdigest() + base64.b64encode(body).decode()
@@ -30,7 +30,7 @@ def pack_files(files: dict[str, bytes]) -> list[str]:
 
 
 def unpack_files(log: str) -> dict[str, bytes]:
-    """The files in a log. Raises ValueError if there are none, or not all of their bytes."""
+    """Decodes the files in a log. Raises ValueError if there are none, or not all of their bytes."""
     text = "".join(line.removeprefix(MARK) for line in log.splitlines() if line.startswith(MARK))
     body = base64.b64decode(text[64:])
     if hashlib.sha256(body).hexdigest() != text[:64]:
@@ -39,8 +39,22 @@ def unpack_files(log: str) -> dict[str, bytes]:
 
 
 def fetch_results(jobs: RayJobsClient, id: str, study: str, python: str, folder: Path) -> list[Path]:
-    """results.csv and report.html of `study`, as far as it has them, written into the folder `folder` by means of a
-    job called `id`. Raises ClusterError if the cluster is away, ValueError if the study cannot be read there."""
+    """Copies results.csv and report.html of a study, as far as it has them, by means of a job on the cluster.
+
+    Args:
+        jobs: The cluster's jobs.
+        id: The id of the job.
+        study: The study's folder or URL, as the cluster knows it.
+        python: The interpreter on the cluster.
+        folder: Where to write them.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ClusterError: If the cluster does not answer.
+        ValueError: If the study cannot be read there.
+    """
     jobs.submit(
         id, shlex.join([python, "-m", "jobs.submission.results", study]), cpus=0, env={}, metadata={"verb": "fetch"}
     )
@@ -54,6 +68,8 @@ def fetch_results(jobs: RayJobsClient, id: str, study: str, python: str, folder:
 
 
 def main(study: str) -> None:
+    """Prints the results of a study as lines that `unpack_files` decodes. Raises UserError if there is no such
+    study."""
     found = Study.existing(study)
     print(
         *pack_files({path.name: path.read_bytes() for path in (found.results, found.report) if path.exists()}), sep="\n"

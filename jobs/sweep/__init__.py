@@ -1,1 +1,1 @@
-"""Sweeps of learning rates."""
+"""Runs sweeps of learning rates."""

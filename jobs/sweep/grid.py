@@ -1,4 +1,4 @@
-"""What a sweep tries, and when it stops a trial."""
+"""Defines what a sweep tries, and when it stops a trial."""
 
 from dataclasses import dataclass, replace
 
@@ -12,25 +12,27 @@ ROWS = 50  # of metrics.jsonl in each trial: where one can be stopped
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What is tried: every combination, each for the same budget."""
+    """Tries every combination of these, each for the same budget."""
 
     tasks: tuple[str, ...] = ()
-    """which tasks; default: all there are"""
+    """tasks to try; default: all"""
     encoders: tuple[str, ...] = ("convnet",)
+    """encoders to try, as in tilespin pretrain"""
     lr_factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     """learning rates, as multiples of each task's own"""
     lrs: tuple[float, ...] = ()
     """learning rates themselves, for every task, instead of --lr-factors"""
     seeds: tuple[int, ...] = (0,)
+    """seeds that each combination is trained with"""
     data: str = "cifar10"
-    """as in tilespin pretrain"""
+    """dataset, as in tilespin pretrain"""
     size: int | None = None
-    """side in pixels that images are delivered at; default: the dataset's own, 96 for a folder"""
+    """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     budget: float = 280.0
     """GMACs (10^9 multiply-accumulates) of encoder forward and backward for each trial"""
 
     def recipes(self):
-        """The recipe of each trial. Raises UserError."""
+        """Returns the recipe of each trial. Raises UserError if an option names what does not exist, or nothing."""
         known = tasks()
         for name in self.tasks:
             if name not in known:
@@ -59,16 +61,16 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """Asynchronous successive halving on the pretext loss, among trials of the same task and encoder."""
+    """Stops trials by asynchronous successive halving on the pretext loss, among those of the same task and encoder."""
 
     asha_grace: float = 0.2
-    """fraction of its steps that each trial gets; 1 stops none"""
+    """fraction of its steps that each trial gets before it can be stopped; 1: none is stopped"""
     asha_reduction: float = 3.0
-    """at --asha-grace, and whenever it is this many times as far, a trial goes on only among the best 1 /
-    --asha-reduction"""
+    """at --asha-grace, and each time that it has come this many times as far,
+    a trial goes on only if it is among the best 1 / --asha-reduction"""
 
     def check(self) -> None:
-        """Raises UserError."""
+        """Raises UserError if a number is out of range."""
         if not 0 < self.asha_grace <= 1:
             raise UserError(f"--asha-grace is {self.asha_grace}, expected a fraction above 0 and at most 1")
         if not 1 < self.asha_reduction <= 100:

@@ -20,8 +20,21 @@ from ssl_core.task import task_name
 def train_trials(
     study: Study, runtime: RuntimeConfig, stopping: Stopping, trainings: list[Training], rows: dict[str, TrialRow]
 ) -> None:
-    """Trains what is missing. Trials that ended before tell their losses again, for others to be compared with. Raises
-    Left, if a signal asked for it, after all that run have saved."""
+    """Trains what is missing of a sweep. Trials that ended before yield their losses again, for others to be
+    compared with.
+
+    Args:
+        study: The study that the trials are runs of.
+        runtime: Where and how they run.
+        stopping: When to stop a trial.
+        trainings: The trials.
+        rows: By name, how each trial stands; errors are noted in it.
+
+    Raises:
+        Terminated: If a signal asked this process to stop, after all that run have saved.
+        ClusterError: If the cluster does not answer, or stays too small.
+        UserError: If the cluster's machines do not share the study's folder.
+    """
     device = runtime.resolved_device()
     fresh = {name for name, one in rows.items() if one.state == "waiting"}
     groups = {_group(one) for one in trainings if one.name in fresh}
@@ -61,12 +74,12 @@ def train_trials(
 
 
 def _group(one: Training) -> str:
-    """Losses of other tasks and encoders say nothing of this one."""
+    """Returns the task and encoder of a trial: losses of others say nothing of this one."""
     return f"{task_name(one.recipe.task)} {one.recipe.encoder}"
 
 
 def iter_rows(one: Training, device: str) -> Generator[dict, None, None]:
-    """The rows of a run: those of earlier attempts, then new ones; the last when its encoder is there."""
+    """Yields the rows of a run: those of earlier attempts, then new ones; the last when its encoder is there."""
     steps, last = one.recipe.steps, 0
     for old in training_rows(one.folder / "metrics.jsonl"):
         if last < old["step"] < steps:

@@ -1,4 +1,4 @@
-"""Trials of a sweep: how each stands, read from what its run has left, and which learning rate is the best."""
+"""Reads how each trial of a sweep stands from what its run has left, and finds the best learning rate."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from ssl_core.task import task_name
 
 @dataclass
 class TrialRow:
-    """One trial, as sweep.json has it."""
+    """Describes one trial, as sweep.json has it."""
 
     task: str
     encoder: str
@@ -36,7 +36,13 @@ class TrialRow:
 
 
 def trial_row(study: Study, one: Training, error: str | None = None) -> TrialRow:
-    """How a trial stands, read from what its run has left."""
+    """Returns how a trial stands, read from what its run has left.
+
+    Args:
+        study: The study.
+        one: The trial.
+        error: Why it failed just now, or None.
+    """
     recipe = one.recipe
     found = TrialRow(task_name(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
     if exists(one.folder / "encoder.json"):
@@ -52,7 +58,10 @@ def trial_row(study: Study, one: Training, error: str | None = None) -> TrialRow
 
 
 def _val_accuracy(study: Study, described: dict) -> tuple[float | None, int]:
-    """-> (accuracy, of how many images). Test images choose nothing, so the test accuracy is not looked at."""
+    """Returns the held-out linear accuracy, and of how many images it is; (None, 0) if it was not evaluated.
+
+    Test images choose nothing, so the test accuracy is not looked at.
+    """
     evaluation, one = Evaluation.of_study(study), from_run(described)
     if evaluation is None or "linear" not in evaluation.protocols:
         return None, 0
@@ -64,13 +73,20 @@ def _val_accuracy(study: Study, described: dict) -> tuple[float | None, int]:
 
 
 def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
-    """task: encoder: {lr, by, loss, val_accuracy}, among learning rates that are complete with every seed.
+    """Returns, by task and encoder, the best of the learning rates that are complete with every seed.
 
-    The held-out linear accuracy chooses, if all of them were evaluated, and where it cannot tell, the pretext loss: of
-    the rates within one standard error of the best accuracy the one with the lowest loss (after the rule of Breiman et
-    al. 1984, section 3.4.3, which takes the simplest). The error is that of the held-out images, not of the seeds; both
-    numbers are means over seeds. Without evaluations it is the loss alone. `supervised` has seen the labels of the
-    images that are held out from the probe.
+    The held-out linear accuracy chooses, if all of them were evaluated, and where it cannot tell, the pretext loss:
+    of the rates within one standard error of the best accuracy the one with the lowest loss. The error is that of
+    the held-out images, not of the seeds; both numbers are means over seeds. Without evaluations it is the loss
+    alone. `supervised` has seen the labels of the images that are held out from the probe.
+
+    Source: after the rule of Breiman et al. 1984, section 3.4.3, which takes the simplest within one standard error.
+
+    Args:
+        rows: All trials.
+
+    Returns:
+        For each task and encoder: {"lr", "by", "loss", "val_accuracy"}.
     """
     found: dict[str, dict[str, dict]] = {}
     for task, encoder in dict.fromkeys((one.task, one.encoder) for one in rows):
@@ -81,11 +97,14 @@ def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
         complete = {lr: of for lr, of in by_lr.items() if all(one.state == "complete" for one in of)}
         if not complete:
             continue
-        losses = {lr: mean(one.loss for one in of) for lr, of in complete.items()}
+        losses = {lr: mean(one.loss for one in of if one.loss is not None) for lr, of in complete.items()}
+        accuracies = {
+            lr: [one.val_accuracy for one in of if one.val_accuracy is not None] for lr, of in complete.items()
+        }
         by, near, val_accuracy = "pretext loss", list(complete), {}
-        if all(one.val_accuracy is not None for of in complete.values() for one in of):
+        if all(len(accuracies[lr]) == len(of) for lr, of in complete.items()):
             by = "held-out linear accuracy"
-            val_accuracy = {lr: mean(one.val_accuracy for one in of) for lr, of in complete.items()}
+            val_accuracy = {lr: mean(values) for lr, values in accuracies.items()}
             most, images = max(val_accuracy.values()), min(one.val_images for of in complete.values() for one in of)
             error = math.sqrt(most * (1 - most) / images)
             near = [lr for lr, accuracy in val_accuracy.items() if accuracy >= most - error]
@@ -97,7 +116,7 @@ def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
 
 
 def trials_table(rows: list[TrialRow]) -> Table:
-    """All trials, for the terminal; with their encoders if these differ."""
+    """Returns a table of all trials for the terminal, with their encoders if these differ."""
     view = Table(title="sweep", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     several = len({one.encoder for one in rows}) > 1
     for name in ("task", *(["encoder"] if several else []), "lr", "seed", "steps", "loss", "held-out linear", "state"):

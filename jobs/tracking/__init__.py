@@ -1,1 +1,1 @@
-"""Weights & Biases, online and offline."""
+"""Tracks runs in Weights & Biases, online and offline."""

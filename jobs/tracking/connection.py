@@ -1,4 +1,4 @@
-"""Weights & Biases: whether it is wanted, and whether it answers."""
+"""Finds out whether Weights & Biases is wanted, and whether it answers."""
 
 import os
 import sys
@@ -7,11 +7,12 @@ from typing import Literal
 from ssl_core.errors import UserError, choose
 
 Mode = Literal["auto", "online", "offline", "off"]
+DecidedMode = Literal["online", "offline", "off"]
 
 # The client flushes its file every 15 s; a killed run would lose as much. Its chatter would go over the screen.
 SETTINGS = {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1", "WANDB_ERROR_REPORTING": "false"}
 # What WANDB_MODE may be: the client's modes, of which it takes no other spelling; each of our runs has one process
-MODES: dict[str, Mode] = {
+MODES: dict[str, DecidedMode] = {
     "online": "online",
     "run": "online",
     "shared": "online",
@@ -22,18 +23,27 @@ MODES: dict[str, Mode] = {
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
-def decide_mode(mode: Mode) -> Mode:
-    """`resolve_mode(mode)`; but offline if W&B does not answer or refuses the key, which is found out here, once for
-    all jobs of a command, and said in one line on stderr."""
+def decide_mode(mode: Mode) -> DecidedMode:
+    """Decides how to track: as `resolve_mode`, but offline if W&B does not answer or refuses the key.
+
+    That is found out here, once for all jobs of a command, and printed in one line on stderr.
+
+    Raises:
+        UserError: If WANDB_DISABLED or WANDB_MODE is misspelled.
+    """
     found = resolve_mode(mode)
     if found == "online" and (why := why_no_answer()):
         return _offline(why)
     return found
 
 
-def resolve_mode(mode: Mode) -> Mode:
-    """auto: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in, else offline. Raises
-    UserError if they say what nobody knows."""
+def resolve_mode(mode: Mode) -> DecidedMode:
+    """Decides what "auto" stands for: what WANDB_DISABLED and WANDB_MODE say, else online if the user is logged in,
+    else offline.
+
+    Raises:
+        UserError: If one of them is misspelled.
+    """
     if mode != "auto":
         return mode
     disabled, asked = (os.environ.get(name, "").strip().lower() for name in ("WANDB_DISABLED", "WANDB_MODE"))
@@ -52,7 +62,8 @@ def resolve_mode(mode: Mode) -> Mode:
 
 
 def why_no_answer() -> str | None:
-    """Why nothing can be uploaded now; None if W&B answers and takes the key. Takes some ten seconds at most."""
+    """Returns why nothing can be uploaded now, or None if W&B answers and takes the key. Takes some ten seconds at
+    most."""
     try:
         wandb, mode = wandb_client(), os.environ.get("WANDB_MODE")
         os.environ["WANDB_MODE"] = "online"  # an option goes before a variable, by which nobody could log in offline
@@ -68,7 +79,7 @@ def why_no_answer() -> str | None:
 
 
 def wandb_client():
-    """The module wandb, after what it would stumble over in the environment is put right."""
+    """Imports wandb and returns it, after it has corrected the environment variables that wandb would fail on."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     mode = os.environ.pop("WANDB_MODE", "").strip().lower()
@@ -79,7 +90,7 @@ def wandb_client():
     return wandb
 
 
-def _offline(why: str) -> Mode:
+def _offline(why: str) -> DecidedMode:
     print(f"tilespin: {why}; what this command does is tracked offline", file=sys.stderr, flush=True)
     return "offline"
 

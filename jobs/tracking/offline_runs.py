@@ -1,7 +1,8 @@
-"""Offline W&B: a run's segments, one folder for each time that it was started, `wandb/offline-run-<time>-<id>/`.
+"""Reads, repairs and copies offline W&B runs.
 
-Records lie in `run-<id>.wandb`, in the framing of LevelDB's logs: blocks of 32 KiB, and before every piece of a record
-its checksum, length and kind.
+Each time that a run is started it has a segment, the folder `wandb/offline-run-<time>-<id>/`. Records lie in
+`run-<id>.wandb`, in the framing of LevelDB's logs: blocks of 32 KiB, and before every piece of a record its
+checksum, length and kind.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ssl_core.storage.files import write_bytes
 
@@ -21,7 +23,7 @@ GROWTH = 1.1  # a file in a store is only ever written anew: each time it has gr
 
 
 def records(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Every record and where it ends, up to the first that a crash tore or damaged."""
+    """Yields every record and where it ends, up to the first that a crash tore or damaged."""
     position, record = HEADER, b""
     while position + PIECE <= len(data):
         space = BLOCK - position % BLOCK
@@ -39,33 +41,42 @@ def records(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def complete_prefix(data: bytes) -> bytes:
-    """`data` up to the end of its last whole record; empty if it has none."""
+    """Returns `data` up to the end of its last whole record; empty if it has none."""
     return data[: max((end for _, end in records(data)), default=0)]
 
 
-def last_step(folder: Path, id: str) -> int:
-    """The last step in the history of run `id` among the segments below `folder`, online ones too; -1 without any."""
-    from wandb.proto.wandb_internal_pb2 import Record
+def _parse(record: bytes) -> Any:
+    """Returns the client's message in a record, of a class that is made only when its module is imported."""
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue] see above
 
+    return Record.FromString(record)
+
+
+def last_step(folder: Path, id: str) -> int:
+    """Returns the last step in the history of run `id` among the segments below `folder`, online ones too; -1
+    without any."""
     last = -1
     for file in folder.glob(f"wandb/*run-*/run-{id}.wandb"):
         for record, _ in records(file.read_bytes()):
-            read = Record.FromString(record)
+            read = _parse(record)
             if read.WhichOneof("record_type") == "history":
                 last = max(last, read.history.step.num)
     return last
 
 
 def wait_for_end(folder: Path, id: str, seconds: float) -> None:
-    """Waits until the record that ends run `id` is in the newest segment below `folder`: the client says that it has
-    finished while its own process still writes. Raises TimeoutError after `seconds`."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    """Waits until the record that ends run `id` is in the newest segment below `folder`.
 
+    The client says that it has finished while its own process still writes.
+
+    Raises:
+        TimeoutError: If it is not there after `seconds`.
+    """
     file = max(folder.glob(f"wandb/offline-run-*/run-{id}.wandb"))
     limit = time.monotonic() + seconds
     while True:
         *_, (last, _) = [(b"", 0), *records(file.read_bytes())]
-        if Record.FromString(last).WhichOneof("record_type") == "exit":
+        if _parse(last).WhichOneof("record_type") == "exit":
             return
         if time.monotonic() > limit:
             raise TimeoutError(f"{file} is not complete after {seconds} s")
@@ -73,11 +84,15 @@ def wait_for_end(folder: Path, id: str, seconds: float) -> None:
 
 
 def truncate_torn_tail(folder: Path, id: str = "*") -> None:
-    """Cuts segments below the local `folder` behind their last whole record, and removes those without any: the
-    client would stop there, and leave out the run's later segments. Of run `id`, or of all runs.
+    """Cuts segments below the local `folder` behind their last whole record, and removes those without any.
 
-    The writer must be dead. If it is only dying, what it still writes goes to the old file, and so nowhere: nobody
-    who reads the segment from now on is surprised by another row.
+    The client would stop there, and leave out the run's later segments. The writer must be dead. If it is only
+    dying, what it still writes goes to the old file, and so nowhere: nobody who reads the segment from now on is
+    surprised by another row.
+
+    Args:
+        folder: The folder.
+        id: The run; default: all runs.
     """
     for file in folder.glob(f"wandb/offline-run-*/run-{id}.wandb"):
         if _mark(file).exists():
@@ -99,25 +114,31 @@ def delete_run(folder: Path, id: str) -> None:
 
 
 def mark_synced(folder: Path, id: str) -> None:
-    """Lets `wandb sync` leave out the segments of run `id`, whose rows come again by another way."""
+    """Makes `wandb sync` leave out the segments of run `id`, whose rows come again by another way."""
     for file in folder.glob(f"wandb/offline-run-*/run-{id}.wandb"):
         _mark(file).write_bytes(b"")
 
 
 def _mark(file: Path) -> Path:
-    """The client's own mark of a segment that is uploaded."""
+    """Returns the path of the client's own mark of a segment that is uploaded."""
     return file.with_name(f"{file.name}.synced")
 
 
 class Upload:
-    """Keeps the segments below a local folder in a store too, for when this machine is gone."""
+    """Copies the segments below a local folder to a store too, for when this machine is gone.
+
+    Args:
+        here: The local folder.
+        there: The folder in the store.
+    """
 
     def __init__(self, here: Path, there: Path):
         self.here, self.there = here / "wandb", there / "wandb"
         self.sent: dict[Path, int] = {}  # bytes
 
     def send(self, all: bool = False) -> None:
-        """Uploads what has grown; with `all`, were it by one byte. Pictures go before the rows that show them."""
+        """Uploads what has grown by a tenth; with `all`, what has grown by one byte. Pictures go before the rows
+        that show them."""
         for kind in ("offline-run-*/files/**/*", "offline-run-*/*.wandb"):
             for file in self.here.glob(kind):
                 if not file.is_file():
@@ -133,7 +154,7 @@ class Upload:
 
 
 def fetched(folder: Path) -> Path:
-    """A local folder with the segments that lie below `folder` in a store."""
+    """Copies the segments that lie below `folder` in a store to a local folder, and returns it."""
     from ssl_core.storage.cache import folder as cache
 
     here = cache() / "wandb" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
@@ -146,7 +167,10 @@ def fetched(folder: Path) -> Path:
 
 
 def sync_command(folder: Path) -> str | None:
-    """The command that uploads every offline run below `folder`, or None if there is none. Nothing may be running."""
+    """Returns the command that uploads every offline run below `folder`, or None if there is none.
+
+    Nothing may be running there.
+    """
     if not isinstance(folder, Path):
         folder = fetched(folder)
     truncate_torn_tail(folder)

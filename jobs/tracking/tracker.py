@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for each pretraining and evaluation. It may fail; the work goes on."""
+"""Tracks one Weights & Biases run for each pretraining and evaluation. Tracking may fail; the work goes on."""
 
 import contextlib
 import json
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from jobs.study.warning_log import warn
 from jobs.tracking import offline_runs
-from jobs.tracking.connection import Mode, end_wandb_client, wandb_client, why_no_answer
+from jobs.tracking.connection import DecidedMode, end_wandb_client, wandb_client, why_no_answer
 
 if TYPE_CHECKING:
+    from wandb import Run
+
     from jobs.study.folder import Study
 
 INIT_SECONDS, FINISH_SECONDS, FLUSH_SECONDS = 30, 300, 30
@@ -21,16 +23,26 @@ _unreachable = False  # found out by a run of this process: the next ones need n
 
 
 class Tracker:
-    """A W&B run.
+    """Tracks one run in W&B.
 
-    With `step`, one that is continued whenever the same id comes again. Its rows have a step, and whoever keeps the
-    truth hands over all of them again when it continues: those that W&B lacks are sent, so that each is there exactly
-    once. Without `step`, one with a result, which replaces that of an earlier attempt under the same id.
+    With `step`, a run is continued whenever the same id comes again. Its rows have a step, and the caller, which
+    keeps all of them, hands them over again when it continues: those that W&B lacks are sent, so that each is there
+    exactly once. Without `step`, a run has one result, which replaces that of an earlier attempt under the same id.
+
+    Args:
+        mode: How to track.
+        folder: The study's folder, on a disk or in a store.
+        id: The run's id in W&B.
+        study: The study's name, which is the run's group.
+        job_type: The kind of run: "pretrain", "evaluate" or "compare".
+        name: The run's name.
+        config: What W&B shows as the run's config.
+        step: The metric that all others are plotted over, or None.
     """
 
     def __init__(
         self,
-        mode: Mode,
+        mode: DecidedMode,
         folder: Path,
         *,
         id: str,
@@ -42,7 +54,8 @@ class Tracker:
     ):
         """`step` names the metric that all others are plotted over. `mode` is not "auto" any more. `folder` is the
         study's, on a disk or in a store."""
-        self.run, self.folder, self.local = None, folder, folder
+        self.run: Run | None = None
+        self.folder, self.local = folder, folder
         self.uploaded_step = -1  # the last step that W&B has
         self.upload: offline_runs.Upload | None = None
         self.uploading: threading.Thread | None = None
@@ -60,29 +73,33 @@ class Tracker:
             os.environ["WANDB_DATA_DIR"] = str(self.local / "wandb")
             given = dict(id=id, group=study, job_type=job_type, name=name, config=config)
             try:
-                self._init_run(mode, step is not None, given)
+                self.run = run = self._start_run(mode, step is not None, given)
             except Exception as error:
                 if mode != "online":
                     raise
                 end_wandb_client()  # which would go on trying, and hold the id
                 _give_up_without_answer()
-                self._init_run("offline", step is not None, given)
+                self.run = run = self._start_run("offline", step is not None, given)
                 others = " and the runs after it are" if _unreachable else " is"
                 warn(folder, f"W&B did not answer, so {name}{others} tracked offline: {error}")
             if step:
-                self.run.define_metric(step)
-                self.run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
+                run.define_metric(step)
+                run.define_metric("*", step_metric=step, step_sync=False)  # every row has it, pictures have none
 
     def _write_to_local_cache(self, id: str) -> None:
-        """The client writes into folders only: one of this machine's cache, kept in the study's store from time to
-        time. What an attempt that was killed here left there is in the store as far as it counts."""
+        """Has the client write into a folder of this machine's cache, which is copied to the study's store from time
+        to time.
+
+        The client writes into local folders only. What an attempt that was killed here left there is in the store as
+        far as it counts.
+        """
         from ssl_core.storage.cache import folder as cache
 
         self.local = cache() / "wandb" / "running" / id
         shutil.rmtree(self.local, ignore_errors=True)
         self.upload = offline_runs.Upload(self.local, self.folder)
 
-    def _init_run(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> None:
+    def _start_run(self, mode: Literal["online", "offline"], continued: bool, given: dict) -> "Run":
         wandb, id = wandb_client(), given["id"]
         if mode == "offline" and continued:
             if self.upload is None:
@@ -90,7 +107,7 @@ class Tracker:
             self.uploaded_step = offline_runs.last_step(self.folder, id)
         elif mode == "offline":
             offline_runs.delete_run(self.folder, id)
-        self.run = wandb.init(
+        run = wandb.init(
             mode=mode,
             dir=str(self.local),
             project=os.environ.get("WANDB_PROJECT", "tilespin"),
@@ -100,22 +117,23 @@ class Tracker:
         )
         if mode == "online":
             # not the summary's step: that may have been uploaded before the row it comes from
-            self.uploaded_step = self.run.starting_step - 1
+            self.uploaded_step = run.starting_step - 1
             # what was tracked offline before is sent again as far as it lacks
             offline_runs.mark_synced(self.folder, id)
+        return run
 
     def _guard(self, doing: str) -> "_Guard":
         return _Guard(self, doing)
 
     def log(self, values: dict, step: int) -> None:
-        """A row of history, unless W&B has this step, or a later one, already."""
+        """Sends a row of history, unless W&B has this step, or a later one, already."""
         if self.run and step > self.uploaded_step:
             with self._guard("log"):
                 self.run.log(values, step=step, commit=True)
                 self.uploaded_step = step
 
     def result(self, values: dict) -> None:
-        """The numbers of a run that has only these: a row of history, once, and the summary, where the last count."""
+        """Sends the numbers of a run that has only these: a row of history, once, and the summary."""
         self.log(values, 0)
         self.summary(values)
 
@@ -124,7 +142,7 @@ class Tracker:
         self.summary({"restarts": count, f"restart/{count}": f"from step {step}" + (f": {cause}" if cause else "")})
 
     def image(self, name: str, path: Path, step: int) -> None:
-        """A row of its own, so `step` is none that others have."""
+        """Sends a picture as a row of its own, so `step` is none that others have."""
         if self.run:
             with self._guard("log a picture"):
                 import wandb
@@ -134,20 +152,31 @@ class Tracker:
                     self.log({name: wandb.Image(Image.open(file))}, step)
 
     def table(self, name: str, columns: list[str], rows: list[list]) -> None:
+        """Sends a table."""
         if self.run:
             with self._guard("log a table"):
                 import wandb
 
-                self.run.log({name: wandb.Table(columns=columns, data=rows)})
+                self.run.log({name: wandb.Table(columns=[*columns], data=[*rows])})
 
     def summary(self, values: dict) -> None:
+        """Updates the run's summary."""
         if self.run:
             with self._guard("write the summary"):
                 self.run.summary.update(values)
 
     def artifact(self, name: str, kind: str, weights: Path, described: dict) -> None:
-        """`weights`, and `described` as metadata and as the file <weights>.json beside them, which need not be there
-        yet; of weights in a store, where they lie, for they may be nowhere on the machine that uploads."""
+        """Sends weights as an artifact, with `described` as metadata and as the file <weights>.json, which need not
+        be there yet.
+
+        Weights in a store are sent as a reference, for they may be nowhere on the machine that uploads.
+
+        Args:
+            name: The artifact's name.
+            kind: The artifact's type.
+            weights: The file.
+            described: What describes it.
+        """
         if self.run:
             with self._guard("log an artifact"):
                 import wandb
@@ -162,7 +191,7 @@ class Tracker:
                 self.run.log_artifact(artifact)
 
     def entity_and_project(self) -> tuple[str, str] | None:
-        """(entity, project) of a run that is online."""
+        """Returns the entity and project of a run that is online, or None."""
         return None if self.run is None or self.run.offline else (self.run.entity, self.run.project)
 
     def keep(self) -> None:
@@ -171,15 +200,15 @@ class Tracker:
         Best called at each checkpoint. What is not kept when this machine dies is sent again by the next.
         """
         if self.run and self.upload and not (self.uploading and self.uploading.is_alive()):
-            self.uploading = threading.Thread(target=self._upload, daemon=True)
+            self.uploading = threading.Thread(target=self._try_to_send, args=(self.upload,), daemon=True)
             self.uploading.start()
 
-    def _upload(self) -> None:
+    def _try_to_send(self, upload: offline_runs.Upload) -> None:
         with contextlib.suppress(Exception):  # the next checkpoint tries again, and the end says so if it cannot
-            self.upload.send()
+            upload.send()
 
     def finish(self, failed: bool = False) -> None:
-        """Ends the run, online when all is uploaded; the second time nothing happens."""
+        """Ends the run, online when all is uploaded. A second call does nothing."""
         if self.run:
             with self._guard("finish"):
                 offline, id = self.run.offline, self.run.id
@@ -197,20 +226,20 @@ class Tracker:
 
 
 def _give_up_without_answer() -> None:
-    """The server may have had something against one run only."""
+    """Notes whether W&B answers at all: the server may have had something against one run only."""
     global _unreachable
     _unreachable = why_no_answer() is not None
 
 
 def _limits(wandb) -> dict:
-    """Finishing online without a connection must not wait for ever; older clients cannot be told."""
+    """Returns settings that keep the end of an online run from waiting for ever; older clients do not have them."""
     known = wandb.Settings.model_fields
     wanted = {"finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True}
     return {key: value for key, value in wanted.items() if key in known}
 
 
 class _Guard:
-    """Turns any exception of the client into one warning, and tracking off."""
+    """Turns any exception of the client into one warning, and ends tracking."""
 
     def __init__(self, tracker: Tracker, doing: str):
         self.tracker, self.doing = tracker, doing
@@ -227,6 +256,6 @@ class _Guard:
 
 
 def print_sync_command(study: "Study") -> None:
-    """How to upload what was tracked offline."""
+    """Prints how to upload what was tracked offline, if anything was."""
     if command := offline_runs.sync_command(study.root):
         print(f"W&B runs are offline; to upload them: {command}", file=sys.stderr)

@@ -62,7 +62,7 @@ def test_it_is_said_and_stays_said(dirty, tmp_path, capsys):
         f"{COPIES}test/<b>/1.png of train/$x_{{/1.png. What they score may be remembered and not recognized. 1 of 2: "
         "with another label there.",
         "Without a test image: $x_{, [red] (2 of 3 classes). All metrics are over the other 1.",
-        "1 of 5 test images could not be decoded: no number is of these.",
+        "1 of 5 test images could not be decoded and are left out of all numbers.",
         "knn: fewer training images than 20 and 200 neighbors: all 15 count.",
     ]
     page = (study / "report.html").read_text()

@@ -144,10 +144,11 @@ def test_linear_over_knn_is_paired():
 @pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
 def test_many_names_have_room_in_a_figure():
     from jobs.report import figures
+    from jobs.report.figure_style import figure_to_svg
 
     one = three()[2]
     many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
-    text = figures.figure_to_svg(figures.cost(many, "linear"))
+    text = figure_to_svg(figures.cost(many, "linear"))
     assert all(f"rotnet (lr {i})" in text for i in range(60))
 
 

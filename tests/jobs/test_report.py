@@ -12,6 +12,7 @@ from support.comparison import cells, row, three
 from jobs.report import figures
 from jobs.report.comparison import EncoderRow, as_csv, by_dataset, rank_rows
 from jobs.report.conclusions import format_number
+from jobs.report.figure_style import figure_to_svg
 from jobs.report.html import write_report
 from jobs.study.folder import Study
 from ssl_core.storage.files import write_json
@@ -64,8 +65,8 @@ def test_any_value_can_be_drawn(tmp_path, value):
         ]
     assert "could not be drawn" not in page_of(tmp_path, rows)
     for protocol in ("linear", "invariance", "collapse"):
-        figures.figure_to_svg(figures.ranking(rows, protocol))
-        figures.figure_to_svg(figures.cost(rows, protocol))
+        figure_to_svg(figures.ranking(rows, protocol))
+        figure_to_svg(figures.cost(rows, protocol))
 
 
 def test_what_is_not_finite_was_not_measured(tmp_path):

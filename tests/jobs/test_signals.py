@@ -83,7 +83,7 @@ def test_the_second_ends_at_once(number):
 def test_what_has_nothing_to_save_ends_at_once(number):
     process = started(EVALUATES, "works")
     process.send_signal(number)
-    assert rest(process) == "tilespin: leaving; the same command continues where it stopped\n"
+    assert rest(process) == "tilespin: stopping; the same command continues where it stopped\n"
     assert process.returncode == 128 + number
 
 

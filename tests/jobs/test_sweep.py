@@ -16,6 +16,7 @@ from jobs.study.folder import Study
 from jobs.sweep.grid import Grid
 from jobs.sweep.run import iter_rows
 from jobs.sweep.trials import TrialRow, best_learning_rates
+from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 
 
@@ -123,7 +124,8 @@ def test_every_combination_has_the_same_budget(shapes):
         budget=100,
     )
     found = grid.recipes()
-    assert len({json.dumps(one.identity(type("It", (), {"digest": "x"})), sort_keys=True) for one in found}) == 16
+    source = open_source(str(shapes), 32)
+    assert len({one.resolved(source, "cpu").run_name(source) for one in found}) == 16
     assert len(found) == 16 and {one.task.optim.lr for one in found} == {0.1, 0.2}
     lengths = {(type(one.task), one.encoder): one.steps for one in found}
     assert len(set(lengths.values())) == 4  # a step of each costs something else
