@@ -22,10 +22,11 @@ import torch
 
 from benchmarks.harness import environment as machine
 from ssl_core.evaluation.features import FrozenFeatures
-from ssl_core.evaluation.protocols import knn, linear
+from ssl_core.evaluation.protocols.knn import KNN
+from ssl_core.evaluation.protocols.linear import LinearProbe
 
-NEIGHBORS, TEMPERATURE = 200, knn.Config().temperature
-RATES, PASSES = linear.Config().learning_rates, linear.Config().epochs
+NEIGHBORS, TEMPERATURE = 200, KNN.Config().temperature
+RATES, PASSES = LinearProbe.Config().learning_rates, LinearProbe.Config().epochs
 CHUNK = 1000  # rows of features made at once, so that making them takes no memory to speak of
 
 
@@ -56,7 +57,7 @@ def features(size: Size) -> FrozenFeatures:
 
 
 def knn_here(subject: FrozenFeatures) -> float:
-    return knn.run(subject, knn.Config(), 0).numbers[f"top1/k{NEIGHBORS}"]
+    return KNN().run(subject, KNN.Config(), 0).numbers[f"top1/k{NEIGHBORS}"]
 
 
 def knn_there(subject: FrozenFeatures) -> float:
@@ -71,7 +72,7 @@ def knn_there(subject: FrozenFeatures) -> float:
 
 
 def linear_here(subject: FrozenFeatures) -> float:
-    return linear.run(subject, linear.Config(), 0).numbers["top1"]
+    return LinearProbe().run(subject, LinearProbe.Config(), 0).numbers["top1"]
 
 
 def linear_there(subject: FrozenFeatures) -> float:

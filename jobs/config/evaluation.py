@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from jobs.study.folder import Study
 from ssl_core.errors import UserError, closest
-from ssl_core.evaluation import features
 from ssl_core.evaluation.frozen_encoder import Splits
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import read_json
 
 
@@ -34,7 +34,7 @@ class Evaluation:
 
     def check(self) -> None:
         """Raises UserError for a protocol that does not exist or splits that leave nothing."""
-        known = features.protocols()
+        known = protocols()
         for name in self.protocols:
             if name not in known:
                 hint = f"did you mean {close}? " if (close := closest(name, known)) else ""

@@ -20,6 +20,7 @@ from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, glob_files, is_local, remove
 
 
@@ -34,11 +35,11 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
         UserError: If a setting is wrong, or a dataset lacks labels that a protocol needs.
     """
     evaluation.check()
-    known = features.protocols()
+    known = protocols()
     for data, size in {(one.data, one.size) for one in evaluated}:
         source = open_source(data, size)
-        if not source.classes and any(known[name].labels for name in evaluation.protocols):
-            without = " ".join(name for name, module in known.items() if not module.labels)
+        if not source.classes and any(known[name].needs_labels for name in evaluation.protocols):
+            without = " ".join(name for name, module in known.items() if not module.needs_labels)
             raise UserError(
                 f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class, or what "
                 f"does without labels: --protocols {without}"
@@ -78,7 +79,7 @@ def evaluation_jobs(
         extract = f"features/{label}"
         needs = (one.run,) if one.run in planned else ()
         placement = (device, threads)
-        on_features = [name for name in missing if features.protocols()[name].on == "features"]
+        on_features = [name for name in missing if protocols()[name].on == "features"]
         if on_features:
             found.append(
                 Job(
@@ -143,7 +144,7 @@ def _evaluate_features(
     tracking: DecidedMode,
     frozen: features.FrozenFeatures,
 ) -> dict:
-    module = features.protocols()[protocol]
+    module = protocols()[protocol]
     result = module.run(frozen, module.Config(), evaluation.probe_seed)
     return write_record(root, one, label, evaluation, protocol, tracking, result, frozen.labels)
 
@@ -159,7 +160,7 @@ def _evaluate_encoder(
     threads: int,
     *_,
 ) -> dict:
-    module, source = features.protocols()[protocol], one.source
+    module, source = protocols()[protocol], one.source
     path = record_path(Study(root), one, protocol, evaluation, source.digest)
     assert path is not None  # this job runs after the run that it needs
     keep = path.with_suffix("")

@@ -18,6 +18,7 @@ from jobs.tracking.tracker import Tracker
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
+from ssl_core.evaluation.protocol import Result, is_accuracy, protocols
 from ssl_core.storage.files import write_bytes, write_json
 
 
@@ -39,7 +40,7 @@ def record_path(
     digest = encoder.digest(study)
     if digest is None:
         return None
-    module = features.protocols()[protocol]
+    module = protocols()[protocol]
     identity = {
         "protocol": protocol,
         "config": asdict(module.Config()),
@@ -61,7 +62,7 @@ def write_record(
     evaluation: Evaluation,
     protocol: str,
     tracking: DecidedMode,
-    result: features.Result,
+    result: Result,
     labels: dict[str, np.ndarray],
 ) -> dict:
     """Tracks what one protocol found, and writes its picture and then its record, whose presence means that it is
@@ -91,7 +92,7 @@ def write_record(
     record = {
         **asdict(one),
         "protocol": protocol,
-        "version": features.protocols()[protocol].version,
+        "version": protocols()[protocol].version,
         "dataset": source.name,
         "digest": digest,
         "probe_seed": evaluation.probe_seed,
@@ -139,10 +140,10 @@ def headline(protocol: str, numbers: dict[str, float]) -> str:
     Returns:
         The text; "done" if the number needs labels and there were none.
     """
-    name = features.protocols()[protocol].headline
+    name = protocols()[protocol].headline
     if name not in numbers:
         return "done"
-    return f"{name} {numbers[name]:.1%}" if features.is_accuracy(protocol) else f"{name} {numbers[name]:.3g}"
+    return f"{name} {numbers[name]:.1%}" if is_accuracy(protocol) else f"{name} {numbers[name]:.3g}"
 
 
 def pack_bits(correct: np.ndarray | None) -> str | None:

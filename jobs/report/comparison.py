@@ -13,7 +13,7 @@ import numpy as np
 from jobs.evaluation.encoders import PIXELS, RANDOM, EvaluatedEncoder
 from jobs.evaluation.records import unpack_bits
 from jobs.study.folder import Study
-from ssl_core.evaluation.features import protocols
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.evaluation.statistics import (
     Interval,
     holm,
@@ -164,7 +164,7 @@ class Pair:
 def rank_rows(rows: list[EncoderRow], protocol: str) -> list[EncoderRow]:
     """Sorts rows: baselines, tasks from worst to best, the ceiling, encoders from elsewhere. In each, no number
     comes first."""
-    sign = 1 if protocols()[protocol].higher else -1
+    sign = 1 if protocols()[protocol].higher_is_better else -1
 
     def sort_key(row: EncoderRow) -> tuple[int, bool, float]:
         shown = row.headline(protocol)

@@ -1,12 +1,12 @@
 """Says in sentences what numbers allow to conclude."""
 
 from jobs.report.comparison import DatasetComparison, EncoderRow
-from ssl_core.evaluation import features
+from ssl_core.evaluation.protocol import is_accuracy
 
 
 def split_by_kind(protocols: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits protocols into those whose main number is an accuracy, and the others."""
-    accuracies = tuple(name for name in protocols if features.is_accuracy(name))
+    accuracies = tuple(name for name in protocols if is_accuracy(name))
     return accuracies, tuple(name for name in protocols if name not in accuracies)
 
 
@@ -17,7 +17,7 @@ def format_number(row: EncoderRow, protocol: str) -> str:
     if found is None:
         return "-"
     value, low, high = found
-    scale, form = (100, ".1f") if features.is_accuracy(protocol) else (1, ".3g")
+    scale, form = (100, ".1f") if is_accuracy(protocol) else (1, ".3g")
     interval = "" if low is None or high is None else f" ±{scale * (high - low) / 2:{form}}"
     return f"{scale * value:{form}}{interval}"
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jobs.report.comparison import readable
-from ssl_core.evaluation.features import is_accuracy, protocols
+from ssl_core.evaluation.protocol import is_accuracy, protocols
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType

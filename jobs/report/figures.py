@@ -16,7 +16,7 @@ from jobs.report.figure_style import (
     percent_factor,
     short_label,
 )
-from ssl_core.evaluation.features import is_accuracy, protocols
+from ssl_core.evaluation.protocol import is_accuracy, protocols
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 

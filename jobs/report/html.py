@@ -19,7 +19,7 @@ from jobs.report.figure_style import figure_to_svg
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
 from jobs.study.warning_log import warn
-from ssl_core.evaluation.features import protocols
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, read_bytes, read_json, write_text
 
 
@@ -76,7 +76,7 @@ def _dataset_context(study: Study, part: DatasetComparison) -> dict:
         "conclusions": conclusions(part),
         "caveats": caveats_of(part),
         "over": share_of_classes(part),
-        "heads": {p: f"{known[p].headline} {'↑' if known[p].higher else '↓'}" for p in others},
+        "heads": {p: f"{known[p].headline} {'↑' if known[p].higher_is_better else '↓'}" for p in others},
         "ranking": {p: _figure(study, f"ranking by {p}", plots.ranking, rows, p) for p in ranked},
         "stages": {
             p: _figure(study, f"stages by {p}", plots.stages, rows, p) for p in names if plots.has_stages(rows, p)

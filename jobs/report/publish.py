@@ -17,7 +17,7 @@ from jobs.study.warning_log import warn
 from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker, print_sync_command
 from ssl_core.errors import UserError
-from ssl_core.evaluation import features
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, read_json, read_text, write_text
 
 
@@ -97,8 +97,8 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: De
         config=read_json(study.file),
     )
     rows = [row for part in parts for row in part.rows]
-    protocols = protocols_of(rows)
-    heads = {p: features.protocols()[p].headline for p in protocols}
+    names = protocols_of(rows)
+    heads = {p: protocols()[p].headline for p in names}
     columns = [
         "task",
         "encoder",
@@ -107,7 +107,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: De
         "images",
         "TMACs",
         "seconds",
-        *(f"{p} {part}" for p in protocols for part in (heads[p], "low", "high")),
+        *(f"{p} {part}" for p in names for part in (heads[p], "low", "high")),
     ]
     lines = []
     found = [
@@ -125,7 +125,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: De
         for pair in of
     ]
     for row in rows:
-        values = [v for p in protocols for v in (row.headline(p) or (None, None, None))]
+        values = [v for p in names for v in (row.headline(p) or (None, None, None))]
         macs = row.cost("macs")
         lines.append(
             [
@@ -139,7 +139,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: De
                 *values,
             ]
         )
-        tracker.summary({f"{row.name}/{p}": row.mean_value(p, heads[p]) for p in protocols if row.headline(p)})
+        tracker.summary({f"{row.name}/{p}": row.mean_value(p, heads[p]) for p in names if row.headline(p)})
     tracker.table("comparison", columns, lines)
     if found:
         tracker.table(

@@ -9,7 +9,6 @@ from rich.table import Table
 from jobs.report.caveats import share_of_classes
 from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import format_difference, format_number
-from ssl_core.evaluation import features
 
 
 def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
@@ -40,21 +39,22 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
     return view
 
 
-def diagnostics_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
+def diagnostics_table(part: DatasetComparison, names: tuple[str, ...]) -> Table:
     """Returns the table of protocols that measure no accuracy, with an arrow to where better is."""
     title = "diagnostics of the frozen encoder" + (f", {share_of_classes(part)}" if share_of_classes(part) else "")
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", no_wrap=True)
-    for name in protocols:
-        module = features.protocols()[name]
-        measure = re.sub(r"(?=[@/])", "\n", module.headline, count=1)
-        view.add_column(f"{name}\n{measure} {'↑' if module.higher else '↓'}", justify="right", overflow="fold")
+    for name in names:
+        protocol = protocols()[name]
+        measure = re.sub(r"(?=[@/])", "\n", protocol.headline, count=1)
+        arrow = "↑" if protocol.higher_is_better else "↓"
+        view.add_column(f"{name}\n{measure} {arrow}", justify="right", overflow="fold")
     view.add_column("linear\n- knn ↓", justify="right")
     for row in part.rows:
         gap = row.gap
         view.add_row(
             escape(row.name),
-            *(format_number(row, protocol) for protocol in protocols),
+            *(format_number(row, name) for name in names),
             format_difference(gap.mean, *gap.ends) if gap else "",
         )
     return view

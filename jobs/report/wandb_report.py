@@ -4,7 +4,7 @@ from jobs.report.caveats import caveats_of
 from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import conclusions
 from jobs.study.folder import Study
-from ssl_core.evaluation.features import protocols
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import read_json
 
 

@@ -1,21 +1,18 @@
-"""Extracts the features of a frozen encoder, once for all protocols that need nothing else, and lists the protocols.
+"""Extracts the features of a frozen encoder, once for all protocols that need nothing else.
 
 A feature is a stage's map averaged to POOL x POOL cells and flattened, each coordinate standardized by its mean and
 standard deviation over the images that a probe learns from.
 """
 
-from dataclasses import dataclass, field
-from types import ModuleType
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 import ssl_core.encoders.build as encoders
-import ssl_core.evaluation.protocols
 from ssl_core.data.dataset import Source
 from ssl_core.evaluation.frozen_encoder import POOL, SPLITS, FrozenEncoder, Splits, make_splits
-from ssl_core.plugins import modules
 
 VERSION = 1  # raise when features would change
 
@@ -35,30 +32,6 @@ class FrozenFeatures:
     classes: int
 
 
-@dataclass(frozen=True)
-class Result:
-    """Holds what a protocol has found.
-
-    Attributes:
-        numbers: Measures by name.
-        correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers.
-        chosen: What held-out data chose, such as a stage or a learning rate.
-        sheet: A picture for people, [h, w, 3] uint8.
-        notes: Sentences that say what these images do not allow to measure, and why.
-    """
-
-    numbers: dict[str, float]
-    correct: np.ndarray | None = None
-    chosen: dict = field(default_factory=dict)
-    sheet: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-
-
-def protocols() -> dict[str, ModuleType]:
-    """Returns every protocol's module by its file's name, see `ssl_core.evaluation.protocols`."""
-    return {name: m for name, m in modules(ssl_core.evaluation.protocols).items() if hasattr(m, "run")}
-
-
 def standardize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the statistics to standardize features by.
 
@@ -71,11 +44,6 @@ def standardize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     std = x.std(0)
     return x.mean(0), np.where(std > 1e-6, std, np.float32(1))
-
-
-def is_accuracy(protocol: str) -> bool:
-    """Returns whether a protocol's headline is the accuracy on all test images, which is shown in percent."""
-    return protocols()[protocol].headline == "top1"
 
 
 def size_of(encoder: nn.Module, name: str, source: Source, splits: Splits, seed: int) -> int:

@@ -7,6 +7,7 @@ from scipy.linalg import eigh
 from support.frozen_encoders import Constant, Noise, frozen, small_source
 
 from ssl_core.evaluation.protocols import collapse
+from ssl_core.evaluation.protocols.collapse import Collapse
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])
@@ -41,12 +42,12 @@ def test_lidar_is_that_of_the_generalized_eigenvalues():
 
 
 def test_a_collapsed_encoder():
-    numbers = collapse.run(frozen(Constant()), collapse.Config(), 0).numbers
+    numbers = Collapse().run(frozen(Constant()), Collapse.Config(), 0).numbers
     assert numbers["rankme"] == pytest.approx(1, abs=1e-3) and numbers["lidar"] == pytest.approx(1, abs=1e-3)
     assert numbers["std"] == pytest.approx(0, abs=1e-5) and numbers["width"] == 8
 
 
 def test_an_encoder_of_noise_uses_every_direction():
-    numbers = collapse.run(frozen(Noise(8), small_source(test=1000)), collapse.Config(), 0).numbers
+    numbers = Collapse().run(frozen(Noise(8), small_source(test=1000)), Collapse.Config(), 0).numbers
     assert numbers["rankme"] == pytest.approx(8, abs=0.1) and numbers["std"] == pytest.approx(1, abs=0.03)
     assert 7 < numbers["lidar"] < 8

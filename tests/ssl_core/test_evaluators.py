@@ -11,9 +11,11 @@ from support.synthetic_images import CLASSES, FORMAT, arrays, gradients
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import UserError
-from ssl_core.evaluation.features import FrozenFeatures, extract, protocols, size_of
+from ssl_core.evaluation.features import FrozenFeatures, extract, size_of
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, normalize
-from ssl_core.evaluation.protocols import knn, linear
+from ssl_core.evaluation.protocol import protocols
+from ssl_core.evaluation.protocols.knn import KNN
+from ssl_core.evaluation.protocols.linear import LinearProbe
 
 CPU = torch.device("cpu")
 SIZES = {"train": 400, "val": 150, "test": 1000}
@@ -43,7 +45,11 @@ def same(one, other) -> bool:
 def test_all_protocols_are_found():
     assert {"knn", "linear"} <= set(protocols())
     for module in protocols().values():
-        assert isinstance(module.version, int) and isinstance(module.higher, bool) and isinstance(module.labels, bool)
+        assert (
+            isinstance(module.version, int)
+            and isinstance(module.higher_is_better, bool)
+            and isinstance(module.needs_labels, bool)
+        )
         assert module.on in ("features", "encoder") and isinstance(module.headline, str)
 
 
@@ -96,18 +102,18 @@ def test_held_out_data_chooses(protocol):
 def test_knn_is_scikit_learns():
     """Its classifier with our weights, given the neighbors' cosine distances, on the same images."""
     what = subject(apart=1.5)
-    stage, config = what.stages[1], knn.Config(neighbors=(20,))
+    stage, config = what.stages[1], KNN.Config(neighbors=(20,))
     model = KNeighborsClassifier(20, weights=lambda d: np.exp((1 - d) / config.temperature), metric="cosine")
     expected = model.fit(stage["train"], what.labels["train"]).predict(stage["test"]) == what.labels["test"]
-    found = knn.run(FrozenFeatures([stage], what.labels, what.classes), config, 0)
+    found = KNN().run(FrozenFeatures([stage], what.labels, what.classes), config, 0)
     assert (found.correct == expected).mean() > 0.998, "ties apart"
 
 
 def test_linear_is_torchs_own_sgd():
     """The same batches through nn.Linear, autograd, torch's SGD and its cosine schedule, one learning rate alone."""
     what = subject(apart=1.5)
-    stage, config = what.stages[1], linear.Config(epochs=8)
-    found = linear.run(FrozenFeatures([stage], what.labels, what.classes), config, 3)
+    stage, config = what.stages[1], LinearProbe.Config(epochs=8)
+    found = LinearProbe().run(FrozenFeatures([stage], what.labels, what.classes), config, 3)
     rate = found.chosen["learning_rate"]
     layer = torch.nn.Linear(16, 4)
     torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)

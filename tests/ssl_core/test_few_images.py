@@ -11,14 +11,17 @@ import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import Diverged, UserError
 from ssl_core.evaluation.coverage import missing_classes
-from ssl_core.evaluation.features import Result, extract, protocols
+from ssl_core.evaluation.features import extract
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
-from ssl_core.evaluation.protocols import finetune, lowshot_finetune, nonlinear
+from ssl_core.evaluation.protocol import Result, protocols
+from ssl_core.evaluation.protocols.finetune import FineTuning
+from ssl_core.evaluation.protocols.lowshot_finetune import LowShotFineTuning
+from ssl_core.evaluation.protocols.nonlinear import NonlinearProbe
 
 QUICK = {
-    "finetune": finetune.Config(epochs=1, learning_rates=(0.01,)),
-    "lowshot_finetune": lowshot_finetune.Config(steps=1, batch=4),
-    "nonlinear": nonlinear.Config(epochs=1, batch=4),
+    "finetune": FineTuning.Config(epochs=1, learning_rates=(0.01,)),
+    "lowshot_finetune": LowShotFineTuning.Config(steps=1, batch=4),
+    "nonlinear": NonlinearProbe.Config(epochs=1, batch=4),
 }
 
 

@@ -12,10 +12,10 @@ import ssl_core.encoders.build as encoders
 import ssl_core.evaluation.finetuning as finetuning
 from ssl_core.data.dataset import Arrays, Source, open_source
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
-from ssl_core.evaluation.protocols import finetune
+from ssl_core.evaluation.protocols.finetune import FineTuning
 
 CPU = torch.device("cpu")
-CONFIG = finetune.Config(learning_rates=(0.1,), epochs=4, batch=32)
+CONFIG = FineTuning.Config(learning_rates=(0.1,), epochs=4, batch=32)
 
 
 def model(keep=None, **changes) -> FrozenEncoder:
@@ -29,10 +29,10 @@ def model(keep=None, **changes) -> FrozenEncoder:
 def test_learns_and_leaves_the_encoder_as_it_was():
     one = model()
     before = encoders.digest(one.encoder)
-    result = finetune.run(one, CONFIG, 0)
+    result = FineTuning().run(one, CONFIG, 0)
     assert result.numbers["top1"] > 0.95 and result.correct.mean() == pytest.approx(result.numbers["top1"])
     assert encoders.digest(one.encoder) == before and not one.encoder.training
-    again = finetune.run(model(), CONFIG, 0)
+    again = FineTuning().run(model(), CONFIG, 0)
     assert np.array_equal(again.correct, result.correct) and again.chosen == result.chosen
 
 
@@ -50,14 +50,14 @@ def test_an_interrupted_one_ends_with_the_same_weights(tmp_path, monkeypatch):
 
 
 def test_held_out_images_choose_and_a_rate_that_diverges_does_not():
-    result = finetune.run(model(), replace(CONFIG, learning_rates=(1e30, 1e-6, 0.1)), 0)
+    result = FineTuning().run(model(), replace(CONFIG, learning_rates=(1e30, 1e-6, 0.1)), 0)
     assert result.chosen["learning_rate"] == 0.1 and result.numbers["top1"] > 0.95
 
 
 def test_test_labels_choose_nothing():
     given = stripes(60, 1)
-    result = finetune.run(model(), CONFIG, 0)
-    other = finetune.run(model(test=Arrays(given.images, 1 - given.labels)), CONFIG, 0)
+    result = FineTuning().run(model(), CONFIG, 0)
+    other = FineTuning().run(model(test=Arrays(given.images, 1 - given.labels)), CONFIG, 0)
     assert other.chosen == result.chosen and np.array_equal(other.correct, ~result.correct)
 
 
@@ -65,5 +65,5 @@ def test_tunes_on_files_and_under_the_per_image_normalization(shapes):
     """Only the images it is given are read, through the loaders of pretraining."""
     source = open_source(str(shapes), 32)
     one = FrozenEncoder(encoders.build("convnet", 32, 0), source, "image", Splits(num_labels=60), 0, CPU, 1)
-    result = finetune.run(one, replace(CONFIG, epochs=1), 0)
+    result = FineTuning().run(one, replace(CONFIG, epochs=1), 0)
     assert result.correct.shape == (len(source.test),) and 0 <= result.chosen["val_accuracy"] <= 1

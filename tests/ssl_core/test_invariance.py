@@ -13,6 +13,7 @@ from torch import nn
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays
 from ssl_core.evaluation.protocols import invariance
+from ssl_core.evaluation.protocols.invariance import Invariance
 from ssl_core.evaluation.transforms import TRANSFORMS
 
 
@@ -24,7 +25,7 @@ class MeanColor(nn.Module):
 
 
 def test_a_perfectly_invariant_encoder():
-    numbers = invariance.run(frozen(MeanColor()), invariance.Config(images=100), 0).numbers
+    numbers = Invariance().run(frozen(MeanColor()), Invariance.Config(images=100), 0).numbers
     for name in ("rotation", "rotation/90", "rotation/180", "rotation/270", "flip", "jigsaw", "jigsaw/stage1"):
         assert numbers[name] == pytest.approx(0, abs=1e-5), name
     assert numbers["color"] > 0.05 and numbers["crop"] > 0.05
@@ -38,19 +39,19 @@ def test_an_encoder_that_sees_every_turn():
     ramp = (8 * line[:, None] + 4 * line)[..., None] + random.integers(0, 60, (420, 1, 1, 1)) + np.zeros(3, int)
     pixels, labels = ramp.astype(np.uint8), np.zeros(420, np.int64)
     given = replace(small_source(), train=Arrays(pixels[:300], labels[:300]), test=Arrays(pixels[300:], labels[300:]))
-    numbers = invariance.run(frozen(encoders.build("raw-pixels", 16, 0), given), invariance.Config(), 0).numbers
+    numbers = Invariance().run(frozen(encoders.build("raw-pixels", 16, 0), given), Invariance.Config(), 0).numbers
     assert numbers["rotation"] > 1 and numbers["flip"] > 0.1
     assert numbers["probe/rotation"] > 0.99 and numbers["probe/jigsaw"] > 0.9
 
 
 def test_without_invariance_a_version_is_as_far_as_another_image():
-    numbers = invariance.run(frozen(Noise(64)), invariance.Config(), 0).numbers
+    numbers = Invariance().run(frozen(Noise(64)), Invariance.Config(), 0).numbers
     ratios = [value for name, value in numbers.items() if name.split("/")[0] in TRANSFORMS]
     assert len(ratios) > 12 and ratios == pytest.approx([1] * len(ratios), abs=0.05)
 
 
 def test_a_collapsed_encoder_is_not_called_invariant():
-    numbers = invariance.run(frozen(Constant()), invariance.Config(), 0).numbers
+    numbers = Invariance().run(frozen(Constant()), Invariance.Config(), 0).numbers
     assert numbers["rotation"] == 1
     assert numbers["alignment"] == pytest.approx(0, abs=1e-6) == numbers["uniformity"]
 
@@ -58,7 +59,7 @@ def test_a_collapsed_encoder_is_not_called_invariant():
 def test_the_ratio_is_that_of_all_pairs():
     """Against the distances of scikit-learn, on an encoder and a transform worked out here."""
     given, encoder = small_source(), encoders.build("convnet", 16, 0)
-    numbers = invariance.run(frozen(encoder, given), invariance.Config(), 0).numbers
+    numbers = Invariance().run(frozen(encoder, given), Invariance.Config(), 0).numbers
     pixels = torch.from_numpy(given.test.images)
 
     def features(images):
@@ -86,7 +87,7 @@ def test_alignment_and_uniformity_by_hand():
 def test_invariance_needs_no_labels_and_a_seed_names_it():
     bare = unlabeled(small_source())
     one, again, other = (
-        invariance.run(frozen(encoders.build("convnet", 16, 0), bare), invariance.Config(images=40), seed).numbers
+        Invariance().run(frozen(encoders.build("convnet", 16, 0), bare), Invariance.Config(images=40), seed).numbers
         for seed in (0, 0, 1)
     )
     assert one == again and one["crop"] != other["crop"] and one["rotation"] == other["rotation"]

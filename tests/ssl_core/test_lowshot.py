@@ -14,7 +14,8 @@ from ssl_core.data.dataset import Source
 from ssl_core.evaluation.features import FrozenFeatures
 from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
-from ssl_core.evaluation.protocols import lowshot, lowshot_finetune
+from ssl_core.evaluation.protocols.lowshot import LowShot
+from ssl_core.evaluation.protocols.lowshot_finetune import LowShotFineTuning
 
 
 def clusters(apart: float) -> FrozenFeatures:
@@ -48,17 +49,20 @@ def test_mean_and_spread_by_hand():
 
 
 def test_finds_what_can_be_told_apart_and_where():
-    result = lowshot.run(clusters(apart=8), lowshot.Config(subsets=LabelSubset(draws=1)), 0)
+    result = LowShot().run(clusters(apart=8), LowShot.Config(subsets=LabelSubset(draws=1)), 0)
     assert all(result.numbers[f"linear/{name}"] > 0.97 for name in ("10%", "k5", "k20"))
     assert all(one["stage"] == 2 for name in ("10%", "k5", "k20") for one in result.chosen[name])
-    chance = lowshot.run(clusters(apart=0), lowshot.Config(subsets=LabelSubset(percents=(10,), per_class=())), 0)
+    chance = LowShot().run(clusters(apart=0), LowShot.Config(subsets=LabelSubset(percents=(10,), per_class=())), 0)
     assert chance.numbers["linear/10%"] == pytest.approx(0.25, abs=0.07)
-    once = lowshot.run(clusters(apart=8), lowshot.Config(subsets=LabelSubset(percents=(0.1,), per_class=())), 0)
+    once = LowShot().run(clusters(apart=8), LowShot.Config(subsets=LabelSubset(percents=(0.1,), per_class=())), 0)
     assert once.chosen["0.1%"] == [{"stage": 2, "c": 10.0}] * 3, "one image of each class leaves nothing to choose by"
 
 
 def test_the_accuracy_is_scikit_learns_on_the_same_images():
-    what, config = clusters(apart=2), lowshot.Config(c=(10.0,), subsets=LabelSubset(percents=(), per_class=(20,)))
+    what, config = (
+        clusters(apart=2),
+        LowShot.Config(c=(10.0,), subsets=LabelSubset(percents=(), per_class=(20,))),
+    )
     what = replace(what, stages=what.stages[1:])
     pool = np.concatenate([what.stages[0]["train"], what.stages[0]["val"]])
     labels = np.concatenate([what.labels["train"], what.labels["val"]])
@@ -66,14 +70,14 @@ def test_the_accuracy_is_scikit_learns_on_the_same_images():
     for rows in sample_subsets(labels, config.subsets, 0)["k20"]:
         fitted = LogisticRegression(C=10, max_iter=1000, tol=1e-6).fit(normalize(pool[rows]), labels[rows])
         accuracies.append(fitted.score(normalize(what.stages[0]["test"]), what.labels["test"]))
-    numbers = lowshot.run(what, config, 0).numbers
+    numbers = LowShot().run(what, config, 0).numbers
     assert numbers["linear/k20"] == pytest.approx(np.mean(accuracies), abs=2e-3)
     assert numbers["linear/k20/std"] == pytest.approx(np.std(accuracies, ddof=1), abs=3e-3)
 
 
 def test_fine_tunes_on_few_images(tmp_path, monkeypatch):
     """Each draw by itself, and continued from what it kept; test labels take no part."""
-    config = lowshot_finetune.Config(subsets=LabelSubset(percents=(10,), per_class=(5,), draws=2), steps=40, batch=16)
+    config = LowShotFineTuning.Config(subsets=LabelSubset(percents=(10,), per_class=(5,), draws=2), steps=40, batch=16)
     parts = stripes(240, 0), stripes(60, 1)
     source = Source("made up", "digest", 16, *parts, ("down", "across"), FORMAT.mean, FORMAT.std)
 
@@ -81,9 +85,9 @@ def test_fine_tunes_on_few_images(tmp_path, monkeypatch):
         encoder = encoders.build("convnet", 16, 0)
         return FrozenEncoder(encoder, source, "dataset", Splits(), 0, torch.device("cpu"), 1, tmp_path)
 
-    result = lowshot_finetune.run(model(), config, 0)
+    result = LowShotFineTuning().run(model(), config, 0)
     assert set(result.numbers) == {"finetune/10%", "finetune/10%/std", "finetune/k5", "finetune/k5/std"}
     assert result.numbers["finetune/10%"] > 0.9
     assert {path.name for path in tmp_path.iterdir()} == {"10%-0", "10%-1", "k5-0", "k5-1"}
     monkeypatch.setattr("ssl_core.evaluation.finetuning.train", None)
-    assert lowshot_finetune.run(model(), config, 0) == result
+    assert LowShotFineTuning().run(model(), config, 0) == result

@@ -15,6 +15,8 @@ from ssl_core.evaluation.features import extract
 from ssl_core.evaluation.neighbors import nearest_neighbors
 from ssl_core.evaluation.protocols import retrieval
 from ssl_core.evaluation.protocols import semantic_similarity as semantics
+from ssl_core.evaluation.protocols.retrieval import Retrieval
+from ssl_core.evaluation.protocols.semantic_similarity import SemanticSimilarity
 
 
 def test_neighbors_of_a_zero_row_and_a_small_bank():
@@ -26,7 +28,7 @@ def test_neighbors_of_a_zero_row_and_a_small_bank():
 
 def test_purity_is_that_of_the_neighbors_scikit_learn_finds():
     what = clusters(apart=2)
-    numbers = semantics.run(what, semantics.Config(), 0).numbers
+    numbers = SemanticSimilarity().run(what, SemanticSimilarity.Config(), 0).numbers
     near = NearestNeighbors(n_neighbors=20, metric="cosine").fit(what.stages[0]["train"])
     rows = near.kneighbors(what.stages[0]["test"], return_distance=False)
     alike = what.labels["train"][rows] == what.labels["test"][:, None]
@@ -38,7 +40,7 @@ def test_purity_is_that_of_the_neighbors_scikit_learn_finds():
 
 @pytest.mark.parametrize(("apart", "low", "high"), [(0, 0.17, 0.33), (20, 0.999, 1)])
 def test_purity_of_noise_is_chance_and_of_what_lies_apart_one(apart, low, high):
-    numbers = semantics.run(clusters(apart), semantics.Config(), 0).numbers
+    numbers = SemanticSimilarity().run(clusters(apart), SemanticSimilarity.Config(), 0).numbers
     assert all(low <= numbers[name] <= high for name in ("purity@1", "purity@5", "purity@20", "purity@20/stage1"))
 
 
@@ -59,7 +61,7 @@ def test_retrieval_finds_the_image_itself_and_colors_its_borders():
     given = small_source(train=100, test=100)
     given = replace(given, test=Arrays(given.train.images, given.train.labels))
     whole = frozen(encoders.build("raw-pixels", 16, 0), given)
-    result = retrieval.run(whole, retrieval.Config(neighbors=1, shown=4), 0)
+    result = Retrieval().run(whole, Retrieval.Config(neighbors=1, shown=4), 0)
     fitted = np.isin(np.arange(100), whole.parts["train"][1])
     assert 0.83 <= fitted.mean() <= result.numbers["precision@1"]
     cell = retrieval.SIDE + 2 * retrieval.EDGE
@@ -74,7 +76,7 @@ def test_retrieval_finds_the_image_itself_and_colors_its_borders():
 
 def test_precision_is_that_of_scikit_learns_neighbors():
     whole = frozen(encoders.build("convnet", 16, 0))
-    numbers = retrieval.run(whole, retrieval.Config(), 0).numbers
+    numbers = Retrieval().run(whole, Retrieval.Config(), 0).numbers
     stage, labels = (found := extract(whole)).stages[-1], found.labels
     near = NearestNeighbors(n_neighbors=8, metric="cosine").fit(stage["train"])
     distances, rows = near.kneighbors(stage["test"])
@@ -84,6 +86,6 @@ def test_precision_is_that_of_scikit_learns_neighbors():
 
 def test_retrieval_without_labels_has_no_borders():
     bare = unlabeled(small_source())
-    result = retrieval.run(frozen(encoders.build("raw-pixels", 16, 0), bare), retrieval.Config(), 0)
+    result = Retrieval().run(frozen(encoders.build("raw-pixels", 16, 0), bare), Retrieval.Config(), 0)
     assert set(result.numbers) == {"similarity@8"}
     assert (result.sheet[:, : retrieval.EDGE] == 255).all() and (result.sheet[:: retrieval.SIDE + 6] == 255).all()

@@ -13,9 +13,11 @@ import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.evaluation.features import extract
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
-from ssl_core.evaluation.protocols import linear, nonlinear
+from ssl_core.evaluation.protocols import nonlinear
+from ssl_core.evaluation.protocols.linear import LinearProbe
+from ssl_core.evaluation.protocols.nonlinear import NonlinearProbe
 
-CONFIG = nonlinear.Config(epochs=12, batch=32)
+CONFIG = NonlinearProbe.Config(epochs=12, batch=32)
 
 
 class Halves(torch.nn.Module):
@@ -40,11 +42,11 @@ def model(encoder=None, keep=None, test=None) -> FrozenEncoder:
 
 
 def test_reads_what_no_linear_probe_can():
-    found = nonlinear.run(model(), CONFIG, 0)
+    found = NonlinearProbe().run(model(), CONFIG, 0)
     assert found.numbers["top1"] == found.numbers["top1/stage1"] > 0.97 and found.chosen["stage"] == 1
     assert found.correct.mean() == pytest.approx(found.numbers["top1"])
     assert abs(found.numbers["top1/stage2"] - 0.5) < 0.1  # there is nothing to read
-    assert linear.run(extract(model()), linear.Config(), 0).numbers["top1"] < 0.8
+    assert LinearProbe().run(extract(model()), LinearProbe.Config(), 0).numbers["top1"] < 0.8
 
 
 def test_a_stage_learns_as_it_would_alone():
@@ -52,14 +54,16 @@ def test_a_stage_learns_as_it_would_alone():
         def forward(self, x):
             return Halves()(x)[:1]
 
-    both, alone = (nonlinear.run(model(encoder), replace(CONFIG, epochs=2), 0) for encoder in (Halves(), First()))
+    both, alone = (
+        NonlinearProbe().run(model(encoder), replace(CONFIG, epochs=2), 0) for encoder in (Halves(), First())
+    )
     assert both.numbers["top1/stage1"] == alone.numbers["top1/stage1"]
 
 
 def test_the_encoder_stays_as_it_was_and_large_maps_are_averaged():
     one = model(encoders.build("convnet", 16, 0))
     before = encoders.digest(one.encoder)
-    found = nonlinear.run(one, replace(CONFIG, epochs=1, inputs=600), 0)
+    found = NonlinearProbe().run(one, replace(CONFIG, epochs=1, inputs=600), 0)
     assert set(found.numbers) == {"top1", "top1/stage1", "top1/stage2", "top1/stage3"}
     assert encoders.digest(one.encoder) == before and not one.encoder.training
     maps = one.feature_maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))  # 32 x 8 x 8, 64 x 4 x 4, 128 x 2 x 2
@@ -69,14 +73,14 @@ def test_the_encoder_stays_as_it_was_and_large_maps_are_averaged():
 def test_test_labels_choose_nothing():
     given = unlike(200, 1)
     found, other = (
-        nonlinear.run(model(test=Arrays(given.images, y)), CONFIG, 0) for y in (given.labels, 1 - given.labels)
+        NonlinearProbe().run(model(test=Arrays(given.images, y)), CONFIG, 0) for y in (given.labels, 1 - given.labels)
     )
     assert other.chosen == found.chosen and np.array_equal(other.correct, ~found.correct)
 
 
 def test_an_interrupted_one_ends_with_the_same_judgment(tmp_path):
     """A checkpoint after every step; the rest by one that knows only the folder."""
-    whole = nonlinear.run(model(), replace(CONFIG, epochs=2), 0)
+    whole = NonlinearProbe().run(model(), replace(CONFIG, epochs=2), 0)
     with killed_at(5):
-        nonlinear.run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0)
-    assert nonlinear.run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0).numbers == whole.numbers
+        NonlinearProbe().run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0)
+    assert NonlinearProbe().run(model(keep=tmp_path), replace(CONFIG, epochs=2), 0).numbers == whole.numbers

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.tracking import offline_runs
-from ssl_core.evaluation.features import protocols
+from ssl_core.evaluation.protocol import protocols
 
 EVERY = 20  # steps between rows of metrics.jsonl
 TIMES = {"seconds", "images_per_second", "waited", "restarts", "workers"}  # what faults may change in a row

@@ -16,51 +16,53 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.random import RandomBits
-from ssl_core.evaluation.features import Result
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
+from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.evaluation.transforms import augmented
 
-version = 2  # views are those of pretraining
-on = "encoder"
-labels = False
-headline, higher = "rankme", True
+
+class Collapse(Protocol):
+    """Measures whether features have collapsed: effective rank, spread and LiDAR."""
+
+    version = 2  # views are those of pretraining
+    on = "encoder"
+    needs_labels = False
+    headline, higher_is_better = "rankme", True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets how many images and views are measured.
+
+        No measure can exceed the number of images that it is computed from, nor the features' width.
+        """
+
+        images: int = 2000
+        """test images for RankMe and the spread; RankMe's authors find 25,600 enough for 2,048 features"""
+        clean: int = 100
+        """test images that LiDAR tells apart"""
+        views: int = 10
+        """random views of each"""
+
+    def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
+        """Computes RankMe, spread and LiDAR.
+
+        Args:
+            model: The encoder with its images.
+            config: Numbers of images and views.
+            seed: Decides the augmented views.
+
+        Returns:
+            `rankme` and `lidar`, from 1 (collapsed) to `width`, the features' width; `std`, the spread: 0 is collapsed,
+            1 spread evenly. With a single test image there is `width` alone, and a note says so.
+        """
+        z = torch.cat([model.pool(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
+        width = {"width": float(z.shape[1])}
+        if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
+            return Result(width, notes=("one test image cannot tell a collapsed encoder from another",))
+        return Result({"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed)), **width})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets how many images and views are measured.
-
-    No measure can exceed the number of images that it is computed from, nor the features' width.
-    """
-
-    images: int = 2000
-    """test images for RankMe and the spread; RankMe's authors find 25,600 enough for 2,048 features"""
-    clean: int = 100
-    """test images that LiDAR tells apart"""
-    views: int = 10
-    """random views of each"""
-
-
-def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """Computes RankMe, spread and LiDAR.
-
-    Args:
-        model: The encoder with its images.
-        config: Numbers of images and views.
-        seed: Decides the augmented views.
-
-    Returns:
-        `rankme` and `lidar`, from 1 (collapsed) to `width`, the features' width; `std`, the spread: 0 is collapsed, 1
-        spread evenly. With a single test image there is `width` alone, and a note says so.
-    """
-    z = torch.cat([model.pool(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
-    width = {"width": float(z.shape[1])}
-    if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
-        return Result(width, notes=("one test image cannot tell a collapsed encoder from another",))
-    return Result({"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed)), **width})
-
-
-def _views(model: FrozenEncoder, config: Config, seed: int) -> Tensor:
+def _views(model: FrozenEncoder, config: Collapse.Config, seed: int) -> Tensor:
     """Returns the features of random views of test images, [images, views, width]."""
     rows = []
     for images, ids in model.numbered_images("test", config.clean):

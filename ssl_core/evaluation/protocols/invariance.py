@@ -22,70 +22,72 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.random import RandomBits, randint
-from ssl_core.evaluation.features import Result
 from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder
 from ssl_core.evaluation.logistic import fit_logistic
+from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.evaluation.transforms import ORDERS, TRANSFORMS, augmented, rotated, shuffled
-
-version = 2  # the augmented views of alignment are those of pretraining
-on = "encoder"
-labels = False
-headline, higher = "rotation", False
 
 Probe = Callable[
     [Tensor, RandomBits], list[tuple[Tensor, Tensor]]
 ]  # images -> [(transformed images, [b] which transform)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets how many images are compared, and the probes' penalty."""
+class Invariance(Protocol):
+    """Measures how little features change when the image is transformed."""
 
-    images: int = 500
-    """of each split, evenly spaced"""
-    c: float = 1.0
-    """inverse strength of the probes' L2 penalty"""
+    version = 2  # the augmented views of alignment are those of pretraining
+    on = "encoder"
+    needs_labels = False
+    headline, higher_is_better = "rotation", False
 
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets how many images are compared, and the probes' penalty."""
 
-def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """Computes distance ratios, alignment, uniformity and probe accuracies.
+        images: int = 500
+        """of each split, evenly spaced"""
+        c: float = 1.0
+        """inverse strength of the probes' L2 penalty"""
 
-    Args:
-        model: The encoder with its images.
-        config: Number of images and strength of the penalty.
-        seed: Decides what is random in the transforms.
+    def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
+        """Computes distance ratios, alignment, uniformity and probe accuracies.
 
-    Returns:
-        `<transform>/<strength>`, a ratio at the last stage, for transforms of several strengths; `<transform>/stageN`,
-        the mean ratio over strengths at stage N (counted from 1); `<transform>`, that at the last stage; `alignment`;
-        `uniformity`; `probe/rotation` (chance 1/4) and `probe/jigsaw` (chance 1/24), fractions. With a single test
-        image there are no ratios and no uniformity, and a note says so.
-    """
-    plain, views = _features(model, config, seed)
-    scales = [mean_distance(f) for f in plain]
-    numbers: dict[str, float] = {}
-    several = len(plain[0]) > 1
-    for name, strengths in TRANSFORMS.items() if several else ():
-        ratios = [
-            [_distance_ratio(f, g, scale) for f, g, scale in zip(plain, views[f"{name}/{s}"], scales)]
-            for s in strengths
-        ]
-        for i, values in enumerate(zip(*ratios), start=1):
-            numbers[f"{name}/stage{i}"] = sum(values) / len(values)
-        numbers[name] = numbers[f"{name}/stage{len(plain)}"]
-        if len(strengths) > 1:
-            numbers |= {f"{name}/{s}": values[-1] for s, values in zip(strengths, ratios)}
-    numbers["alignment"] = alignment(plain[-1], views["augmented"][-1])
-    if several:
-        numbers["uniformity"] = uniformity(plain[-1])
-    for name, (probe, classes) in PROBES.items():
-        numbers[f"probe/{name}"] = _probe_accuracy(model, probe, classes, config, seed)
-    notes = () if several else ("distances to other images need a second test image",)
-    return Result(numbers, notes=notes)
+        Args:
+            model: The encoder with its images.
+            config: Number of images and strength of the penalty.
+            seed: Decides what is random in the transforms.
+
+        Returns:
+            `<transform>/<strength>`, a ratio at the last stage, for transforms of several strengths;
+            `<transform>/stageN`, the mean ratio over strengths at stage N (counted from 1); `<transform>`, that at the
+            last stage; `alignment`; `uniformity`; `probe/rotation` (chance 1/4) and `probe/jigsaw` (chance 1/24),
+            fractions. With a single test image there are no ratios and no uniformity, and a note says so.
+        """
+        plain, views = _features(model, config, seed)
+        scales = [mean_distance(f) for f in plain]
+        numbers: dict[str, float] = {}
+        several = len(plain[0]) > 1
+        for name, strengths in TRANSFORMS.items() if several else ():
+            ratios = [
+                [_distance_ratio(f, g, scale) for f, g, scale in zip(plain, views[f"{name}/{s}"], scales)]
+                for s in strengths
+            ]
+            for i, values in enumerate(zip(*ratios), start=1):
+                numbers[f"{name}/stage{i}"] = sum(values) / len(values)
+            numbers[name] = numbers[f"{name}/stage{len(plain)}"]
+            if len(strengths) > 1:
+                numbers |= {f"{name}/{s}": values[-1] for s, values in zip(strengths, ratios)}
+        numbers["alignment"] = alignment(plain[-1], views["augmented"][-1])
+        if several:
+            numbers["uniformity"] = uniformity(plain[-1])
+        for name, (probe, classes) in PROBES.items():
+            numbers[f"probe/{name}"] = _probe_accuracy(model, probe, classes, config, seed)
+        notes = () if several else ("distances to other images need a second test image",)
+        return Result(numbers, notes=notes)
 
 
 def _numbered_batches(
-    model: FrozenEncoder, split: str, config: Config, seed: int
+    model: FrozenEncoder, split: str, config: Invariance.Config, seed: int
 ) -> Iterator[tuple[Tensor, RandomBits]]:
     """Reads the images of a split in batches.
 
@@ -96,7 +98,9 @@ def _numbered_batches(
         yield images, RandomBits(ids, torch.zeros_like(ids), seed)
 
 
-def _features(model: FrozenEncoder, config: Config, seed: int) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+def _features(
+    model: FrozenEncoder, config: Invariance.Config, seed: int
+) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
     """Returns the features of test images, [n, width] for each stage, and by transform those of its versions."""
     known = {f"{name}/{s}": view for name, strengths in TRANSFORMS.items() for s, view in strengths.items()}
     known = {"": lambda images, _: images, **known, "augmented": augmented}
@@ -160,7 +164,7 @@ def _four_permutations(images: Tensor, bits: RandomBits) -> list[tuple[Tensor, T
 PROBES: dict[str, tuple[Probe, int]] = {"rotation": (_all_rotations, 4), "jigsaw": (_four_permutations, len(ORDERS))}
 
 
-def _probe_accuracy(model: FrozenEncoder, probe: Probe, classes: int, config: Config, seed: int) -> float:
+def _probe_accuracy(model: FrozenEncoder, probe: Probe, classes: int, config: Invariance.Config, seed: int) -> float:
     """Returns the accuracy on transformed test images of a classifier that is fit to transformed training images."""
     sets = {}
     for split in ("train", "test"):

@@ -12,60 +12,65 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ssl_core.evaluation.features import FrozenFeatures, Result
+from ssl_core.evaluation.features import FrozenFeatures
 from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
-
-version = 2  # norms divide similarities, no longer features
-on = "features"
-labels = True
-headline, higher = "top1", True
+from ssl_core.evaluation.protocol import Protocol, Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets the numbers of neighbors and the weights of their votes."""
+class KNN(Protocol):
+    """Classifies images by their weighted nearest neighbors."""
 
-    neighbors: tuple[int, ...] = (20, 200)
-    """numbers of neighbors that vote; each is reported, held-out images choose"""
-    temperature: float = 0.07
+    version = 2  # norms divide similarities, no longer features
+    on = "features"
+    needs_labels = True
+    headline, higher_is_better = "top1", True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets the numbers of neighbors and the weights of their votes."""
+
+        neighbors: tuple[int, ...] = (20, 200)
+        """numbers of neighbors that vote; each is reported, held-out images choose"""
+        temperature: float = 0.07
+
+    def run(self, features: FrozenFeatures, config: Config, seed: int) -> Result:
+        """Classifies the held-out and the test images by their neighbors and returns the test accuracies.
+
+        Args:
+            features: The encoder's features, with labels.
+            config: Numbers of neighbors and temperature.
+            seed: Is not used: nothing is random.
+
+        Returns:
+            Accuracies, fractions: `top1` of the stage and number of neighbors with the highest held-out accuracy,
+            `top1/stageN` of stage N (counted from 1) with its own best number, `top1/kK` of K neighbors at its own best
+            stage; `correct` and `chosen` are those of `top1`.
+        """
+        val, test = {}, {}
+        for i, stage in enumerate(features.stages, start=1):
+            for split, into in (("val", val), ("test", test)):
+                for k, correct in _vote(stage, features, split, config).items():
+                    into[i, k] = correct
+        scores = {key: float(correct.mean()) for key, correct in val.items()}
+
+        def best(keys) -> tuple[int, int]:
+            return max(keys, key=lambda key: scores[key])
+
+        chosen = best(scores)
+        numbers = {"top1": float(test[chosen].mean())}
+        for i in range(1, len(features.stages) + 1):
+            numbers[f"top1/stage{i}"] = float(test[best(key for key in scores if key[0] == i)].mean())
+        for k in config.neighbors:
+            numbers[f"top1/k{k}"] = float(test[best(key for key in scores if key[1] == k)].mean())
+        notes = too_few_note(len(features.labels["train"]), config.neighbors)
+        return Result(
+            numbers, test[chosen], {"stage": chosen[0], "k": chosen[1], "val_accuracy": scores[chosen]}, notes=notes
+        )
 
 
-def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """Classifies the held-out and the test images by their neighbors and returns the test accuracies.
-
-    Args:
-        features: The encoder's features, with labels.
-        config: Numbers of neighbors and temperature.
-        seed: Is not used: nothing is random.
-
-    Returns:
-        Accuracies, fractions: `top1` of the stage and number of neighbors with the highest held-out accuracy,
-        `top1/stageN` of stage N (counted from 1) with its own best number, `top1/kK` of K neighbors at its own best
-        stage; `correct` and `chosen` are those of `top1`.
-    """
-    val, test = {}, {}
-    for i, stage in enumerate(features.stages, start=1):
-        for split, into in (("val", val), ("test", test)):
-            for k, correct in _vote(stage, features, split, config).items():
-                into[i, k] = correct
-    scores = {key: float(correct.mean()) for key, correct in val.items()}
-
-    def best(keys) -> tuple[int, int]:
-        return max(keys, key=lambda key: scores[key])
-
-    chosen = best(scores)
-    numbers = {"top1": float(test[chosen].mean())}
-    for i in range(1, len(features.stages) + 1):
-        numbers[f"top1/stage{i}"] = float(test[best(key for key in scores if key[0] == i)].mean())
-    for k in config.neighbors:
-        numbers[f"top1/k{k}"] = float(test[best(key for key in scores if key[1] == k)].mean())
-    notes = too_few_note(len(features.labels["train"]), config.neighbors)
-    return Result(
-        numbers, test[chosen], {"stage": chosen[0], "k": chosen[1], "val_accuracy": scores[chosen]}, notes=notes
-    )
-
-
-def _vote(stage: dict[str, np.ndarray], features: FrozenFeatures, split: str, config: Config) -> dict[int, np.ndarray]:
+def _vote(
+    stage: dict[str, np.ndarray], features: FrozenFeatures, split: str, config: KNN.Config
+) -> dict[int, np.ndarray]:
     voters = torch.from_numpy(features.labels["train"])
     truth = torch.from_numpy(features.labels[split])
     correct: dict[int, list[torch.Tensor]] = {k: [] for k in config.neighbors}

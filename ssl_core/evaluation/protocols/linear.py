@@ -14,52 +14,55 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ssl_core.evaluation.features import FrozenFeatures, Result
-
-version = 1
-on = "features"
-labels = True
-headline, higher = "top1", True
+from ssl_core.evaluation.features import FrozenFeatures
+from ssl_core.evaluation.protocol import Protocol, Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets how the classifiers are trained."""
+class LinearProbe(Protocol):
+    """Trains a linear classifier on frozen features."""
 
-    learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-    """each trains its own classifier in the same pass; held-out images choose"""
-    epochs: int = 40
-    batch: int = 256
+    version = 1
+    on = "features"
+    needs_labels = True
+    headline, higher_is_better = "top1", True
 
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets how the classifiers are trained."""
 
-def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """Trains the classifiers and returns their test accuracies.
+        learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+        """each trains its own classifier in the same pass; held-out images choose"""
+        epochs: int = 40
+        batch: int = 256
 
-    Args:
-        features: The encoder's features, with labels.
-        config: How to train.
-        seed: Decides the order of the images.
+    def run(self, features: FrozenFeatures, config: Config, seed: int) -> Result:
+        """Trains the classifiers and returns their test accuracies.
 
-    Returns:
-        Accuracies, fractions: `top1` of the chosen stage and learning rate, `top1/stageN` of stage N (counted from 1)
-        with its own best learning rate; `correct` and `chosen` are those of `top1`. Of equal ones the shallower stage
-        and the smaller place in `learning_rates` are chosen.
-    """
-    numbers: dict[str, float] = {}
-    stages = []
-    for i, stage in enumerate(features.stages, start=1):
-        val, test = _probe(stage, features, config, seed)  # [rates], [rates, n_test] bool
-        rate = int(val.argmax())
-        numbers[f"top1/stage{i}"] = float(test[rate].mean())
-        chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
-        stages.append((test[rate], chosen))
-    correct, chosen = max(stages, key=lambda stage: stage[1]["val_accuracy"])  # the first of equal ones
-    numbers["top1"] = float(correct.mean())
-    return Result(numbers, correct, chosen)
+        Args:
+            features: The encoder's features, with labels.
+            config: How to train.
+            seed: Decides the order of the images.
+
+        Returns:
+            Accuracies, fractions: `top1` of the chosen stage and learning rate, `top1/stageN` of stage N (counted from
+            1) with its own best learning rate; `correct` and `chosen` are those of `top1`. Of equal ones the shallower
+            stage and the smaller place in `learning_rates` are chosen.
+        """
+        numbers: dict[str, float] = {}
+        stages = []
+        for i, stage in enumerate(features.stages, start=1):
+            val, test = _probe(stage, features, config, seed)  # [rates], [rates, n_test] bool
+            rate = int(val.argmax())
+            numbers[f"top1/stage{i}"] = float(test[rate].mean())
+            chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
+            stages.append((test[rate], chosen))
+        correct, chosen = max(stages, key=lambda stage: stage[1]["val_accuracy"])  # the first of equal ones
+        numbers["top1"] = float(correct.mean())
+        return Result(numbers, correct, chosen)
 
 
 def _probe(
-    stage: dict[str, np.ndarray], features: FrozenFeatures, config: Config, seed: int
+    stage: dict[str, np.ndarray], features: FrozenFeatures, config: LinearProbe.Config, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains a stage's classifiers, all learning rates in one pass.
 

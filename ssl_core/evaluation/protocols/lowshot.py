@@ -18,56 +18,59 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_core.evaluation.features import FrozenFeatures, Result
+from ssl_core.evaluation.features import FrozenFeatures
 from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets, skipped_note
 from ssl_core.evaluation.logistic import fit_logistic
-
-version = 1
-on = "features"
-labels = True
-headline, higher = "linear/10%", True
+from ssl_core.evaluation.protocol import Protocol, Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets the numbers of labels and the candidates for the penalty.
+class LowShot(Protocol):
+    """Trains a linear classifier with few labels."""
 
-    Percentages are of the labeled images that a probe may use, held-out ones included.
-    """
+    version = 1
+    on = "features"
+    needs_labels = True
+    headline, higher_is_better = "linear/10%", True
 
-    subsets: LabelSubset = LabelSubset()
-    c: tuple[float, ...] = (1.0, 10.0, 100.0)
-    """inverse strengths of the L2 penalty"""
-    folds: int = 3
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets the numbers of labels and the candidates for the penalty.
 
+        Percentages are of the labeled images that a probe may use, held-out ones included.
+        """
 
-def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """Fits a classifier to each draw of few images and returns the test accuracies.
+        subsets: LabelSubset = LabelSubset()
+        c: tuple[float, ...] = (1.0, 10.0, 100.0)
+        """inverse strengths of the L2 penalty"""
+        folds: int = 3
 
-    Args:
-        features: The encoder's features, with labels.
-        config: Numbers of labels, draws and penalties.
-        seed: Decides the draws.
+    def run(self, features: FrozenFeatures, config: Config, seed: int) -> Result:
+        """Fits a classifier to each draw of few images and returns the test accuracies.
 
-    Returns:
-        Accuracies, fractions: `linear/1%`, `linear/10%`, `linear/k5` and `linear/k20`, the means over draws, and
-        `linear/1%/std` and so on, their sample standard deviations; `chosen` has each draw's stage (counted from 1) and
-        penalty; notes name the sizes that there are too few images for.
-    """
-    pool = np.concatenate([features.labels["train"], features.labels["val"]])
-    numbers, chosen = {}, {}
-    for name, draws in sample_subsets(pool, config.subsets, seed).items():
-        accuracies, chosen[name] = [], []
-        for rows in draws:
-            y = torch.from_numpy(pool[rows])
-            subset = [_normalized_rows(stage, rows) for stage in features.stages]
-            stage, c = _choose_by_cross_validation(subset, y, features.classes, config)
-            layer = fit_logistic(subset[stage], y, features.classes, c)
-            correct = layer(F.normalize(torch.from_numpy(features.stages[stage]["test"]), dim=1)).argmax(1)
-            accuracies.append(float((correct.numpy() == features.labels["test"]).mean()))
-            chosen[name].append({"stage": stage + 1, "c": c})
-        numbers |= mean_and_std(f"linear/{name}", accuracies)
-    return Result(numbers, chosen=chosen, notes=skipped_note(pool, config.subsets))
+        Args:
+            features: The encoder's features, with labels.
+            config: Numbers of labels, draws and penalties.
+            seed: Decides the draws.
+
+        Returns:
+            Accuracies, fractions: `linear/1%`, `linear/10%`, `linear/k5` and `linear/k20`, the means over draws, and
+            `linear/1%/std` and so on, their sample standard deviations; `chosen` has each draw's stage (counted from 1)
+            and penalty; notes name the sizes that there are too few images for.
+        """
+        pool = np.concatenate([features.labels["train"], features.labels["val"]])
+        numbers, chosen = {}, {}
+        for name, draws in sample_subsets(pool, config.subsets, seed).items():
+            accuracies, chosen[name] = [], []
+            for rows in draws:
+                y = torch.from_numpy(pool[rows])
+                subset = [_normalized_rows(stage, rows) for stage in features.stages]
+                stage, c = _choose_by_cross_validation(subset, y, features.classes, config)
+                layer = fit_logistic(subset[stage], y, features.classes, c)
+                correct = layer(F.normalize(torch.from_numpy(features.stages[stage]["test"]), dim=1)).argmax(1)
+                accuracies.append(float((correct.numpy() == features.labels["test"]).mean()))
+                chosen[name].append({"stage": stage + 1, "c": c})
+            numbers |= mean_and_std(f"linear/{name}", accuracies)
+        return Result(numbers, chosen=chosen, notes=skipped_note(pool, config.subsets))
 
 
 def _normalized_rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:
@@ -79,7 +82,9 @@ def _normalized_rows(stage: dict[str, np.ndarray], rows: np.ndarray) -> Tensor:
     return F.normalize(torch.from_numpy(result), dim=1)
 
 
-def _choose_by_cross_validation(subset: list[Tensor], y: Tensor, classes: int, config: Config) -> tuple[int, float]:
+def _choose_by_cross_validation(
+    subset: list[Tensor], y: Tensor, classes: int, config: LowShot.Config
+) -> tuple[int, float]:
     """Returns the stage (from 0) and the penalty with the best cross-validated accuracy.
 
     Of equal ones it takes the deeper stage and the stronger penalty; where a class has a single image, the last stage

@@ -12,61 +12,63 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_core.evaluation.features import Result
 from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets, skipped_note
 from ssl_core.evaluation.finetuning import classify_correctly, finetune
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
+from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.optim import Optim
 
-version = 2  # crops are those of pretraining
-on = "encoder"
-labels = True
-headline, higher = "finetune/10%", True
 
+class LowShotFineTuning(Protocol):
+    """Trains all of the encoder's weights with few labels."""
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets the numbers of labels and how the copies of the encoder are trained.
+    version = 2  # crops are those of pretraining
+    on = "encoder"
+    needs_labels = True
+    headline, higher_is_better = "finetune/10%", True
 
-    Percentages are of the labeled images that a probe may use, held-out ones included.
-    """
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets the numbers of labels and how the copies of the encoder are trained.
 
-    subsets: LabelSubset = LabelSubset()
-    learning_rate: float = 0.03
-    steps: int = 500
-    batch: int = 64
-    min_area: float = 0.2
-    """smallest share of an image's area that a crop shows"""
+        Percentages are of the labeled images that a probe may use, held-out ones included.
+        """
 
+        subsets: LabelSubset = LabelSubset()
+        learning_rate: float = 0.03
+        steps: int = 500
+        batch: int = 64
+        min_area: float = 0.2
+        """smallest share of an image's area that a crop shows"""
 
-def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """Fine-tunes the encoder on each draw of few images and returns the test accuracies.
+    def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
+        """Fine-tunes the encoder on each draw of few images and returns the test accuracies.
 
-    Args:
-        model: The encoder with its images; it is not changed. Checkpoints are kept in `model.keep`, if given.
-        config: Numbers of labels, draws and how to train.
-        seed: Decides the draws, the classifier's initialization, the order of the images and the crops.
+        Args:
+            model: The encoder with its images; it is not changed. Checkpoints are kept in `model.keep`, if given.
+            config: Numbers of labels, draws and how to train.
+            seed: Decides the draws, the classifier's initialization, the order of the images and the crops.
 
-    Returns:
-        Accuracies, fractions: `finetune/1%`, `finetune/10%`, `finetune/k5` and `finetune/k20`, the means over draws,
-        and `finetune/1%/std` and so on, their sample standard deviations. A training that diverges counts as 0. Notes
-        name the sizes that there are too few images for.
-    """
-    pool = np.concatenate([model.parts["train"][1], model.parts["val"][1]])
-    labels, numbers = model.source.train.labels[pool], {}
-    for name, draws in sample_subsets(labels, config.subsets, seed).items():
-        accuracies = []
-        for i, rows in enumerate(draws):
-            tuned = finetune(
-                model,
-                pool[rows],
-                steps=config.steps,
-                batch=config.batch,
-                optim=Optim(lr=config.learning_rate, weight_decay=0.0, warmup=0.0),
-                min_area=config.min_area,
-                seed=seed,
-                keep=model.keep / f"{name}-{i}" if model.keep else None,
-            )
-            accuracies.append(float(classify_correctly(tuned, model, "test").mean()) if tuned else 0.0)
-        numbers |= mean_and_std(f"finetune/{name}", accuracies)
-    return Result(numbers, notes=skipped_note(labels, config.subsets))
+        Returns:
+            Accuracies, fractions: `finetune/1%`, `finetune/10%`, `finetune/k5` and `finetune/k20`, the means over
+            draws, and `finetune/1%/std` and so on, their sample standard deviations. A training that diverges counts as
+            0. Notes name the sizes that there are too few images for.
+        """
+        pool = np.concatenate([model.parts["train"][1], model.parts["val"][1]])
+        labels, numbers = model.source.train.labels[pool], {}
+        for name, draws in sample_subsets(labels, config.subsets, seed).items():
+            accuracies = []
+            for i, rows in enumerate(draws):
+                tuned = finetune(
+                    model,
+                    pool[rows],
+                    steps=config.steps,
+                    batch=config.batch,
+                    optim=Optim(lr=config.learning_rate, weight_decay=0.0, warmup=0.0),
+                    min_area=config.min_area,
+                    seed=seed,
+                    keep=model.keep / f"{name}-{i}" if model.keep else None,
+                )
+                accuracies.append(float(classify_correctly(tuned, model, "test").mean()) if tuned else 0.0)
+            numbers |= mean_and_std(f"finetune/{name}", accuracies)
+        return Result(numbers, notes=skipped_note(labels, config.subsets))

@@ -21,70 +21,72 @@ from kernels.crop_flip import crop_flip
 from kernels.random import randint
 from ssl_core.augmentations import BYTES, as_bhwc
 from ssl_core.errors import Diverged
-from ssl_core.evaluation.features import Result
 from ssl_core.evaluation.finetuning import classify_correctly, fit
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
+from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, PretextModel, Task, TaskConfig
 from ssl_core.train import TrainConfig
 
-version = 1
-on = "encoder"
-labels = True
-headline, higher = "top1", True
 
+class NonlinearProbe(Protocol):
+    """Trains small convolutional or fully connected classifiers on frozen feature maps."""
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets the classifiers' size and how they are trained."""
+    version = 1
+    on = "encoder"
+    needs_labels = True
+    headline, higher_is_better = "top1", True
 
-    epochs: int = 100
-    batch: int = 512
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    lr_milestones: tuple[float, ...] = (0.35, 0.7, 0.85)
-    decay: float = 0.2
-    hidden: int = 20
-    """units of a hidden layer for each class, at most 2,048 in all"""
-    inputs: int = 32_768
-    """numbers of a flattened map at most: a larger map is averaged to fewer cells"""
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets the classifiers' size and how they are trained."""
 
+        epochs: int = 100
+        batch: int = 512
+        lr: float = 0.1
+        weight_decay: float = 5e-4
+        lr_milestones: tuple[float, ...] = (0.35, 0.7, 0.85)
+        decay: float = 0.2
+        hidden: int = 20
+        """units of a hidden layer for each class, at most 2,048 in all"""
+        inputs: int = 32_768
+        """numbers of a flattened map at most: a larger map is averaged to fewer cells"""
 
-def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """Trains the classifiers and returns their test accuracies.
+    def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
+        """Trains the classifiers and returns their test accuracies.
 
-    Args:
-        model: The encoder with its images. Checkpoints are kept in `model.keep`, if given.
-        config: Size and training of the classifiers.
-        seed: Decides their initialization, the order of the images, shifts and flips.
+        Args:
+            model: The encoder with its images. Checkpoints are kept in `model.keep`, if given.
+            config: Size and training of the classifiers.
+            seed: Decides their initialization, the order of the images, shifts and flips.
 
-    Returns:
-        Accuracies, fractions: `top1/stageN` of stage N (counted from 1), `top1` of the stage with the highest held-out
-        accuracy, the shallower one of equal ones; `correct` and `chosen` are those of `top1`.
+        Returns:
+            Accuracies, fractions: `top1/stageN` of stage N (counted from 1), `top1` of the stage with the highest
+            held-out accuracy, the shallower one of equal ones; `correct` and `chosen` are those of `top1`.
 
-    Raises:
-        Diverged: If training diverges.
-    """
-    ids = model.parts["train"][1]
-    optim = Optim(
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=0.0,
-        lr_milestones=config.lr_milestones,
-        lr_gamma=config.decay,
-    )
-    plan = TrainConfig(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
-    probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
-    if probed is None:
-        raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
-    val, test = classify_correctly(probed, model, "val").mean(1), classify_correctly(probed, model, "test")
-    best = int(val.argmax())
-    numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(test, start=1)}
-    return Result(
-        {**numbers, "top1": numbers[f"top1/stage{best + 1}"]},
-        test[best],
-        {"stage": best + 1, "val_accuracy": float(val[best])},
-    )
+        Raises:
+            Diverged: If training diverges.
+        """
+        ids = model.parts["train"][1]
+        optim = Optim(
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            warmup=0.0,
+            lr_milestones=config.lr_milestones,
+            lr_gamma=config.decay,
+        )
+        plan = TrainConfig(steps=max(1, config.epochs * len(ids) // config.batch), seed=seed, optim=optim)
+        probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
+        if probed is None:
+            raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
+        val, test = classify_correctly(probed, model, "val").mean(1), classify_correctly(probed, model, "test")
+        best = int(val.argmax())
+        numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(test, start=1)}
+        return Result(
+            {**numbers, "top1": numbers[f"top1/stage{best + 1}"]},
+            test[best],
+            {"stage": best + 1, "val_accuracy": float(val[best])},
+        )
 
 
 class Frozen(nn.Module):
@@ -105,7 +107,9 @@ class Frozen(nn.Module):
 class Heads(Task):
     """Classifies images by each stage's map: a classifier of three layers for each stage."""
 
-    def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, own: Config):
+    def __init__(
+        self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, own: NonlinearProbe.Config
+    ):
         """Creates the classifiers at random, by torch's generator.
 
         Args:
@@ -168,7 +172,7 @@ def flat(maps: list[Tensor], most: int) -> list[Tensor]:
     ]
 
 
-def _probe(model: FrozenEncoder, config: Config, seed: int) -> PretextModel:
+def _probe(model: FrozenEncoder, config: NonlinearProbe.Config, seed: int) -> PretextModel:
     """Returns the frozen encoder with new classifiers."""
     info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.blank_maps(), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):

@@ -14,56 +14,59 @@ from torch import Tensor
 
 from kernels.crop_flip import crop_flip
 from ssl_core.augmentations import BYTES, as_bhwc
-from ssl_core.evaluation.features import Result, standardize
+from ssl_core.evaluation.features import standardize
 from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder, evenly_spaced
 from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
-
-version = 1
-on = "encoder"
-labels = False
-headline, higher = "precision@8", True
+from ssl_core.evaluation.protocol import Protocol, Result
 
 SIDE, EDGE, GAP = 64, 3, 14  # pixels of the sheet: an image, its border, between a query and its neighbors
 RIGHT, WRONG, WHITE = (47, 158, 100), (208, 59, 59), (255, 255, 255)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets the sizes of the sheet, the bank and the set of queries."""
+class Retrieval(Protocol):
+    """Looks for the training images that are nearest to a test image."""
 
-    shown: int = 8
-    """queries on the sheet, one a row"""
-    neighbors: int = 8
-    bank: int = 2000
-    """training images among which neighbors are looked for, evenly spaced"""
-    queries: int = 500
-    """test images that the numbers are of, evenly spaced; those on the sheet are evenly spaced among them"""
+    version = 1
+    on = "encoder"
+    needs_labels = False
+    headline, higher_is_better = "precision@8", True
 
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets the sizes of the sheet, the bank and the set of queries."""
 
-def run(model: FrozenEncoder, config: Config, seed: int) -> Result:
-    """Finds the neighbors of some test images and draws a sheet of them.
+        shown: int = 8
+        """queries on the sheet, one a row"""
+        neighbors: int = 8
+        bank: int = 2000
+        """training images among which neighbors are looked for, evenly spaced"""
+        queries: int = 500
+        """test images that the numbers are of, evenly spaced; those on the sheet are evenly spaced among them"""
 
-    Args:
-        model: The encoder with its images; labels are not needed.
-        config: Numbers of queries, neighbors and training images.
-        seed: Is not used: nothing is random.
+    def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
+        """Finds the neighbors of some test images and draws a sheet of them.
 
-    Returns:
-        `similarity@K`, the mean cosine similarity of the K neighbors, and `precision@K`, a fraction, if there are
-        labels; `sheet`, see `contact_sheet`.
-    """
-    x, y, asked = _evenly_spaced_images(model, "test", config.queries)
-    bank, labels, kept = _evenly_spaced_images(model, "train", config.bank)
-    mean, std = standardize(bank)
-    found = list(nearest_neighbors((x - mean) / std, (bank - mean) / std, config.neighbors))
-    near = torch.cat([rows for _, _, rows in found]).numpy()
-    k, alike = config.neighbors, labels[near] == y[:, None]
-    numbers = {f"similarity@{k}": float(torch.cat([cosines for _, cosines, _ in found]).mean())}
-    if model.classes:
-        numbers[f"precision@{k}"] = float(alike.mean())
-    shown = evenly_spaced(len(x), config.shown)
-    image = contact_sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None)
-    return Result(numbers, sheet=image, notes=too_few_note(len(bank), [k]))
+        Args:
+            model: The encoder with its images; labels are not needed.
+            config: Numbers of queries, neighbors and training images.
+            seed: Is not used: nothing is random.
+
+        Returns:
+            `similarity@K`, the mean cosine similarity of the K neighbors, and `precision@K`, a fraction, if there are
+            labels; `sheet`, see `contact_sheet`.
+        """
+        x, y, asked = _evenly_spaced_images(model, "test", config.queries)
+        bank, labels, kept = _evenly_spaced_images(model, "train", config.bank)
+        mean, std = standardize(bank)
+        found = list(nearest_neighbors((x - mean) / std, (bank - mean) / std, config.neighbors))
+        near = torch.cat([rows for _, _, rows in found]).numpy()
+        k, alike = config.neighbors, labels[near] == y[:, None]
+        numbers = {f"similarity@{k}": float(torch.cat([cosines for _, cosines, _ in found]).mean())}
+        if model.classes:
+            numbers[f"precision@{k}"] = float(alike.mean())
+        shown = evenly_spaced(len(x), config.shown)
+        image = contact_sheet(asked[shown], kept[near[shown]], alike[shown] if model.classes else None)
+        return Result(numbers, sheet=image, notes=too_few_note(len(bank), [k]))
 
 
 def _evenly_spaced_images(model: FrozenEncoder, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,59 +14,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_core.evaluation.features import FrozenFeatures, Result
+from ssl_core.evaluation.features import FrozenFeatures
 from ssl_core.evaluation.frozen_encoder import evenly_spaced
 from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
-
-version = 1
-on = "features"
-labels = True
-headline, higher = "purity@20", True
+from ssl_core.evaluation.protocol import Protocol, Result
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sets the numbers of neighbors and of test images; neighbors are sought among all images of "train"."""
+class SemanticSimilarity(Protocol):
+    """Measures whether images of one class lie close together."""
 
-    neighbors: tuple[int, ...] = (1, 5, 20)
-    images: int = 2000
-    """test images that are looked at, evenly spaced"""
+    version = 1
+    on = "features"
+    needs_labels = True
+    headline, higher_is_better = "purity@20", True
 
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Sets the numbers of neighbors and of test images; neighbors are sought among all images of "train"."""
 
-def run(features: FrozenFeatures, config: Config, seed: int) -> Result:
-    """Computes purity, silhouette and variance between classes.
+        neighbors: tuple[int, ...] = (1, 5, 20)
+        images: int = 2000
+        """test images that are looked at, evenly spaced"""
 
-    Args:
-        features: The encoder's features, with labels.
-        config: Numbers of neighbors and images.
-        seed: Is not used: nothing is random.
+    def run(self, features: FrozenFeatures, config: Config, seed: int) -> Result:
+        """Computes purity, silhouette and variance between classes.
 
-    Returns:
-        Of the last stage: `purity@K` for each K (chance: the classes' shares), `silhouette` (-1 to 1) and `between` (0
-        to 1); `purity@K/stageN` of stage N (counted from 1) for the largest K. Higher is better. If all test
-        images are of one class, `silhouette` and `between` are left out, and a note says so.
-    """
-    rows = evenly_spaced(len(features.labels["test"]), config.images)
-    truth = torch.from_numpy(features.labels["test"][rows])
-    most = max(config.neighbors)
+        Args:
+            features: The encoder's features, with labels.
+            config: Numbers of neighbors and images.
+            seed: Is not used: nothing is random.
 
-    def agreeing(stage: dict[str, np.ndarray]) -> Tensor:
-        return _precision_at_k(
-            stage["test"][rows], truth, stage["train"], torch.from_numpy(features.labels["train"]), most
-        )
+        Returns:
+            Of the last stage: `purity@K` for each K (chance: the classes' shares), `silhouette` (-1 to 1) and `between`
+            (0 to 1); `purity@K/stageN` of stage N (counted from 1) for the largest K. Higher is better. If all test
+            images are of one class, `silhouette` and `between` are left out, and a note says so.
+        """
+        rows = evenly_spaced(len(features.labels["test"]), config.images)
+        truth = torch.from_numpy(features.labels["test"][rows])
+        most = max(config.neighbors)
 
-    stages = [agreeing(stage) for stage in features.stages]
-    last = torch.from_numpy(features.stages[-1]["test"][rows])
-    numbers = {
-        **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbors},
-        **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
-    }
-    notes = too_few_note(len(features.labels["train"]), config.neighbors)
-    if len(truth.unique()) < 2:
-        notes += ("silhouette and variance between classes need test images of two classes",)
-    else:
-        numbers |= {"silhouette": silhouette(last, truth), "between": between(last, truth)}
-    return Result(numbers, notes=notes)
+        def agreeing(stage: dict[str, np.ndarray]) -> Tensor:
+            return _precision_at_k(
+                stage["test"][rows], truth, stage["train"], torch.from_numpy(features.labels["train"]), most
+            )
+
+        stages = [agreeing(stage) for stage in features.stages]
+        last = torch.from_numpy(features.stages[-1]["test"][rows])
+        numbers = {
+            **{f"purity@{k}": float(stages[-1][:, :k].mean()) for k in config.neighbors},
+            **{f"purity@{most}/stage{i}": float(value.mean()) for i, value in enumerate(stages, start=1)},
+        }
+        notes = too_few_note(len(features.labels["train"]), config.neighbors)
+        if len(truth.unique()) < 2:
+            notes += ("silhouette and variance between classes need test images of two classes",)
+        else:
+            numbers |= {"silhouette": silhouette(last, truth), "between": between(last, truth)}
+        return Result(numbers, notes=notes)
 
 
 def _precision_at_k(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
