@@ -18,7 +18,7 @@ OTHERS = 8  # versions of the sources whose compiled loops are kept beside these
 def _digest() -> str:
     """Of everything that a loop may be made of: numba itself looks only at the file that a loop is in, and would
     keep on using what it once compiled into it from another."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
@@ -47,7 +47,9 @@ class BySources(UserProvidedCacheLocator):
 
     @classmethod
     def get_suitable_cache_subpath(cls, py_file: str) -> str:
-        return ""  # of the folder that is named by the sources
+        """The folder of the source file, within the one that is named by all sources: numba calls what it keeps by the
+        file's and the loop's name and line alone, which the loops of two kernels may share."""
+        return Path(py_file).parent.name
 
     def get_source_stamp(self) -> str:
         return FOLDER.name
