@@ -50,4 +50,4 @@ def weigh_pixels(line, c, firsts, weights, totals):
     or uint32 for sums, modulo 2^32, of both halves of the words.
     """
     for j in range(len(firsts)):
-        _weigh_words(line, c * firsts[j], c, weights, j, totals, c * j)
+        _weigh_words(line, c * firsts[j], c, weights, j, totals, c * j)  # pyright: ignore[reportCallIssue]  # numba passes typing

@@ -50,4 +50,5 @@ def parallel_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
     others = [_thread_pool(os.getpid(), count - 1).submit(work) for _ in range(count - 1)]
     work()
     for other in others:
-        other.cancel() or other.result()
+        if not other.cancel():
+            other.result()

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from kernels import tensors
+from kernels.triton_jit import jit
 
 FAR = tl.constexpr(tensors.FAR)
 SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane idle
@@ -14,25 +15,25 @@ def num_blocks(size: int) -> int:
     return triton.cdiv(size, SIDE.value) ** 2
 
 
-@triton.jit
+@jit
 def load_coordinate(p):
     """The coordinate at p, drawn in to FAR pixels, so that sums cannot overflow."""
     return tl.minimum(tl.maximum(tl.load(p).to(tl.int64), -FAR), FAR)
 
 
-@triton.jit
+@jit
 def deinterleave(v):
     """The runs [rows, n, length] at even and at odd places, each [rows, n / 2, length]."""
     return tl.split(v.reshape(v.shape[0], v.shape[1] // 2, 2, v.shape[2]).permute(0, 1, 3, 2))
 
 
-@triton.jit
+@jit
 def interleave(a, b):
     """Each run of a with b's run behind it."""
     return tl.join(a, b).permute(0, 1, 3, 2).reshape(a.shape[0], a.shape[1], 2 * a.shape[2])
 
 
-@triton.jit
+@jit
 def regroup_channels(x, y, z):
     """Regroup the sequence x[0] y[0] z[0] x[1] y[1] ... of runs into runs twice as long, three at a time again.
 
@@ -44,7 +45,7 @@ def regroup_channels(x, y, z):
     return interleave(x0, y0), interleave(z0, x1), interleave(y1, z1)
 
 
-@triton.jit
+@jit
 def store_pixels(
     target, r, g, b, top, left, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr
 ):
@@ -55,24 +56,24 @@ def store_pixels(
     i = top + tl.arange(0, r.shape[0])[:, None]
     if LAST and C == 3:
         x, y, z = r.to(kind)[:, :, None], g.to(kind)[:, :, None], b.to(kind)[:, :, None]
-        for _ in tl.static_range(4):
+        for _ in tl.static_range(4):  # pyright: ignore[reportGeneralTypeIssues]  # typed as never returning
             x, y, z = regroup_channels(x, y, z)
         RUN: tl.constexpr = x.shape[2]  # 16 elements: a sector of 32 bytes, in 16 bits
         i = i[:, :, None]
         first = 3 * left + 3 * RUN * tl.arange(0, x.shape[1])[None, :, None] + tl.arange(0, RUN)[None, None, :]
-        for k in tl.static_range(3):
+        for k in tl.static_range(3):  # pyright: ignore[reportGeneralTypeIssues]  # typed as never returning
             q = first + k * RUN
             run = x if k == 0 else (y if k == 1 else z)
             tl.store(target + (i * (3 * WIDTH) + q), run, mask=(i < HEIGHT) & (q < 3 * WIDTH))
     else:
         j = left + tl.arange(0, r.shape[1])[None, :]
-        for k in tl.static_range(C):
+        for k in tl.static_range(C):  # pyright: ignore[reportGeneralTypeIssues]  # typed as never returning
             v = r if k == 0 else (g if k == 1 else b)
             place = target + (k * HEIGHT * WIDTH + i * WIDTH + j)
             tl.store(place, v.to(kind), mask=(i < HEIGHT) & (j < WIDTH))
 
 
-@triton.jit
+@jit
 def store_scaled(v, mean, scale, target):
     """v as it is stored in target: normalized if that holds floats."""
     return v if target.dtype.element_ty == tl.uint8 else (v.to(tl.float32) - mean) * scale
