@@ -10,13 +10,28 @@ LARGEST = 1e38  # of a mean or std: float32 ends soon after
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Raises ValueError unless the value of the argument `name` is a tensor."""
+    """Checks that an argument is a tensor.
+
+    Args:
+        name: Of the argument, for the message.
+        value: Its value.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if not isinstance(value, torch.Tensor):
         raise ValueError(f"{name}: got {value!r}; expected a torch.Tensor")
 
 
 def check_images(images: torch.Tensor) -> None:
-    """Raises ValueError unless images is uint8 [b, h, w, c], h and w >= 1, c 1 or 3, h*w*c < 2^31."""
+    """Checks images that a kernel reads.
+
+    Args:
+        images: The argument of that name.
+
+    Raises:
+        ValueError: If it is not uint8 [b, h, w, c] with h and w >= 1, c 1 or 3, and h*w*c < 2^31.
+    """
     check_tensor("images", images)
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[3] not in (1, 3):
         raise ValueError(
@@ -27,14 +42,31 @@ def check_images(images: torch.Tensor) -> None:
 
 
 def check_bytes(name: str, value: torch.Tensor) -> None:
-    """Raises ValueError unless the value of the argument `name` is uint8 [n]."""
+    """Checks that an argument is uint8 [n].
+
+    Args:
+        name: Of the argument, for the message.
+        value: Its value.
+
+    Raises:
+        ValueError: If it is not.
+    """
     check_tensor(name, value)
     if value.dtype != torch.uint8 or value.dim() != 1:
         raise ValueError(f"{name}: got {value.dtype} {list(value.shape)}; expected torch.uint8 [n]")
 
 
 def check_size(name: str, size: int, images: torch.Tensor) -> None:
-    """Raises ValueError unless size, of the argument `name`, is in 1..min(h, w) of the images [b, h, w, c]."""
+    """Checks the side of a window.
+
+    Args:
+        name: Of the argument, for the message.
+        size: Its value, in pixels.
+        images: [b, h, w, c].
+
+    Raises:
+        ValueError: If it is not in 1..min(h, w).
+    """
     limit = min(images.shape[1], images.shape[2])
     if not isinstance(size, int) or not 1 <= size <= limit:
         raise ValueError(f"{name}: got {size!r}; expected an int in 1..{limit}, the images' shorter side")

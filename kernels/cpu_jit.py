@@ -19,15 +19,18 @@ _config: Any = config  # numba makes its attributes from the environment, where 
 
 
 def _digest() -> str:
-    """Of everything that a loop may be made of: numba itself looks only at the file that a loop is in, and would
-    keep on using what it once compiled into it from another."""
+    """Returns a digest of everything that a loop may be made of: numba itself looks only at the file that a loop is in,
+    and would keep on using what it once compiled into it from another."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def _prepare() -> Path:
-    """The folder for these sources, in NUMBA_CACHE_DIR or among the other caches. Of those for other sources, the ones
-    that were made last stay: they may be another checkout's, or the code of a job that was submitted."""
+    """Returns the folder for these sources, in NUMBA_CACHE_DIR or among the other caches.
+
+    Of those for other sources, the ones that were made last stay: they may be another checkout's, or the code of a job
+    that was submitted.
+    """
     cache_path = _config.CACHE_DIR
     folder = (cache.usable_folder(Path(cache_path)) if cache_path else cache.folder()) / f"loops-{_digest()}"
     if not folder.exists():

@@ -70,5 +70,14 @@ def kernels() -> tuple[Kernel, ...]:
 
 
 def choose_implementation(launch: Callable, run: Callable, images: torch.Tensor) -> Callable:
-    """Returns `launch`, of Triton, for images on a GPU or under Triton's interpreter, else `run`, of the CPU."""
+    """Chooses a kernel's implementation for a device.
+
+    Args:
+        launch: The one in Triton.
+        run: The one for a CPU.
+        images: Any tensor on the device.
+
+    Returns:
+        `launch` for a GPU, or anywhere under Triton's interpreter; else `run`.
+    """
     return launch if images.is_cuda or INTERPRETED else run

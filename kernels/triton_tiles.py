@@ -11,33 +11,41 @@ SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane 
 
 
 def num_blocks(size: int) -> int:
-    """How many tiles cover a size x size window."""
+    """Returns how many tiles cover a size x size window."""
     return triton.cdiv(size, SIDE.value) ** 2
 
 
 @jit
 def load_coordinate(p):
-    """The coordinate at p, drawn in to FAR pixels, so that sums cannot overflow."""
+    """Loads the coordinate at p, clamped to -FAR..FAR pixels, so that sums cannot overflow."""
     return tl.minimum(tl.maximum(tl.load(p).to(tl.int64), -FAR), FAR)
 
 
 @jit
 def deinterleave(v):
-    """The runs [rows, n, length] at even and at odd places, each [rows, n / 2, length]."""
+    """Separates the runs of v, [rows, n, length], at even and at odd places: each [rows, n / 2, length]."""
     return tl.split(v.reshape(v.shape[0], v.shape[1] // 2, 2, v.shape[2]).permute(0, 1, 3, 2))
 
 
 @jit
 def interleave(a, b):
-    """Each run of a with b's run behind it."""
+    """Puts behind each run of a, [rows, n, length], that of b: [rows, n, 2 * length]."""
     return tl.join(a, b).permute(0, 1, 3, 2).reshape(a.shape[0], a.shape[1], 2 * a.shape[2])
 
 
 @jit
 def regroup_channels(x, y, z):
-    """Regroup the sequence x[0] y[0] z[0] x[1] y[1] ... of runs into runs twice as long, three at a time again.
+    """Regroups the sequence x[0] y[0] z[0] x[1] y[1] ... of runs into runs twice as long, three at a time again.
 
     A tensor's sides are powers of two, so three channels cannot be interleaved by a reshape.
+
+    Args:
+        x: [rows, n, length].
+        y: [rows, n, length].
+        z: [rows, n, length].
+
+    Returns:
+        Three tensors [rows, n / 2, 2 * length].
     """
     x0, x1 = deinterleave(x)
     y0, y1 = deinterleave(y)
@@ -49,7 +57,20 @@ def regroup_channels(x, y, z):
 def store_pixels(
     target, r, g, b, top, left, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr
 ):
-    """Store the [rows, columns] tile of pixels at (top, left) of a HEIGHT x WIDTH image of C channels at target."""
+    """Stores a tile of pixels in an image; those beyond the image are left out.
+
+    Args:
+        target: Pointer to the image.
+        r: [rows, columns], red, or the only channel; any type.
+        g: [rows, columns], green; not stored if C is 1.
+        b: [rows, columns], blue; not stored if C is 1.
+        top: The image's row where the tile starts.
+        left: The image's column where the tile starts.
+        HEIGHT: The image's.
+        WIDTH: The image's.
+        C: The image's channels, 1 or 3.
+        LAST: Whether the image is [HEIGHT, WIDTH, C] in memory, instead of [C, HEIGHT, WIDTH].
+    """
     kind = target.dtype.element_ty
     if 3 * WIDTH > 2**30:  # then lanes outside may be at elements past 2^31
         left = left.to(tl.int64)
@@ -75,5 +96,15 @@ def store_pixels(
 
 @jit
 def store_scaled(v, mean, scale, target):
-    """v as it is stored in target: normalized if that holds floats."""
+    """Returns a channel as it is stored.
+
+    Args:
+        v: Pixels, 0..255.
+        mean: Of the channel.
+        scale: 1 / std of the channel.
+        target: A pointer, whose type says how.
+
+    Returns:
+        v for uint8, else (v - mean) * scale in float32.
+    """
     return v if target.dtype.element_ty == tl.uint8 else (v.to(tl.float32) - mean) * scale

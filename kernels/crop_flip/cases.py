@@ -12,7 +12,7 @@ from kernels.triton_tiles import SIDE
 
 
 def _mixed_sizes(generator, c, sizes):
-    """(images, regions) of images of these sizes, a few unused bytes around each, and some of them again."""
+    """Draws (images, regions) of images of these sizes, a few unused bytes around each, and some of them again."""
     starts, end = [], 0
     for h, w in sizes:
         starts.append(end := end + 5)
@@ -23,7 +23,11 @@ def _mixed_sizes(generator, c, sizes):
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `crop_flip_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `crop_flip_op`.
+    """
     for images, size, mean, std, dtype, last in image_batches(generator):
         b, h, w, c = images.shape
         flips = integers(generator, (b,), 0, 2, torch.bool if last else torch.int8)
@@ -48,7 +52,11 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
 
 
 def builds() -> Iterator[registry.Build]:
-    """Yields the builds of `crop_flip_kernel`."""
+    """Lists what to compile ahead of time.
+
+    Yields:
+        Builds of `crop_flip_kernel`.
+    """
     for dtype, last, budget in (
         (torch.float32, False, 90),  # four pixels a thread share what the others' eight do
         (torch.bfloat16, False, 70),

@@ -5,7 +5,7 @@ import torch
 
 from kernels import cpu_threads, normalize, tensors
 from kernels.cpu_jit import jit_loop
-from kernels.cpu_planes import pack_values
+from kernels.cpu_output import pack_values
 from kernels.cpu_simd import WORDS, weigh_pixels
 
 
@@ -19,7 +19,7 @@ def clip_axis(start, length, limit):
 
 @jit_loop
 def _axis(length, size):
-    """Of a box's side: each output's first pixel, the weights of as many from there on for every output, their sums."""
+    """Returns, of a box's side, each output's first pixel, the weights of as many from there on, and their sums."""
     reach = 2 * max(length, size)
     firsts, sums = np.empty(size, np.int64), np.zeros(size, np.int64)
     weights = np.zeros((size, (reach + size - 1) // size), np.uint64)
@@ -35,15 +35,15 @@ def _axis(length, size):
 
 @jit_loop
 def _row(start, stride, weights, k):
-    """Where the k-th row starts and its weight, or, past the last, that row again and 0."""
+    """Returns where the k-th row starts and its weight, or, past the last, that row again and 0."""
     last = len(weights) - 1
     return np.uint64(start + min(k, last) * stride), np.int32(weights[k] if k <= last else 0)
 
 
 @jit_loop
 def _weigh_rows(images, start, stride, weights, line):
-    """The weighted sum of as many rows of bytes, which start `stride` apart: four at a time, so that line is seldom
-    read; two or three, which are all that most boxes have, in loops of their own."""
+    """Computes the weighted sum of as many rows of bytes, which start `stride` apart: four at a time, so that line is
+    seldom read; two or three, which are all that most boxes have, in loops of their own."""
     for k in range(0, len(weights), 4):
         p0, w0 = _row(start, stride, weights, k)
         p1, w1 = _row(start, stride, weights, k + 1)
@@ -69,7 +69,7 @@ def _weigh_rows(images, start, stride, weights, line):
 
 @jit_loop(error_model="numpy")
 def _gray_levels(totals, sum_y, sums_x, inverses_x, values):
-    """totals / (sum_y * sums_x), as `gray_level` of the Triton kernel has it."""
+    """Computes totals / (sum_y * sums_x), as `gray_level` of the Triton kernel has it."""
     half, inverse = np.float32(0.5), np.float32(1) / np.float32(sum_y)
     for j in range(len(values)):
         factor = inverse * inverses_x[j]
@@ -80,7 +80,7 @@ def _gray_levels(totals, sum_y, sums_x, inverses_x, values):
 
 @jit_loop(error_model="numpy")
 def _short_gray_levels(totals, shift, sum_y, sums_x, inverses_x, values):
-    """The same of 32 bits of the totals, with sums_x in int32: every remainder fits."""
+    """Computes the same of 32 bits of the totals, with sums_x in int32: every remainder fits."""
     half, inverse, sum_y = np.float32(0.5), np.float32(1) / np.float32(sum_y), np.int32(sum_y)
     for j in range(len(values)):
         factor = inverse * inverses_x[j]

@@ -6,7 +6,7 @@ from kernels import normalize, tensors
 
 
 def _axis(start, length, limit, size):
-    """The pixels of a box's side, and the weight of each in each output: slice, [size, pixels]."""
+    """Returns the pixels of a box's side, a slice, and the weight of each in each output, [size, pixels]."""
     first = min(max(start, 0), limit - 1)
     pixels = range(first, min(max(start + length, first + 1), limit))
     p, i, n = torch.arange(len(pixels)), torch.arange(size)[:, None], len(pixels)

@@ -15,7 +15,18 @@ LONGEST, STEEPEST = 2**14, 2**20
 
 
 def equal_regions(b: int, h: int, w: int, c: int, *, device: torch.device | str) -> torch.Tensor:
-    """Returns the regions of b images of one size that lie one behind the other: int64 [b, 3], (offset, h, w)."""
+    """Returns the regions of images of one size that lie one behind the other.
+
+    Args:
+        b: How many images.
+        h: Their height, in pixels.
+        w: Their width, in pixels.
+        c: Their channels.
+        device: Of the result.
+
+    Returns:
+        int64 [b, 3], (offset, h, w).
+    """
     starts = torch.arange(b, device="cpu") * (h * w * c)
     return torch.stack([starts, torch.full_like(starts, h), torch.full_like(starts, w)], 1).to(device)
 
@@ -25,8 +36,8 @@ known_regions = functools.lru_cache(maxsize=64)(equal_regions)  # kept, for tens
 
 @jit_loop
 def _first_fault(regions, boxes, count, c, limit):
-    """(image, longest side of its box) of the first box that is too long; (image, 0) of the first that is not inside
-    `count` bytes; or (-1, 0)."""
+    """Returns (image, longest side of its box) if the first fault is a box that is too long, (image, 0) if it is a
+    region that is not inside `count` bytes, or (-1, 0)."""
     for image in range(len(regions)):
         start, h, w = regions[image]
         # first without a product that could overflow

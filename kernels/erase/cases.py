@@ -11,7 +11,11 @@ from kernels.triton_tiles import SIDE
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `erase_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `erase_op`.
+    """
     for index, (images, size, mean, std, dtype, last) in enumerate(image_batches(generator)):
         b, g, n = images.shape[0], (0, 2, 5, 3)[index % 4], (2, 0, 1)[index % 3]
         boxes = integers(generator, (b, n, 4), -2, max(size, 3), torch.int16)
@@ -21,7 +25,11 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
 
 
 def builds() -> Iterator[registry.Build]:
-    """Yields the builds of `erase_kernel`."""
+    """Lists what to compile ahead of time.
+
+    Yields:
+        Builds of `erase_kernel`.
+    """
     pointers = dict.fromkeys(("flips", "offsets", "boxes", "levels"), "*i64")
     for dtype, g, last, budget in (
         (torch.float32, 0, False, 26),

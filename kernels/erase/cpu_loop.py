@@ -5,7 +5,8 @@ import torch
 
 from kernels import cpu_threads, tensors
 from kernels.cpu_jit import jit_loop
-from kernels.cpu_planes import COMPUTED, make_normalization, pack, scratch, unpack
+from kernels.cpu_output import COMPUTED, make_normalization, pack
+from kernels.cpu_planes import scratch, unpack
 from kernels.erase import outputs
 
 
@@ -31,7 +32,7 @@ def _mark_erased(boxes, field, level, columns, fractions, mask):
 
 @jit_loop
 def _fill_erased(mask, interleaved, fill, target, masked, origin):
-    """The target where the mask is 0, each channel's fill elsewhere."""
+    """Writes to masked the target where the mask is 0, each channel's fill elsewhere."""
     start, one, hidden = np.uint64(origin), np.uint64(1), mask.reshape(-1)
     if interleaved:
         f0, f1, f2 = fill[0], fill[1], fill[2]
@@ -49,12 +50,12 @@ def _fill_erased(mask, interleaved, fill, target, masked, origin):
 
 
 @jit_loop
-def _pack_both(planes, tone, fill, mask, target, masked, origin):
-    """Both images in float32 NCHW: values are computed once, in registers, for the two."""
+def _pack_both(planes, normalization, fill, mask, target, masked, origin):
+    """Writes both images in float32 NCHW: values are computed once, in registers, for the two."""
     size, hidden = mask.shape[0], mask.reshape(-1)
     run = size * size if planes.shape[1] == size else size
     for channel in range(planes.shape[0]):
-        mean, scale, value = tone.means[channel], tone.scales[channel], fill[channel]
+        mean, scale, value = normalization.means[channel], normalization.scales[channel], fill[channel]
         pixels, first = planes[channel].reshape(-1), np.uint64(origin + channel * size * size)
         for i in range(size * size // run):
             p, k = np.uint64(i * planes.shape[1]), np.uint64(i * run)
@@ -66,7 +67,21 @@ def _pack_both(planes, tone, fill, mask, target, masked, origin):
 
 @jit_loop
 def erase_rows(
-    first, last, images, shape, flips, offsets, boxes, field, levels, channels_last, tone, fill, masked, target, mask
+    first,
+    last,
+    images,
+    shape,
+    flips,
+    offsets,
+    boxes,
+    field,
+    levels,
+    channels_last,
+    normalization,
+    fill,
+    masked,
+    target,
+    mask,
 ):
     """Computes the images first..last-1 of the outputs.
 
@@ -81,7 +96,7 @@ def erase_rows(
         field: int64 [b, g, g].
         levels: int64 [b].
         channels_last: Whether the outputs are in that memory order.
-        tone: A `Normalization`.
+        normalization: A `Normalization`.
         fill: [c], what an erased pixel becomes, of the type of masked.
         masked: The memory of [b, c, size, size].
         target: The memory of [b, c, size, size].
@@ -99,10 +114,10 @@ def erase_rows(
         unpack(images, ((image * h + y) * w + x) * c, w * c, size, False, flips[image] != 0, planes)
         origin = image * c * size * size
         interleaved = channels_last and c == 3
-        if tone.kind == COMPUTED and not interleaved:
-            _pack_both(planes, tone, fill, mask[image], target, masked, origin)
+        if normalization.kind == COMPUTED and not interleaved:
+            _pack_both(planes, normalization, fill, mask[image], target, masked, origin)
             continue
-        pack(planes, 0, size, channels_last, tone, target, origin)
+        pack(planes, 0, size, channels_last, normalization, target, origin)
         _fill_erased(mask[image], interleaved, fill, target, masked, origin)
 
 
@@ -111,7 +126,7 @@ def run(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Runs the compiled loop; arguments and result as those of the reference."""
     masked, target, mask = outputs.allocate(images, size, dtype, channels_last)
-    colors = make_normalization(mean, std, dtype)
+    normalization = make_normalization(mean, std, dtype)
     cpu_threads.parallel_rows(
         erase_rows,
         len(target),
@@ -124,8 +139,8 @@ def run(
         tensors.as_int64_array(field),
         tensors.as_int64_array(levels),
         channels_last,
-        colors,
-        np.array(outputs.fill_values(mean, dtype), colors.table.dtype),
+        normalization,
+        np.array(outputs.fill_values(mean, dtype), normalization.table.dtype),
         tensors.as_flat_array(masked),
         tensors.as_flat_array(target),
         tensors.as_flat_array(mask).reshape(-1, size, size),

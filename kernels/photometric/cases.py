@@ -11,7 +11,11 @@ from kernels.photometric.triton_kernel import BLOCK, SPAN, SUMMED, brightness_su
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `photometric_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `photometric_op`.
+    """
     for images, _, mean, std, dtype, last in image_batches(generator):
         b, c = images.shape[0], images.shape[3]
         if c != 3:
@@ -29,7 +33,11 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
 
 
 def builds() -> Iterator[registry.Build]:
-    """Yields the builds of both kernels."""
+    """Lists what to compile ahead of time.
+
+    Yields:
+        Builds of both kernels.
+    """
     pointers = {"images": "*u8", "factors": "*fp32", "order": "*i64", "sums": "*i64"}
     yield registry.Build(
         brightness_sums_kernel,

@@ -5,7 +5,7 @@ import torch
 
 from kernels import cpu_threads, normalize, tensors
 from kernels.cpu_jit import jit_loop
-from kernels.cpu_planes import pack_values
+from kernels.cpu_output import pack_values
 from kernels.photometric.reference import CONTRAST, STEPS
 
 BLOCK = 1024  # pixels that are held at a time
@@ -33,7 +33,7 @@ def _hue_channel(angle, top, chroma, place):
 
 @jit_loop(error_model="numpy")
 def _adjust(r, g, b, operation, factors, mean):
-    """One operation on three lines of pixels, in place."""
+    """Applies one operation to three lines of pixels, in place."""
     factor = factors[operation]
     rest = _F(1) - factor
     if operation <= 1:
@@ -74,7 +74,7 @@ def _read(images, origin, r, g, b):
 
 @jit_loop(error_model="numpy")
 def _mean(images, image, pixels, factors, order, lines):
-    """The mean gray level of an image as it is before the contrast's turn."""
+    """Returns the mean gray level of an image as it is when it is the contrast's turn."""
     total = 0
     for start in range(0, pixels, lines.shape[1]):
         count = min(lines.shape[1], pixels - start)

@@ -10,7 +10,11 @@ from kernels.random.triton_kernel import draw_kernel
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `draw_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `draw_op`.
+    """
     for b, count, seed, stream in ((0, 3, 0, 0), (1, 1, 0, 0), (5, 4, 2**32 - 1, 7), (7, 10, 1, 2**32 - 1)):
         ids = integers(generator, (b,), -(2**62), 2**62)
         yield ids, integers(generator, (b,), 0, 100, torch.int32), seed, stream, count
@@ -18,7 +22,11 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
 
 
 def builds() -> Iterator[registry.Build]:
-    """Yields the build of `draw_kernel`."""
+    """Lists what to compile ahead of time.
+
+    Yields:
+        The build of `draw_kernel`.
+    """
     pointers = {"ids": "*i64", "epochs": "*i64", "out": "*i64"}
     yield registry.Build(
         draw_kernel,

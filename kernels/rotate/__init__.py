@@ -9,7 +9,7 @@ from kernels.rotate import cases, cpu_loop, reference, triton_kernel
 
 
 def _for_one_rotation(implementation: Callable) -> Callable:
-    """An implementation as `rotate_op` calls it."""
+    """Gives an implementation the arguments of `rotate_op`."""
 
     def run(images, rotations, flips, offsets, size, mean, std, dtype, channels_last):
         return implementation(images, rotations, flips, offsets, False, size, mean, std, dtype, channels_last)
@@ -18,7 +18,7 @@ def _for_one_rotation(implementation: Callable) -> Callable:
 
 
 def _for_all_rotations(implementation: Callable) -> Callable:
-    """An implementation as `rotate_all_op` calls it; what it gets as rotations is not used."""
+    """Gives an implementation the arguments of `rotate_all_op`; what it gets as rotations is not used."""
 
     def run(images, flips, offsets, size, mean, std, dtype, channels_last):
         return implementation(images, flips, flips, offsets, True, size, mean, std, dtype, channels_last)

@@ -11,26 +11,41 @@ from kernels.triton_tiles import SIDE
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `rotate_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `rotate_op`.
+    """
     for images, size, mean, std, dtype, last in image_batches(generator):
         rotations = integers(generator, (images.shape[0],), -5, 6, torch.int64 if last else torch.int8)
         yield images, rotations, *_window_labels(generator, images, last), size, mean, std, dtype, last
 
 
 def examples_of_all(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `rotate_all_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `rotate_all_op`.
+    """
     for images, size, mean, std, dtype, last in image_batches(generator):
         yield images, *_window_labels(generator, images, last), size, mean, std, dtype, last
 
 
 def _window_labels(generator: torch.Generator, images: torch.Tensor, last: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The flips and offsets."""
+    """Draws the flips and offsets."""
     flips = integers(generator, (images.shape[0],), 0, 2, torch.bool if last else torch.uint8)
     return flips, integers(generator, (images.shape[0], 2), -3, 12)
 
 
 def builds(every: bool) -> Iterator[registry.Build]:
-    """Yields the builds of `rotate_kernel` for one rotation or, if `every`, for all four."""
+    """Lists what to compile ahead of time.
+
+    Args:
+        every: Whether for all four rotations, not for one.
+
+    Yields:
+        Builds of `rotate_kernel`.
+    """
     labels = {"rotations": "*i64", "flips": "*i64", "offsets": "*i64", "h": "i32", "w": "i32"}
     for dtype, last, budget in (
         (torch.float32, False, 40 if every else 13),  # the loop over rotations may get unrolled

@@ -4,11 +4,12 @@ import torch
 
 from kernels import cpu_threads, tensors
 from kernels.cpu_jit import jit_loop
-from kernels.cpu_planes import make_normalization, pack, scratch, transpose, unpack
+from kernels.cpu_output import make_normalization, pack
+from kernels.cpu_planes import scratch, transpose, unpack
 
 
 @jit_loop
-def rotate_rows(first, last, images, shape, rotations, flips, offsets, every, size, channels_last, tone, out):
+def rotate_rows(first, last, images, shape, rotations, flips, offsets, every, size, channels_last, normalization, out):
     """Computes the rows first..last-1 of out, a flat array.
 
     Args:
@@ -22,7 +23,7 @@ def rotate_rows(first, last, images, shape, rotations, flips, offsets, every, si
         every: Whether a row is one of the four rotations of image row // 4.
         size: The side of the window, in pixels.
         channels_last: Whether out is in that memory order.
-        tone: A `Normalization`.
+        normalization: A `Normalization`.
         out: The memory of [b, c, size, size] or, if `every`, [4 * b, c, size, size].
     """
     _, h, w, c = shape
@@ -39,7 +40,7 @@ def rotate_rows(first, last, images, shape, rotations, flips, offsets, every, si
         if quarter:
             transpose(planes, reverse, rotated)
         top = planes.shape[1] - size if quarter and reverse else 0  # below the padding, which the reversal put first
-        pack(rotated if quarter else planes, top, size, channels_last, tone, out, row * c * size * size)
+        pack(rotated if quarter else planes, top, size, channels_last, normalization, out, row * c * size * size)
 
 
 def run(images, rotations, flips, offsets, every, size, mean, std, dtype, channels_last) -> torch.Tensor:

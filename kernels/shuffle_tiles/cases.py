@@ -10,7 +10,11 @@ from kernels.shuffle_tiles.triton_kernel import block_size, shuffle_kernel
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
-    """Yields arguments of `shuffle_tiles_op`, drawn from the generator."""
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `shuffle_tiles_op`.
+    """
     for index, (images, tile, mean, std, dtype, last) in enumerate(image_batches(generator)):
         b, c, t = images.shape[0], images.shape[3], 1 + index % 4
         permutations = torch.rand(b, t, generator=generator).argsort(1).to(torch.int32 if last else torch.int64)
@@ -24,7 +28,11 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
 
 
 def builds() -> Iterator[registry.Build]:
-    """Yields the builds of `shuffle_kernel`."""
+    """Lists what to compile ahead of time.
+
+    Yields:
+        Builds of `shuffle_kernel`.
+    """
     pointers = dict.fromkeys(("permutations", "corners", "shifts", "grays"), "*i64")
     for tile, dtype, standardize, last, budget in (
         (64, torch.bfloat16, True, False, 54),

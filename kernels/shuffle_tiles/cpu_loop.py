@@ -7,12 +7,13 @@ import torch
 
 from kernels import cpu_threads, tensors
 from kernels.cpu_jit import jit_loop
-from kernels.cpu_planes import Normalization, make_normalization, pack, scratch, unpack_gray_row, unpack_row
+from kernels.cpu_output import Normalization, make_normalization, pack
+from kernels.cpu_planes import scratch, unpack_gray_row, unpack_row
 
 
 @jit_loop
 def _copy_tile(images, shape, image, corner, shifts, size, planes):
-    """A tile into the first c planes; the others are for what else a row of pixels holds."""
+    """Copies a tile into the first c planes; the others are for what else a row of pixels holds."""
     _, h, w, c = shape
     together = c == 3 and (shifts[0] == shifts[1]).all() and (shifts[0] == shifts[2]).all()
     for channel in range(1 if together else c):
@@ -44,7 +45,8 @@ def _to_gray(planes, size):
 
 @jit_loop
 def _standard_scales(planes, channel, size):
-    """(mean, 1 / max(std, 1)) of one channel of a tile. A row's sums fit 32 bits, of which a vector holds more."""
+    """Returns (mean, 1 / max(std, 1)) of one channel of a tile."""
+    # A row's sums fit 32 bits, of which a vector holds more.
     count, total, squares = size * size, 0, 0
     for i in range(size):
         row_total, row_squares = np.uint32(0), np.uint32(0)
@@ -60,7 +62,19 @@ def _standard_scales(planes, channel, size):
 
 @jit_loop
 def shuffle_rows(
-    first, last, images, shape, permutations, corners, shifts, grays, size, standardize, channels_last, tone, out
+    first,
+    last,
+    images,
+    shape,
+    permutations,
+    corners,
+    shifts,
+    grays,
+    size,
+    standardize,
+    channels_last,
+    normalization,
+    out,
 ):
     """Computes the rows first..last-1 of out, a flat array.
 
@@ -76,13 +90,15 @@ def shuffle_rows(
         size: The side of a tile, in pixels.
         standardize: Whether each tile and channel is normalized by its own mean and std.
         channels_last: Whether out is in that memory order.
-        tone: A `Normalization`.
+        normalization: A `Normalization`.
         out: The memory of [b * t, c, size, size].
     """
     c, t, every = shape[3], permutations.shape[1], scratch(2 * shape[3], size)
     planes = every[:c]
     if standardize:
-        tone = Normalization(tone.means.copy(), tone.scales.copy(), tone.table, tone.kind)
+        normalization = Normalization(
+            normalization.means.copy(), normalization.scales.copy(), normalization.table, normalization.kind
+        )
     for row in range(first, last):
         image = row // t
         place = min(max(permutations[image, row % t], 0), t - 1)
@@ -90,8 +106,8 @@ def shuffle_rows(
         if grays[image] != 0 and c == 3:
             _to_gray(planes, size)
         for channel in range(c if standardize else 0):
-            tone.means[channel], tone.scales[channel] = _standard_scales(planes, channel, size)
-        pack(planes, 0, size, channels_last, tone, out, row * c * size * size)
+            normalization.means[channel], normalization.scales[channel] = _standard_scales(planes, channel, size)
+        pack(planes, 0, size, channels_last, normalization, out, row * c * size * size)
 
 
 def run(
