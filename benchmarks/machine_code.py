@@ -1,7 +1,7 @@
 """`python -m benchmarks.machine_code`: what a GPU would execute, read from ahead-of-time compilation.
 
-Needs no GPU. Each kernel file names its builds and a budget of instructions for each output element; the tests hold
-every build to it on every architecture, and this prints the whole table.
+Needs no GPU. Each kernel's cases.py names its builds and a budget of instructions for each output element; the tests
+hold every build to it on every architecture, and this prints the whole table.
 """
 
 import re

@@ -34,7 +34,16 @@ def _block(size: int) -> np.ndarray:
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format) -> torch.Tensor:
-    """`torch.empty` on the CPU, in memory that is used again once no tensor, view or array refers to it any more."""
+    """Allocates a tensor on the CPU, in memory that is used again once no tensor, view or array refers to it any more.
+
+    Args:
+        shape: Of the tensor; of four dimensions for torch.channels_last.
+        dtype: Of the tensor.
+        layout: torch.contiguous_format or torch.channels_last.
+
+    Returns:
+        An uninitialized tensor, as `torch.empty` gives it; one below WORTH bytes comes from there.
+    """
     size = math.prod(shape) * dtype.itemsize
     if size < WORTH:
         return torch.empty(shape, dtype=dtype, device="cpu", memory_format=layout)

@@ -23,9 +23,14 @@ class NoFolder(OSError):
 
 
 def prepare() -> None:
-    """Sets variables of this process, and so of those that it starts, so that every library finds folders that can be
-    written: a temporary one where the user's own cannot, which one line on stderr names. What lies in a folder that can
-    only be read is still read. Raises NoFolder."""
+    """Sets environment variables so that every library finds folders that can be written.
+
+    They hold for this process and those that it starts. Where the user's own folder cannot be written, a temporary one
+    takes its place, which one line on stderr names. What lies in a folder that can only be read is still read.
+
+    Raises:
+        NoFolder: If no folder can be written.
+    """
     given, found = os.environ.get("TMPDIR"), _system_temporary()
     if given and os.path.abspath(given) != found:
         print(f"tilespin: TMPDIR={given} cannot be written: {found} takes its place", file=sys.stderr, flush=True)
@@ -51,31 +56,57 @@ def prepare() -> None:
 
 
 def base_folder() -> Path:
-    """The user's cache folder, in which libraries keep theirs."""
+    """Returns the user's cache folder, in which libraries keep theirs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
 
 
 def requested_folder() -> Path:
-    """Where datasets and copies of remote files are kept if it can be written: $TILESPIN_CACHE, else tilespin/ in the
-    user's cache folder."""
+    """Returns where datasets and copies of remote files are kept if it can be written.
+
+    That is $TILESPIN_CACHE, else tilespin/ in the user's cache folder.
+    """
     return Path(os.environ.get("TILESPIN_CACHE") or base_folder() / "tilespin")
 
 
 def folder() -> Path:
-    """Where they are kept: `requested_folder()`, or a temporary folder if that cannot be written. Raises NoFolder."""
+    """Returns where datasets and copies of remote files are kept.
+
+    Returns:
+        `requested_folder()`, or a temporary folder if that cannot be written.
+
+    Raises:
+        NoFolder: If no folder can be written.
+    """
     return usable_folder(requested_folder())
 
 
 @cache
 def usable_folder(place: Path) -> Path:
-    """`place` if it can be written, else a temporary folder, which is named on stderr. Raises NoFolder."""
+    """Returns a folder that can be written.
+
+    Args:
+        place: The folder that is preferred; it is made if it is not there yet.
+
+    Returns:
+        `place` if it can be written, else a temporary folder, which is named on stderr.
+
+    Raises:
+        NoFolder: If no folder can be written.
+    """
     why = why_unusable(place)
     return temporary_folder(place, why) if why else place
 
 
 def why_unusable(place: Path, make: bool = True) -> OSError | None:
-    """Why nothing can be written in the folder `place`, which is to be made if it is not there yet; None if it can
-    be."""
+    """Tries to write in a folder.
+
+    Args:
+        place: The folder.
+        make: Whether to make it if it is not there yet.
+
+    Returns:
+        Why nothing can be written there; None if it can.
+    """
     try:
         if str(place).startswith("~"):
             raise FileNotFoundError(0, "this user has no home folder")
@@ -89,8 +120,18 @@ def why_unusable(place: Path, make: bool = True) -> OSError | None:
 
 
 def temporary_folder(place: Path, why: OSError) -> Path:
-    """The folder that takes the place of `place`, which cannot be written because of `why`: within the system's
-    temporary one, and only this user can enter it. Named on stderr, once. Raises NoFolder."""
+    """Returns the folder that takes the place of one that cannot be written, and names it on stderr, once.
+
+    Args:
+        place: The folder that cannot be written.
+        why: For which reason.
+
+    Returns:
+        A folder within the system's temporary one, which only this user can enter.
+
+    Raises:
+        NoFolder: If that cannot be made.
+    """
     global _named
     found = _private()
     if not _named:
@@ -105,7 +146,7 @@ _named = False
 
 @cache
 def _private() -> Path:
-    """The same one each time, so that it is filled once, unless somebody else has taken its name."""
+    """Returns the same folder each time, so that it is filled once, unless somebody else has taken its name."""
     place = Path(_system_temporary(), f"tilespin-{os.geteuid()}")
     try:
         with suppress(FileExistsError):

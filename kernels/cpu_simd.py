@@ -11,8 +11,8 @@ WORDS = 4  # of 64 bits, in a vector: as many as a pixel has channels, and one
 
 @intrinsic
 def _weigh_words(typing, source, start, step, weights, row, target, place):
-    """target[place : place + WORDS] = the sum over k of weights[row, k] * source[start + k * step :][:WORDS], in
-    lanes as wide as the weights."""
+    """Computes target[place : place + WORDS] = the sum over k of weights[row, k] * source[start + k * step :][:WORDS],
+    in lanes as wide as the weights."""
     bits = weights.dtype.bitwidth
     lanes = ir.VectorType(ir.IntType(bits), 64 * WORDS // bits)
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes.count), None)
@@ -44,10 +44,16 @@ def _weigh_words(typing, source, start, step, weights, row, target, place):
 
 @jit_loop
 def weigh_pixels(line, c, firsts, weights, totals):
-    """totals[c * j + channel] = the sum over k of weights[j, k] * line[c * (firsts[j] + k) + channel].
+    """Weighs a line of pixels.
 
-    line, totals: uint64, with WORDS more words than c for each of firsts[j] + k and j, of any value. weights: uint64,
-    or uint32 for sums, modulo 2^32, of both halves of the words.
+    Computes totals[c * j + channel] = the sum over k of weights[j, k] * line[c * (firsts[j] + k) + channel].
+
+    Args:
+        line: uint64, c words for every firsts[j] + k, and WORDS more, of any value.
+        c: Channels of a pixel, at most WORDS.
+        firsts: int64 [n], the first pixel of each sum.
+        weights: uint64 [n, taps]; or uint32 for sums, modulo 2^32, of both halves of the words.
+        totals: The result, uint64, c words for every j, and WORDS more, of any value.
     """
     for j in range(len(firsts)):
-        _weigh_words(line, c * firsts[j], c, weights, j, totals, c * j)
+        _weigh_words(line, c * firsts[j], c, weights, j, totals, c * j)  # pyright: ignore[reportCallIssue]  # numba passes typing

@@ -24,14 +24,21 @@ def _thread_pool(process: int, count: int) -> ThreadPoolExecutor:
 
 
 def single_threaded() -> None:
-    """The current thread does all work of the CPU loops that it calls itself from now on: one of many that do."""
+    """Makes the current thread do all work of the CPU loops that it calls itself from now on: one of many that do."""
     _THREAD.alone = True
 
 
 def parallel_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
-    """Run loop(first, last, *arguments) over 0..rows-1: in as many threads as torch uses, where `elements`
-    outputs are work enough and this thread is not `alone`. The loop must release the GIL, and its rows must not
-    depend on each other."""
+    """Runs a loop over rows, in as many threads as torch uses where the work is worth it.
+
+    Args:
+        loop: Called as loop(first, last, *arguments) for the rows first..last-1. It must release the GIL, and its rows
+            must not depend on each other.
+        rows: How many there are.
+        elements: How many outputs that is: below WORTH_THREADS, and in a thread that is to work alone (see
+            `single_threaded`), no other thread is used.
+        *arguments: The loop's further ones.
+    """
     shared = elements >= WORTH_THREADS and not getattr(_THREAD, "alone", False)
     count = min(torch.get_num_threads(), rows) if shared else 1
     # In parts, because a thread may be slower than its neighbor: torch's own threads spin for a while after an op.
@@ -50,4 +57,5 @@ def parallel_rows(loop: Callable, rows: int, elements: int, *arguments) -> None:
     others = [_thread_pool(os.getpid(), count - 1).submit(work) for _ in range(count - 1)]
     work()
     for other in others:
-        other.cancel() or other.result()
+        if not other.cancel():
+            other.result()

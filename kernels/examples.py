@@ -1,4 +1,4 @@
-"""Example arguments and compilation types from which each kernel file makes its examples and builds."""
+"""Example arguments and compilation types from which each kernel makes its examples and builds."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -26,13 +26,30 @@ _CASES = (
 _DRAWN = 3  # further batches, of a shape that the generator chooses
 
 
-def integers(generator: torch.Generator, shape: tuple[int, ...], low: int, high: int, dtype=torch.int64):
-    """A tensor of that shape and integer dtype, uniform in low..high-1."""
+def integers(
+    generator: torch.Generator, shape: tuple[int, ...], low: int, high: int, dtype: torch.dtype = torch.int64
+) -> torch.Tensor:
+    """Draws integers.
+
+    Args:
+        generator: On the CPU.
+        shape: Of the result.
+        low: The smallest that there may be.
+        high: One more than the largest.
+        dtype: Of the result.
+
+    Returns:
+        A tensor on the CPU, uniform in low..high-1.
+    """
     return torch.randint(low, high, shape, generator=generator).to(dtype)
 
 
 def image_batches(generator: torch.Generator) -> Iterator[tuple]:
-    """Yield (images, size, mean, std, dtype, channels_last): odd shapes, batches of 0 and 1, every layout."""
+    """Generates batches of odd shapes, of 0 and of 1, in every layout.
+
+    Yields:
+        (images, size, mean, std, dtype, channels_last): uint8 [b, h, w, c] on the CPU and what is to be made of them.
+    """
     drawn = (_random_case(generator) for _ in range(_DRAWN))
     for index, (b, h, w, c, size, dtype, last) in enumerate(chain(_CASES, drawn)):
         kind = index % 3

@@ -5,8 +5,12 @@ import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from triton.runtime import JITFunction
 
 # Read once: triton decides at decoration time whether its kernels are interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -14,15 +18,19 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 @dataclass(frozen=True)
 class Build:
-    """One ahead-of-time compilation of a Triton kernel.
+    """One ahead-of-time compilation of a Triton kernel, and what its machine code must keep to.
 
-    function: the jitted kernel; types: Triton type by runtime argument (pointers are taken to be 16-byte
-    aligned); constants: value by constexpr argument; warps: per program; elements: outputs that a program
-    writes (in one pass of its loop, if it has one); budget: most machine instructions that a thread may have
-    for each of its elements; vectorized: whether the stores of this build must be as wide as 16 bytes.
+    Attributes:
+        function: The jitted kernel.
+        types: The Triton type of each runtime argument, by name; pointers are taken to be 16-byte aligned.
+        constants: The value of each constexpr argument, by name.
+        warps: Warps of a program.
+        elements: Outputs that a program writes (in one pass of its loop, if it has one).
+        budget: The most machine instructions that a thread may have for each of its elements.
+        vectorized: Whether the stores of this build must be as wide as 16 bytes.
     """
 
-    function: object
+    function: "JITFunction"
     types: Mapping[str, str]
     constants: Mapping[str, object]
     warps: int
@@ -35,9 +43,14 @@ class Build:
 class Kernel:
     """A kernel's implementations, which agree bit for bit and take the same positional arguments.
 
-    name: of the operator; op: the registered operator; reference: plain torch, the specification;
-    triton: launches the Triton kernel; cpu: runs the compiled loop; examples(generator): yields tuples of
-    operator arguments on the CPU; builds: what to compile ahead of time.
+    Attributes:
+        name: Of the operator, and of the function that checks the arguments and calls it, in the operator's module.
+        op: The registered operator.
+        reference: Plain torch, on the CPU: the specification.
+        triton: Launches the Triton kernel.
+        cpu: Runs the compiled loop.
+        examples: Yields tuples of operator arguments on the CPU, drawn from the generator that it is called with.
+        builds: What to compile ahead of time.
     """
 
     name: str
@@ -50,12 +63,21 @@ class Kernel:
 
 
 def kernels() -> tuple[Kernel, ...]:
-    """All kernels: the `KERNELS` tuples of every module of this package, in order of module name."""
-    package = importlib.import_module(__package__)
-    modules = [importlib.import_module(f"{__package__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    """Returns all kernels: the `KERNELS` tuples of every module of this package, in order of module name."""
+    package = importlib.import_module("kernels")
+    modules = [importlib.import_module(f"kernels.{module.name}") for module in pkgutil.iter_modules(package.__path__)]
     return tuple(kernel for module in modules for kernel in getattr(module, "KERNELS", ()))
 
 
-def choose_implementation(kernel_triton: Callable, kernel_cpu: Callable, images: torch.Tensor) -> Callable:
-    """The implementation that runs on the device of `images`."""
-    return kernel_triton if images.is_cuda or INTERPRETED else kernel_cpu
+def choose_implementation(launch: Callable, run: Callable, images: torch.Tensor) -> Callable:
+    """Chooses a kernel's implementation for a device.
+
+    Args:
+        launch: The one in Triton.
+        run: The one for a CPU.
+        images: Any tensor on the device.
+
+    Returns:
+        `launch` for a GPU, or anywhere under Triton's interpreter; else `run`.
+    """
+    return launch if images.is_cuda or INTERPRETED else run

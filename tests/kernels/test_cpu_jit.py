@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from numba.core.dispatcher import Dispatcher
+
+from kernels import registry
+
 ROOT = Path(__file__).parents[2]
 CALL = """
 import torch
@@ -31,8 +35,18 @@ def test_compiling_is_said_once_and_kept(tmp_path):
     assert called(tmp_path / "kept").count("compiling kernels") == 1
     shutil.copytree(ROOT / "kernels", tmp_path / "copy" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     assert called(tmp_path / "kept", tmp_path / "copy") == ""
-    with open(tmp_path / "copy" / "kernels" / "cpu_planes.py", "a") as file:
+    with open(tmp_path / "copy" / "kernels" / "random" / "__init__.py", "a") as file:
         file.write("# another\n")
     assert called(tmp_path / "kept", tmp_path / "copy").count("compiling kernels") == 1
     left = {path.name for path in (tmp_path / "kept").iterdir()}
     assert len(left) == 9 and not {"loops-0", "loops-1", "loops-2"} & left and "loops-9" in left
+
+
+def test_every_loop_is_kept_in_a_file_of_its_own():
+    """Also where the files of two kernels have the same name, and loops in them the same name and line."""
+    registry.kernels()
+    modules = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
+    loops = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
+    files = {loop._cache._cache_file._index_path for loop in loops}
+    assert len(loops) > 20 and len(files) == len(loops)
+    assert {Path(file).parent.name for file in files} >= {"kernels", "random", "rotate"}

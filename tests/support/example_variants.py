@@ -20,8 +20,8 @@ def names(kernel: registry.Kernel) -> list[str]:
 
 
 def public(kernel: registry.Kernel) -> Callable:
-    """The function that checks the arguments and calls the operator; it has the operator's name."""
-    return getattr(inspect.getmodule(kernel.reference), kernel.name)
+    """The function that checks the arguments and calls the operator; it has the operator's name, in its module."""
+    return getattr(inspect.getmodule(kernel.op._init_fn), kernel.name)
 
 
 def rows(kernel: registry.Kernel, arguments: dict) -> int:

@@ -1,0 +1,81 @@
+"""Example arguments of the resampled crops, and what to compile ahead of time."""
+
+from collections.abc import Iterator
+
+import torch
+
+from kernels import registry
+from kernels.crop_flip.regions import equal_regions
+from kernels.crop_flip.triton_kernel import crop_flip_kernel, warps
+from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
+from kernels.triton_tiles import SIDE
+
+
+def _mixed_sizes(generator, c, sizes):
+    """Draws (images, regions) of images of these sizes, a few unused bytes around each, and some of them again."""
+    starts, end = [], 0
+    for h, w in sizes:
+        starts.append(end := end + 5)
+        end += h * w * c
+    regions = torch.tensor([(start, *size) for start, size in zip(starts, sizes)])
+    order = integers(generator, (len(sizes) + 2,), 0, len(sizes))
+    return integers(generator, (end + 3,), 0, 256, torch.uint8), regions[order]
+
+
+def examples(generator: torch.Generator) -> Iterator[tuple]:
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `crop_flip_op`.
+    """
+    for images, size, mean, std, dtype, last in image_batches(generator):
+        b, h, w, c = images.shape
+        flips = integers(generator, (b,), 0, 2, torch.bool if last else torch.int8)
+        boxes = integers(generator, (b, 4), -3, max(h, w) + 3, torch.int64 if last else torch.int16)
+        images, regions = images.reshape(-1), equal_regions(b, h, w, c, device="cpu")
+        yield images, regions, flips, boxes, size, mean, std, dtype, last
+        # enlarged, and a box that is the image
+        boxes = torch.tensor([[0, 0, h, w]]).expand(b, 4)
+        yield images, regions, flips, boxes, max(h, w) + 5, mean, std, dtype, last
+    for size, dtype in ((9, torch.float32), (16, torch.uint8)):
+        images, regions = integers(generator, (70 * 90 * 3,), 0, 256, torch.uint8), torch.tensor([[0, 70, 90]])
+        boxes = torch.tensor([[1, 2, 67, 83]])
+        yield images, regions, torch.ones(1).int(), boxes, size, list(MEAN), list(STD), dtype, False
+    for c, size, dtype, last in (
+        (3, 20, torch.uint8, True),
+        (1, 33, torch.float32, False),
+        (3, 7, torch.bfloat16, True),
+    ):
+        images, regions = _mixed_sizes(generator, c, ((31, 8), (1, 1), (50, 47), (9, 60), (64, 3)))
+        boxes, flips = (integers(generator, (len(regions), *n), -3, 64, torch.int32) for n in ((4,), ()))
+        yield images, regions, flips, boxes, size, list(MEAN[:c]), list(STD[:c]), dtype, last
+
+
+def builds() -> Iterator[registry.Build]:
+    """Lists what to compile ahead of time.
+
+    Yields:
+        Builds of `crop_flip_kernel`.
+    """
+    for dtype, last, budget in (
+        (torch.float32, False, 90),  # four pixels a thread share what the others' eight do
+        (torch.bfloat16, False, 70),
+        (torch.uint8, False, 70),
+        (torch.bfloat16, True, 82),
+        (torch.float32, True, 82),
+    ):
+        yield registry.Build(
+            crop_flip_kernel,
+            {
+                "images": "*u8",
+                "regions": "*i64",
+                "flips": "*i64",
+                "boxes": "*i64",
+                "out": POINTERS[dtype],
+                **SCALES,
+            },
+            {"SIZE": 224, "C": 3, "LAST": last},
+            warps=warps(dtype, last),
+            elements=3 * SIDE.value**2,
+            budget=budget,
+        )
