@@ -39,7 +39,7 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
     for data, size in {(one.data, one.size) for one in evaluated}:
         source = open_source(data, size)
         if not source.classes and any(known[name].needs_labels for name in evaluation.protocols):
-            without = " ".join(name for name, module in known.items() if not module.needs_labels)
+            without = " ".join(name for name, of in known.items() if not of.needs_labels)
             raise UserError(
                 f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class, or what "
                 f"does without labels: --protocols {without}"
@@ -144,8 +144,8 @@ def _evaluate_features(
     tracking: DecidedMode,
     frozen: features.FrozenFeatures,
 ) -> dict:
-    module = protocols()[protocol]
-    result = module.run(frozen, module.Config(), evaluation.probe_seed)
+    chosen = protocols()[protocol]
+    result = chosen.run(frozen, chosen.Config(), evaluation.probe_seed)
     return write_record(root, one, label, evaluation, protocol, tracking, result, frozen.labels)
 
 
@@ -160,12 +160,12 @@ def _evaluate_encoder(
     threads: int,
     *_,
 ) -> dict:
-    module, source = protocols()[protocol], one.source
+    chosen, source = protocols()[protocol], one.source
     path = record_path(Study(root), one, protocol, evaluation, source.digest)
     assert path is not None  # this job runs after the run that it needs
     keep = path.with_suffix("")
     model = _frozen_encoder(root, one, evaluation, device, threads, keep)
-    result = module.run(model, module.Config(), evaluation.probe_seed)
+    result = chosen.run(model, chosen.Config(), evaluation.probe_seed)
     record = write_record(root, one, label, evaluation, protocol, tracking, result, model.labels)
     for file in glob_files(keep, "**/step-*"):  # checkpoints of what is done
         remove(file)

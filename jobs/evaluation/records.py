@@ -40,11 +40,11 @@ def record_path(
     digest = encoder.digest(study)
     if digest is None:
         return None
-    module = protocols()[protocol]
+    chosen = protocols()[protocol]
     identity = {
         "protocol": protocol,
-        "config": asdict(module.Config()),
-        "version": module.version,
+        "config": asdict(chosen.Config()),
+        "version": chosen.version,
         "features": features.VERSION,
         "splits": asdict(evaluation.splits()),
         "seed": evaluation.probe_seed,

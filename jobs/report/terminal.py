@@ -9,6 +9,7 @@ from rich.table import Table
 from jobs.report.caveats import share_of_classes
 from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import format_difference, format_number
+from ssl_core.evaluation.protocol import protocols
 
 
 def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:

@@ -44,7 +44,7 @@ class PixelEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         x = pixels.to(torch.float32)
         mean, std = self.mean, self.std
-        if self.per_image:  # as kernels/shuffle_tiles.py standardizes: a flat channel is not blown up
+        if self.per_image:  # as kernels/shuffle_tiles/ standardizes: a flat channel is not blown up
             mean = x.mean((2, 3), keepdim=True)
             std = (x - mean).square().mean((2, 3), keepdim=True).sqrt().clamp(min=1)
         return tuple(self.encoder((x - mean) / std))

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ssl_core.errors import UserError
 from ssl_core.storage.files import read_json, write_json
@@ -62,7 +62,7 @@ class Record:
 
 
 @cache
-def _validator(kind: type):
+def _validator(kind: type) -> Any:
     """Returns pydantic's validator of a dataclass, which takes milliseconds to build."""
     from pydantic import TypeAdapter
 
