@@ -30,7 +30,7 @@ from ssl_core.data.loaders.shard_prefetch import prefetch_shards
 from ssl_core.data.remote import RemoteFiles
 from ssl_core.data.sampler import WINDOW, make_sampler
 from ssl_core.errors import StorageError, UserError
-from ssl_core.storage import object_cache, object_store, retry
+from ssl_core.storage import object_cache, retry, store_requests
 from ssl_core.storage.object_cache import open_cached
 from ssl_core.storage.object_store import Object, stat
 from ssl_core.storage.retry import cancel_on, short_deadline
@@ -90,8 +90,8 @@ def hasty(monkeypatch):
     """Waits are short."""
     monkeypatch.setattr(retry, "LONG_S", 30.0)
     # an earlier test's unanswered questions are none of this one's
-    monkeypatch.setattr(object_store, "_slots", threading.Semaphore(object_store.MAX_CONCURRENT))
-    monkeypatch.setattr(object_store, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(store_requests, "_slots", threading.Semaphore(store_requests.MAX_CONCURRENT))
+    monkeypatch.setattr(store_requests, "FIRST_WAIT_S", 0.01)
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ TROUBLES = ["slow", "503", "429", "reset", "cut", "hang"]
 def test_a_store_that_fails_for_a_while_only_delays(web, monkeypatch, kind, trouble):
     """Each file's first two requests go wrong, or each of them is slow; a hanging one holds only some files up."""
     if trouble == "hang":
-        monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(store_requests, "ATTEMPT_TIMEOUT_S", 1.0)
     source = open_source(f"{web.url}/{kind}")
     shutil.rmtree(object_cache._cache_root())
     some = {"packed": "shard-00000", "insects": "01"}[kind]
@@ -282,7 +282,7 @@ def test_what_s3_says_of_its_failures_is_understood(web, monkeypatch, trouble):
     """Its client has errors of its own, and repeats some requests by itself."""
     s3fs = pytest.importorskip("s3fs")
     if trouble == "hang":
-        monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(store_requests, "ATTEMPT_TIMEOUT_S", 1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"{web.url}/")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
@@ -315,7 +315,7 @@ def test_a_dead_store_stops_training_instead_of_costing_its_images(web, monkeypa
 def test_all_that_wait_for_a_dead_store_stop_together(web, monkeypatch):
     """Not one after the other, each with a patience of its own."""
     monkeypatch.setattr(retry, "LONG_S", 0.6)
-    monkeypatch.setattr(object_store, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(store_requests, "LONGEST_WAIT_S", 0.1)
     web.trouble = lambda name, number: "503"
     (web.root / "a.bin").write_bytes(b"hello")
     thing, failed = stat(f"{web.url}/a.bin"), []
@@ -349,8 +349,8 @@ def test_who_waits_for_another_is_patient_while_that_gets_on(web, monkeypatch):
 
 @pytest.mark.parametrize("trouble", ["503", "hang"])
 def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble):
-    monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 30.0)
-    monkeypatch.setattr(object_store, "FIRST_WAIT_S", 30.0)
+    monkeypatch.setattr(store_requests, "ATTEMPT_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(store_requests, "FIRST_WAIT_S", 30.0)
     web.trouble = lambda name, number: trouble
     (web.root / "a.bin").write_bytes(b"hello")
     thing, closed, failed = stat(f"{web.url}/a.bin"), threading.Event(), []
@@ -377,8 +377,8 @@ def test_nobody_waits_for_what_is_not_wanted_any_more(web, monkeypatch, trouble)
 
 def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
     """They would take the link from those that are asked instead."""
-    monkeypatch.setattr(object_store, "_slots", threading.Semaphore(3))
-    monkeypatch.setattr(object_store, "ATTEMPT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(store_requests, "_slots", threading.Semaphore(3))
+    monkeypatch.setattr(store_requests, "ATTEMPT_TIMEOUT_S", 0.05)
     monkeypatch.setattr(retry, "LONG_S", 1.0)
     (web.root / "a.bin").write_bytes(b"hello")
     thing = stat(f"{web.url}/a.bin")
@@ -392,7 +392,7 @@ def test_questions_that_were_given_up_do_not_pile_up(web, monkeypatch):
 
 def test_a_slow_link_is_enough():
     """Of 4 Mbit/s."""
-    assert object_cache.PART_BYTES * object_store.MAX_CONCURRENT * 8 / object_store.ATTEMPT_TIMEOUT_S < 4e6
+    assert object_cache.PART_BYTES * store_requests.MAX_CONCURRENT * 8 / store_requests.ATTEMPT_TIMEOUT_S < 4e6
 
 
 def test_nobody_who_looks_on_waits_long(web, monkeypatch):

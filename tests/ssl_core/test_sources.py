@@ -19,12 +19,13 @@ from support.command import ROOT, environment
 from support.loaders import each_kind
 from support.synthetic_images import arrays, gradients
 
-from ssl_core.data.dataset import Files, Shard, Source, open_source, resized
+from ssl_core.data.dataset import Files, Shard, Source, open_source
 from ssl_core.data.decoding.crops import CENTER, crop_resize
 from ssl_core.data.decoding.decode import read_image
 from ssl_core.data.loaders.arrays import ArrayLoader
 from ssl_core.data.loaders.cpu import CpuLoader
 from ssl_core.data.loaders.select import training_batches
+from ssl_core.data.resize import resized
 from ssl_core.data.sampler import ShuffledSampler, batch_positions
 from ssl_core.data.sources import cifar10, fashion_mnist
 from ssl_core.errors import UserError
@@ -527,7 +528,7 @@ def test_the_real_fashion_mnist():
     mean, std = moments(gray)
     assert source.mean == pytest.approx(mean * 3, abs=1e-3)
     assert source.std == pytest.approx(std * 3, abs=1e-3)
-    found = fashion_mnist.cache.arrays(fashion_mnist.NAME, no_fetch, tuple(fashion_mnist.FILES))
+    found = fashion_mnist.cache.cached_arrays(fashion_mnist.NAME, no_fetch, tuple(fashion_mnist.FILES))
     assert fashion_mnist.digest(found) == fashion_mnist.DIGEST
 
 
