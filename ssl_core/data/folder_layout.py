@@ -185,9 +185,9 @@ def _split_subfolders(folder: Folder, names: list[str]) -> list[str]:
 
 
 def _use_test_split(folder: Folder, names: list[str], layout: Layout) -> str | None:
-    """Makes the first of the splits `names` that has class folders the test data of `layout` -> its name, or None.
+    """Makes the first of the splits `names` that has class folders the test data of `layout`; returns its name.
 
-    (Competitions ship test images without labels.)
+    Others are passed over: competitions publish test images without labels. None if there is none.
 
     Raises:
         UserError: If it has classes that the training data lack.

@@ -173,7 +173,7 @@ def _locked_usage() -> Iterator[list[int]]:
 
 
 def _evict(most: int) -> int:
-    """Removes torn files, and the least recently used ones until at most `most` bytes are left -> the bytes left."""
+    """Removes torn files, and the least recently used ones down to `most` bytes; returns the bytes that are left."""
     used = 0
     found: list[tuple[int, int, str]] = []  # time of the last use in ns, bytes, path
     for folder in (entry for entry in os.scandir(_cache_root()) if entry.is_dir()):
@@ -195,7 +195,7 @@ def _evict(most: int) -> int:
 
 
 def _remove_if_torn(part: str) -> bool:
-    """Removes a file of an unfinished fetch unless it is still going on -> whether it did."""
+    """Removes the file of a fetch unless that is still going on; returns whether it did."""
     with open(part, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -55,7 +55,7 @@ class RetryDeadline:
         return time.monotonic() + wait > self.until
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps.
+        """Sleeps, or ends early because the answer is no longer wanted.
 
         Raises:
             StorageError: As soon as the event of `cancel_on` is set.

@@ -28,7 +28,7 @@ def prefetch_on_stream(batches: Iterator[Batch], device: torch.device, depth: in
 
 
 def _on_own_stream(batches: Iterator[Batch], device: torch.device) -> Iterator[tuple]:
-    """Each batch and the event after which it is there."""
+    """Yields each batch and the event after which it is there."""
     stream = torch.cuda.Stream(device)
     while True:
         with torch.cuda.stream(stream):

@@ -144,7 +144,7 @@ def image_name(split: Split, i: int) -> str:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Appends a file with the same metadata for all -> where its bytes begin."""
+    """Appends a file, with the same metadata for all, and returns where its bytes begin."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
