@@ -1,34 +1,37 @@
-"""What can go wrong that is no fault of the program. `fault` says what trying again would help, see cluster/retry.py:
-"final", nothing; "system", it may. `exit_code` is the command line's, which then prints one line and no traceback."""
+"""Errors that are no fault of the program, and help with wording them.
+
+`fault` says whether trying again may help, see cluster/retry.py: "final", it does not; "system", it may. `exit_code` is
+the command line's, which then prints one line and no traceback.
+"""
 
 import difflib
 from collections.abc import Collection, Iterable
 
-CLOSE = 0.7  # of 1, by difflib: "gpu" is no misspelt "cpu"
-NAMED = 3  # of several things that a message names
+CLOSE = 0.7  # least similarity, 0 to 1, by difflib: "gpu" is no misspelt "cpu"
+NAMED = 3  # how many of several names a message lists
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
-    """The one of `known` that `name` is probably to be, whatever its case; None if none is close."""
+    """Returns the known name that a misspelled one probably stands for, whatever its case; None if none is close."""
     by_lower = {one.lower(): one for one in sorted(known, reverse=True)}
     return next((by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, 1, CLOSE)), None)
 
 
 def choose(name: str, known: Collection[str]) -> str:
-    """What to say of a name that is not `known`: which one is probably wanted, or else which there are."""
+    """Returns what a message says of a name that is not known: which one is probably wanted, or which there are."""
     close = closest(name, known)
     return f"did you mean {close}?" if close else f"there is {', '.join(known)}"
 
 
 def some(names: Iterable[str], most: int = NAMED) -> str:
-    """The first of `names`, and how many there are beside them."""
+    """Lists names for a message: the first `most`, separated by commas, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 class UserError(ValueError):
-    """A wrong path, option or dataset: the command line prints its one line and exits with 2."""
+    """The user gave a wrong path, option or dataset; the command line prints the one line and exits with 2."""
 
     fault = "final"
     exit_code = 2
@@ -42,8 +45,10 @@ class Diverged(RuntimeError):
 
 
 class OutOfMemory(RuntimeError):
-    """The device has too little memory for what was asked. Once it may be that a dying process still holds some; twice
-    at the same step it is too little."""
+    """The device has too little memory for what was asked.
+
+    The first time a process that is just ending may still hold some; twice at the same step it is too little.
+    """
 
 
 class DiskFull(RuntimeError):
@@ -54,11 +59,11 @@ class DiskFull(RuntimeError):
 
 
 class ObjectNotFound(FileNotFoundError):
-    """An object that its store does not have, or not any more; other files that are missing are the disk's fault."""
+    """A store does not have an object, or not any more; a plain FileNotFoundError is a disk's."""
 
 
 class StorageError(Exception):
-    """A storage that failed for longer than anyone waits: no fault of one image, so training must not go on."""
+    """A disk or store failed for longer than is waited for; no image is at fault, so training must not go on."""
 
     fault = "system"
     exit_code = 1

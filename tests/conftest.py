@@ -25,7 +25,10 @@ use_own_token()
 
 
 # Files that take minutes, the longest first
-LONG = ("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_study", "test_stops", "test_remote")
+LONG = (
+    *("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_study", "test_stops", "test_s3"),
+    *("test_shared_cache", "test_failing_store"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

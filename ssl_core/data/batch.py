@@ -1,4 +1,4 @@
-"""A batch of images, as loaders deliver it."""
+"""Batches of images, as loaders deliver them."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,18 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images as the decoder left them, on the training device."""
+    """A batch of images, decoded and cut but not normalized, on the training device.
 
-    images: Tensor  # [b, height, width, 3] uint8
-    ids: Tensor  # [b] int64, the image's row in its source
-    epochs: Tensor  # [b] int64: a batch may straddle two epochs
-    weights: Tensor  # [b] float32: 0 for an image that could not be decoded
-    labels: Tensor  # [b] int64, -1 where there is none; only the supervised ceiling looks at them
+    Attributes:
+        images: [b, height, width, 3] uint8.
+        ids: [b] int64: the image's row in its split.
+        epochs: [b] int64: a batch may belong to two epochs.
+        weights: [b] float32: 0 for an image that could not be decoded.
+        labels: [b] int64, -1 where there is none; only supervised training looks at them.
+    """
+
+    images: Tensor
+    ids: Tensor
+    epochs: Tensor
+    weights: Tensor
+    labels: Tensor

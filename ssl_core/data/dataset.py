@@ -6,12 +6,13 @@ import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 import ssl_core.data.sources
 from ssl_core.data.decoding.deep_pixels import Levels
+from ssl_core.data.encoded import Encoded, NamedBytes, Readable
 from ssl_core.errors import UserError, closest
 from ssl_core.plugins import modules
 
@@ -20,176 +21,171 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Arrays:
-    """Decoded images that are kept in memory."""
+    """A split of decoded images that are kept in memory.
 
-    images: np.ndarray  # [n, size, size, 3] uint8
-    labels: np.ndarray  # [n] int64
+    Attributes:
+        images: [n, size, size, 3] uint8.
+        labels: [n] int64.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-class Encoded(Protocol):
-    """Image files that are decoded when they are needed; several threads may open them at once."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """[n] int64, -1 where there are none."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def open(self, i: int) -> BinaryIO:
-        """The file of image `i`. Raises OSError or ValueError if there is none."""
-        ...
-
-    def size(self, i: int) -> int:
-        """The bytes of image `i`; 0 if its file is gone."""
-        ...
-
-    def name(self, i: int) -> str:
-        """What messages call image `i`."""
-        ...
-
-    @property
-    def levels(self) -> Levels | None:
-        """The values of images of more than eight bits that become black and white; None: not looked at."""
-        ...
-
-
 @dataclass(frozen=True)
 class Files:
-    """Image files that are decoded when they are needed; `labels` are -1 where there are none."""
+    """A split of image files on a disk, which are decoded when they are needed.
+
+    Attributes:
+        paths: The files.
+        labels: [n] int64, -1 where there are none.
+        levels: As in Encoded.
+    """
 
     paths: list[Path]
-    labels: np.ndarray  # [n] int64
+    labels: np.ndarray
     levels: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def open(self, i: int) -> BinaryIO:
-        """The file of image `i`. Raises OSError, or ValueError if it is no regular file."""
+        """Opens the file of image `i`.
+
+        Raises:
+            OSError: If it cannot be read.
+            ValueError: If it is no regular file.
+        """
         if not stat.S_ISREG(os.stat(self.paths[i]).st_mode):
             raise ValueError("not a regular file")  # opening a pipe would wait for ever
         return open(self.paths[i], "rb")
 
     def size(self, i: int) -> int:
+        """Returns the bytes of image `i`; 0 if its file is gone."""
         try:
             return self.paths[i].stat().st_size
         except OSError:
             return 0
 
     def name(self, i: int) -> str:
-        """What messages call image `i`."""
+        """Returns the path of image `i`."""
         return str(self.paths[i])
 
 
 class Shard(NamedTuple):
-    """A tar file of images; the stamp tells it from another that lay at this path before."""
+    """A tar file of images on a disk.
+
+    Attributes:
+        path: The file.
+        stamp: Tells it from another that was at this path before.
+    """
 
     path: Path
     stamp: str
 
     @property
     def name(self) -> str:
+        """Returns the file's name without its folder."""
         return self.path.name
 
     def read(self, length: int, offset: int) -> bytes:
-        """Raises OSError."""
+        """Returns `length` bytes from byte `offset` on; raises OSError if the file cannot be read."""
         file = _open_shard(self)  # held while it is read: another thread may push it out of the cache, which closes it
         return os.pread(file.fileno(), length, offset)
 
 
-class Readable(Protocol):
-    """A tar file, here or in a store."""
-
-    @property
-    def name(self) -> str: ...
-
-    def read(self, length: int, offset: int) -> bytes: ...
-
-
 @dataclass(frozen=True)
 class Packed:
-    """Encoded images inside tar shards, each read by one pread; `labels` are -1 where there are none."""
+    """A split of encoded images inside tar shards, each read at once from its place.
 
-    part: str  # "train" or "test": the images' keys begin with it
+    Attributes:
+        part: "train" or "test": the images' keys begin with it.
+        shards: The shards of the whole dataset; those of this split follow one another.
+        offsets: [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed.
+        labels: [n] int64, -1 where there are none.
+        windowed: Whether training reads a few shards at a time, because they have to be fetched from a store.
+        levels: As in Encoded.
+    """
+
+    part: str
     shards: tuple[Readable, ...]
-    offsets: np.ndarray  # [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed
-    labels: np.ndarray  # [n] int64
-    windowed: bool = False  # whether training meets a few shards at a time, because they have to be fetched
+    offsets: np.ndarray
+    labels: np.ndarray
+    windowed: bool = False
     levels: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def open(self, i: int) -> BinaryIO:
-        """The bytes of image `i` as a file. Raises what its shard raises if it cannot be read."""
+        """Reads the bytes of image `i`, as a file; raises what its shard's `read` raises."""
         shard, offset, length, _ = self.offsets[i].tolist()
         return NamedBytes(self.shards[shard].read(length, offset), self.name(i))
 
     def counts(self) -> np.ndarray:
-        """[s] int64: how many images lie in each of its shards, which follow one another from offsets[0, 0] on."""
+        """Returns how many images are in each of the split's shards, [s] int64, from shard offsets[0, 0] on."""
         assert (np.diff(self.offsets[:, 0]) >= 0).all(), "the images of a shard lie together"
         return np.bincount(self.offsets[:, 0] - self.offsets[0, 0])
 
     def size(self, i: int) -> int:
+        """Returns the bytes of image `i`."""
         return int(self.offsets[i, 2])
 
     def name(self, i: int) -> str:
-        """What messages call image `i`: its shard and its key there."""
+        """Returns what messages call image `i`: its shard and its key there."""
         shard, _, _, number = self.offsets[i].tolist()
         return f"{self.shards[shard].name}: {image_key(self.part, number)}"
 
 
 def image_key(part: str, number: int) -> str:
-    """The name that a packed dataset gives image `number` of `part`."""
+    """Returns the key in its shard of image `number` of `part` of the dataset that was packed."""
     return f"{part}-{number:08d}"
-
-
-class NamedBytes(io.BytesIO):
-    """Bytes that Pillow's messages call by a name instead of an address."""
-
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data)
-        self.called = name
-
-    def __repr__(self) -> str:
-        return self.called
 
 
 @lru_cache(maxsize=256)  # below the usual limit of open files; what falls out is closed
 def _open_shard(shard: Shard) -> io.FileIO:
-    """The shard, opened once in a process. A process forked later may use it too: pread moves no common position."""
+    """Opens a shard, once in a process. A process forked later may use it too: pread moves no common position."""
     return io.FileIO(shard.path)
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Some images of a split that are decoded when they are needed, as a split of their own."""
+    """Some images of a split of encoded images, as a split of their own.
+
+    Attributes:
+        whole: The split.
+        ids: [n] int64, rows of `whole`.
+    """
 
     whole: Encoded
-    ids: np.ndarray  # [n] int64, rows of `whole`
+    ids: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
+        """Returns the classes of these images, [n] int64."""
         return self.whole.labels[self.ids]
 
     @property
     def levels(self) -> Levels | None:
+        """Returns the levels of the whole split."""
         return self.whole.levels
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def open(self, i: int) -> BinaryIO:
+        """Opens image `i` of these; raises what the whole split's `open` raises."""
         return self.whole.open(int(self.ids[i]))
 
     def size(self, i: int) -> int:
+        """Returns the bytes of image `i` of these."""
         return self.whole.size(int(self.ids[i]))
 
     def name(self, i: int) -> str:
+        """Returns what messages call image `i` of these."""
         return self.whole.name(int(self.ids[i]))
 
 
@@ -197,32 +193,47 @@ Split = Arrays | Encoded
 
 
 def subset(split: Split, ids: np.ndarray) -> Split:
-    """The images `ids` ([n] int64) of a split, as a split."""
+    """Returns the images `ids`, [n] int64, of a split as a split of their own."""
     return Arrays(split.images[ids], split.labels[ids]) if isinstance(split, Arrays) else Subset(split, ids)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset: `train` is what encoders learn from; `test` is empty where there are no labels."""
+    """A dataset.
+
+    Attributes:
+        name: What users call it.
+        digest: Names the content and its order; for a folder by paths and sizes, not bytes.
+        size: The side in pixels that images are delivered at.
+        train: What encoders learn from.
+        test: Empty where there are no labels.
+        classes: Their names by number; none where there are no labels.
+        mean: Of 0..255, per channel.
+        std: Of 0..255, per channel.
+        notes: What the user should know about how it was read.
+    """
 
     name: str
-    digest: str  # names the content and its order; for a folder: paths and sizes, not bytes
-    size: int  # the side in pixels that images are delivered at
+    digest: str
+    size: int
     train: Split
     test: Split
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    notes: tuple[str, ...] = field(default=())  # what the user should hear about it
+    notes: tuple[str, ...] = field(default=())
 
 
 @lru_cache(maxsize=4)
 def open_source(data: str, size: int | None = None) -> Source:
-    """The dataset that `data` names: a known name, a URL, a packed dataset, a folder of tars or of images. `size` None
-    takes its own side.
+    """Opens a dataset, once in a process: a folder is listed, and arrays are resized, only the first time.
 
-    Opened once in a process: a folder is listed, and arrays are resized, only the first time.
-    Raises UserError when there is no such dataset, it holds no image, or it cannot be fetched.
+    Args:
+        data: A known name, a URL, a packed dataset, tar files, or a folder of tar files or of images.
+        size: The side in pixels that images are delivered at, 8 to 4096; None: the dataset's own.
+
+    Raises:
+        UserError: If there is no such dataset, it holds no image, or it cannot be fetched or read.
     """
     if size is not None and not 8 <= size <= 4096:
         raise UserError(f"--size is {size}, expected 8 to 4096 pixels")
@@ -243,12 +254,3 @@ def open_source(data: str, size: int | None = None) -> Source:
     close = closest(data, names)
     hint = f": did you mean {close}?" if close else f", and not one of the known datasets ({', '.join(names)})"
     raise UserError(f"--data {data}: no such folder{hint}")
-
-
-def resized(images: np.ndarray, size: int | None) -> np.ndarray:
-    """[n, h, w, 3] uint8 at another side, or as it is."""
-    if size is None or images.shape[1] == size:
-        return images
-    from PIL import Image
-
-    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.BICUBIC)) for image in images])

@@ -1,4 +1,4 @@
-"""Images of a dataset that are the same: the same bytes of a file, or the same pixels where there are no files."""
+"""Finds images of a dataset that are equal: by the bytes of their files, or by their pixels if kept in memory."""
 
 import hashlib
 import time
@@ -10,13 +10,19 @@ from ssl_core.data.packing.shard import image_bytes, image_name, read_image_byte
 from ssl_core.data.remote import RemoteFiles
 
 Image = tuple[str, int]  # the part of the dataset, "test" or "train", and the number in it
-TIME_LIMIT_S = 20.0  # that looking for copies may take
+TIME_LIMIT_S = 20.0  # seconds that looking for copies may take
 MAX_PAIRS = 2  # pairs that are named
 
 
 def group_by_size(source: Source) -> list[list[Image]]:
-    """Images of equal size in bytes, test images first: only these can be copies of each other. Those of one size only
-    are not listed, nor empty files, nor those that are gone."""
+    """Groups images by their size in bytes, since only those of equal size can be copies of each other.
+
+    Args:
+        source: The dataset.
+
+    Returns:
+        Each group of several images, test images first; empty and missing files are left out.
+    """
     found: dict[int, list[Image]] = defaultdict(list)
     for part in ("test", "train"):
         split = getattr(source, part)
@@ -26,9 +32,18 @@ def group_by_size(source: Source) -> list[list[Image]]:
 
 
 def same_bytes(source: Source, images: list[Image], deadline: float | None = None) -> list[list[Image]]:
-    """Which of `images` have the same bytes, in their order; what cannot be read is like nothing.
+    """Finds which images have the same bytes; what cannot be read equals nothing.
 
-    Raises TimeoutError if that is not known at `deadline`, by time.monotonic().
+    Args:
+        source: The dataset.
+        images: Those to compare.
+        deadline: A time of time.monotonic() at which to give up; None: never.
+
+    Returns:
+        Each group of several equal images, in the order given.
+
+    Raises:
+        TimeoutError: If not all are read at the deadline.
     """
     found: dict[bytes, list[Image]] = defaultdict(list)
     for part, i in images:
@@ -43,19 +58,35 @@ def same_bytes(source: Source, images: list[Image], deadline: float | None = Non
 
 @dataclass(frozen=True)
 class Copies:
-    """Test images that are in the training part, too: what they score may be remembered and not recognized."""
+    """How many test images are in the training part, too: what they score may be memorized.
+
+    Attributes:
+        test_images: How many there are.
+        compared: How many of them were compared; the others took too long, or are in a store.
+        found: How many of the compared are copies of training images.
+        relabeled: How many of the copies have another label there.
+        pairs: Names of the first few copies, each with that of a training image of the same bytes.
+        remote: Whether the dataset is in a store, from where nothing is fetched for this.
+    """
 
     test_images: int
-    compared: int  # test images that were looked at; the others took too long, or lie in a store
-    found: int  # of these, copies of training images
-    relabeled: int  # of these, such with another label there
-    pairs: tuple[tuple[str, str], ...]  # names of the first few, with a training image of the same bytes
-    remote: bool = False  # whether they lie in a store, from where nothing is fetched for this
+    compared: int
+    found: int
+    relabeled: int
+    pairs: tuple[tuple[str, str], ...]
+    remote: bool = False
 
 
 def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
-    """Looks for test images that are copies of training images, byte for byte, for at most about `seconds`. Only images
-    are read whose size an image of the other part has, those of rare sizes first: most test images for the time."""
+    """Looks for test images that are copies of training images, byte for byte.
+
+    Only images whose size an image of the other part has are read, those of rare sizes first, which compares the most
+    test images in the time. Nothing is fetched from a store.
+
+    Args:
+        source: The dataset.
+        seconds: About how long it may take at most.
+    """
     total = len(source.test)
     if isinstance(source.train, RemoteFiles) or (isinstance(source.train, Packed) and source.train.windowed):
         return Copies(total, 0, 0, 0, (), remote=True)

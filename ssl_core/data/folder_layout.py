@@ -13,18 +13,32 @@ Parts = tuple[str, ...]  # of an image's path from the dataset's folder on
 
 @dataclass
 class Layout:
-    """Which images are trained on, which test, and of which class; `notes` say how that was understood."""
+    """Which images are trained on, which ones test, and their classes.
+
+    Attributes:
+        train: The training images.
+        root: The folder whose sub-folders are the classes.
+        test: The test images, if the folder says which they are.
+        classes: The classes by number; none if there are no labels.
+        labels: The number of the class of each training and test image, if there are classes.
+        notes: How the folder was understood, for the user.
+    """
 
     train: Sequence[Parts]
-    root: Parts = ()  # the folder whose sub-folders are the classes
+    root: Parts = ()
     test: Sequence[Parts] = ()
-    classes: tuple[str, ...] = ()  # none: there are no labels
-    labels: dict[Parts, int] = field(default_factory=dict)  # of all training and test images, if there are classes
+    classes: tuple[str, ...] = ()
+    labels: dict[Parts, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 class Folder:
-    """Images below `path`, in their order: those of each sub-folder, and the loose ones that lie in it directly."""
+    """A folder: the images of each sub-folder, and the loose ones that are directly in it.
+
+    Args:
+        path: The folder, from the dataset's folder on.
+        images: All images below it, from the dataset's folder on, in their order.
+    """
 
     def __init__(self, path: Parts, images: Sequence[Parts]):
         self.path, self.images = path, images
@@ -38,20 +52,30 @@ class Folder:
                 self.loose.append(image)
 
     def child(self, name: str) -> "Folder":
+        """Returns the sub-folder of this name."""
         return Folder((*self.path, name), self.children[name])
 
     def display_path(self, name: str) -> str:
+        """Returns the path of a sub-folder for messages, from the dataset's folder on."""
         return "/".join((*self.path, name)) + "/"
 
 
 def find_layout(images: Sequence[Parts]) -> Layout:
-    """How `images`, in their order, are laid out.
+    """Finds out how images are arranged in folders.
 
     Splits are recognized by their usual names and are never classes. Class folders are looked for in the training
-    split, or in the folder itself, or, where nearly all lies in one sub-folder, in that, as in unzipped archives. A few
-    stray images beside them are left out and named; where most images lie beside them, there are no labels.
-    Raises UserError, saying what was found, where splits and classes cannot be told apart or there is nothing to train
-    on.
+    split, or in the folder itself, or, where nearly all is in one sub-folder, in that, as in unzipped archives. A few
+    stray images beside them are left out and named; where most images are beside them, there are no labels.
+
+    Args:
+        images: The paths of all images, in the order that the dataset keeps.
+
+    Returns:
+        The layout, with notes for the user.
+
+    Raises:
+        UserError: If splits and classes cannot be distinguished, or there is nothing to train on; it says what was
+            found.
     """
     notes: list[str] = []
     layout = _read(Folder((), images), notes) or Layout(images)
@@ -60,8 +84,16 @@ def find_layout(images: Sequence[Parts]) -> Layout:
 
 
 def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | None:
-    """The layout of a folder with splits or classes; None for any other, whose images have no labels. `notes` gets why
-    labels that it might have are not used. `in_split`: a split's name among others is a class there, trains perhaps."""
+    """Returns the layout of a folder with splits or classes; None for any other, whose images have no labels.
+
+    Args:
+        folder: The folder.
+        notes: Gets why labels that it might have are not used.
+        in_split: Whether it is a training split: there, the name of a split among others is a class, trains perhaps.
+
+    Raises:
+        UserError: As `find_layout` does.
+    """
     roles = split_roles(folder.children)
     if in_split and len(roles) < len(folder.children):
         roles = {name: role for name, role in roles.items() if role == "unlabeled"}
@@ -120,7 +152,7 @@ def _with_training_split(folder: Folder, train: str, tests: list[str], notes: li
 
 
 def _with_classes(folder: Folder, names: list[str]) -> Layout | None:
-    """The layout of a folder whose sub-folders `names` are classes; None if they are one class in two spellings."""
+    """Returns the layout of a folder whose sub-folders `names` are classes; None if all are spellings of one class."""
     classes = tuple(sorted({_normalize_unicode(name) for name in names}))
     if len(classes) < 2:
         return None
@@ -138,13 +170,13 @@ def _with_classes(folder: Folder, names: list[str]) -> Layout | None:
 
 
 def _split_subfolders(folder: Folder, names: list[str]) -> list[str]:
-    """Those of the sub-folders `names` that are divided into splits, if there are both training and test splits among
-    them: a class may have a folder `test` as well."""
+    """Returns those of the sub-folders `names` that are divided into splits; none of them unless there are both
+    training and test splits, since a class may have a folder `test` as well."""
     divided: dict[str, set[Role]] = {}
     for name in names:
         inner = folder.child(name).children
         roles = split_roles(inner)
-        found = {*roles.values()} - {"unlabeled"}
+        found: set[Role] = {role for role in roles.values() if role != "unlabeled"}
         if roles and (len(roles) == len(inner) or ("train" in found and len(found) > 1)):
             divided[name] = found
     splits = set().union(*divided.values())
@@ -153,10 +185,12 @@ def _split_subfolders(folder: Folder, names: list[str]) -> list[str]:
 
 
 def _use_test_split(folder: Folder, names: list[str], layout: Layout) -> str | None:
-    """Makes the first of the splits `names` that is laid out in classes the test data -> its name. (Competitions ship
-    test images without labels.)
+    """Makes the first of the splits `names` that has class folders the test data of `layout`; returns its name.
 
-    Raises UserError if it has classes that the training data lack.
+    Others are passed over: competitions publish test images without labels. None if there is none.
+
+    Raises:
+        UserError: If it has classes that the training data lack.
     """
     for name in names:
         inner = folder.child(name)
@@ -189,7 +223,7 @@ def _use_test_split(folder: Folder, names: list[str], layout: Layout) -> str | N
 
 
 def similar_classes_note(classes: Iterable[str]) -> list[str]:
-    """What to say of classes that may be one."""
+    """Returns notes for the user about classes whose names differ only in case, which may be one class."""
     by_case: dict[str, list[str]] = defaultdict(list)
     for name in classes:
         by_case[name.casefold()].append(name)
@@ -197,14 +231,22 @@ def similar_classes_note(classes: Iterable[str]) -> list[str]:
 
 
 def class_of(name: str, classes: tuple[str, ...]) -> int | None:
-    """The number of the class that a folder's name stands for, in whatever Unicode form or, failing that, case."""
+    """Finds the class that a folder's name stands for, in any Unicode form and, if none fits so, in any case.
+
+    Args:
+        name: The folder's name.
+        classes: The classes in Unicode form NFC.
+
+    Returns:
+        The number of the class; None if none, or more than one, fits.
+    """
     name = _normalize_unicode(name)
     similar = [i for i, other in enumerate(classes) if other.casefold() == name.casefold()]
     return classes.index(name) if name in classes else similar[0] if len(similar) == 1 else None
 
 
 def _normalize_unicode(name: str) -> str:
-    """macOS decomposes the names of files, and others do not."""
+    """Returns the name in form NFC: macOS decomposes the names of files, and others do not."""
     return unicodedata.normalize("NFC", name)
 
 

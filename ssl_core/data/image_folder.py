@@ -1,32 +1,45 @@
-"""A dataset made of image files below a folder, here or in a store."""
+"""Makes a dataset of the image files below a folder, on a disk or in a store."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from ssl_core.data.dataset import Encoded, Source
+from ssl_core.data.dataset import Files, Packed, Source
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
 from ssl_core.data.decoding.pixel_range import HEADERS, SAMPLE, range_mismatch_note, sampled_range
+from ssl_core.data.encoded import Encoded
 from ssl_core.data.folder_layout import Parts, find_layout
+from ssl_core.data.remote import RemoteFiles
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
 
 DEFAULT_SIZE = 96  # pixels that images are delivered at unless --size says otherwise
 TEST_EVERY = 5  # one labeled image in so many becomes test data where there is no test part
-Make = Callable[[list[str], np.ndarray], Encoded]
+Make = Callable[[list[str], np.ndarray], Files | RemoteFiles]
+T = TypeVar("T", bound=Files | RemoteFiles | Packed)  # splits with levels that can be replaced
 
 
 def from_folder_layout(
     data: str, name: str, sizes: Mapping[str, int], make: Make, size: int | None, left_out: Sequence[str] = ()
 ) -> Source:
-    """The dataset of a folder. `sizes`: the bytes of its images, by their paths from there; make(paths, labels) gives a
-    split of them; `left_out`: what else lies there and is not read.
+    """Makes the dataset of a folder, whose sub-folders say what are splits and classes.
 
-    Raises UserError if there is nothing to train on, no image decodes, the test part has classes of its own, or the
-    folders cannot be understood.
+    Args:
+        data: The value of --data, for messages.
+        name: What the dataset is called.
+        sizes: Bytes of each image, by its path from the folder, with slashes.
+        make: Makes a split of paths and of labels, [n] int64.
+        size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+        left_out: Notes about what else is there and is not read.
+
+    Raises:
+        UserError: If there is nothing to train on, no training image can be decoded, the test part has classes of its
+            own, or the folders cannot be understood.
+        StorageError: If a store fails.
     """
     paths = sorted(tuple(path.split("/")) for path in sizes)
     if not paths:
@@ -36,34 +49,57 @@ def from_folder_layout(
         layout = find_layout(paths)
     except UserError as error:
         raise UserError(f"--data {data}: {error}") from error
-    train, test, notes = layout.train, layout.test, layout.notes
-    if layout.classes and not test:
-        names = ["/".join(path[len(layout.root) :]) for path in train]
-        chosen = select_test_images(names, _labels_of(train, layout.labels))
-        notes.append(test_split_note(int(chosen.sum()), len(train), "paths"))
-        test = [path for path, out in zip(train, chosen) if out]
-        train = [path for path, out in zip(train, chosen) if not out]
-    splits = [make(["/".join(path) for path in part], _labels_of(part, layout.labels)) for part in (train, test)]
-    splits = with_pixel_range(data, splits, notes)
-    notes = (*notes, *left_out)
-    return Source(name, _listing_digest(paths, sizes), size or DEFAULT_SIZE, *splits, layout.classes, notes=notes)
+    train_images, test_images, notes = layout.train, layout.test, layout.notes
+    if layout.classes and not test_images:
+        names = ["/".join(path[len(layout.root) :]) for path in train_images]
+        chosen = select_test_images(names, _labels_of(train_images, layout.labels))
+        notes.append(test_split_note(int(chosen.sum()), len(train_images), "paths"))
+        test_images = [path for path, out in zip(train_images, chosen) if out]
+        train_images = [path for path, out in zip(train_images, chosen) if not out]
+    train, test = (
+        make(["/".join(path) for path in images], _labels_of(images, layout.labels))
+        for images in (train_images, test_images)
+    )
+    train, test = with_pixel_range(data, train, test, notes)
+    digest = _listing_digest(paths, sizes)
+    return Source(name, digest, size or DEFAULT_SIZE, train, test, layout.classes, notes=(*notes, *left_out))
 
 
-def with_pixel_range(data: str, splits: list, notes: list[str]) -> list:
-    """The training and the test split, dataclasses with `levels`, after a look at the training images: with the range
-    of their pixels, which `notes` then says. Raises UserError if none can be decoded, or StorageError."""
-    check_one_reads(data, splits[0])
+def with_pixel_range(data: str, train: T, test: T, notes: list[str]) -> tuple[T, T]:
+    """Sets the range of pixel values of a dataset, from a sample of its training images.
+
+    Args:
+        data: The value of --data, for messages.
+        train: The training split.
+        test: The test split.
+        notes: Gets what the user should know about the range.
+
+    Returns:
+        The splits, with `levels` if images of more than eight bits are among the sample.
+
+    Raises:
+        UserError: If no training image can be decoded.
+        StorageError: If a store fails.
+    """
+    check_one_reads(data, train)
     headers = SAMPLE if is_url(data) else HEADERS  # each file is fetched for that
-    levels, note = sampled_range(splits[0], headers)
-    notes += filter(None, [note, range_mismatch_note(splits[1], levels, headers)])
+    levels, note = sampled_range(train, headers)
+    notes += filter(None, [note, range_mismatch_note(test, levels, headers)])
     if levels is None:
-        return splits
-    return [replace(split, levels=levels) for split in splits]
+        return train, test
+    return replace(train, levels=levels), replace(test, levels=levels)
 
 
 def select_test_images(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """[n] bool: one in TEST_EVERY of each class, those whose names hash lowest; of a class of two, one; of one,
-    none."""
+    """Selects one in TEST_EVERY images of each class, those whose names hash lowest; of two one, of a single one none.
+
+    Args:
+        names: Of the images.
+        labels: [n] int64, 0 or more.
+
+    Returns:
+        [n] bool.
+    """
     draws = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
     chosen = np.zeros(len(names), bool)
     for members in np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1]):
@@ -74,13 +110,20 @@ def select_test_images(names: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 
 def test_split_note(count: int, of: int, by: str) -> str:
+    """Returns the note that `count` of `of` images are held out as test data, chosen by their paths or keys (`by`)."""
     return f"{count:,} of {of:,} images are held out as test data, chosen by their {by}"
 
 
 def check_one_reads(data: str, images: Encoded) -> None:
-    """Without second attempts: one that reads is enough, and where none does nobody should wait long to hear it.
+    """Checks that one of the images can be decoded; without second attempts, so that a failure is known soon.
 
-    Raises UserError with the first image's reason, or StorageError.
+    Args:
+        data: The value of --data, for messages.
+        images: The training images.
+
+    Raises:
+        UserError: If none can be decoded, with the reason of the first.
+        StorageError: If a store fails.
     """
     reason = ""
     for i in range(len(images)):
@@ -97,7 +140,7 @@ def _labels_of(images: Sequence[Parts], labels: Mapping[Parts, int]) -> np.ndarr
 
 
 def _listing_digest(paths: Sequence[Parts], sizes: Mapping[str, int]) -> str:
-    """Over paths and sizes, not contents: reading a large folder once more would cost as much as an epoch."""
+    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch."""
     total = hashlib.sha256()
     for path in map("/".join, paths):
         total.update(f"{path}\0{sizes[path]}\n".encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""Which files are images and which folders are looked into, by their names; and what is said of all others."""
+"""Decides by their names which files are images and which folders are searched, and reports all others."""
 
 import importlib
 from collections import Counter
@@ -45,13 +45,12 @@ MAGIC_BYTES = 16  # bytes that Pillow recognizes a format by
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or belongs to an operating system and not to its user."""
+    """Returns whether a file or folder of this name is hidden, or belongs to an operating system."""
     return (name[:1] == "." and name not in (".", "..")) or name.lower() in SYSTEM_FOLDERS
 
 
 def is_image(name: str) -> bool:
-    """Whether Pillow reads pictures from files of this name, which may be a path; hidden ones are left alone, and so is
-    all that lies in hidden folders."""
+    """Returns whether Pillow reads pictures from files of this name or path, none of which is hidden."""
     return splitext(name)[1].lower() in _suffixes() and not any(map(is_hidden, name.split("/")))
 
 
@@ -66,13 +65,13 @@ def _suffixes() -> set[str]:
 
 
 def has_no_extension(name: str) -> bool:
-    """Whether a name has no extension, or a number for one, so that only the content tells what the file is."""
+    """Returns whether a name has no extension, or a number for one, so that only the content says what it is."""
     suffix = splitext(name)[1]
     return suffix in ("", ".") or suffix[1:].isdigit()
 
 
 def holds_image(path: Path) -> bool:
-    """Whether the first bytes of a regular file are those of an image."""
+    """Returns whether a regular file begins as an image does; False if it cannot be read."""
     try:
         if not path.is_file():
             return False
@@ -84,21 +83,21 @@ def holds_image(path: Path) -> bool:
 
 
 def is_image_data(prefix: bytes) -> bool:
-    """Whether these first bytes are those of an image."""
+    """Returns whether the first MAGIC_BYTES bytes of a file are those of an image."""
     _suffixes()
     openers = (Image.OPEN[name][1] for name in FORMATS_BY_CONTENT if name in Image.OPEN)
     return any(accept(prefix) is True for accept in openers if accept)
 
 
 class SkippedFiles:
-    """Counts what is no image while a folder is listed, and says so in one clause."""
+    """Counts the files of a folder that are no images while it is listed, and describes them."""
 
     def __init__(self) -> None:
         self.suffixes: Counter[str] = Counter()
         self.hidden: set[str] = set()
 
     def wants(self, name: str) -> bool:
-        """Whether the file `name`, a path below the dataset's folder, is an image; what is not is counted."""
+        """Returns whether a file is an image, and counts it if not; `name` is its path from the dataset's folder."""
         if is_image(name):
             return True
         self.add(name)
@@ -113,11 +112,11 @@ class SkippedFiles:
             self.hidden.add(hidden)
 
     def add_folder(self, name: str) -> None:
-        """Notes a hidden folder that is not looked into."""
+        """Notes a hidden folder, which is not searched."""
         self.hidden.add(name)
 
     def clauses(self) -> list[str]:
-        """What was left out and why, one string for each reason."""
+        """Returns what was left out and why, one clause for each reason."""
         found = []
         for suffix, way in READABLE_WITH.items():
             if count := self.suffixes.get(suffix, 0):

@@ -1,38 +1,51 @@
-"""What lies below a folder of this machine: images, tar shards, and what is neither."""
+"""Lists what is below a folder of this machine: images, tar shards, and what is neither."""
 
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_core.data.image_names import SkippedFiles, has_no_extension, holds_image, is_hidden, is_image
 
-QUIET_S = 2.0  # that listing may take before a line says what is going on
+QUIET_S = 2.0  # seconds that something may take before a line says what is going on
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 
 
 @dataclass
 class Listing:
-    """Names are paths from `root` on, with slashes."""
+    """What is below a folder; names are paths from `root` on, with slashes.
+
+    Attributes:
+        root: The folder.
+        images: Bytes of each image; -1 for a link that leads nowhere.
+        tars: Tar files.
+        compressed: Compressed tar files, which cannot be read from any place in them.
+        left_out: Files that are none of these.
+        unlisted: Errors of the folders that cannot be listed.
+        folders: All folders that were searched.
+        visited_again: Links to folders that are reached in another way, too.
+    """
 
     root: Path
-    images: dict[str, int] = field(default_factory=dict)  # their bytes; -1 for a link that leads nowhere
+    images: dict[str, int] = field(default_factory=dict)
     tars: list[str] = field(default_factory=list)
-    compressed: list[str] = field(default_factory=list)  # tar files that cannot be read at any place in them
+    compressed: list[str] = field(default_factory=list)
     left_out: SkippedFiles = field(default_factory=SkippedFiles)
-    unlisted: list[OSError] = field(default_factory=list)  # folders that cannot be listed
-    folders: list[str] = field(default_factory=list)  # all that were looked into
-    visited_again: list[str] = field(default_factory=list)  # links to folders that are reached in another way, too
+    unlisted: list[OSError] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    visited_again: list[str] = field(default_factory=list)
 
 
 def list_folder(root: Path) -> Listing:
-    """All files below `root`, at any depth; a loop of links is walked once, and hidden folders are not. Links that lead
-    nowhere are among the images, to be missed by name. A file whose name has no extension is an image if its content
-    is one."""
+    """Lists all files below a folder, at any depth; a loop of links is followed once, and hidden folders are not.
+
+    Links that lead nowhere are among the images, so that they are named when they cannot be read. A file whose name has
+    no extension is an image if its content is one. What takes long says so on stderr.
+    """
     found = Listing(root)
     seen: set[tuple[int, int]] = set()
     with saying_if_slow(lambda: f"listing {root}: {len(found.images):,} images so far"):
@@ -90,7 +103,7 @@ def _size(path: str) -> int:
 
 
 def compressed_advice(name: str) -> str:
-    """What to do with a compressed tar file."""
+    """Returns what a message advises to do with a compressed tar file."""
     plain = next((name[: -len(end)] for end in COMPRESSED if name.lower().endswith(end)), name)
     return (
         f"{name} is compressed, and shards are read at any place in them: decompress it first, into {plain}.tar "
@@ -99,9 +112,8 @@ def compressed_advice(name: str) -> str:
 
 
 @contextmanager
-def saying_if_slow(message) -> Iterator[None]:
-    """Prints message() on stderr if the block takes longer than QUIET_SECONDS, and again whenever it has taken twice as
-    long, so that nobody takes it for hung."""
+def saying_if_slow(message: Callable[[], str]) -> Iterator[None]:
+    """Prints `message()` on stderr if the block takes longer than QUIET_S, and again each time that it has doubled."""
     done = threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""The one endless stream of images: position p is item p mod n of the shuffle of epoch p div n."""
+"""The endless order of images: position p is item p mod n of the shuffle of epoch p div n."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,12 +8,15 @@ import numpy as np
 
 from ssl_core.data.dataset import Packed, Split
 
-ROUNDS = 6
+ROUNDS = 6  # of the Feistel network
 WINDOW = 8  # shards that are shuffled together where shards must be fetched; another number is another order
 
 
-def _mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al. 2014), keyed: each bit of the result hangs on every bit of x."""
+def _mix(x: np.ndarray, key: np.uint64 | np.ndarray) -> np.ndarray:
+    """Mixes uint64: each bit of the result depends on every bit of x.
+
+    Source: the finalizer of splitmix64 (Steele et al. 2014), keyed.
+    """
     with np.errstate(over="ignore"):
         x = x + key * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -22,10 +25,18 @@ def _mix(x: np.ndarray, key: np.uint64) -> np.ndarray:
 
 
 def permute(index: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
-    """Where `index` [k] (each in 0..n-1) goes in the permutation of 0..n-1 that its key [k] names.
+    """Permutes 0..n-1 in O(1) memory, so that any position is found without its predecessors.
 
-    A Feistel network over the next even power of two, walked until it lands inside (Black and Rogaway 2002):
-    a full permutation in O(1) memory, so that any position is found without its predecessors.
+    A Feistel network permutes the next even power of two, and is repeated until the result is below n.
+    Source: cycle walking (Black and Rogaway 2002).
+
+    Args:
+        index: [k] integers, each in 0..n-1.
+        n: How many items are permuted.
+        keys: [k] uint64; each names a permutation.
+
+    Returns:
+        [k] int64: where each index goes in the permutation of its key.
     """
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
@@ -42,47 +53,72 @@ def permute(index: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
 
 
 class Sampler(Protocol):
-    """The endless order of a source's images, a pure function of the position."""
+    """The endless order of a split's images, a pure function of the position."""
 
     @property
-    def n(self) -> int: ...
+    def n(self) -> int:
+        """Returns how many images there are."""
+        ...
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Returns the seed of the shuffles."""
+        ...
 
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
+        """Finds the images at some positions; each epoch has each image exactly once.
+
+        Args:
+            positions: [k] int64.
+
+        Returns:
+            Ids and epochs, [k] int64 each.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ShuffledSampler:
-    """The stream over a source of `n` images, shuffled by `seed`; the same for every worker and loader."""
+    """The order in which each epoch shuffles all images; the same for every worker and loader.
+
+    Attributes:
+        n: How many images there are.
+        seed: Of the shuffles.
+    """
 
     n: int
     seed: int
 
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
+        """Returns ids and epochs, [k] int64 each, at positions, [k] int64."""
         epochs, index = np.divmod(positions, self.n)
         return permute(index, self.n, _epoch_keys(epochs, self.seed)), epochs
 
 
 @dataclass(frozen=True)
 class ShardSampler:
-    """The stream over images that lie in shards, ids in the shards' order: each epoch shuffles the shards, takes
-    `window` of them at a time and shuffles the images of those. Memory grows with the shards alone."""
+    """The order of images in shards that have to be fetched, so that few shards are needed at a time.
 
-    counts: tuple[int, ...]  # images in each shard
+    Each epoch shuffles the shards, takes a window of them at a time and shuffles its images. Ids count the images in
+    the shards' order. Memory grows with the number of shards alone.
+
+    Attributes:
+        counts: Images in each shard.
+        seed: Of the shuffles.
+        window: How many shards are shuffled together.
+    """
+
+    counts: tuple[int, ...]
     seed: int
     window: int = WINDOW
 
     @property
     def n(self) -> int:
+        """Returns how many images there are."""
         return sum(self.counts)
 
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """positions [k] int64 -> (ids [k], epochs [k]) int64. Each epoch meets each id exactly once."""
+        """Returns ids and epochs, [k] int64 each, at positions, [k] int64."""
         epochs, ids = np.divmod(positions, self.n)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
@@ -90,7 +126,7 @@ class ShardSampler:
         return ids, epochs
 
     def windows(self, positions: np.ndarray) -> list[tuple[int, int]]:
-        """(epoch, number in it) of each window that these positions lie in, in the order of the stream."""
+        """Returns epoch and number in it of each window that positions, [k] int64, are in, in ascending order."""
         epochs, index = np.divmod(positions, self.n)
         found = set()
         for epoch in np.unique(epochs).tolist():
@@ -98,19 +134,19 @@ class ShardSampler:
         return sorted(found)
 
     def shards(self, epoch: int, number: int) -> list[int]:
-        """The shards of a window; after an epoch's last comes the next epoch's first."""
+        """Returns the shards of a window; the number after an epoch's last means the next epoch's first."""
         if number * self.window >= len(self.counts):
             epoch, number = epoch + 1, 0
         return _epoch_layout(self, epoch)[0][number * self.window :][: self.window].tolist()
 
     def _windows_at(self, epoch: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """index [k], places in this epoch -> the window [k] of each, and where the windows begin and the last ends."""
+        """Returns the window, [k], of each place in the epoch, `index` [k], and the bounds of all windows."""
         bounds = _epoch_layout(self, epoch)[1]
         edges = np.append(bounds[: -1 : self.window], bounds[-1])
         return np.searchsorted(edges, index, "right") - 1, edges
 
     def _ids_at(self, epoch: int, index: np.ndarray) -> np.ndarray:
-        """index [k], places in this epoch -> ids [k]."""
+        """Returns the ids, [k], at places in the epoch, `index` [k]."""
         shards, bounds, starts = _epoch_layout(self, epoch)
         numbers, edges = self._windows_at(epoch, index)
         moved = np.empty_like(index)
@@ -124,14 +160,19 @@ class ShardSampler:
 
 @lru_cache(maxsize=8)
 def _epoch_layout(order: ShardSampler, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The shards [s] as this epoch takes them, the bounds [s + 1] of their images in it, and each shard's first id."""
+    """Returns the shards, [s], in an epoch's order, the bounds, [s + 1], of their images in it, and their first ids."""
     count, counts = len(order.counts), np.array(order.counts, np.int64)
     shards = permute(np.arange(count), count, _derive_keys(np.full(count, epoch), order.seed, 0))
     return shards, np.append(0, np.cumsum(counts[shards])), np.append(0, np.cumsum(counts[:-1]))
 
 
 def make_sampler(split: Split, seed: int) -> Sampler:
-    """The order that training meets `split` in: of shards that have to be fetched, a few at a time."""
+    """Makes the order in which training reads a split: a few shards at a time if these have to be fetched.
+
+    Args:
+        split: The images.
+        seed: Of the shuffles.
+    """
     if isinstance(split, Packed) and split.windowed:
         return ShardSampler(tuple(split.counts().tolist()), seed)
     return ShuffledSampler(len(split), seed)
@@ -142,10 +183,20 @@ def _epoch_keys(epochs: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _derive_keys(epochs: np.ndarray, seed: int, purpose: int) -> np.ndarray:
-    """Other keys for each purpose within an epoch."""
+    """Returns keys that differ for each purpose within an epoch."""
     return _mix(_epoch_keys(epochs, seed), np.uint64(purpose)) >> np.uint64(8)
 
 
 def batch_positions(step: int, batch: int, rank: int, world: int) -> np.ndarray:
-    """The positions that worker `rank` of `world` takes from global batch `step`; sizes differ by at most one."""
+    """Returns the positions of a worker's part of a global batch; the parts differ in size by at most one.
+
+    Args:
+        step: The number of the global batch.
+        batch: Images of a global batch.
+        rank: Of the worker.
+        world: How many workers share the batch.
+
+    Returns:
+        [k] int64.
+    """
     return np.array_split(np.arange(step * batch, (step + 1) * batch), world)[rank]

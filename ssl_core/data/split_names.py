@@ -1,4 +1,4 @@
-"""Which names of folders or shards say that these are splits of a dataset, such as train/, val2017/ or birds_test/."""
+"""Recognizes folders or shards that are splits by their names, such as train/, val2017/ or birds_test/."""
 
 import re
 from collections import defaultdict
@@ -46,11 +46,17 @@ _TWO_WORDS = re.compile(
 
 
 def split_roles(names: Iterable[str]) -> dict[str, Role]:
-    """The role of each of `names`, siblings, that is a split's.
+    """Finds the names that are those of splits.
 
-    A name that has nothing but the word of a role and what says nothing (`train`, `Training_Set`, `val2017`) is one.
-    With other words (`birds_test`) it is one only beside a sibling that differs in the role alone (`birds_train`; or
-    `birds`, if there is no other): `train_station` and `test_tube` are things, also beside `station`.
+    A name of nothing but a role's word and words without meaning (`train`, `Training_Set`, `val2017`) is one. With
+    other words (`birds_test`) it is one only beside a sibling that differs in the role alone (`birds_train`; or
+    `birds`, if there is no other): `train_station` and `test_tube` are objects, also beside `station`.
+
+    Args:
+        names: All names of one folder.
+
+    Returns:
+        The role of each name that is a split's.
     """
     parsed = {name: _parsed(name) for name in names}
     alike: dict[tuple[str, ...], set[Role | None]] = defaultdict(set)
@@ -61,7 +67,7 @@ def split_roles(names: Iterable[str]) -> dict[str, Role]:
 
 
 def _parsed(name: str) -> tuple[Role | None, tuple[str, ...]]:
-    """The role in a name, and its words that are neither a role's nor plain."""
+    """Returns the role in a name, and its words that are neither a role's nor plain."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     words = re.findall(r"[^\W\d_]+", _TWO_WORDS.sub(r"\1\2", apart))
     roles: list[Role] = []

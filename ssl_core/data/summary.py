@@ -1,16 +1,15 @@
-"""What was understood of a dataset, in one line, for people to see before anything runs."""
+"""Describes in one line how a dataset was understood, for people to see before anything runs."""
 
 import numpy as np
 
 from ssl_core.data.dataset import Source
 from ssl_core.errors import some
 
-CLASSES = 4  # that are named
+CLASSES = 4  # how many classes are named
 
 
 def summary(source: Source) -> str:
-    """Images, classes with how many images each has, and the source's notes: where splits come from, and what is left
-    out and why."""
+    """Returns a line about a dataset: its images, classes with how many images each has, and the source's notes."""
     images = f"{source.name}: {len(source.train):,} training images"
     if len(source.test):
         images = f"{source.name}: {len(source.train):,} training and {len(source.test):,} test images"

@@ -1,5 +1,7 @@
-"""Where images and labels lie in tar files in webdataset's layout: of a key's files, one is the image, `.cls` or
-`.json` its label. Headers are read once and kept in the cache."""
+"""Finds images and labels in tar files in webdataset's layout; what is found is kept in the cache.
+
+Files of one key belong together: one is the image, and `.cls` or `.json` is its label.
+"""
 
 import hashlib
 import json
@@ -29,17 +31,31 @@ KEYS = ("offsets", "labels", "names", "texts")
 
 
 class Scan(NamedTuple):
-    """What lies in some tar files."""
+    """What is in some tar files.
 
-    offsets: np.ndarray  # [n, 4] int64, as in Packed
-    labels: np.ndarray  # [n] int64, rows of `values`, NO_LABEL for none
-    names: np.ndarray  # [n] bytes: the image's key
-    values: tuple[str, ...]  # the labels as texts
-    notes: tuple[str, ...]  # damage, and labels that cannot be used
+    Attributes:
+        offsets: [n, 4] int64, as in Packed.
+        labels: [n] int64, rows of `values`, NO_LABEL for none.
+        names: [n] bytes: the images' keys.
+        values: The labels as texts.
+        notes: About damage and labels that cannot be used, for the user.
+    """
+
+    offsets: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    values: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class Image(NamedTuple):
-    """An image in a tar file: its name up to the last dot, and where its bytes are."""
+    """An image in a tar file.
+
+    Attributes:
+        stem: Its name up to the last dot.
+        offset: Where its bytes begin.
+        size: How many bytes it has.
+    """
 
     stem: str
     offset: int
@@ -47,7 +63,14 @@ class Image(NamedTuple):
 
 
 def scan_shards_cached(shards: tuple[Shard, ...]) -> Scan:
-    """What lies in them, from the cache if they were scanned before."""
+    """Finds what is in some tar files, from the cache if they were scanned before.
+
+    Args:
+        shards: The tar files, in the order that ids follow.
+
+    Raises:
+        UserError: If a disk cannot read one; damage of a file becomes a note.
+    """
     key = lines_digest([f"scan {SCAN}", *(f"{shard.path}\0{shard.stamp}" for shard in shards)])
     found = cache.cached_arrays(f"tars-{key[:16]}", lambda: _scan_shards(shards), KEYS)
     texts = json.loads(found["texts"].tobytes())
@@ -56,12 +79,12 @@ def scan_shards_cached(shards: tuple[Shard, ...]) -> Scan:
 
 
 def lines_digest(lines: Iterable[str]) -> str:
-    """sha256 of some lines."""
+    """Returns the sha256, in hexadecimal, of some lines."""
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
-    """The arrays of a Scan; `texts` is JSON as uint8."""
+    """Returns the arrays of a Scan; `texts` is JSON as uint8."""
     rows, labels, names, notes = [], [], [], []
     unusable: Counter[str] = Counter()
     others: Counter[str] = Counter()  # files that are neither images nor labels, by what their names end in
@@ -115,9 +138,11 @@ def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
 
 
 def _choose_images(images: dict[str, Image]) -> dict[str, str]:
-    """The images to use, by the names of their files -> their keys. A key ends at the first dot of a file's name, and
-    has one image: the one with nothing but an extension behind it. If there is none, each is an image by itself, with
-    all up to the last dot for a key: cat.0.png and cat.1.png."""
+    """Returns the keys of the images to use, by the names of their files.
+
+    A key ends at the first dot of a file's name, and has one image: the one with nothing but an extension behind it. If
+    there is none, each is an image by itself, with all up to the last dot for a key: cat.0.png and cat.1.png.
+    """
     by_key: dict[str, list[str]] = defaultdict(list)
     for name in images:
         folder, slash, base = name.rpartition("/")
@@ -133,10 +158,17 @@ def _choose_images(images: dict[str, Image]) -> dict[str, str]:
 
 
 def parse_label(kind: str, data: bytes) -> str | None:
-    """The label in a key's .cls file, a number or a name, or in its .json file, under one of LABEL_KEYS; None if there
-    is none, or a number below zero, which by custom says so.
+    """Parses the label in a key's .cls file, a number or a name, or in its .json file, under one of LABEL_KEYS.
 
-    Raises ValueError, with the label in it, for one that is no class: a list, say.
+    Args:
+        kind: "cls" or "json".
+        data: The file's bytes.
+
+    Returns:
+        The label as text; None if there is none, or a number below zero, which by custom stands for none.
+
+    Raises:
+        ValueError: If it is no class, such as a list; it shows the label.
     """
     text = data.decode("utf-8-sig", errors="surrogateescape").strip()
     try:
@@ -166,21 +198,23 @@ def parse_label(kind: str, data: bytes) -> str | None:
 
 
 def _tar_members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Each plain file that is whole, and its bytes if it may be a label. Raises tarfile.TarError where the file is
-    damaged, after what lies before that."""
+    """Yields each regular file that is whole, and its bytes if it may be a label. Raises tarfile.TarError where the tar
+    file is damaged, after all before that."""
     end = path.stat().st_size
     with open(path, "rb") as file:
         if file.read(4).startswith(COMPRESSION):
             raise tarfile.ReadError("it is compressed: decompress it first, for shards are read at any place in them")
     with tarfile.open(path, "r:") as tar:
         while member := tar.next():
-            tar.members.clear()  # of millions, none is asked for again
+            # of millions of members, none is asked for again
+            tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # missing in typeshed
             if not member.isreg() or member.sparse is not None:
                 continue
             if not 0 <= member.size <= end - member.offset_data:
                 raise tarfile.ReadError(f"{member.name} is cut off")
             label = member.name.lower().endswith((".cls", ".json")) and member.size <= LABEL_BYTES
-            yield member, tar.extractfile(member).read() if label else b""
+            content = tar.extractfile(member) if label else None
+            yield member, b"" if content is None else content.read()
         tar.fileobj.seek(tar.offset)
         after = tar.fileobj.read(tarfile.BLOCKSIZE)  # tarfile takes whatever it cannot read for the end
         if after != bytes(tarfile.BLOCKSIZE):

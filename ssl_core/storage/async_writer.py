@@ -1,4 +1,4 @@
-"""Writing behind the training's back: in a thread of its own, again while a storage fails."""
+"""Writing in the background of training: in a thread of its own, tried again while a storage fails."""
 
 import errno
 import threading
@@ -12,10 +12,12 @@ DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 
 
 class AsyncWriter:
-    """Writes one thing after the other, in the order in which they were put. Use as a context manager: its end waits
-    until all is written.
+    """Writes files one after the other in a thread of its own, in the order in which they were put.
 
-    `on_retry` is told, once for each row of failures, that a storage fails and writing is tried again.
+    It is a context manager, whose end waits until all is written and raises what ended a write.
+
+    Args:
+        on_retry: Called with a message, once for each write that fails and is tried again.
     """
 
     def __init__(self, on_retry: Callable[[str], object] = lambda message: None):
@@ -27,10 +29,17 @@ class AsyncWriter:
         self.thread = threading.Thread(target=self._work, daemon=True, name="writes behind")
 
     def put(self, name: str, write: Callable[[], object], after: bool = False) -> None:
-        """Has `write()` called soon, in place of what still waits under `name`: at its place, or, as a thing that
-        relies on others put before it, `after` all that waits.
+        """Has `write` called soon by the thread, in place of an earlier write that still waits under the same name.
 
-        Raises what ended an earlier call: DiskFull at once, StorageError when a storage failed for too long.
+        Args:
+            name: Tells writes apart; at most one of a name waits.
+            write: Writes one file, whole; it may be called several times.
+            after: Whether it goes behind all that waits, because it relies on that; else it takes the place of the
+                earlier one of its name.
+
+        Raises:
+            DiskFull: If an earlier write found no room.
+            StorageError: If an earlier write failed for longer than is waited for.
         """
         with self.changed:
             if self.error:
@@ -41,7 +50,12 @@ class AsyncWriter:
             self.changed.notify_all()
 
     def flush(self) -> None:
-        """Returns when all is written. Raises as `put` does."""
+        """Waits until all is written.
+
+        Raises:
+            DiskFull: If a write found no room.
+            StorageError: If a write failed for longer than is waited for.
+        """
         with self.changed:
             self.changed.wait_for(lambda: self.error or not self.waiting)
             if self.error:
@@ -80,7 +94,7 @@ class AsyncWriter:
                 self.changed.notify_all()
 
     def _retry(self, write: Callable[[], object]) -> None:
-        """Object stores' own failures come as StorageError, after as many attempts; these are a disk's."""
+        """Calls `write` until it succeeds. Object stores repeat by themselves, so that failures here are a disk's."""
         deadline, wait = RetryDeadline(), FIRST_WAIT_S
         while True:
             try:

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from ssl_core.storage.files import write_bytes
 
 
 @contextmanager
-def file_lock(path: Path):
-    """Holds an exclusive lock on `path`, so that two processes do not fetch the same thing at once."""
+def file_lock(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on the file `path` during the block, so that two processes do not fetch the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -22,8 +22,21 @@ def file_lock(path: Path):
 
 
 def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays `keys` of dataset `name`, memory-mapped from the cache, made by `make()` the first time. A cache that
-    can only be read will do if they are there."""
+    """Returns a dataset's arrays, memory-mapped from the cache, where the first call puts them.
+
+    A cache that can only be read will do if the arrays are there.
+
+    Args:
+        name: The folder of the arrays in the cache.
+        make: Makes all arrays by their keys; called only if one of them is not in the cache.
+        keys: Names of the arrays.
+
+    Returns:
+        The arrays by their keys, read-only.
+
+    Raises:
+        OSError: If the cache cannot be written or read.
+    """
     files = _array_files(requested_folder() / name, keys)
     if not _complete(files):
         files = _array_files(folder() / name, keys)

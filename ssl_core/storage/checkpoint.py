@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, or in an object store data first, checksummed, and found again by looking.
+"""Checkpoints: written whole, checksummed, and found again by listing their folder.
 
 A checkpoint is step-N.pt (torch.save of tensors and plain values) and step-N.json with its checksum, written last.
 """
@@ -20,19 +20,28 @@ from ssl_core.storage.files import glob_files, is_local, read_bytes, read_json, 
 
 @dataclass(frozen=True)
 class Keep:
-    """Which checkpoints stay: the newest `last`, and those of steps that `every` divides (0: none of them)."""
+    """Says which checkpoints stay when another is saved.
 
-    last: int = 2  # the newest, and one more in case it is damaged
+    Attributes:
+        last: How many of the newest; by default one more than needed, in case the newest is damaged.
+        every: Those of steps that this divides stay too; 0: none of them.
+    """
+
+    last: int = 2
     every: int = 0
 
     def stays(self, step: int, newest: list[int]) -> bool:
+        """Returns whether the checkpoint of `step` stays, where `newest` are the steps of all, in ascending order."""
         return step in newest[-self.last :] or (self.every > 0 and step % self.every == 0)
 
 
 class Snapshot:
-    """A copy of `state` in the CPU's memory that later steps do not change, to be saved while they are taken.
+    """Copies a state into the CPU's memory, so that it can be saved while later steps change the original.
 
-    From a GPU the copy is only ordered here, before the steps that follow; `save` waits for it.
+    From a GPU the copy is only enqueued here, ahead of the steps that follow; `save` waits for it.
+
+    Args:
+        state: What `save` of this module takes: dicts, lists and tuples of tensors and plain values.
     """
 
     def __init__(self, state: dict):
@@ -41,8 +50,8 @@ class Snapshot:
         if self.copied:
             self.copied.record()
 
-    def save(self, folder: Path, keep: "Keep") -> Path:
-        """As `save` does."""
+    def save(self, folder: Path, keep: Keep) -> Path:
+        """Saves the copied state as the function `save` of this module does, and returns the checkpoint's path."""
         if self.copied:
             self.copied.synchronize()
         return save(folder, self.state, keep)
@@ -61,8 +70,22 @@ def _copy(state: Any) -> Any:
 
 
 def save(folder: Path, state: dict, keep: Keep = Keep()) -> Path:
-    """Saves `state`, which has its "step", and drops the checkpoints that `keep` does not name and what a kill in the
-    middle of saving left. One process writes to a folder."""
+    """Saves a checkpoint, then removes those that are not kept and what a kill in the middle of saving left.
+
+    Only one process may write to a folder.
+
+    Args:
+        folder: Where checkpoints lie, on a disk or in an object store.
+        state: Dicts, lists and tuples of tensors and plain values; its "step" names the checkpoint.
+        keep: Which of the older checkpoints stay.
+
+    Returns:
+        The path of the data, step-N.pt.
+
+    Raises:
+        OSError: If a disk cannot be written.
+        StorageError: If an object store failed for longer than is waited for.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
@@ -74,9 +97,19 @@ def save(folder: Path, state: dict, keep: Keep = Keep()) -> Path:
 
 
 def load_newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, list[Path]]:
-    """-> (the newest state that verifies, of a step up to `at_most`, or None; the damaged checkpoints passed over).
+    """Loads the newest checkpoint that is not damaged.
 
-    Raises StorageError, or OSError from a disk that gives nothing at the moment: what cannot be had now is not damaged.
+    Args:
+        folder: Where checkpoints lie, on a disk or in an object store.
+        at_most: Those of later steps are passed over.
+
+    Returns:
+        The state, with its tensors in the CPU's memory, or None if there is no good one; and the paths of the damaged
+        checkpoints that are newer.
+
+    Raises:
+        OSError: If a disk cannot be read at the moment, which does not make a checkpoint damaged.
+        StorageError: If an object store failed for longer than is waited for.
     """
     damaged = []
     for manifest in sorted(glob_files(folder, "step-*.json"), key=_step_of, reverse=True):
@@ -102,15 +135,18 @@ def _step_of(path: Path) -> int:
 
 
 def discard_damaged(damaged: list[Path]) -> None:
-    """Removes checkpoints that `load_newest` passed over, or they would count among the newest that are kept."""
+    """Removes the damaged checkpoints that `load_newest` lists, or they would count among the newest that are kept."""
     for path in damaged:
         remove(path.with_suffix(".json"))
         remove(path)
 
 
 def _drop_old(folder: Path, keep: Keep, newest: int) -> None:
-    """What is of later steps than the newest is another writer's, and as good: it stays. A manifest goes before its
-    data, so that no kill leaves one without the other."""
+    """Removes the checkpoints up to step `newest` that are not kept, and files that belong to none.
+
+    What is of later steps than the newest is another writer's, and as good: it stays. A manifest goes before its data,
+    so that no kill leaves one without the other.
+    """
     manifests = {_step_of(path): path for path in glob_files(folder, "step-*.json")}
     past = sorted(step for step in manifests if step <= newest)
     gone = {step for step in past if not keep.stays(step, past)}

@@ -1,5 +1,7 @@
-"""Writing that a crash cannot tear: everything is written beside its place and renamed into it, or, in an object
-store, put whole."""
+"""Files on a disk or in an object store: a reader sees a file whole or not at all, even after a crash.
+
+On a disk a file is written under another name and then renamed; an object store puts objects whole.
+"""
 
 import contextlib
 import json
@@ -11,13 +13,21 @@ from typing import Any
 
 from ssl_core.errors import ObjectNotFound, UserError
 from ssl_core.storage import object_store
+from ssl_core.storage.store_requests import with_retries
 
 
 def open_path(location: str, option: str = "--storage") -> Path:
-    """`location`, a path or a URL that fsspec opens, as an absolute path: a pathlib.Path, or what behaves like one.
+    """Returns a location as an absolute path.
 
-    Raises UserError for a URL that cannot be opened here, or a home folder that nobody has, named after the command
-    line's `option`.
+    Args:
+        location: A path, in which ~ is expanded, or a URL that fsspec opens.
+        option: The command line's option that gave it, for messages.
+
+    Returns:
+        A pathlib.Path, or a universal_pathlib.UPath, which behaves like one, for a URL.
+
+    Raises:
+        UserError: If a URL cannot be opened here, or nobody has the home folder.
     """
     if not object_store.is_url(location):
         try:
@@ -32,13 +42,20 @@ def open_path(location: str, option: str = "--storage") -> Path:
 
 
 def is_local(path: Path) -> bool:
+    """Returns whether a path of `open_path` is on a disk and not in an object store."""
     return isinstance(path, Path)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Puts `data` at `path` so that a reader sees the old content or the new, never a part.
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part; makes its folder if needed.
 
-    Raises OSError from a disk, or StorageError from a store that failed for longer than anyone waits.
+    Args:
+        path: On a disk or in an object store.
+        data: The new content.
+
+    Raises:
+        OSError: If a disk cannot be written; it names `path`.
+        StorageError: If an object store failed for longer than is waited for.
     """
     if not is_local(path):
         object_store.write(str(path), data)
@@ -58,14 +75,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def _temporary_path(path: Path) -> Path:
-    """Where this thread writes what is to be at `path`: under a name that is no longer than file systems allow."""
+    """Returns where this thread writes what is to be at `path`, under a name no longer than file systems allow."""
     return path.with_name(f".{path.name[:50]}.{os.getpid()}.{threading.get_ident()}")
 
 
 @contextlib.contextmanager
 def _named_error(path: Path, temporary: Path) -> Iterator[None]:
-    """An error of the file `temporary` is raised as one of `path`, which somebody asked for; so is one of no file's, as
-    of a full disk."""
+    """Raises an error of the file `temporary`, or of no file, as one of `path`, which is the name that a user knows."""
     try:
         yield
     except OSError as error:
@@ -75,7 +91,19 @@ def _named_error(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Puts `data` at `path` unless something is there already -> whether it did. Of several that try, one does."""
+    """Creates a file unless there is one already; of several processes that try, one succeeds.
+
+    Args:
+        path: On a disk or in an object store.
+        data: The content; in an object store it must be unlike that of any other process.
+
+    Returns:
+        Whether this call created it.
+
+    Raises:
+        OSError: If a disk cannot be written.
+        StorageError: If an object store failed for longer than is waited for.
+    """
     if not is_local(path):
         return object_store.create(str(path), data)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,26 +124,42 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Raises FileNotFoundError, OSError from a disk or StorageError."""
+    """Returns the content of a file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OSError: If a disk cannot be read.
+        StorageError: If an object store failed for longer than is waited for.
+    """
     if is_local(path):
         return path.read_bytes()
     return object_store.read_whole(str(path))
 
 
 def read_text(path: Path) -> str:
+    """Returns the content of a UTF-8 file; raises what `read_bytes` raises."""
     return read_bytes(path).decode()
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, indented and with sorted keys, as `write_bytes` does."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: Path):
-    """Raises UserError if the file is not JSON: we never leave one half-written, so somebody else changed it."""
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OSError: If a disk cannot be read.
+        StorageError: If an object store failed for longer than is waited for.
+        UserError: If it is not JSON: no file is left half-written, so somebody else changed it.
+    """
     try:
         return json.loads(read_bytes(path))
     except ValueError as error:
@@ -123,25 +167,26 @@ def read_json(path: Path):
 
 
 def exists(path: Path) -> bool:
-    return path.exists() if is_local(path) else object_store.with_retries(path.exists, str(path))
+    """Returns whether there is a file or folder; raises StorageError if an object store does not say."""
+    return path.exists() if is_local(path) else with_retries(path.exists, str(path))
 
 
 def size(path: Path) -> int:
-    """Bytes of the file; 0 if there is none."""
+    """Returns the size of a file in bytes; 0 if there is none."""
     try:
-        return (path.stat() if is_local(path) else object_store.with_retries(path.stat, str(path))).st_size
+        return (path.stat() if is_local(path) else with_retries(path.stat, str(path))).st_size
     except (FileNotFoundError, ObjectNotFound):
         return 0
 
 
 def glob_files(folder: Path, pattern: str) -> list[Path]:
-    """What fits `pattern` below `folder`, sorted."""
+    """Returns the sorted paths below `folder` that fit the glob pattern."""
     if is_local(folder):
         return sorted(folder.glob(pattern))
-    return object_store.with_retries(lambda: sorted(folder.glob(pattern)), str(folder))
+    return with_retries(lambda: sorted(folder.glob(pattern)), str(folder))
 
 
 def remove(path: Path) -> None:
-    """Removes the file, if it is there."""
+    """Removes a file, if it is there."""
     with contextlib.suppress(FileNotFoundError, ObjectNotFound):
-        path.unlink() if is_local(path) else object_store.with_retries(path.unlink, str(path))
+        path.unlink() if is_local(path) else with_retries(path.unlink, str(path))

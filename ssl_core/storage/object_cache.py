@@ -1,4 +1,4 @@
-"""Objects of a store, kept on this machine's disk up to a limit; whatever was not used for longest goes first."""
+"""Objects of a store, kept on this machine's disk up to a limit; the least recently used are removed first."""
 
 import fcntl
 import hashlib
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from ssl_core.errors import ObjectNotFound, StorageError, UserError
 from ssl_core.storage import cache
@@ -15,22 +16,18 @@ from ssl_core.storage.object_store import Object, read
 from ssl_core.storage.retry import RetryDeadline
 
 LIMIT_VARIABLE = "TILESPIN_CACHE_GB"
-
-
 DEFAULT_GB = 50.0
-
-
-PART_BYTES = 2**21  # bytes that are asked for at a time: a minute is enough for some of them at once over a slow link
-
-
-FETCH_POLL_S = 0.005  # seconds until who waits for a fetch looks again: later, it may have been evicted
-
-
-LOCK_POLL_S = 0.05  # seconds until it is looked again for room
+PART_BYTES = 2**21  # bytes of one request: a minute is enough for several of them at once over a slow link
+FETCH_POLL_S = 0.005  # seconds between looks at another's fetch: with longer ones, it may have been evicted again
+LOCK_POLL_S = 0.05  # seconds between attempts to make room
 
 
 def cache_limit() -> int:
-    """Bytes that the cache may hold. Raises UserError if the environment says nonsense."""
+    """Returns how many bytes the cache may hold, from the environment variable TILESPIN_CACHE_GB.
+
+    Raises:
+        UserError: If the variable is no positive number of gigabytes (of 10^9 bytes).
+    """
     value = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_GB))
     try:
         if 0 < (found := float(value)) < 1e9:
@@ -41,9 +38,11 @@ def cache_limit() -> int:
 
 
 def open_cached(obj: Object) -> io.FileIO:
-    """A copy on this machine, fetched by one of all its threads and processes if it is not there yet.
+    """Opens this machine's copy of an object; if there is none, one of all its threads and processes fetches it.
 
-    Raises ObjectNotFound if the store has no such object any more, or StorageError, also where the disk is at fault.
+    Raises:
+        ObjectNotFound: If the store has no such object any more.
+        StorageError: If the store or the disk of the cache fails, or the object is larger than the cache.
     """
     cached_path, deadline = os.path.join(_cache_root(), _cache_path(obj)), RetryDeadline()
     try:
@@ -62,7 +61,7 @@ def open_cached(obj: Object) -> io.FileIO:
 
 
 def read_cached(obj: Object) -> bytes:
-    """All bytes of what `open_cached` opens."""
+    """Returns all bytes of an object through the cache; raises what `open_cached` raises."""
     with open_cached(obj) as file:
         return file.read()
 
@@ -79,7 +78,7 @@ def _cache_root() -> Path:
 
 
 def _fetch(obj: Object, cached_path: Path, deadline: RetryDeadline) -> io.FileIO | None:
-    """The object, put at `cached_path`; None if another has done so, or has failed, in the meantime."""
+    """Puts the object at `cached_path` and returns it; None if another has done so, or has failed, meanwhile."""
     part = cached_path.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
@@ -105,7 +104,7 @@ def _fetch(obj: Object, cached_path: Path, deadline: RetryDeadline) -> io.FileIO
 
 
 def _wait_for(part: int, obj: Object, deadline: RetryDeadline) -> None:
-    """Takes the lock that is held by who fetches. Raises StorageError if that one does not get on for too long."""
+    """Takes the lock that a fetch holds. Raises StorageError if another fetch makes no progress for too long."""
     most = os.fstat(part).st_blocks
     while True:
         with suppress(BlockingIOError):
@@ -125,7 +124,7 @@ def _is_open_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _fill(file, obj: Object, deadline: RetryDeadline) -> None:
+def _fill(file: BinaryIO, obj: Object, deadline: RetryDeadline) -> None:
     for _ in range(2):  # what was damaged on its way comes whole the second time
         total = hashlib.sha256()
         file.seek(0)
@@ -143,7 +142,7 @@ def _fill(file, obj: Object, deadline: RetryDeadline) -> None:
 
 
 def _reserve(descriptor: int, obj: Object, deadline: RetryDeadline) -> None:
-    """Makes the file as long as the object, for which it first makes room. Raises StorageError if there cannot be."""
+    """Makes room, then the file as long as the object. Raises StorageError if the cache is too small for it."""
     most = cache_limit()
     if obj.size > most:
         raise StorageError(f"{obj.url} has {obj.size:,} bytes, more than {LIMIT_VARIABLE} allows")
@@ -162,7 +161,7 @@ def _reserve(descriptor: int, obj: Object, deadline: RetryDeadline) -> None:
 
 @contextmanager
 def _locked_usage() -> Iterator[list[int]]:
-    """Holds the cache's lock and [the bytes that are used at most]; what stands there at the end is kept."""
+    """Holds the cache's lock; yields a list of one, an upper bound of the used bytes, whose final value is kept."""
     with open(os.open(_cache_root() / "used", os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         value = file.read()
@@ -174,8 +173,9 @@ def _locked_usage() -> Iterator[list[int]]:
 
 
 def _evict(most: int) -> int:
-    """Removes what was not used for longest until at most `most` bytes are left, and torn files -> the bytes left."""
-    found, used = [], 0
+    """Removes torn files, and the least recently used ones down to `most` bytes; returns the bytes that are left."""
+    used = 0
+    found: list[tuple[int, int, str]] = []  # time of the last use in ns, bytes, path
     for folder in (entry for entry in os.scandir(_cache_root()) if entry.is_dir()):
         for entry in os.scandir(folder.path):
             with suppress(FileNotFoundError):  # one that has just failed
@@ -195,7 +195,7 @@ def _evict(most: int) -> int:
 
 
 def _remove_if_torn(part: str) -> bool:
-    """Whether nobody is fetching it any more; then it is gone."""
+    """Removes the file of a fetch unless that is still going on; returns whether it did."""
     with open(part, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,29 +1,18 @@
-"""What lies at a URL, and its bytes, through fsspec: asked again with growing waits while a store fails."""
+"""What is at a URL, and its bytes, through fsspec; a request is repeated with growing waits while a store fails."""
 
-import errno
-import random
 import re
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 
 from ssl_core.errors import ObjectNotFound, StorageError, UserError
+from ssl_core.storage import store_requests
 from ssl_core.storage.retry import RetryDeadline
+from ssl_core.storage.store_requests import http_status, retry_until_deadline, root_cause, with_retries
 
-T = TypeVar("T")
-# until an answer is given up; a listing of millions takes minutes, and so does sending a large checkpoint
-ATTEMPT_TIMEOUT_S, LISTING_TIMEOUT_S = 60.0, 600.0
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # seconds before another attempt; they double
-MAX_CONCURRENT = 8  # questions of this process that a store has not answered, those given up among them
-POLL_S = 0.1  # seconds until who waits for an answer looks whether it is still wanted
-RETRY_LATER = {408, 425, 429}  # the HTTP statuses below 500 that pass
-FORBIDDEN = {401, 403}
 ALREADY_EXISTS = {409, 412}  # there is such an object already
 STAMPS = (
     "ETag",
@@ -38,15 +27,22 @@ STAMPS = (
     "mtime",
     "created",
 )
-MAX_THREADS = 16  # questions at a time, where a listing does not tell sizes
+MAX_THREADS = 16  # requests at a time, where a listing does not give sizes
 
 
 class SizeUnknown(StorageError):
-    """A store does not tell how long an object is, so that nobody could say whether all of it came."""
+    """A store does not say how long an object is, so that a transfer that was cut off would go unnoticed."""
 
 
 class Object(NamedTuple):
-    """A file in a store, told apart from what lay at its URL before; `sha256`, where known, is of its bytes."""
+    """A file in a store, with what tells it apart from an earlier one at its URL.
+
+    Attributes:
+        url: Where it is.
+        size: Bytes.
+        stamp: An ETag, checksum or time of change; "" if the store gives none.
+        sha256: Of its bytes, in hexadecimal; "" if not known.
+    """
 
     url: str
     size: int
@@ -54,16 +50,25 @@ class Object(NamedTuple):
     sha256: str = ""
 
 
-_slots = threading.Semaphore(MAX_CONCURRENT)
-
-
 def is_url(data: str) -> bool:
+    """Returns whether a value of the command line is a URL and not a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", data) is not None
 
 
 def check_url(url: str, option: str = "--data") -> str:
-    """`url`, told by `option`, without a slash at its end. Raises UserError if it cannot be opened here, or holds what
-    must stay secret."""
+    """Checks that a URL can be opened here, without asking its store.
+
+    Args:
+        url: What the user gave.
+        option: The command line's option that gave it, for messages.
+
+    Returns:
+        The URL without a slash at its end.
+
+    Raises:
+        UserError: If the protocol is unknown, a package for it is missing, or the URL holds a password or, with http,
+            a query, which may be a secret.
+    """
     try:
         parts = urlsplit(url)
         if parts.password is not None or (parts.scheme in ("http", "https") and parts.query):
@@ -82,23 +87,37 @@ def check_url(url: str, option: str = "--data") -> str:
 
 
 def stat(url: str) -> Object:
-    """What lies at `url`. Raises ObjectNotFound or StorageError."""
+    """Returns what is at a URL, as the store has it now.
+
+    Raises:
+        ObjectNotFound: If nothing is there, or a folder.
+        StorageError: If the store fails, or does not say the size (SizeUnknown).
+    """
 
     def request() -> Object:
         filesystem, path = _filesystem(url)
         filesystem.invalidate_cache()
         return _object(url, filesystem.info(path))
 
-    return _retry_until_deadline(request, url, RetryDeadline(brief=True), ATTEMPT_TIMEOUT_S)
+    return retry_until_deadline(request, url, RetryDeadline(brief=True), store_requests.ATTEMPT_TIMEOUT_S)
 
 
 def list_objects(
     url: str, wanted: Callable[[str], bool], left_out: Callable[[Exception], object] | None = None
 ) -> dict[str, Object]:
-    """The files below `url`, at any depth, whose path from there is `wanted`, by that path. `left_out` hears of those
-    that are not there or tell no size.
+    """Lists the files below a URL, at any depth.
 
-    Raises ObjectNotFound if there is nothing, or StorageError.
+    Args:
+        url: A folder.
+        wanted: Whether a file is listed, by its path from the folder, with slashes.
+        left_out: Called with the error of each file that is gone or whose size the store does not say.
+
+    Returns:
+        The files by their paths from the folder.
+
+    Raises:
+        ObjectNotFound: If there is nothing.
+        StorageError: If the store fails.
     """
 
     def request() -> dict[str, dict]:
@@ -106,9 +125,9 @@ def list_objects(
         filesystem.invalidate_cache()
         return filesystem.find(path, detail=True)
 
-    found = _retry_until_deadline(request, url, RetryDeadline(brief=True), LISTING_TIMEOUT_S)
+    found = retry_until_deadline(request, url, RetryDeadline(brief=True), store_requests.LISTING_TIMEOUT_S)
     filesystem, root = _filesystem(url + "/")
-    web = urlsplit(url).scheme in ("http", "https")  # there, names are quoted and sizes are not told
+    web = urlsplit(url).scheme in ("http", "https")  # there, names are quoted and sizes are not listed
     start = len(root.rstrip("/")) + 1
     entries = {(unquote(path[start:]) if web else path[start:]): (path, info) for path, info in found.items()}
     if not any(entries):
@@ -130,7 +149,21 @@ def list_objects(
 
 
 def read(obj: Object, start: int, stop: int, deadline: RetryDeadline) -> bytes:
-    """Its bytes from `start` up to `stop`. Raises ObjectNotFound or StorageError."""
+    """Returns a part of an object.
+
+    Args:
+        obj: The object.
+        start: The first byte.
+        stop: The byte after the last.
+        deadline: Until when failures are tried again.
+
+    Returns:
+        Exactly `stop - start` bytes.
+
+    Raises:
+        ObjectNotFound: If the object is gone.
+        StorageError: If the store fails, or gives another number of bytes, until the deadline.
+    """
 
     def request() -> bytes:
         filesystem, path = _filesystem(obj.url)
@@ -142,18 +175,16 @@ def read(obj: Object, start: int, stop: int, deadline: RetryDeadline) -> bytes:
             raise OSError(f"{len(data):,} bytes came instead of {stop - start:,}")
         return data
 
-    return _retry_until_deadline(request, obj.url, deadline, ATTEMPT_TIMEOUT_S)
-
-
-def with_retries(request: Callable[[], T], url: str) -> T:
-    """What request(), about what lies at `url`, returns; again while the store fails. Raises ObjectNotFound or
-    StorageError."""
-    deadline = RetryDeadline()
-    return _retry_until_deadline(request, url, deadline, min(LISTING_TIMEOUT_S, deadline.seconds))
+    return retry_until_deadline(request, obj.url, deadline, store_requests.ATTEMPT_TIMEOUT_S)
 
 
 def read_whole(url: str) -> bytes:
-    """The object at `url`, as long as it may be. Raises ObjectNotFound or StorageError."""
+    """Returns all bytes at a URL, however many.
+
+    Raises:
+        ObjectNotFound: If nothing is there.
+        StorageError: If the store fails.
+    """
 
     def request() -> bytes:
         filesystem, path = _filesystem(url)
@@ -162,8 +193,8 @@ def read_whole(url: str) -> bytes:
     return with_retries(request, url)
 
 
-def write(url: str, data: bytes) -> None:
-    """Puts `data` at `url`, in one piece for those who read it. Raises StorageError."""
+def write(url: str, data: bytes | memoryview) -> None:
+    """Puts data at a URL, so that a reader sees the old content or the new; raises StorageError if the store fails."""
 
     def request() -> None:
         filesystem, path = _filesystem(url)
@@ -173,7 +204,18 @@ def write(url: str, data: bytes) -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Puts `data`, unlike anyone else's, at `url` unless something is there -> whether it did. Raises StorageError."""
+    """Puts data at a URL unless something is there.
+
+    Args:
+        url: Where to.
+        data: Unlike that of any other process: an attempt whose answer was lost is recognized by it.
+
+    Returns:
+        Whether the data are there by this call.
+
+    Raises:
+        StorageError: If the store fails.
+    """
 
     def request() -> bool:
         filesystem, path = _filesystem(url)
@@ -181,93 +223,11 @@ def create(url: str, data: bytes) -> bool:
             filesystem.pipe_file(path, data, mode="create")
             return True
         except Exception as error:
-            if not isinstance(error, FileExistsError) and _status(_root_cause(error)) not in ALREADY_EXISTS:
+            if not isinstance(error, FileExistsError) and http_status(root_cause(error)) not in ALREADY_EXISTS:
                 raise
         return filesystem.cat_file(path) == data  # ours, if only the answer to an earlier attempt was lost
 
     return with_retries(request, url)
-
-
-def _retry_until_deadline(request: Callable[[], T], url: str, deadline: RetryDeadline, time_limit: float) -> T:
-    """What request() returns, asked again while it fails or takes longer than `time_limit` seconds, until `deadline` is
-    over.
-
-    Raises ObjectNotFound, or StorageError for all else, at once where asking again is of no use.
-    """
-    wait = FIRST_WAIT_S
-    while True:
-        try:
-            return _with_time_limit(request, time_limit, deadline)
-        except StorageError:
-            raise
-        except Exception as error:
-            cause = _root_cause(error)
-            status = _status(cause)
-            if isinstance(cause, FileNotFoundError) or status in (404, 410):
-                raise ObjectNotFound(f"{url}: not found") from error
-            message = f"{url}: {' '.join(str(cause).split()) or type(cause).__name__}"
-            if isinstance(cause, PermissionError) or status in FORBIDDEN or "Credentials" in type(cause).__name__:
-                raise StorageError(f"{message} (no permission)") from error
-            if not _is_transient(cause, status) or deadline.over(wait):
-                raise StorageError(message) from error
-        deadline.sleep(wait * random.uniform(0.5, 1))  # many workers must not come back at the same moment
-        wait = min(2 * wait, LONGEST_WAIT_S)
-
-
-def _with_time_limit(request: Callable[[], T], seconds: float, deadline: RetryDeadline) -> T:
-    """ask() in a thread that is left behind, as few stores can be told to stop, if it takes longer."""
-    answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((request(), None))
-        except BaseException as error:
-            answers.put((None, error))
-        finally:
-            slots.release()
-
-    slots = _slots
-    while not slots.acquire(timeout=POLL_S):
-        deadline.sleep(0)
-        if deadline.over():
-            raise TimeoutError("what was asked before is not answered")
-    threading.Thread(target=work, daemon=True, name="asks a store").start()
-    last = time.monotonic() + seconds
-    while True:
-        try:
-            value, error = answers.get(timeout=POLL_S)
-            break
-        except Empty:
-            deadline.sleep(0)
-            if time.monotonic() > last:
-                raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return value
-
-
-def _is_transient(cause: BaseException, status: int | None) -> bool:
-    """Whether asking again may help: not where the question was wrong, or this program is."""
-    if status is not None and 400 <= status < 500:
-        return status in RETRY_LATER
-    if isinstance(cause, OSError):
-        return cause.errno != errno.EINVAL  # s3fs's name for a bad request
-    return type(cause).__module__.split(".")[0] != "builtins"
-
-
-def _root_cause(error: Exception) -> BaseException:
-    """fsspec's HTTP says that a file is not found whatever went wrong."""
-    cause = error.__cause__
-    hidden = isinstance(error, FileNotFoundError) and (isinstance(cause, OSError) or _status(cause) is not None)
-    return cause if hidden and cause is not None else error
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status that aiohttp's, botocore's and Google's errors carry, each under a name of its own."""
-    reply = getattr(error, "response", None)
-    response_status = reply.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(reply, dict) else None
-    response_status = response_status or getattr(error, "status", None) or getattr(error, "code", None)
-    return response_status if isinstance(response_status, int) else None
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
@@ -275,7 +235,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _object(url: str, info: dict) -> Object:
-    """Raises ObjectNotFound if it is a folder, or SizeUnknown if the store does not tell its size."""
+    """Returns the object that fsspec describes by `info`. Raises ObjectNotFound if it is a folder, or SizeUnknown."""
     if info.get("type") == "directory":
         raise ObjectNotFound(f"{url}: a folder")
     if info.get("size") is None:

@@ -1,4 +1,4 @@
-"""How long a thread bears what a store does, and who may end that."""
+"""How long a thread tries again while a store fails, and what ends that early."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from ssl_core.errors import StorageError
 
-SHORT_S, LONG_S = 20.0, 900.0  # seconds of failures that are borne: while somebody looks on, and in training
+SHORT_S, LONG_S = 20.0, 900.0  # seconds of failures until giving up: while a person waits, and in training
 
 _brief: ContextVar[bool] = ContextVar("brief", default=False)
 _closed: ContextVar[threading.Event] = ContextVar("closed")
@@ -16,7 +16,7 @@ _closed: ContextVar[threading.Event] = ContextVar("closed")
 
 @contextmanager
 def short_deadline() -> Iterator[None]:
-    """In it, this thread bears a store's failures only as long as somebody looks on."""
+    """Gives up on a failing store after SHORT_S seconds in this block and thread, since a person waits for it."""
     token = _brief.set(True)
     try:
         yield
@@ -25,17 +25,21 @@ def short_deadline() -> Iterator[None]:
 
 
 def cancel_on(closed: threading.Event) -> None:
-    """From now on, whatever this thread waits for in a store fails with StorageError as soon as `closed` is set."""
+    """Makes whatever this thread waits for in a store fail with StorageError as soon as `closed` is set."""
     _closed.set(closed)
 
 
 def cancel_event() -> threading.Event | None:
-    """What `cancel_on` was told in this thread, for threads that work for it."""
+    """Returns the event that `cancel_on` set for this thread, or None, for other threads that work for it."""
     return _closed.get(None)
 
 
 class RetryDeadline:
-    """How long this thread bears failures: some seconds from now or from the last success, unless it is stopped."""
+    """Limits how long this thread tries again: some seconds from now or from the last success.
+
+    Args:
+        brief: Whether a person waits, as in `short_deadline`: SHORT_S seconds instead of LONG_S.
+    """
 
     def __init__(self, brief: bool = False) -> None:
         self.seconds = SHORT_S if brief or _brief.get() else LONG_S
@@ -43,13 +47,18 @@ class RetryDeadline:
         self.renew()
 
     def renew(self) -> None:
+        """Starts the time again, after a success."""
         self.until = time.monotonic() + self.seconds
 
     def over(self, wait: float = 0) -> bool:
-        """Whether it will be after `wait` more seconds."""
+        """Returns whether the time will be over after `wait` more seconds."""
         return time.monotonic() + wait > self.until
 
     def sleep(self, seconds: float) -> None:
-        """Raises StorageError as soon as nobody wants the answer any more."""
+        """Sleeps, or ends early because the answer is no longer wanted.
+
+        Raises:
+            StorageError: As soon as the event of `cancel_on` is set.
+        """
         if self.closed.wait(seconds):
             raise StorageError("given up: nobody wants it any more")

@@ -1,4 +1,4 @@
-"""Decoding into crops: which part of an image is asked for, and how several are cut in one launch."""
+"""Crops of encoded images: which part of an image is wanted, and how those of a batch are cut in one launch."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kernels.crop_flip import crop_flip
 from kernels.random import RandomBits, uniform
-from ssl_core.data.dataset import Encoded
 from ssl_core.data.decoding.decode import UNREADABLE, decode
+from ssl_core.data.encoded import Encoded
 from ssl_core.data.sampler import Sampler
 
 MIN_SCALE = 0.25  # of the largest square's area: how small a training crop may be
@@ -21,28 +21,53 @@ MAX_KEPT_BYTES = 2**26  # bytes of a buffer that are worth keeping for the next 
 
 @dataclass(frozen=True)
 class CropRequest:
-    """The images of a batch, and which part of each to show; `whole`: all of the central square."""
+    """The images of a batch, and which part of each is wanted.
 
-    ids: np.ndarray  # [b] int64
-    epochs: np.ndarray  # [b] int64
-    boxes: np.ndarray  # [b, 3] float64: scale, y and x, as `crop_boxes` takes them
+    Attributes:
+        ids: [b] int64.
+        epochs: [b] int64.
+        boxes: [b, 3] float64: scale, y and x, as `crop_boxes` takes them.
+        whole: Whether each part is the whole central square, which allows to decode a smaller image.
+    """
+
+    ids: np.ndarray
+    epochs: np.ndarray
+    boxes: np.ndarray
     whole: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def part(self, start: int, stop: int) -> "CropRequest":
+        """Returns the request for the images from row `start` up to `stop`."""
         return CropRequest(self.ids[start:stop], self.epochs[start:stop], self.boxes[start:stop], self.whole)
 
 
 def min_side(size: int, whole: bool) -> int:
-    """How small an image's shorter side may be decoded: such that no crop of side `size`, whichever is drawn, is
-    enlarged for that. All loaders keep to it, so that an image is as sharp from one as from another."""
+    """Returns how short an image's shorter side may be decoded so that no crop has to be enlarged for that.
+
+    All loaders keep to it, so that an image is as sharp from one as from another.
+
+    Args:
+        size: The side of the crops in pixels.
+        whole: Whether all crops are whole central squares; else the smallest random crop counts.
+
+    Returns:
+        Pixels.
+    """
     return size if whole else math.ceil(size / MIN_SCALE**0.5)
 
 
 def random_crops(order: Sampler, positions: np.ndarray) -> CropRequest:
-    """The images at these positions, each with the box that its id and epoch draw, whoever reads it."""
+    """Draws random crops by the images' ids and epochs, so that they are the same in whichever worker or loader.
+
+    Args:
+        order: The order of the images.
+        positions: [b] int64, positions in it.
+
+    Returns:
+        The request for the images at these positions.
+    """
     ids, epochs = order.at(positions)
     boxes = (
         uniform(RandomBits(torch.from_numpy(ids), torch.from_numpy(epochs), order.seed).draw("crop", 3))
@@ -54,15 +79,22 @@ def random_crops(order: Sampler, positions: np.ndarray) -> CropRequest:
 
 
 def center_crops(ids: np.ndarray) -> CropRequest:
-    """The whole central square of each."""
+    """Returns the request for the whole central squares of the images `ids`, [b] int64."""
     return CropRequest(ids, np.zeros_like(ids), np.tile(CENTER, (len(ids), 1)), whole=True)
 
 
 def crop_boxes(heights: np.ndarray, widths: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """[b, 4] int64, (y, x, side, side) in pixels: the square that each of `boxes` means in an image of that size.
+    """Computes the square in pixels that each box stands for in an image of a given size.
 
-    scale is its area over that of the largest square; y and x in [0, 1) place it. It keeps the aspect: stretching
-    along one axis before a rotation would give the rotation away.
+    A square keeps the aspect: stretching along one axis before a rotation would reveal the rotation.
+
+    Args:
+        heights: [b] integers, pixels.
+        widths: [b] integers, pixels.
+        boxes: [b, 3] float64: scale, the square's area over that of the largest one; y and x in [0, 1), its place.
+
+    Returns:
+        [b, 4] int64: y, x, side and side again, in pixels.
     """
     scale, y, x = boxes.T
     sides = np.maximum(1, np.rint(np.minimum(heights, widths) * scale**0.5))
@@ -71,21 +103,27 @@ def crop_boxes(heights: np.ndarray, widths: np.ndarray, boxes: np.ndarray) -> np
 
 
 class Buffer:
-    """Decoded images of any shape, one after the other in memory that is used again."""
+    """Holds decoded images of any shape, one after the other in memory that is used again.
+
+    Attributes:
+        memory: Flat uint8, longer than what is used.
+        regions: Offset in `memory`, height and width of each image.
+        end: How much of `memory` is used.
+    """
 
     def __init__(self):
         self.memory = np.empty(0, np.uint8)
         self.clear()
 
     def clear(self) -> None:
-        """Forgets the images."""
+        """Removes all images."""
         self.regions: list[tuple[int, int, int]] = []  # offset, height, width
         self.end = 0
         if len(self.memory) > MAX_KEPT_BYTES:
             self.memory = np.empty(0, np.uint8)
 
     def reserve(self, height: int, width: int) -> np.ndarray:
-        """[height, width, 3] for the next image, which is there once it is appended."""
+        """Returns uint8 memory, [height, width, 3], to write the next image to; `append` then adds it."""
         need = self.end + height * width * 3
         if need > len(self.memory):
             larger = np.empty(need + need // 2, np.uint8)
@@ -94,16 +132,28 @@ class Buffer:
         return self.memory[self.end : need].reshape(height, width, 3)
 
     def append(self, height: int, width: int) -> None:
-        """What was put into the last reserve(height, width) is an image."""
+        """Adds the image that was written to the last `reserve` of this height and width."""
         self.regions.append((self.end, height, width))
         self.end += height * width * 3
 
     def pop(self) -> None:
-        """Forgets the last image; its memory is free for the next."""
+        """Removes the last image; its memory is free for the next."""
         self.end = self.regions.pop()[0]
 
     def decode(self, split: Encoded, id: int, min_side: int) -> str | None:
-        """Decodes image `id` as `decode` does; if that fails, it becomes one black pixel -> the reason."""
+        """Decodes and adds an image, or one black pixel if it cannot be decoded.
+
+        Args:
+            split: The images.
+            id: Row of the image in it.
+            min_side: As for the function `decode`.
+
+        Returns:
+            Why it could not be decoded, or None.
+
+        Raises:
+            StorageError: If the images' store fails.
+        """
         try:
             self.append(*decode(partial(split.open, id), min_side, self.reserve, split.levels))
         except UNREADABLE as error:
@@ -114,10 +164,16 @@ class Buffer:
 
 
 def crop_resize(images: Tensor, regions: np.ndarray, boxes: np.ndarray, size: int) -> Tensor:
-    """[b, size, size, 3] uint8: the square of each image that its box means.
+    """Cuts a square from each image and resizes it with antialiasing, all in one launch.
 
-    images: flat uint8; regions [b, 3] int64: where in it, and how high and wide, each image is; boxes as for
-    `crop_boxes`.
+    Args:
+        images: Flat uint8, all images one after the other, on any device.
+        regions: [b, 3] int64: offset in `images`, height and width of each image.
+        boxes: [b, 3] float64: scale, y and x, as for `crop_boxes`.
+        size: The new side in pixels.
+
+    Returns:
+        [b, size, size, 3] uint8 on the same device.
     """
     pixels = crop_boxes(regions[:, 1], regions[:, 2], boxes)
     tensors = [torch.from_numpy(values).to(images.device, non_blocking=True) for values in (regions, pixels)]

@@ -1,4 +1,4 @@
-"""One image file to pixels, whatever its mode: gray, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
+"""Decodes one image file of any mode to RGB: gray, palette, RGBA, CMYK, 16-bit, EXIF-rotated."""
 
 import errno
 import io
@@ -7,11 +7,12 @@ import struct
 import time
 import warnings
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from ssl_core.data.decoding.deep_pixels import (
     BY_MODE,
@@ -58,7 +59,19 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata an
 
 
 def with_retries(read: Callable[[], T], waits: tuple[float, ...] = WAITS_S) -> T:
-    """What read() returns. It is tried again after each of `waits` if it was the system that failed."""
+    """Reads, and tries again if the system failed and not the file's content.
+
+    Args:
+        read: Reads a file.
+        waits: Seconds before each further attempt.
+
+    Returns:
+        What `read` returns.
+
+    Raises:
+        OSError: If the system failed at each attempt, or in a way that does not pass. Other errors of `read` pass
+            through at once.
+    """
     for wait in waits:
         try:
             return read()
@@ -70,7 +83,7 @@ def with_retries(read: Callable[[], T], waits: tuple[float, ...] = WAITS_S) -> T
 
 
 def reduction(height: int, width: int, min_side: int | None) -> int:
-    """1, 2, 4 or 8: the most that both sides can be divided by and stay at `min_side` pixels; 1 without `min_side`."""
+    """Returns 1, 2, 4 or 8: the most by which both sides can be divided and keep `min_side` pixels; 1 without it."""
     fits = [factor for factor in (2, 4, 8) if min_side and min(height, width) >= factor * min_side]
     return max(fits, default=1)
 
@@ -78,20 +91,30 @@ def reduction(height: int, width: int, min_side: int | None) -> int:
 def decode(
     open: Open, min_side: int | None, reserve: Callable[[int, int], np.ndarray], levels: Levels | None = None
 ) -> tuple[int, int]:
-    """Puts the image, as `read_image` gives it, into room(height, width), a dense uint8 [height, width, 3] ->
-    (height, width).
+    """Decodes an image to the pixels that `read_image` gives, by a faster way if the file is plain.
 
-    Raises what `read_image` raises. Plain files take a shorter way to the same pixels.
+    Args:
+        open: Opens the file, perhaps several times.
+        min_side: As for `read_image`.
+        reserve: Returns the dense memory, [height, width, 3] uint8, that the pixels are written to; the last call's
+            counts.
+        levels: As for `read_image`.
+
+    Returns:
+        Height and width in pixels.
+
+    Raises:
+        StorageError: If the file's store fails. Whatever else is wrong raises one of UNREADABLE.
     """
     pixels, plain = None, read_fast_path(open)
     if plain:
         factor = reduction(plain.height, plain.width, min_side)
         height, width = -(-plain.height // factor), -(-plain.width // factor)
         if plain.start is None:
-            smaller = dict(min_height=height, min_width=width) if factor > 1 else {}
+            least = (height, width) if factor > 1 else (0, 0)  # 0: its own size
             pixels = reserve(height, width)
             try:
-                simplejpeg.decode_jpeg(plain.data, "RGB", buffer=pixels, **smaller)
+                simplejpeg.decode_jpeg(plain.data, "RGB", min_height=least[0], min_width=least[1], buffer=pixels)
             except ValueError:  # a fault in it, perhaps one that can be overlooked: read_image decides
                 pixels = None
         else:
@@ -106,17 +129,33 @@ def decode(
 
 
 class FastPathImage(NamedTuple):
-    """A JPEG in color or gray that lies upright and seems whole, or an uncompressed image in color."""
+    """The file of a plain image: a JPEG in color or gray that is upright and seems whole, or a PPM of 8 bits in color.
+
+    Attributes:
+        data: The file's bytes.
+        height: Pixels.
+        width: Pixels.
+        start: Where the pixels begin in `data`; None for a JPEG.
+    """
 
     data: bytes
     height: int
     width: int
-    start: int | None = None  # of the pixels in data; None for a JPEG
+    start: int | None = None
 
 
 def read_fast_path(open: Open) -> FastPathImage | None:
-    """The file, read with retries, if it is plain; None for all else. Raises what open() raises, and OSError if the
-    file cannot be read."""
+    """Reads a file, with retries, if it is plain.
+
+    Args:
+        open: Opens the file, perhaps several times; what it raises passes through.
+
+    Returns:
+        The file, or None if it is not plain.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
     return with_retries(lambda: _read_fast_path(open))
 
 
@@ -128,13 +167,16 @@ def _read_fast_path(open: Open) -> FastPathImage | None:
         file.seek(0)
         data = file.read()
     if magic == PPM:
-        header = PPM_HEADER.match(data)
-        width, height = map(int, header.groups()) if header else (0, 0)
-        whole = header and len(data) == header.end() + 3 * width * height > header.end()
+        if (header := PPM_HEADER.match(data)) is None:
+            return None
+        width, height = map(int, header.groups())
+        whole = len(data) == header.end() + 3 * width * height > header.end()
         return FastPathImage(data, height, width, header.end()) if whole else None
     try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-        plain = colors in ("YCbCr", "Gray", "RGB") and height * width <= 2 * Image.MAX_IMAGE_PIXELS
+        # its stub says SupportsInt, which is what it takes
+        height, width, colors, _ = cast(tuple[int, int, str, str], simplejpeg.decode_jpeg_header(data))
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # without a limit, which sources set for a moment, Pillow decodes
+        plain = colors in ("YCbCr", "Gray", "RGB") and height * width <= most
         return (
             FastPathImage(data, height, width) if plain and data.endswith(END_OF_IMAGE) and _is_upright(data) else None
         )
@@ -143,7 +185,7 @@ def _read_fast_path(open: Open) -> FastPathImage | None:
 
 
 def _is_upright(data: bytes) -> bool:
-    """Whether a JPEG has no metadata, in Exif or XMP, that say otherwise."""
+    """Returns whether no metadata of a JPEG, in Exif or XMP, say that it is to be turned."""
     if EXIF not in data and XMP not in data:
         return True
     with Image.open(io.BytesIO(data)) as file:
@@ -153,10 +195,21 @@ def _is_upright(data: bytes) -> bool:
 def read_image(
     open: Open, min_side: int | None = None, waits: tuple[float, ...] = WAITS_S, levels: Levels | None = None
 ) -> Image.Image:
-    """The file as RGB, upright. `min_side`: a larger image comes at a half, a quarter or an eighth, but with no side
-    below this. `levels`: the values of a deep image that become black and white.
+    """Decodes an image to RGB, upright, on white where it is transparent.
 
-    A file is read with retries. Raises one of UNREADABLE if that does not help, or if it is not a whole image.
+    Args:
+        open: Opens the file, perhaps several times.
+        min_side: A larger image comes at a half, a quarter or an eighth, but with no side below this; None: as it is.
+        waits: Seconds before each further attempt if the system failed.
+        levels: The values of an image of more than eight bits that become black and white; None: the usual ones of its
+            mode.
+
+    Returns:
+        The image in mode RGB.
+
+    Raises:
+        StorageError: If the file's store fails. One of UNREADABLE is raised if the file cannot be read or is not a
+            whole image.
     """
     return with_retries(lambda: _decode(open, min_side, levels), waits)
 
@@ -176,8 +229,8 @@ def _decode(open: Open, min_side: int | None, levels: Levels | None) -> Image.Im
         return image.reduce(factor) if factor > 1 else image
 
 
-def _load_eight_bits(file: Image.Image, source: BinaryIO, levels: Levels | None) -> Image.Image:
-    """The image, loaded, with eight bits a channel. Colors of 16 bits that use all of them are as Pillow reads them."""
+def _load_eight_bits(file: ImageFile, source: BinaryIO, levels: Levels | None) -> Image.Image:
+    """Loads an image with eight bits a channel. Colors of 16 bits that use all of them are as Pillow reads them."""
     check_readable(file)
     gray = is_deep(file)
     values = deep_values(file, source) if gray or levels not in (None, SIXTEEN_BITS) else None

@@ -6,10 +6,14 @@ image by itself would make dark images bright and lose what tells them apart.
 
 import sys
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import _Tile  # the only name of its type
 
 Levels = tuple[float, float]  # the values that become 0 and 255
 
@@ -31,21 +35,24 @@ OTHER_BYTE = {
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether its pixels are gray values of more than eight bits, or floats. Known before the image is loaded."""
+    """Returns whether an image, loaded or not, has gray values of more than eight bits, or floats."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def has_more_bits(file: Image.Image) -> bool:
-    """Whether an opened image may have more than eight bits a channel. Known before it is loaded."""
+def has_more_bits(file: ImageFile) -> bool:
+    """Returns whether an opened image, not yet loaded, may have more than eight bits a channel."""
     if is_deep(file) or _is_deep_ppm(file) or _is_deep_gray_with_opacity(file):
         return True
     tiles = [_in_other_order(tile) for tile in getattr(file, "tile", [])]
     return bool(tiles) and None not in tiles
 
 
-def check_readable(file: Image.Image) -> None:
-    """Raises ValueError for TIFF files that Pillow opens but misreads: of more than eight bits with each color in a
-    plane of its own, or with white for zero."""
+def check_readable(file: ImageFile) -> None:
+    """Refuses TIFF files that Pillow opens but misreads.
+
+    Raises:
+        ValueError: If an image has more than eight bits and each color in a plane of its own, or zero for white.
+    """
     tags = getattr(file, "tag_v2", None)
     if tags is None or max(tags.get(BITS, (1,))) <= 8:
         return
@@ -55,17 +62,28 @@ def check_readable(file: Image.Image) -> None:
         raise ValueError("a TIFF of more than 8 bits in which zero is white")
 
 
-def _is_deep_ppm(file: Image.Image) -> bool:
-    return file.format == "PPM" and file.mode == "RGB" and bool(file.tile) and file.tile[0].args[-1] > 255
+def _is_deep_ppm(file: ImageFile) -> bool:
+    if file.format != "PPM" or file.mode != "RGB" or not file.tile:
+        return False
+    args = file.tile[0].args  # of eight bits a text, for Pillow's raw decoder
+    return isinstance(args, tuple) and args[-1] > 255
 
 
-def _is_deep_gray_with_opacity(file: Image.Image) -> bool:
+def _is_deep_gray_with_opacity(file: ImageFile) -> bool:
     return bool(getattr(file, "tile", [])) and all(tile.args == "LA;16B" for tile in file.tile)
 
 
-def deep_values(file: Image.Image, source: BinaryIO) -> np.ndarray | None:
-    """The values of an opened image, [h, w] for gray ones and [h, w, 3 or 4] uint16 for colors of 16 bits; None if it
-    has no more than eight bits, or as Pillow reads it. `source` is the file that it was opened from."""
+def deep_values(file: ImageFile, source: BinaryIO) -> np.ndarray | None:
+    """Returns the values of an image of more than eight bits a channel.
+
+    Args:
+        file: An opened image, not yet loaded.
+        source: The file that it was opened from.
+
+    Returns:
+        [h, w] integers or floats for gray images; [h, w, 3 or 4] uint16 for colors of 16 bits; None if the image has
+        eight bits, or more than that only in a way of which Pillow reads eight.
+    """
     if is_deep(file):
         file.load()
         return np.asarray(file)
@@ -78,8 +96,8 @@ def deep_values(file: Image.Image, source: BinaryIO) -> np.ndarray | None:
         gray, opacity = np.moveaxis(np.asarray(file).astype(np.uint16).reshape(file.height, file.width, 2, 2), 2, 0)
         gray, opacity = (values[..., 0] << 8 | values[..., 1] for values in (gray, opacity))
         return np.stack([gray, gray, gray, opacity], axis=-1)
-    tiles = [_in_other_order(tile) for tile in getattr(file, "tile", [])]
-    if not tiles or None in tiles:
+    tiles = [other for tile in getattr(file, "tile", []) if (other := _in_other_order(tile)) is not None]
+    if not tiles or len(tiles) < len(file.tile):
         return None
     file.load()
     source.seek(0)
@@ -88,18 +106,26 @@ def deep_values(file: Image.Image, source: BinaryIO) -> np.ndarray | None:
         return (np.asarray(file).astype(np.uint16) << 8) | np.asarray(other)
 
 
-def _in_other_order(tile):
-    """What Pillow decodes a part of an image by, with 16-bit colors in the other byte order; None for other colors."""
-    mode = tile.args if isinstance(tile.args, str) else tile.args[0] if tile.args else None
+def _in_other_order(tile: "_Tile") -> "_Tile | None":
+    """Returns what Pillow decodes a part of an image by, with 16-bit colors in the other byte order; None for other
+    colors."""
+    mode, *others = (tile.args,) if isinstance(tile.args, str) else tile.args or (None,)
     if mode not in OTHER_BYTE:
         return None
-    args = OTHER_BYTE[mode] if isinstance(tile.args, str) else (OTHER_BYTE[mode], *tile.args[1:])
-    return tile._replace(args=args)
+    return tile._replace(args=OTHER_BYTE[mode] if isinstance(tile.args, str) else (OTHER_BYTE[mode], *others))
 
 
 def eight_bits(values: np.ndarray, levels: Levels) -> Image.Image:
-    """Deep values as an image in mode L, RGB or RGBA; what is outside `levels` is black or white, as -inf and NaN are
-    black and inf is white."""
+    """Maps values of more than eight bits to 0..255.
+
+    Args:
+        values: [h, w] or [h, w, 3 or 4]; the fourth channel is opacity, 0..65535.
+        levels: The values that become 0 and 255; what is outside becomes black or white, as -inf and NaN become black
+            and inf white.
+
+    Returns:
+        An image in mode L, RGB or RGBA.
+    """
     low, high = levels
     values = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
     found = ((values.clip(low, high) - low) * (255 / (high - low))).round().astype(np.uint8)
@@ -109,8 +135,14 @@ def eight_bits(values: np.ndarray, levels: Levels) -> Image.Image:
 
 
 def levels_of(images: Iterable[np.ndarray]) -> Levels | None:
-    """The levels of a dataset of which these are deep values of a sample: the first usual range that holds all but a
-    few outliers, else the values' own range; None for no images."""
+    """Finds the levels of a dataset from a sample of its images.
+
+    Args:
+        images: The values of each, as `deep_values` gives them.
+
+    Returns:
+        The first usual range that holds all but a few outliers, else the values' own range; None for no images.
+    """
     sample = [values[..., :3].ravel() if values.ndim == 3 else values.ravel() for values in images]
     if not sample:
         return None

@@ -1,4 +1,4 @@
-"""The range of a dataset's pixel values, found from some of its files before any is trained on."""
+"""Finds the range of a dataset's pixel values from some of its files, before any is trained on."""
 
 from collections.abc import Callable
 from posixpath import splitext
@@ -6,21 +6,28 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
-from ssl_core.data.dataset import Encoded
 from ssl_core.data.decoding.decode import UNREADABLE, with_retries
 from ssl_core.data.decoding.deep_pixels import Levels, deep_values, has_more_bits, levels_of
+from ssl_core.data.encoded import Encoded
 
-HEADERS = 256  # files of a folder whose headers are looked at, from everywhere in a split
-SAMPLE = 32  # of them, deep ones whose pixels are looked at; of a store, files whose headers are
+HEADERS = 256  # files of a folder on a disk whose headers are read, evenly spaced in a split
+SAMPLE = 32  # files among them with more than eight bits whose pixels are read; in a store, files whose headers are
 T = TypeVar("T")
 SHALLOW = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".avif", ".heic", ".qoi"}  # eight bits
 
 
 def sampled_range(split: Encoded, headers: int) -> tuple[Levels | None, str]:
-    """The values of deep images that become black and white, and what to say of it; (None, "") where no file of the
-    sample is deep. Of so many files, everywhere in the split, the `headers` are looked at; files whose format has
-    eight bits are not."""
+    """Finds the values of images of more than eight bits that become black and white.
+
+    Args:
+        split: The training images.
+        headers: How many files, evenly spaced, are opened at most; files whose format has eight bits are not.
+
+    Returns:
+        The levels, and a note for the user; (None, "") where no file of the sample has more than eight bits.
+    """
     levels = _levels(split, headers)
     if levels is None:
         return None, ""
@@ -28,7 +35,16 @@ def sampled_range(split: Encoded, headers: int) -> tuple[Levels | None, str]:
 
 
 def range_mismatch_note(split: Encoded, levels: Levels | None, headers: int) -> str:
-    """What to say of test images whose range is not that of the training images, `levels`, by which they are read."""
+    """Returns a note for the user if test images have another range than the training images.
+
+    Args:
+        split: The test images.
+        levels: The range of the training images, by which the test images are read, too.
+        headers: As for `sampled_range`.
+
+    Returns:
+        The note; "" if there is nothing to say.
+    """
     own = _levels(split, headers)
     if own in (None, levels):
         return ""
@@ -52,8 +68,8 @@ def _evenly_spaced(ids: list[int], count: int) -> list[int]:
     return [ids[i] for i in np.linspace(0, len(ids) - 1, min(count, len(ids)), dtype=np.int64)]
 
 
-def _inspect(split: Encoded, i: int, look: Callable[[Image.Image, BinaryIO], T]) -> T | None:
-    """What `look` finds in an image; None if it cannot be read."""
+def _inspect(split: Encoded, i: int, look: Callable[[ImageFile, BinaryIO], T]) -> T | None:
+    """Returns what `look` finds in an image; None if it cannot be read."""
 
     def once() -> T:
         with split.open(i) as source, Image.open(source) as file:
@@ -65,5 +81,5 @@ def _inspect(split: Encoded, i: int, look: Callable[[Image.Image, BinaryIO], T])
         return None
 
 
-def _may_be_deep(file: Image.Image, _: BinaryIO) -> bool:
+def _may_be_deep(file: ImageFile, _: BinaryIO) -> bool:
     return has_more_bits(file)

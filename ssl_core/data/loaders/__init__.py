@@ -1,1 +1,1 @@
-"""Loaders, which all deliver the same batches in the same order."""
+"""Loaders of batches, all of which deliver the same images in the same order."""

@@ -1,4 +1,4 @@
-"""Small datasets: all images stay on the device as uint8, and a batch is one gather."""
+"""The loader of small datasets: all images stay on the device as uint8, and a batch is one gather."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,24 @@ MAX_CHUNK = 500  # most images in a batch that is not trained on
 
 
 def split_evenly(ids: np.ndarray) -> list[np.ndarray]:
-    """`ids` in order, in parts of at most CHUNK that differ by one at most: batch norm cannot use a part of one."""
+    """Splits ids, in their order, into batches for evaluation.
+
+    Args:
+        ids: [n] integers.
+
+    Returns:
+        Parts of at most MAX_CHUNK that differ by one at most, since batch norm cannot use a batch of one.
+    """
     return np.array_split(ids, max(1, -(-len(ids) // MAX_CHUNK)))
 
 
 class ArrayLoader:
-    """Holds `split` on `device`."""
+    """Holds decoded images on a device.
+
+    Args:
+        split: The images.
+        device: Where they are kept and batches are delivered.
+    """
 
     skipped: frozenset[str] = frozenset()  # decoded images cannot fail
     prompt = True
@@ -30,10 +42,23 @@ class ArrayLoader:
         self.device = device
 
     def training(self, order: Sampler, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
+        """Yields the batches that a worker trains on.
+
+        Args:
+            order: The order of the images.
+            batch: Images of a global batch.
+            steps: Numbers of the global batches.
+            rank: Of the worker.
+            world: How many workers share a global batch.
+
+        Yields:
+            The worker's part of each global batch, whole images.
+        """
         for step in steps:
             yield self._batch(*order.at(batch_positions(step, batch, rank, world)))
 
     def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
+        """Yields the images `ids`, [n] int64, in their order; their epoch is 0."""
         for chunk in split_evenly(ids):
             yield self._batch(chunk, np.zeros_like(chunk))
 

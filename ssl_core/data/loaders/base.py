@@ -1,4 +1,4 @@
-"""What the loaders of encoded images share: who asks for what, and what becomes of images that fail."""
+"""What the loaders of encoded images share: the requests, and what becomes of images that cannot be decoded."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,23 +13,28 @@ from torch import Tensor
 
 from kernels.cpu_threads import single_threaded
 from ssl_core.data.batch import Batch
-from ssl_core.data.dataset import Encoded
 from ssl_core.data.decoding.crops import CropRequest, center_crops, random_crops
+from ssl_core.data.encoded import Encoded
 from ssl_core.data.loaders.arrays import split_evenly
 from ssl_core.data.loaders.shard_prefetch import prefetch_shards
 from ssl_core.data.sampler import Sampler, batch_positions
 from ssl_core.storage.retry import cancel_event, cancel_on
 
-SLICES_PER_DRAW = 16  # slices
+SLICES_PER_DRAW = 16  # slices of the order for which crops are drawn at once
 
 
 class Skipped(set[str]):
-    """The names of images that could not be decoded. `warn` hears of each once, on one line."""
+    """The set of names of images that could not be decoded.
+
+    Args:
+        warn: Called once for each, with a message of one line; None: it is printed on stderr.
+    """
 
     def __init__(self, warn: Callable[[str], None] | None):
         self.warn = warn or (lambda message: print(f"warning: {message}", file=sys.stderr, flush=True))
 
     def record(self, name: str, reason: str) -> None:
+        """Adds the name of an image and warns of it, if it is new."""
         if name not in self:
             self.add(name)
             shown = repr(name)[1:-1]  # one line whatever the name holds; Pillow and the system quote it so as well
@@ -37,10 +42,23 @@ class Skipped(set[str]):
 
 
 class EncodedLoader:
-    """Reads `split` at side `size` with `threads` threads. `warn` hears of each image that cannot be decoded, once."""
+    """The base of the loaders of encoded images; a loader defines `read`.
 
-    prompt = True  # whether batches are there when they are asked for, or take too little time to be made ahead
-    resident = False  # whether every image is read once, before the first batch
+    Args:
+        split: The images.
+        size: The side of the crops in pixels.
+        device: Where batches are delivered.
+        threads: How many threads decode, at least one.
+        warn: Called once for each image that cannot be decoded, with a message; None: it is printed on stderr.
+
+    Attributes:
+        prompt: Whether a batch is ready when it is asked for, or takes too little time to be made ahead.
+        resident: Whether every image is read once, before the first batch.
+        skipped: Names of the images that could not be decoded.
+    """
+
+    prompt = True
+    resident = False
 
     def __init__(
         self, split: Encoded, size: int, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
@@ -50,12 +68,28 @@ class EncodedLoader:
         self.skipped = Skipped(warn)
 
     def read(self, requests: Iterable[CropRequest]) -> Iterator[Batch]:
-        """A batch for each request, read ahead; an image that fails is black and has weight 0."""
+        """Yields a batch for each request, read ahead, on any device; an image that fails is black, with weight 0."""
         raise NotImplementedError
 
     def training(self, order: Sampler, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:
-        """Without the images that could not be decoded, which would be black and disturb batch norm; if none could,
-        one of them stands for all, with weight 0."""
+        """Yields the batches that a worker trains on, random crops.
+
+        Images that could not be decoded are left out, since black ones would disturb batch norm; if none could, one of
+        them stays, with weight 0.
+
+        Args:
+            order: The order of the images.
+            batch: Images of a global batch.
+            steps: Numbers of the global batches.
+            rank: Of the worker.
+            world: How many workers share a global batch.
+
+        Yields:
+            The worker's part of each global batch.
+
+        Raises:
+            StorageError: If a store fails for longer than is waited for.
+        """
 
         def slices() -> Iterator[np.ndarray]:
             return (batch_positions(step, batch, rank, world) for step in steps)
@@ -67,12 +101,21 @@ class EncodedLoader:
             yield self._to_device(_without_failed(read))
 
     def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
-        """The images `ids`, in order, by their central squares."""
+        """Yields the central squares of the images `ids`, [n] int64, in their order; their epoch is 0."""
         for read in self.read(center_crops(chunk) for chunk in split_evenly(np.asarray(ids))):
             yield self._to_device(read)
 
     def batch(self, wanted: CropRequest, images: Tensor, failed: dict[int, str]) -> Batch:
-        """The batch of `images`; names those that have failed, for the reason that stands under their row."""
+        """Makes a batch, and records the images that could not be decoded.
+
+        Args:
+            wanted: The request.
+            images: [b, size, size, 3] uint8, what was asked for.
+            failed: The reasons why images could not be decoded, by their rows in the batch.
+
+        Returns:
+            The batch, in which the failed images have weight 0.
+        """
         ids, weights = torch.from_numpy(wanted.ids), torch.ones(len(wanted))
         for row, reason in failed.items():
             self.skipped.record(self.split.name(int(ids[row])), reason)
@@ -85,7 +128,14 @@ class EncodedLoader:
 
 @contextmanager
 def decoding_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for decoding, which use no others, and give up on a store as soon as the pool is left."""
+    """Provides a pool of threads for decoding, each of which computes alone.
+
+    Args:
+        threads: How many.
+
+    Yields:
+        The pool. When the block ends, its threads give up what they wait for in a store.
+    """
     outer = cancel_event()
     closed = outer or Event()
 
@@ -103,7 +153,15 @@ def decoding_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def crop_requests(order: Sampler, slices: Iterator[np.ndarray]) -> Iterator[CropRequest]:
-    """What is wanted at each slice of positions; drawn for several at once, for less work."""
+    """Draws the random crops at slices of positions, for several slices at once, which is less work.
+
+    Args:
+        order: The order of the images.
+        slices: Positions in it, each [b] int64.
+
+    Yields:
+        The request for each slice.
+    """
     while block := list(islice(slices, SLICES_PER_DRAW)):
         wanted = random_crops(order, np.concatenate(block))
         ends = np.cumsum([len(positions) for positions in block]).tolist()

@@ -1,4 +1,4 @@
-"""Encoded images, decoded and cut on the CPU by threads of this process."""
+"""The loader that decodes and cuts images on the CPU, by threads of this process."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,9 +18,10 @@ IMAGES_PER_TASK = 8  # images that a thread decodes and cuts at a time: few enou
 
 
 class CpuLoader(EncodedLoader):
-    """Reads with nothing but the CPU, a large JPEG at a half, a quarter or an eighth."""
+    """Decodes each image when it is wanted, with nothing but the CPU; a large JPEG at a half, quarter or eighth."""
 
     def read(self, requests: Iterable[CropRequest]) -> Iterator[Batch]:
+        """Yields a batch in the CPU's memory, pinned if the device is a GPU, for each request."""
         requests, buffers = iter(requests), local()
         pending: deque[tuple[CropRequest, Tensor, list[Future]]] = deque()
         with decoding_threads(self.threads) as workers:
@@ -44,7 +45,20 @@ class CpuLoader(EncodedLoader):
 
 
 def decode_into(loader: EncodedLoader, buffers: local, wanted: CropRequest, images: Tensor) -> list[str | None]:
-    """Fills `images` [b, size, size, 3] with what is wanted -> for each the reason why it failed, or None."""
+    """Decodes and cuts some images in this thread.
+
+    Args:
+        loader: The split and the side of the crops.
+        buffers: Keeps each thread's memory for the next call.
+        wanted: The request.
+        images: [b, size, size, 3] uint8, which is filled; an image that cannot be decoded becomes black.
+
+    Returns:
+        For each image why it cannot be decoded, or None.
+
+    Raises:
+        StorageError: If the images' store fails.
+    """
     buffer = buffers.__dict__.setdefault("mine", Buffer())
     buffer.clear()
     reasons = [buffer.decode(loader.split, id, min_side(loader.size, wanted.whole)) for id in wanted.ids.tolist()]

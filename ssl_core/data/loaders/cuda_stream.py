@@ -1,4 +1,4 @@
-"""Copies and crops for the next batches run on a CUDA stream of their own, beside the training step's work."""
+"""Makes the next batches on a CUDA stream of their own, at the same time as the training step's work."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,16 @@ from ssl_core.data.loaders.prefetch import prefetch
 
 
 def prefetch_on_stream(batches: Iterator[Batch], device: torch.device, depth: int) -> Iterator[Batch]:
-    """The same batches, made up to `depth` ahead in a thread whose work on the GPU `device` waits for no step."""
+    """Makes batches ahead in a thread whose work on the GPU waits for no training step.
+
+    Args:
+        batches: What to make; its errors are raised here, in their turn.
+        device: The GPU.
+        depth: How many batches are made ahead.
+
+    Yields:
+        The same batches, ready for the current stream.
+    """
     for batch, ready in prefetch(_on_own_stream(batches, device), depth):
         here = torch.cuda.current_stream(device)
         here.wait_event(ready)
@@ -19,7 +28,7 @@ def prefetch_on_stream(batches: Iterator[Batch], device: torch.device, depth: in
 
 
 def _on_own_stream(batches: Iterator[Batch], device: torch.device) -> Iterator[tuple]:
-    """Each batch and the event after which it is there."""
+    """Yields each batch and the event after which it is there."""
     stream = torch.cuda.Stream(device)
     while True:
         with torch.cuda.stream(stream):

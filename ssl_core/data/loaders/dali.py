@@ -1,17 +1,19 @@
-"""Encoded images through NVIDIA DALI: decoded on the GPU where there is one, only the part that is wanted."""
+"""The loader that decodes with NVIDIA DALI, on the GPU where there is one, only the part that is wanted."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from threading import local
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import simplejpeg
 import torch
 from nvidia import dali
-from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.pipeline import Pipeline
+from nvidia.dali import fn
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline, pipeline_def
+from nvidia.dali.types import DALIDataType, DALIInterpType
 from torch import Tensor
 
 from ssl_core.data.batch import Batch
@@ -20,23 +22,34 @@ from ssl_core.data.decoding.decode import UNREADABLE, read_fast_path
 from ssl_core.data.loaders.base import EncodedLoader, decoding_threads
 from ssl_core.data.loaders.cpu import decode_into
 
-DEPTH = 2  # batches that DALI has in hand
-PLACEHOLDER = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # for what DALI is not to decode
+DEPTH = 2  # batches that DALI works on at a time
+PLACEHOLDER = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # in place of what DALI is not to decode
 
 
 class Input(NamedTuple):
-    """What DALI gets for one image, and what replaces its output where something else had to decode it."""
+    """What DALI gets for one image, and what replaces its output if the image was decoded without it.
+
+    Attributes:
+        data: A JPEG.
+        height: Of the JPEG, pixels.
+        width: Of the JPEG, pixels.
+        pixels: [size, size, 3] uint8, the image if it was decoded without DALI.
+        reason: Why it cannot be decoded at all.
+    """
 
     data: bytes = PLACEHOLDER
     height: int = 16
     width: int = 16
-    pixels: Tensor | None = None  # [size, size, 3] uint8
-    reason: str | None = None  # why nothing could decode it
+    pixels: Tensor | None = None
+    reason: str | None = None
 
 
 class DaliLoader(EncodedLoader):
-    """Feeds DALI bytes and boxes in the order that is asked for; DALI itself draws nothing. What is not a plain JPEG
-    is decoded as the cpu loader does, and so is a batch that DALI fails on, since it does not say why."""
+    """Gives DALI files and boxes in the order that is asked for; DALI itself draws nothing.
+
+    What is not a plain JPEG is decoded as the cpu loader does, and so is a batch that DALI fails on, since it does not
+    say which image is at fault. The arguments are those of EncodedLoader.
+    """
 
     prompt = False  # DALI works ahead, but is fed and emptied in the calling thread
 
@@ -46,8 +59,9 @@ class DaliLoader(EncodedLoader):
         self.warned = False
 
     def read(self, requests: Iterable[CropRequest]) -> Iterator[Batch]:
+        """Yields a batch on the device for each request."""
         buffers = local()
-        running: deque[tuple[CropRequest, list[Input]]] = deque()  # what DALI has in hand
+        running: deque[tuple[CropRequest, list[Input]]] = deque()  # what DALI works on
         retrying: deque[tuple[CropRequest, list[Input]]] = deque()  # what it is to be given first
         with decoding_threads(self.threads) as workers:
 
@@ -74,7 +88,7 @@ class DaliLoader(EncodedLoader):
                 wanted, inputs = running.popleft()
                 try:
                     images = _output(pipeline)
-                except RuntimeError as error:  # the pipeline is done for, and what else it had in hand
+                except RuntimeError as error:  # the pipeline is lost, and what else it worked on
                     inputs = list(workers.map(partial(self._decode_on_cpu, buffers, wanted), range(len(wanted))))
                     images = torch.empty((len(wanted), self.size, self.size, 3), dtype=torch.uint8, device=self.device)
                     self._mark_undecodable(wanted, inputs, error)
@@ -84,7 +98,7 @@ class DaliLoader(EncodedLoader):
                 yield self._to_batch(wanted, inputs, images)
 
     def _mark_undecodable(self, wanted: CropRequest, inputs: list[Input], error: RuntimeError) -> None:
-        """DALI is not given images again that nothing can decode; if there are none, its own failure is said once."""
+        """Keeps the images that nothing can decode from DALI; warns once of a failure that has another cause."""
         bad = {int(id) for id, one in zip(wanted.ids, inputs) if one.reason is not None}
         if not bad and not self.warned:
             self.warned = True
@@ -116,19 +130,30 @@ class DaliLoader(EncodedLoader):
 
 
 def build_pipeline(feed: Callable, size: int, max_batch: int, threads: int, device: torch.device) -> Pipeline:
-    """Decodes batches of up to `max_batch` images, for which feed() returns (bytes, starts, shapes), to uint8
-    [b, size, size, 3]. A worker has one GPU, so it has one device here, too."""
+    """Builds a DALI pipeline that decodes a part of each image and resizes it with antialiasing.
+
+    Args:
+        feed: Returns what a batch needs: files, [n] uint8 each, and starts and shapes (y, x) of the parts, [2] int32
+            each; raises StopIteration at the end.
+        size: The new side in pixels.
+        max_batch: The most images of a batch.
+        threads: How many threads DALI has.
+        device: A GPU, or the CPU.
+
+    Returns:
+        The pipeline, whose output is [b, size, size, 3] uint8.
+    """
     gpu = device.type == "cuda"
 
     @pipeline_def(
         batch_size=max_batch,
         num_threads=threads,
         prefetch_queue_depth=DEPTH,
-        device_id=(device.index or 0) if gpu else None,
+        device_id=(device.index or 0) if gpu else None,  # pyright: ignore[reportArgumentType]  # None means no GPU
     )
-    def define():
+    def define() -> DataNode:
         encoded, start, shape = fn.external_source(
-            source=feed, num_outputs=3, dtype=[types.UINT8, types.INT32, types.INT32], ndim=1
+            source=feed, num_outputs=3, dtype=[DALIDataType.UINT8, DALIDataType.INT32, DALIDataType.INT32], ndim=1
         )
         part = fn.decoders.image_slice(
             encoded,
@@ -138,7 +163,8 @@ def build_pipeline(feed: Callable, size: int, max_batch: int, threads: int, devi
             adjust_orientation=False,
             device="mixed" if gpu else "cpu",
         )
-        return fn.resize(part, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=True)
+        resized = fn.resize(part, size=[size, size], interp_type=DALIInterpType.INTERP_LINEAR, antialias=True)
+        return cast(DataNode, resized)  # of one input there is one output
 
     pipeline = define()
     pipeline.build()
@@ -146,7 +172,7 @@ def build_pipeline(feed: Callable, size: int, max_batch: int, threads: int, devi
 
 
 def _output(pipeline: Pipeline) -> Tensor:
-    """A copy of the next batch. Raises RuntimeError if anything in it could not be decoded."""
+    """Returns a copy of the next batch. Raises RuntimeError if anything in it could not be decoded."""
     (output,) = pipeline.share_outputs()
     images = torch.from_dlpack(output.as_tensor()).clone()
     if images.is_cuda:  # the pipeline will write there again
@@ -156,12 +182,22 @@ def _output(pipeline: Pipeline) -> Tensor:
 
 
 def _last_line(error: RuntimeError) -> str:
-    """The last line that DALI says, which names the cause."""
+    """Returns the last line of DALI's message, which names the cause."""
     return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
 def check_dali(device: torch.device) -> str:
-    """Decodes one JPEG on the device -> DALI's version. Raises RuntimeError if DALI cannot."""
+    """Decodes one JPEG to check that DALI works.
+
+    Args:
+        device: A GPU, or the CPU.
+
+    Returns:
+        DALI's version.
+
+    Raises:
+        RuntimeError: If DALI cannot decode there.
+    """
     one = [np.frombuffer(PLACEHOLDER, np.uint8)], [np.zeros(2, np.int32)], [np.full(2, 16, np.int32)]
     build_pipeline(lambda: one, 8, 1, 1, device).run()
     return dali.__version__

@@ -1,4 +1,4 @@
-"""Reading ahead of the training step, and how long the step waits for it."""
+"""Reads ahead of the training step, and measures how long the step waits."""
 
 import threading
 import time
@@ -13,7 +13,11 @@ POLL_SECONDS = 0.1
 
 
 class TimedIterator(Generic[T]):
-    """Passes on `items` and keeps the time that each was waited for."""
+    """Passes on items and measures how long they are waited for.
+
+    Args:
+        items: What to pass on.
+    """
 
     def __init__(self, items: Iterator[T]):
         self.items = items
@@ -30,7 +34,7 @@ class TimedIterator(Generic[T]):
             self.seconds += time.perf_counter() - start
 
     def waiting_share(self) -> float:
-        """The part of the time since the last call, or the start, that was spent waiting; 0 to 1."""
+        """Returns the share of the time since the last call, or the start, that was spent waiting, 0 to 1."""
         now = time.perf_counter()
         share = self.seconds / max(now - self.started, 1e-9)
         self.seconds, self.started = 0.0, now
@@ -38,14 +42,19 @@ class TimedIterator(Generic[T]):
 
 
 def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, up to `depth` of them made ahead in a thread, which ends with this iterator.
+    """Makes items ahead in a thread, which ends with this iterator.
 
-    What `items` raises is raised here, in its turn.
+    Args:
+        items: What to make; its errors are raised here, in their turn.
+        depth: How many items are made ahead.
+
+    Yields:
+        The same items.
     """
     queue: Queue = Queue(depth)
     stopped = threading.Event()
 
-    def put(entry) -> None:
+    def put(entry: tuple[T | None, BaseException | None]) -> None:
         while not stopped.is_set():
             try:
                 return queue.put(entry, timeout=POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Encoded images that are decoded once and then stay on the device, from where every batch is cut in one launch."""
+"""The loader that decodes each image once and keeps it on the device, where every batch is cut in one launch."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.dataset import Encoded, Packed
+from ssl_core.data.dataset import Packed
 from ssl_core.data.decoding.crops import Buffer, CropRequest, crop_resize, min_side
+from ssl_core.data.encoded import Encoded
 from ssl_core.data.loaders.base import EncodedLoader, decoding_threads
 
 IMAGES_PER_TASK = 64  # images that a thread decodes at a time
@@ -16,21 +17,27 @@ SAMPLE_IMAGES = 16  # images from which the size of all is estimated
 
 
 class ResidentLoader(EncodedLoader):
-    """Reads all images when the first batch is asked for, and keeps them as small as they can be without enlarging
-    any crop for it."""
+    """Reads all images when the first batch is asked for, and keeps them as small as no crop has to be enlarged for.
+
+    Attributes:
+        images: Flat uint8 on the device, all images one after the other; None before the first batch.
+    """
 
     resident = True
-    images: torch.Tensor | None = None  # flat uint8 on the device
+    images: torch.Tensor | None = None
 
     def read(self, requests: Iterable[CropRequest]) -> Iterator[Batch]:
+        """Yields a batch on the device for each request."""
         if self.images is None:
-            self._decode()
+            self.images = self._decode()
         for wanted in requests:
             cropped = crop_resize(self.images, self.regions[wanted.ids], wanted.boxes, self.size)
             rows = np.flatnonzero(self.failed[wanted.ids]).tolist()
             yield self.batch(wanted, cropped, {row: self.reasons[int(wanted.ids[row])] for row in rows})
 
-    def _decode(self) -> None:
+    def _decode(self) -> torch.Tensor:
+        """Returns all images, flat; sets `regions`, `failed` and `reasons`."""
+
         def piece(ids: np.ndarray) -> tuple[torch.Tensor, np.ndarray, list[str | None]]:
             buffer = Buffer()
             reasons = [_decode_small(buffer, self.split, id, self.size) for id in ids.tolist()]
@@ -50,18 +57,25 @@ class ResidentLoader(EncodedLoader):
             images[start : start + len(pixels)] = pixels
             self.regions[id : id + len(regions), 0] += start
             start, id = start + len(pixels), id + len(regions)
-        self.images = images
+        return images
 
 
 def sample_ids(split: Encoded) -> list[int]:
-    """Some of its images from everywhere; those that have to be fetched, from one shard, which are shuffled."""
+    """Selects images to estimate from: evenly spaced ones, or the first where shards, which are shuffled, are fetched.
+
+    Args:
+        split: The images.
+
+    Returns:
+        At most SAMPLE_IMAGES rows.
+    """
     count = min(SAMPLE_IMAGES, len(split))
     windowed = isinstance(split, Packed) and split.windowed
     return list(range(count)) if windowed else np.linspace(0, len(split) - 1, count, dtype=np.int64).tolist()
 
 
 def _decode_small(buffer: Buffer, split: Encoded, id: int, size: int) -> str | None:
-    """buffer.add, with the image's shorter side as short as crops of any part allow."""
+    """Does what `buffer.decode` does, with the image's shorter side as short as crops of any part allow."""
     enough = min_side(size, whole=False)
     reason = buffer.decode(split, id, enough)
     offset, height, width = buffer.regions[-1]
@@ -70,13 +84,24 @@ def _decode_small(buffer: Buffer, split: Encoded, id: int, size: int) -> str | N
         image = Image.fromarray(buffer.memory[offset : buffer.end].reshape(height, width, 3))
         height, width = (round(side * enough / short) for side in (height, width))
         buffer.pop()
-        buffer.reserve(height, width)[:] = image.resize((width, height), Image.LANCZOS, reducing_gap=3.0)
+        buffer.reserve(height, width)[:] = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
         buffer.append(height, width)
     return reason
 
 
 def bytes_needed(split: Encoded, size: int) -> int:
-    """About how much memory `split` takes when it is resident, estimated from some of its images that can be read."""
+    """Estimates how much memory a split takes when it is resident, from some of its images that can be read.
+
+    Args:
+        split: The images.
+        size: The side of the crops in pixels.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        StorageError: If the images' store fails.
+    """
     pixels, buffer = [], Buffer()
     for id in sample_ids(split):
         buffer.clear()

@@ -1,4 +1,4 @@
-"""From positions in the endless order to batches on the device, by whichever loader fits the source."""
+"""Chooses the loader that fits the dataset and the machine, and makes batches with it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from ssl_core.data.batch import Batch
@@ -38,9 +39,26 @@ def training_batches(
     loader: Name = "auto",
     warn: Callable[[str], None] | None = None,
 ) -> tuple[ArrayLoader | EncodedLoader, Iterator[Batch]]:
-    """The slices that worker `rank` of `world` trains on at `steps`, and the loader that reads them.
+    """Makes the batches that a worker trains on.
 
-    Raises UserError if this machine or this source cannot do with the loader that is asked for.
+    Args:
+        source: The dataset.
+        batch: Images of a global batch.
+        steps: Numbers of the global batches.
+        seed: Of the images' order and their crops.
+        rank: Of the worker.
+        world: How many workers share a global batch.
+        device: Where batches are delivered.
+        threads: How many threads decode.
+        loader: Which loader to use, as for `choose_loader`.
+        warn: Called once for each image that cannot be decoded, with a message; None: it is printed on stderr.
+
+    Returns:
+        The loader, and the worker's part of each global batch, prepared ahead.
+
+    Raises:
+        UserError: If this machine or this dataset does not allow the loader that is asked for.
+        StorageError: If the dataset's store fails.
     """
     order = make_sampler(source.train, seed)
     reader = build_loader(choose_loader(loader, source, device, world)[0], source, device, threads, warn)
@@ -48,14 +66,36 @@ def training_batches(
 
 
 def prefetched(batches: Iterator[Batch], reader: ArrayLoader | EncodedLoader, device: torch.device) -> Iterator[Batch]:
-    """The batches of loader `reader`, prepared while the training step works."""
+    """Prepares batches while the training step works, where that helps.
+
+    Args:
+        batches: Of `reader`.
+        reader: The loader.
+        device: Where the batches are.
+
+    Returns:
+        The same batches.
+    """
     if device.type == "cuda":
         return prefetch_on_stream(batches, device, PREFETCH_BATCHES)
     return batches if reader.prompt else prefetch(batches, PREFETCH_BATCHES)
 
 
-def evaluation_batches(source: Source, part: str, ids, device: torch.device, threads: int) -> Iterator[Batch]:
-    """The images `ids` of `part` ("train" or "test"), whole (their central square), in the order given."""
+def evaluation_batches(
+    source: Source, part: str, ids: np.ndarray, device: torch.device, threads: int
+) -> Iterator[Batch]:
+    """Reads the central squares of some images.
+
+    Args:
+        source: The dataset.
+        part: "train" or "test".
+        ids: [n] int64, rows of that part.
+        device: Where batches are delivered.
+        threads: How many threads decode.
+
+    Returns:
+        Batches of the images in the order given.
+    """
     split = source.train if part == "train" else source.test
     if isinstance(split, Arrays):
         return ArrayLoader(split, device).evaluation(ids)
@@ -65,7 +105,15 @@ def evaluation_batches(source: Source, part: str, ids, device: torch.device, thr
 def build_loader(
     name: str, source: Source, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
 ) -> ArrayLoader | EncodedLoader:
-    """The loader of that name over the training images."""
+    """Builds a loader of the training images.
+
+    Args:
+        name: "dali", "cpu" or "memory", as `choose_loader` returns it; a dataset in memory has one loader only.
+        source: The dataset.
+        device: Where batches are delivered.
+        threads: How many threads decode.
+        warn: Called once for each image that cannot be decoded, with a message; None: it is printed on stderr.
+    """
     if isinstance(source.train, Arrays):
         return ArrayLoader(source.train, device)
     if name == "dali":
@@ -78,10 +126,22 @@ def build_loader(
 
 
 def choose_loader(name: Name, source: Source, device: torch.device, world: int) -> tuple[str, str]:
-    """The loader to use and why: what is asked for, else the fastest that this machine and this source allow.
+    """Chooses the loader: what is asked for, else the fastest that this machine and this dataset allow.
 
-    The choice hangs on how much memory there is, not on how much is free, so that a run that is continued keeps it.
-    Raises UserError if what is asked for cannot be had.
+    The choice depends on how much memory there is, not on how much is free, so that a run that is continued keeps it.
+
+    Args:
+        name: What is asked for; "auto": the choice is free.
+        source: The dataset.
+        device: Where batches are delivered.
+        world: How many workers train.
+
+    Returns:
+        "dali", "cpu" or "memory", and why, for the user.
+
+    Raises:
+        UserError: If there is no such loader, or it cannot be used here.
+        StorageError: If the dataset's store fails.
     """
     if name not in get_args(Name):
         raise UserError(f"--loader {name}: there is {', '.join(get_args(Name))}")
@@ -101,7 +161,7 @@ def choose_loader(name: Name, source: Source, device: torch.device, world: int) 
 
 
 def choose_decoder(device: torch.device) -> tuple[str, str]:
-    """The loader for images that do not fit into memory, and why."""
+    """Chooses the loader for images that do not fit into memory: "dali" or "cpu", and why, for the user."""
     if device.type != "cuda":
         return "cpu", "without a GPU it is faster than DALI"
     if not dali_installed():
@@ -116,12 +176,22 @@ def choose_decoder(device: torch.device) -> tuple[str, str]:
 
 
 def dali_installed() -> bool:
+    """Returns whether NVIDIA DALI is installed, without importing it."""
     return find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 
 
 def max_resident_bytes(device: torch.device, world: int) -> float:
-    """Bytes of resident images that each worker may have: a GPU has one worker, a machine may have all `world`, and as
-    many jobs as it has cores."""
+    """Returns how many bytes of resident images each worker may have.
+
+    A GPU has one worker. In a machine's memory there may be all workers, or as many jobs as it has cores.
+
+    Args:
+        device: Where the images would be.
+        world: How many workers train.
+
+    Returns:
+        Bytes: a share of MEMORY_SHARE of all memory, or of the container's.
+    """
     if device.type == "cuda":
         return MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

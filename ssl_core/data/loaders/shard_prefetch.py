@@ -1,28 +1,42 @@
-"""Shards of a store, fetched in the background before training asks for them."""
+"""Fetches shards from a store in the background before training asks for them."""
 
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import cast
 
 import numpy as np
 
-from ssl_core.data.dataset import Encoded, Packed
+from ssl_core.data.dataset import Packed
+from ssl_core.data.encoded import Encoded
 from ssl_core.data.remote import RemoteShard
 from ssl_core.data.sampler import Sampler, ShardSampler
 from ssl_core.storage.object_cache import cache_limit
 
-MAX_THREADS = 4  # shards at a time
+MAX_THREADS = 4  # shards that are fetched at a time
 
 
 def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Passes on slices of positions. When they come to another window, its shards are fetched, and then as many of
-    the next window's as the cache has room for. Does nothing for images that are here."""
+    """Passes on slices of positions, and fetches in the background the shards that they need.
+
+    When the slices come to another window, its shards are fetched, and then as many of the next window's as the cache
+    has room for. Only images in shards of a store need that.
+
+    Args:
+        split: The images.
+        order: Their order.
+        slices: Positions in it, each [b] int64; each is drawn only when it is asked for.
+
+    Yields:
+        The same slices.
+    """
     if not (isinstance(split, Packed) and isinstance(order, ShardSampler)):
         yield from slices
         return
     first = int(split.offsets[0, 0])
-    shards = split.shards[first : first + len(order.counts)]
+    # a split is ordered by shards only where these have to be fetched
+    shards = cast(tuple[RemoteShard, ...], split.shards[first : first + len(order.counts)])
     spare = cache_limit() // max(shard.obj.size for shard in shards) - order.window
     queue: SimpleQueue[RemoteShard | None] = SimpleQueue()
     for _ in range(MAX_THREADS):
@@ -45,7 +59,7 @@ def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]
             queue.put(None)
 
 
-def _fetch(queue: SimpleQueue) -> None:
+def _fetch(queue: "SimpleQueue[RemoteShard | None]") -> None:
     while (shard := queue.get()) is not None:
-        with suppress(Exception):  # whoever reads it meets the same, and says so
+        with suppress(Exception):  # reading it later meets the same error, and reports it
             shard.fetch()

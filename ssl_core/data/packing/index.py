@@ -21,12 +21,20 @@ TABLE = "packed.npy"  # [n, 5] int64, training images first: shard, offset, byte
 SKIPPED = "skipped.txt"  # key, name and reason of each image of the source that is not in a shard
 WORK = ".pack"  # what continuing needs
 PLAN = f"{WORK}/plan.json"  # made before the first shard
-SAMPLE = 32  # images that are encoded to guess how many fit into a shard
+SAMPLE = 32  # images that are encoded to estimate how many fit into a shard
 PARTS = ("train", "test")
 
 
 def make_plan(source: Source, packing: Packing) -> dict:
-    """All that the shards depend on, to be kept: a second attempt must cut them as the first did."""
+    """Makes the plan of a packed dataset: all that the shards depend on, so that a second attempt makes the same.
+
+    Args:
+        source: The dataset to pack.
+        packing: How.
+
+    Returns:
+        A dict for JSON: format, options, the source's digest, duplicates to drop, and images per shard of each part.
+    """
     duplicates = find_duplicates(source) if packing.drop_duplicates else []
     return {
         "format": FORMAT,
@@ -38,7 +46,17 @@ def make_plan(source: Source, packing: Packing) -> dict:
 
 
 def check_same(plan: dict, source: Source, packing: Packing, folder: Path) -> None:
-    """Raises UserError, and says what differs, unless `plan` is of this source and these options."""
+    """Checks that an earlier plan is of the same dataset and options.
+
+    Args:
+        plan: The content of plan.json.
+        source: The dataset to pack.
+        packing: How.
+        folder: Where, for messages.
+
+    Raises:
+        UserError: If something differs; it says what.
+    """
     if not isinstance(plan, dict) or plan.get("format") != FORMAT:
         raise UserError(f"{folder} holds something else, or was packed by another version: choose another folder")
     old, new = plan["options"], asdict(packing)
@@ -51,8 +69,15 @@ def check_same(plan: dict, source: Source, packing: Packing, folder: Path) -> No
 
 
 def assign_shards(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
-    """(name, part, numbers of the images) of each shard. Shuffled, so that whoever reads shards one after the other
-    does not meet one class at a time."""
+    """Assigns images to shards, shuffled, so that reading shards one after the other does not give a class at a time.
+
+    Args:
+        source: The dataset to pack.
+        plan: Of `make_plan`.
+
+    Returns:
+        Of each shard: its file's name, the part, and the numbers of its images in that part, [k] int64.
+    """
     found = []
     for part in PARTS:
         shuffled = _shuffled(getattr(source, part))
@@ -64,17 +89,34 @@ def assign_shards(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray
 
 
 def find_duplicates(source: Source) -> list[tuple[str, int, str]]:
-    """(part, number, key of the image that stays) of each image whose bytes an earlier one has; test comes first,
-    because a test image must not be trained on. Only images of equal size are read."""
+    """Finds the images whose bytes an earlier image has; test images come first, as they must not be trained on.
+
+    Args:
+        source: The dataset; only images of equal size are read.
+
+    Returns:
+        Of each image that can be dropped: its part, its number there, and the key of the image that stays.
+    """
     groups = [same for images in group_by_size(source) for same in same_bytes(source, images)]
     found = [(part, i, image_key(*same[0])) for same in groups for part, i in same[1:]]
     return sorted(found, key=lambda one: (one[0] == "train", one[1]))
 
 
 def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> dict:
-    """Joins the shards' records, in their order, into the files beside the shards -> the index.
+    """Writes the files beside the shards: packed.npy, skipped.txt and, last, index.json.
 
-    Raises UserError if no training image could be packed.
+    Args:
+        root: The folder of the shards.
+        source: The dataset that was packed.
+        plan: Of `make_plan`.
+        records: Of all shards, in their order, as `finish_shard` returns them.
+
+    Returns:
+        The content of index.json.
+
+    Raises:
+        UserError: If no training image could be packed.
+        OSError: If the files cannot be written.
     """
     kept = [record for record in records if record["images"]]
     if not any(record["part"] == "train" for record in kept):
@@ -119,8 +161,8 @@ def _shuffled(split: Split) -> np.ndarray:
     return make_sampler(split, 0).at(np.arange(len(split)))[0] if len(split) else np.empty(0, np.int64)
 
 
-def _per_shard(split, packing: Packing) -> int:
-    """How many images make a shard of about the size asked for, estimated from a sample."""
+def _per_shard(split: Split, packing: Packing) -> int:
+    """Returns how many images make a shard of about the size asked for, estimated from a sample."""
     sizes = []
     for i in _shuffled(split)[:SAMPLE].tolist():
         try:

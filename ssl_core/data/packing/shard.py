@@ -1,4 +1,4 @@
-"""Packing: images made small and written into one tar shard, in the layout that webdataset and DALI read."""
+"""Packs images, made small, into a tar shard in the layout that webdataset and DALI read."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from ssl_core.storage.files import read_json, write_bytes, write_json
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """How images are packed: with the source, all that decides the shards' bytes."""
+    """The options of packing; with the source, they determine the shards' bytes."""
 
     side: int = 256
     """short side in pixels; smaller images keep their size"""
@@ -33,7 +33,11 @@ class Packing:
     """keep one of several images of the same bytes; of one in both parts, that in test"""
 
     def checked(self) -> "Packing":
-        """Raises UserError for impossible values."""
+        """Returns these options.
+
+        Raises:
+            UserError: If a value is out of range.
+        """
         for name, low, high in (("side", 8, 4096), ("quality", 1, 100), ("shard_mb", 1, 1024)):
             if not low <= (value := getattr(self, name)) <= high:
                 raise UserError(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
@@ -41,7 +45,13 @@ class Packing:
 
 
 def read_image_bytes(split: Split, i: int) -> bytes:
-    """The bytes of image `i` as its source has them. Raises OSError if they cannot be read."""
+    """Returns the bytes of image `i` as its source has them: of its file, or its pixels if it is kept in memory.
+
+    Raises:
+        OSError: If they cannot be read.
+        ValueError: If the file is no regular one, or too large.
+        StorageError: If the source's store fails.
+    """
     if isinstance(split, Arrays):
         return split.images[i].tobytes()
     with split.open(i) as file:
@@ -49,14 +59,23 @@ def read_image_bytes(split: Split, i: int) -> bytes:
 
 
 def image_bytes(split: Split, i: int) -> int:
-    """len(content(split, i)) without reading it; 0 if there is no such file any more."""
+    """Returns how many bytes `read_image_bytes` would return, without reading; 0 if the file is gone."""
     return split.images[i].nbytes if isinstance(split, Arrays) else split.size(i)
 
 
 def encode_image(split: Split, i: int, packing: Packing) -> bytes:
-    """Image `i` as the shard holds it: upright RGB, its short side at most `packing.side`.
+    """Encodes an image for a shard: upright, in RGB, with a short side of at most `packing.side`.
 
-    Raises one of UNREADABLE if it cannot be decoded.
+    Args:
+        split: The images.
+        i: Row of the image.
+        packing: The side, and whether to write PPM or JPEG of which quality.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        StorageError: If the images' store fails. One of UNREADABLE is raised if the image cannot be decoded.
     """
     if isinstance(split, Arrays):
         image = Image.fromarray(split.images[i])
@@ -65,17 +84,30 @@ def encode_image(split: Split, i: int, packing: Packing) -> bytes:
     short = min(image.size)
     if short > packing.side:
         width, height = (round(side * packing.side / short) for side in image.size)
-        image = image.resize((width, height), Image.LANCZOS, reducing_gap=3.0)
+        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     file = io.BytesIO()
     image.save(file, "ppm") if packing.lossless else image.save(file, "jpeg", quality=packing.quality)
     return file.getvalue()
 
 
 def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], packing: Packing) -> dict:
-    """Writes images `numbers` of `split` to the tar file `path`, none if none can be decoded -> its record.
+    """Writes images to a tar file, or no file if none of them can be decoded.
 
-    The record: name, images, bytes and sha256 of the shard; `rows`, [offset, bytes, number, label] of each image;
-    `skipped`, [key, name, reason] of each that cannot be decoded; `source_bytes`, how large all of them were.
+    Args:
+        path: The tar file.
+        split: The images.
+        part: "train" or "test".
+        numbers: Rows of the images in the split.
+        packing: How to encode them.
+
+    Returns:
+        The shard's record: name, part, images (how many), bytes and sha256; `rows`, [offset, bytes, number, label] of
+        each image; `skipped`, [key, name, reason] of each that cannot be decoded; `source_bytes`, how large all of
+        them were.
+
+    Raises:
+        OSError: If the file cannot be written.
+        StorageError: If the images' store fails.
     """
     rows, skipped, file = [], [], io.BytesIO()
     before, suffix = 0, "ppm" if packing.lossless else "jpg"
@@ -107,32 +139,52 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
 
 
 def image_name(split: Split, i: int) -> str:
-    """What messages call image `i` of any split."""
+    """Returns what messages call image `i` of any split."""
     return f"image {i}" if isinstance(split, Arrays) else split.name(i)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Appends a file whose metadata are always the same -> where its bytes begin."""
+    """Appends a file, with the same metadata for all, and returns where its bytes begin."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
     return tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def finish_shard(path: Path, record: Path, *rest) -> dict:
-    """write_shard(path, *rest), unless `record` is there and the shard is as it says; leaves the record.
+def finish_shard(path: Path, record: Path, split: Split, part: str, numbers: Iterable[int], packing: Packing) -> dict:
+    """Writes a shard and its record, unless both are there already and the shard is as the record says.
 
-    The result has one more entry, `kept`: whether the shard was there already; its rows are an array, for there may
-    be millions in all.
+    Args:
+        path: The tar file.
+        record: The JSON file of its record.
+        split: The images, as for `write_shard`.
+        part: "train" or "test".
+        numbers: Rows of the images in the split.
+        packing: How to encode them.
+
+    Returns:
+        The record that `write_shard` returns, with `rows` as an array, [k, 4] int64, as there may be millions in all;
+        and `kept`: whether the shard was there already.
+
+    Raises:
+        OSError: If a file cannot be written.
+        StorageError: If the images' store fails.
+        UserError: If the record is there and no JSON.
     """
-    kept_record = read_json(record) if record.exists() else None
-    kept = kept_record is not None and (
-        not kept_record["images"] or (path.exists() and _sha256(path) == kept_record["sha256"])
-    )
-    if not kept:
-        kept_record = write_shard(path, *rest)
-        write_json(record, kept_record)
-    return {**kept_record, "rows": np.array(kept_record["rows"], np.int64).reshape(-1, 4), "kept": kept}
+    found = _finished_record(path, record)
+    kept = found is not None
+    if found is None:
+        found = write_shard(path, split, part, numbers, packing)
+        write_json(record, found)
+    return {**found, "rows": np.array(found["rows"], np.int64).reshape(-1, 4), "kept": kept}
+
+
+def _finished_record(path: Path, record: Path) -> dict | None:
+    """Returns the record of a shard that is there as it says, or of one without images; None for any other."""
+    found = read_json(record) if record.exists() else None
+    if found is None or not (not found["images"] or (path.exists() and _sha256(path) == found["sha256"])):
+        return None
+    return found
 
 
 def _sha256(path: Path) -> str:

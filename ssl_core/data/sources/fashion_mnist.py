@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.dataset import Arrays, Source, resized
+from ssl_core.data.dataset import Arrays, Source
+from ssl_core.data.resize import resized
 from ssl_core.errors import UserError
 from ssl_core.storage import cache
 
@@ -27,20 +28,38 @@ MEAN, STD = (72.940,) * 3, (90.021,) * 3  # of the training images
 
 
 def opens(data: str) -> bool:
+    """Returns whether a value of --data is this dataset's name."""
     return data == NAME
 
 
 def load(data: str, size: int | None) -> Source:
+    """Loads the dataset from the cache, or fetches it the first time.
+
+    Args:
+        data: Its name.
+        size: The side in pixels that images are delivered at; None: their own, 28.
+
+    Raises:
+        UserError: If it cannot be fetched.
+    """
     found = cache.cached_arrays(NAME, fetch, tuple(FILES))
-    parts = []
-    for part in ("train", "test"):
+
+    def split(part: str) -> Arrays:
         color = np.repeat(found[f"{part}_images"][..., None], 3, axis=3)  # the encoders take three channels
-        parts.append(Arrays(resized(color, size), found[f"{part}_labels"].astype(np.int64)))
-    return Source(NAME, DIGEST, size or 28, *parts, CLASSES, MEAN, STD)
+        return Arrays(resized(color, size), found[f"{part}_labels"].astype(np.int64))
+
+    return Source(NAME, DIGEST, size or 28, split("train"), split("test"), CLASSES, MEAN, STD)
 
 
 def fetch() -> dict[str, np.ndarray]:
-    """The arrays from the Debian package's files where they are, else from the authors' site."""
+    """Reads the arrays from the Debian package's files if they are there, else from the authors' site.
+
+    Returns:
+        The arrays by the keys of FILES: images [n, 28, 28] uint8, labels [n] uint8.
+
+    Raises:
+        UserError: If they cannot be fetched or are not Fashion-MNIST's.
+    """
     try:
         arrays = {key: parse_idx(_read_file(name)) for key, name in FILES.items()}
     except OSError as error:
@@ -60,6 +79,7 @@ def _read_file(name: str) -> bytes:
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
+    """Returns the sha256 of the arrays' bytes, in the order of FILES."""
     total = hashlib.sha256()
     for key in FILES:
         total.update(np.ascontiguousarray(arrays[key]).tobytes())
@@ -67,7 +87,7 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def parse_idx(data: bytes) -> np.ndarray:
-    """A gzipped IDX file of unsigned bytes (LeCun's MNIST format) -> its array."""
+    """Returns the uint8 array, of any shape, in a gzipped IDX file (LeCun's MNIST format) of unsigned bytes."""
     raw = gzip.decompress(data)
     rank = raw[3]
     shape = np.frombuffer(raw, ">u4", rank, offset=4)

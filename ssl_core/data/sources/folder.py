@@ -1,5 +1,7 @@
-"""Any folder of images: splits, class sub-folders or flat and unlabeled, nested, every format that Pillow reads; or of
-tar shards, in it or in its sub-folders."""
+"""Any folder of images in formats that Pillow reads, or of tar shards, at any depth.
+
+Sub-folders may be splits or classes, or there are no labels.
+"""
 
 from pathlib import Path, PurePosixPath
 
@@ -16,11 +18,20 @@ FALLBACK = True  # a folder may be something more particular, such as a packed d
 
 
 def opens(data: str) -> bool:
+    """Returns whether a value of --data is a folder."""
     return Path(data).expanduser().is_dir()
 
 
 def load(data: str, size: int | None) -> Source:
-    """Shards, unless more images lie beside them than in them. Raises UserError."""
+    """Lists a folder and reads its shards or, if more images are beside the shards than in them, those images.
+
+    Args:
+        data: The folder.
+        size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+
+    Raises:
+        UserError: If there is nothing to train on, or the folder cannot be understood.
+    """
     root = Path(data).expanduser().resolve()
     listing = list_folder(root)
     left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
@@ -46,7 +57,7 @@ def load(data: str, size: int | None) -> Source:
 
 
 def _empty_folders(listing: Listing) -> list[str]:
-    """Folders without an image, at any depth in them, beside folders with some: a class whose images are missing."""
+    """Returns folders without any image beside folders with some: perhaps classes whose images are missing."""
     full = {str(parent) for name in listing.images for parent in PurePosixPath(name).parents}
     parents = {str(PurePosixPath(folder).parent) for folder in full - {"."}}
     return [

@@ -9,20 +9,30 @@ from tokenize import TokenError
 
 import numpy as np
 
-from ssl_core.data.dataset import Packed, Readable, Shard, Source
+from ssl_core.data.dataset import Packed, Shard, Source
 from ssl_core.data.decoding.decode import UNREADABLE
+from ssl_core.data.encoded import Readable
 from ssl_core.data.packing.index import FORMAT, INDEX, PARTS, PLAN, TABLE
 from ssl_core.data.sampler import WINDOW
 from ssl_core.errors import UserError
 
 
 def opens(data: str) -> bool:
+    """Returns whether a value of --data is a folder that `tilespin pack` has written to, finished or not."""
     root = Path(data).expanduser()
     return (root / TABLE).is_file() or (root / PLAN).is_file()
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises UserError if the packing was not finished, or a file is missing, of another size or damaged."""
+    """Opens a packed dataset.
+
+    Args:
+        data: Its folder.
+        size: The side in pixels that images are delivered at; None: the one of its index.
+
+    Raises:
+        UserError: If the packing was not finished, or a file is missing, of another size or damaged.
+    """
     root = Path(data).expanduser().resolve()
     if not (root / INDEX).is_file():
         raise UserError(f"--data {data}: not packed to the end; run the same tilespin pack again")
@@ -32,7 +42,18 @@ def load(data: str, size: int | None) -> Source:
 
 
 def parse_index(data: str, index: bytes) -> dict:
-    """The content of index.json. Raises UserError if it is damaged or of another format."""
+    """Parses the bytes of an index.json.
+
+    Args:
+        data: The value of --data, for messages.
+        index: The file's bytes.
+
+    Returns:
+        The content, of the right format but not checked further.
+
+    Raises:
+        UserError: If it is damaged or of another format.
+    """
     try:
         found = json.loads(index)
     except (ValueError, RecursionError) as error:
@@ -51,19 +72,29 @@ def build_source(
     size: int | None,
     windowed: bool = False,
 ) -> Source:
-    """The dataset that `index` and `table`, the bytes of packed.npy, describe; shard_of(entry) opens a shard.
+    """Makes the dataset that an index describes.
 
-    Raises UserError if they are damaged.
+    Args:
+        data: The value of --data, for messages.
+        name: What the dataset is called.
+        index: The content of index.json.
+        table: The bytes of packed.npy.
+        shard_of: Opens a shard by its entry in the index.
+        size: The side in pixels that images are delivered at; None: the index's.
+        windowed: Whether shards have to be fetched, and so are read a few at a time.
+
+    Raises:
+        UserError: If the index or the table is damaged.
     """
     try:
         listed = _shards_by_part(index)
         rows = _read_table(data, index, table, [shard for found in listed.values() for shard in found])
         shards = tuple(shard_of(shard) for found in listed.values() for shard in found)
         pieces = np.split(rows, [sum(shard["images"] for shard in listed["train"])])
-        splits = [
+        train, test = (
             Packed(part, shards, piece[:, :4].copy(), piece[:, 4].copy(), windowed)
             for part, piece in zip(PARTS, pieces)
-        ]
+        )
         total = hashlib.sha256(f"windows of {WINDOW}\n".encode() if windowed else b"")
         for part, found in listed.items():
             total.update("".join(f"{part} {shard['sha256']}\n" for shard in found).encode())
@@ -73,7 +104,8 @@ def build_source(
             name,
             total.hexdigest(),
             size,
-            *splits,
+            train,
+            test,
             tuple(index["classes"]),
             tuple(index["mean"]),
             tuple(index["std"]),
@@ -86,7 +118,7 @@ def build_source(
 
 
 def _check_shard(root: Path, shard: dict) -> Shard:
-    """By its size only: hashing the shards would cost as much as an epoch."""
+    """Opens a shard, which is checked by its size only: hashing all shards would take as long as an epoch."""
     path = root / Path(shard["name"]).name
     if not path.is_file():
         raise UserError(f"{path} is missing: run the same tilespin pack again, it writes only what is missing")
@@ -96,7 +128,8 @@ def _check_shard(root: Path, shard: dict) -> Shard:
 
 
 def _shards_by_part(index: dict) -> dict[str, list[dict]]:
-    """The shards of each part. Raises ValueError, or what comes of other JSON than `pack` writes."""
+    """Returns the entries of the shards of each part. Raises ValueError if a value is out of range, and KeyError,
+    TypeError or AttributeError for other JSON than `tilespin pack` writes."""
     listed = {part: index["splits"][part]["shards"] for part in PARTS}
     if not listed["train"]:
         raise ValueError("no shards to train on")
@@ -117,7 +150,8 @@ def _shards_by_part(index: dict) -> dict[str, list[dict]]:
 
 
 def _read_table(data: str, index: dict, table: bytes, shards: list[dict]) -> np.ndarray:
-    """[n, 5] int64, the columns of Packed.offsets and the label. Raises UserError unless they are of these shards."""
+    """Returns the table, [n, 5] int64: the columns of Packed.offsets and the label. Raises UserError unless it fits the
+    shards."""
     if hashlib.sha256(table).hexdigest() != index["table_sha256"]:
         raise UserError(f"--data {data}: {TABLE} is missing or damaged: run the same tilespin pack again")
     damaged = UserError(f"--data {data}: {TABLE} does not fit {INDEX}: pack it again")

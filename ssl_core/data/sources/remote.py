@@ -1,4 +1,4 @@
-"""A URL: a packed dataset or a folder of images in a store that fsspec opens, such as s3://, gs:// or https://."""
+"""A packed dataset or a folder of images at a URL that fsspec opens, such as s3://, gs:// or https://."""
 
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -18,15 +18,24 @@ from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit, read_cach
 from ssl_core.storage.object_store import Object, check_url, is_url, list_objects, read, stat
 from ssl_core.storage.retry import RetryDeadline, short_deadline
 
-NAMED = 5  # of the files that are left out
+NAMED = 5  # how many of the files that are left out a note names
 
 
 def opens(data: str) -> bool:
+    """Returns whether a value of --data is a URL."""
     return is_url(data)
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises UserError if nothing can be read there, or what there is is damaged."""
+    """Opens the dataset at a URL.
+
+    Args:
+        data: The URL.
+        size: The side in pixels that images are delivered at; None: the dataset's own.
+
+    Raises:
+        UserError: If nothing can be read there, what there is is damaged, or the cache is too small for it.
+    """
     url = check_url(data)
     cache_limit()
     try:

@@ -24,25 +24,40 @@ BRACES = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class Tars(Packed):
-    """Images in tar files that others made, which have names of their own."""
+    """A split of images in tar files that others made, which have names of their own.
 
-    names: np.ndarray = field(default_factory=lambda: np.empty(0, "S1"))  # [m] bytes: the key of image offsets[i, 3]
+    Attributes:
+        names: [m] bytes: the key of image i is names[offsets[i, 3]].
+    """
+
+    names: np.ndarray = field(default_factory=lambda: np.empty(0, "S1"))
 
     def name(self, i: int) -> str:
-        """What messages call image `i`: its shard and its key there."""
+        """Returns what messages call image `i`: its shard and its key there."""
         shard, _, _, number = self.offsets[i].tolist()
-        return f"{self.shards[shard].name}: {_decode_name(self.names[number])}"
+        return f"{self.shards[shard].name}: {_decode_name(self.names.item(number))}"
 
 
 def opens(data: str) -> bool:
-    """A tar file, compressed or not, or a pattern of several; folders of them are ssl_core/data/sources/folder.py's."""
+    """Returns whether a value of --data is a tar file, compressed or not, or a pattern of several.
+
+    Folders of tar files are opened by ssl_core/data/sources/folder.py.
+    """
     if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
         return False
     return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
 
 
 def load(data: str, size: int | None) -> Source:
-    """Raises UserError if there is no such file, no image is in them, or none of them can be decoded."""
+    """Opens tar files as a dataset.
+
+    Args:
+        data: A path, or a pattern with * ? [] or with {000..002} or {a,b}.
+        size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+
+    Raises:
+        UserError: If there is no such file, it is compressed, or there is nothing to train on.
+    """
     if data.lower().endswith(COMPRESSED):
         raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
     place = Path(data).expanduser()
@@ -58,7 +73,7 @@ def load(data: str, size: int | None) -> Source:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`a-{000..002}.tar` and `{train,val}.tar`, as shells and webdataset write several names, as these names."""
+    """Returns the names that a pattern with braces stands for, such as `a-{000..002}.tar` or `{train,val}.tar`."""
     pieces = BRACES.split(pattern)
     choices = [[piece] if i % 2 == 0 else _brace_choices(piece) for i, piece in enumerate(pieces)]
     return ["".join(words) for words in product(*choices)]
@@ -81,15 +96,24 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 
 
 def open_shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
-    """The tar files `names` below `root`, as they are now."""
+    """Returns the tar files `names` below `root`, stamped by their present sizes and times of change."""
     states = [(root / name).stat() for name in names]
     return tuple(Shard(root / name, f"{state.st_size} {state.st_mtime_ns}") for name, state in zip(names, states))
 
 
 def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | None, left_out: Sequence[str]) -> Source:
-    """The dataset in tar files `names` below `root`. Files and folders with the names of splits are these.
+    """Makes the dataset in some tar files; the names of files and their folders say which splits they are.
 
-    Raises UserError if no image is in them, or none can be decoded, or there is nothing to train on.
+    Args:
+        data: The value of --data, for messages.
+        root: A folder above all of them.
+        names: The tar files, from `root` on.
+        size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+        left_out: Notes about what else is there and is not read.
+
+    Raises:
+        UserError: If no image is in them, no training image can be decoded, there is nothing to train on, or the test
+            images have classes of their own.
     """
     names = sorted(names)
     files = open_shards(root, names)
@@ -113,17 +137,18 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     elif classes and (unknown := np.unique(found.labels[test & (labels == NO_LABEL)])).size:
         without = [found.values[i] if i >= 0 else "none" for i in unknown]
         raise UserError(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
-    parts = [
+    training, testing = (
         Tars(part, files, found.offsets[rows], labels[rows], names=found.names)
         for part, rows in (("train", train), ("test", test))
-    ]
-    parts = with_pixel_range(data, parts, notes)
+    )
+    training, testing = with_pixel_range(data, training, testing, notes)
     content = lines_digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
-    return Source(root.name, content, size or DEFAULT_SIZE, *parts, classes, notes=(*notes, *left_out))
+    return Source(root.name, content, size or DEFAULT_SIZE, training, testing, classes, notes=(*notes, *left_out))
 
 
 def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """[n] bool each: the images to train on and to test with; no test images where no name says which they are."""
+    """Returns the images to train on and those to test with, [n] bool each; without test images if no name says which
+    they are."""
     roles = _shard_roles(names)
     of_shard = np.array([roles.get(name, "other") for name in names])
     kinds = dict.fromkeys(roles.values())
@@ -152,7 +177,7 @@ def _all_labeled(labels: np.ndarray) -> bool:
 
 
 def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
-    """Raises UserError if folders within the tar files are splits; says so if they may be classes."""
+    """Raises UserError if folders within the tar files are splits; adds a note if they may be classes."""
     folders = {tuple(_decode_name(name).split("/")[:-1]) for name in np.unique(found.names)}
     advice = "folders within tar files are not read as splits or classes: extract the files, and give their folder"
     levels = [{folder[depth] for folder in folders if len(folder) > depth} for depth in range(3)]
@@ -163,21 +188,24 @@ def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
 
 
 def _shard_roles(names: Sequence[str]) -> dict[str, Role]:
-    """The role of each tar file whose name, or the name of whose folder, is a split's."""
+    """Returns the role of each tar file whose own name, or folder's name, is that of a split."""
     found: dict[str, Role] = {}
     stems = split_roles({name.rpartition("/")[2][: -len(".tar")] for name in names})
     folders = split_roles({part for name in names for part in name.split("/")[:-1]})
     for name in names:
         *parents, base = name.split("/")
-        role = next((folders[part] for part in reversed(parents) if part in folders), stems.get(base[: -len(".tar")]))
-        if role:
+        of_folders: list[Role] = [folders[part] for part in reversed(parents) if part in folders]
+        if role := of_folders[0] if of_folders else stems.get(base[: -len(".tar")]):
             found[name] = role
     return found
 
 
 def _number_classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """-> ([n] int64 numbers of classes, NO_LABEL for an image whose label no training image has; the classes, by number
-    where all labels are numbers, else by name). No classes, for all images, unless all training images have one."""
+    """Returns the images' classes, [n] int64, NO_LABEL for a label that no training image has, and the classes' names.
+
+    They are ordered by number where all labels are numbers, else by name. There are none unless all training images
+    have a label.
+    """
     nothing = np.full(len(found.labels), NO_LABEL)
     trained = found.labels[train]
     if not found.values or (trained == NO_LABEL).all():
