@@ -45,5 +45,5 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--name {options.name}: {together.root} is a study, the comparison needs a folder of its own")
     rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in collect(study)]
     with together.lock():
-        together.describe(compared=[str(study.root) for study in studies])
+        together.describe(compared=tuple(str(study.root) for study in studies))
         publish_rows(together, rows, wandb)

@@ -4,7 +4,7 @@ Only what is missing is computed.
 """
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -15,6 +15,7 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
 from jobs.evaluation.external import add_external, choose_dataset, describe_loading, list_encoders, load_external
 from jobs.evaluation.jobs import check_evaluation
+from jobs.evaluation.records import describe_evaluation
 from jobs.execution.run import StudyPlan, run_plan
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
@@ -70,6 +71,6 @@ def main(arguments: list[str]) -> None:
             print(describe_loading(external), file=sys.stderr)
         if externals:
             add_external(study, externals)
-        study.describe(evaluation=asdict(options.evaluation))
+        describe_evaluation(study, encoders, options.evaluation)
         with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))

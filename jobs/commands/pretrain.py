@@ -12,7 +12,7 @@ from jobs.execution.run import StudyPlan, run_plan
 from jobs.pretraining.run import prepare_training
 from jobs.study.folder import Study
 from jobs.tracking.tracker import print_sync_command
-from ssl_core.storage.files import read_json
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import tasks
 
 
@@ -58,9 +58,10 @@ def main(arguments: list[str]) -> None:
     with study.lock():
         study.describe()
         run_plan(StudyPlan(study, runtime, [training], []))
-    described = read_json(training.folder / "encoder.json")
-    if described["skipped"]:
-        print(f"{len(described['skipped'])} files could not be decoded and were skipped")
-    pretext = ", ".join(f"{name} {value:.3f}" for name, value in described["pretext"].items())
-    print(f"{training.folder}: {described['steps']} steps, {described['images']:,} images, {pretext}")
+    trained = EncoderRecord.read(training.folder / "encoder.json").training
+    assert trained is not None  # what a run leaves says how it was trained
+    if trained.skipped:
+        print(f"{len(trained.skipped)} files could not be decoded and were skipped")
+    pretext = ", ".join(f"{name} {value:.3f}" for name, value in trained.pretext.items())
+    print(f"{training.folder}: {trained.steps} steps, {trained.images:,} images, {pretext}")
     print_sync_command(study)

@@ -7,6 +7,7 @@ from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
 from jobs.evaluation.jobs import check_evaluation
+from jobs.evaluation.records import describe_evaluation
 from jobs.execution.run import StudyPlan, run_plan
 from jobs.pretraining.budget import equal_budget_recipes, longest_first
 from jobs.pretraining.run import prepare_training
@@ -41,6 +42,6 @@ def main(arguments: list[str]) -> None:
     check_evaluation(encoders, config.evaluation)
     with study.lock():
         described = {**asdict(config), "tasks": [{"name": task_name(task), **asdict(task)} for task in config.tasks]}
-        study.describe(config=described, evaluation=asdict(config.evaluation))
+        describe_evaluation(study, encoders, config.evaluation, config=described)
         with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))

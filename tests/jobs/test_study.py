@@ -13,6 +13,7 @@ from PIL import Image
 from support.command import ROOT, complaint, environment
 
 from jobs.evaluation.records import unpack_bits
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
@@ -37,8 +38,8 @@ def results(folder: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def cells(folder: Path) -> dict[Path, dict]:
-    return {path: json.loads(path.read_text()) for path in folder.glob("evaluate/*/*.json")}
+def records(folder: Path) -> dict[Path, EvaluationRecord]:
+    return {path: EvaluationRecord.read(path) for path in folder.glob("evaluate/*/*.json")}
 
 
 def stamps(folder: Path) -> dict[Path, int]:
@@ -53,29 +54,29 @@ def test_everything_was_judged(study):
     assert set(top1) == {(task, protocol) for task in TASKS | FLOORS for protocol in ("linear", "knn")}
     for row in top1.values():
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
-    for cell in (cell for cell in cells(folder).values() if cell["protocol"] != "retrieval"):
-        assert unpack_bits(cell).mean() == pytest.approx(cell["numbers"]["top1"], abs=1e-9)
-        per_image = not cell["run"] and cell["normalization"] == "image"
-        row = top1[cell["task"] + "-per-image" * per_image, cell["protocol"]]
-        assert float(row["value"]) == cell["numbers"]["top1"]
+    for record in (record for record in records(folder).values() if record.protocol.name != "retrieval"):
+        assert unpack_bits(record).mean() == pytest.approx(record.numbers["top1"], abs=1e-9)
+        per_image = not record.encoder.run and record.encoder.normalization == "image"
+        row = top1[record.encoder.task + "-per-image" * per_image, record.protocol.name]
+        assert float(row["value"]) == record.numbers["top1"]
 
 
 def test_pictures_lie_beside_their_cells(study):
     """A row for each of 8 test images: itself and its 8 neighbors."""
     folder, _ = study
     sheets = {path.with_suffix(".json") for path in folder.glob("evaluate/*/*.png")}
-    assert sheets == {path for path, cell in cells(folder).items() if cell["protocol"] == "retrieval"}
+    assert sheets == {path for path, record in records(folder).items() if record.protocol.name == "retrieval"}
     for path in sheets:
         assert Image.open(path.with_suffix(".png")).size == (9 * 70 + 14, 8 * 70)
-        assert 0 < cells(folder)[path]["numbers"]["precision@8"] <= 1
+        assert 0 < records(folder)[path].numbers["precision@8"] <= 1
 
 
 def test_budgets_are_equal(study):
     """Every task spends the budget of 10 GMACs, to half a step's worth."""
-    spent = [json.loads(p.read_text()) for p in study[0].glob("pretrain/*/encoder.json")]
+    spent = [EncoderRecord.read(path).training for path in study[0].glob("pretrain/*/encoder.json")]
     assert len(spent) == len(TASKS)
     for run in spent:
-        assert abs(run["macs"] - 10e9) <= run["macs"] / run["steps"] / 2
+        assert abs(run.macs - 10e9) <= run.macs / run.steps / 2
 
 
 def test_table_and_report(study):
@@ -104,7 +105,7 @@ def test_second_run_recomputes_nothing(study, tilespin, shapes):
 def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
     """One cell deleted, one cell done: the others keep their time stamps, and the number comes out the same."""
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
-    path, cell = next((p, c) for p, c in cells(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
+    path, cell = next((p, c) for p, c in records(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
     before = stamps(folder)
     path.unlink()
     done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
@@ -123,10 +124,11 @@ def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
     done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1, code=1)
     assert "failed" in done.stderr and "not run" in done.stderr and "Traceback" not in done.stderr
     assert any("Traceback" in path.read_text() for path in folder.glob("failures/*jigsaw*.txt"))
-    assert {c["task"] for c in cells(folder).values()} == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
+    evaluated = {record.encoder.task for record in records(folder).values()}
+    assert evaluated == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
     weights.write_bytes(good)
     tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
-    assert len(cells(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
+    assert len(records(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
 
 
 def test_wandb_has_one_run_for_each_job(study):
@@ -144,7 +146,7 @@ def test_wandb_has_one_run_for_each_job(study):
     trained = {name: run for name, run in found.items() if "options" in run["config"]}
     judged = {name: run for name, run in found.items() if "protocol" in run["config"]}
     assert {run["config"]["task"] for run in trained.values()} == TASKS
-    assert len(judged) == len(cells(folder))
+    assert len(judged) == len(records(folder))
     assert len(found) == len(trained) + len(judged) + 1  # and the comparison
     for run in trained.values():
         assert run["summary"]["train/step"] == run["config"]["steps"] and "samples" in run["summary"]
