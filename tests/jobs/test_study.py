@@ -6,13 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.command import ROOT, complaint, environment
 
-from jobs.evaluation.records import unpack_bits
+import ssl_core.encoders.build as encoders
+from jobs.commands.compare import main as compare
+from jobs.config.evaluation import Evaluation
+from jobs.evaluation.records import current_records, unpack_bits
+from jobs.study.folder import Study
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
@@ -105,12 +110,17 @@ def test_second_run_recomputes_nothing(study, tilespin, shapes):
 def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
     """One cell deleted, one cell done: the others keep their time stamps, and the number comes out the same."""
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
-    path, cell = next((p, c) for p, c in records(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
+    path, record = next(
+        (path, one)
+        for path, one in records(folder).items()
+        if (one.encoder.task, one.protocol.name) == ("rotnet", "linear")
+    )
     before = stamps(folder)
     path.unlink()
     done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
     assert done.stderr.count("evaluated") == 1
-    assert json.loads(path.read_text()) == cell
+    again = EvaluationRecord.read(path)
+    assert replace(again, seconds=record.seconds, finished=record.finished) == record
     assert {p: t for p, t in stamps(folder).items() if p != path} == {p: t for p, t in before.items() if p != path}
 
 
@@ -162,6 +172,33 @@ def test_stale_report_is_made_again(study, tilespin, tmp_path):
     tilespin("compare", folder, "--wandb", "off")
     assert (folder / "results.csv").read_text() == (study[0] / "results.csv").read_text()
     assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_a_copy_is_read_where_its_images_are_not(study, shapes, tmp_path, monkeypatch, capsys):
+    """Records say themselves what they are of: no dataset is opened and no network is built for the same table."""
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    for path in (folder / "study.json", *folder.glob("pretrain/*/*.json"), *folder.glob("evaluate/*/*.json")):
+        path.write_text(path.read_text().replace(str(shapes), "/gone/shapes"))
+    (folder / "results.csv").unlink()
+    (folder / "report.html").unlink()
+    monkeypatch.setattr(encoders, "build", None)
+    compare([str(folder), "--wandb", "off"])
+    assert (folder / "results.csv").read_text() == (study[0] / "results.csv").read_text()
+    assert (folder / "report.html").read_text().count("<svg") == (study[0] / "report.html").read_text().count("<svg")
+    table = capsys.readouterr().out.split("\nreport:")[0]
+    assert table and table in study[1]
+
+
+def test_many_records_are_read_at_once(study, tmp_path):
+    """Two thousand records of other seeds lie beside those of the evaluation, and none of them is taken for one."""
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    (path, record), *_ = records(folder).items()
+    for seed in range(1, 2001):
+        other = replace(record, protocol=replace(record.protocol, probe_seed=seed))
+        other.write(path.with_name(f"{path.stem}-{seed}.json"))
+    kept = Study(folder)
+    found = current_records(kept, Evaluation.of_study(kept))
+    assert sum(map(len, found.values())) == len(records(study[0]))
 
 
 def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):
