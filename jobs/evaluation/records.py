@@ -19,6 +19,7 @@ from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.evaluation.protocol import Result, is_accuracy, protocols
+from ssl_core.plugins import source_digest
 from ssl_core.storage.files import write_bytes, write_json
 
 
@@ -52,6 +53,8 @@ def record_path(
         "size": encoder.size,
         "normalization": encoder.normalization,
     }
+    if plugin := source_digest(type(chosen)):
+        identity["plugin"] = plugin
     return study.record(digest, protocol, short_hash(identity))
 
 

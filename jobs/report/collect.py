@@ -24,6 +24,7 @@ def collect(study: Study) -> list[EncoderRow]:
     evaluation = Evaluation.of_study(study)
     if evaluation is None:
         raise UserError(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
+    evaluation.check()  # the study's protocols may be those of a plug-in that is missing now
     described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
     everyone = with_baselines(list_encoders(study))
     found = {one: _read_records(study, one, evaluation) for one in everyone}
