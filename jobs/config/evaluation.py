@@ -37,7 +37,7 @@ class Evaluation:
         for name in self.protocols:
             if name not in known:
                 hint = f"did you mean {close}? " if (close := closest(name, known)) else ""
-                raise UserError(f"--protocols {name}: {hint}there is {', '.join(known)}")
+                raise UserError(f"--protocols {name}: {hint}there is {', '.join(known)}, and those of plug-ins")
         if not self.protocols or len(set(self.protocols)) < len(self.protocols):
             raise UserError(f"--protocols {' '.join(self.protocols)}: expected at least one, each once")
         if not 0 <= self.probe_seed < 2**31:

@@ -23,6 +23,7 @@ from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.evaluation.protocol import Result, is_accuracy, protocols
+from ssl_core.plugins import source_digest
 from ssl_core.storage.files import exists, glob_files, write_bytes
 from ssl_core.storage.records import DatasetIdentity, EncoderIdentity, EvaluationRecord, ProtocolIdentity
 
@@ -38,6 +39,7 @@ def protocol_identity(protocol: str, evaluation: Evaluation) -> ProtocolIdentity
     return ProtocolIdentity(
         name=protocol,
         version=known.version,
+        plugin=source_digest(type(known)),
         features=features.VERSION,
         config=json.loads(json.dumps(asdict(known.Config()))),  # as it is read back: lists, not tuples
         num_labels=splits.num_labels,

@@ -25,6 +25,7 @@ def collect(study: Study) -> list[EncoderRow]:
     evaluation = Evaluation.of_study(study)
     if evaluation is None:
         raise UserError(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
+    evaluation.check()  # the study's protocols may be those of a plug-in that is missing now
     trained = (EncoderRecord.read(folder / "encoder.json").training for folder in study.runs())
     trainings = {one.run: one for one in trained if one}
     everyone = with_baselines(list_encoders(study))

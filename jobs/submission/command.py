@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import ssl_core.data.sources
 from jobs.cli import VERBS
 from jobs.config.parsing import parse
 from jobs.study.folder import Study
+from ssl_core.data.data_source import dataset_names
 from ssl_core.encoders.pretrained import RANDOM
 from ssl_core.errors import UserError, choose
-from ssl_core.plugins import modules
 from ssl_core.storage.object_store import is_url
 
 
@@ -145,7 +144,7 @@ def _check_open(word: str) -> None:
 
 def _resolve(option: PathOption, value: str, here: bool) -> str:
     """Returns the same place, written so that it means the same on the cluster. Raises UserError if it cannot be."""
-    known = option.data and value in {m.NAME for m in modules(ssl_core.data.sources).values() if hasattr(m, "NAME")}
+    known = option.data and value in dataset_names()
     if known or is_url(value) or os.path.isabs(value) or value.startswith("~"):
         return value
     if here:

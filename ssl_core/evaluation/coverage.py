@@ -23,6 +23,6 @@ def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) ->
     for split, present in labels.items():
         absent = np.setdiff1d(np.arange(len(classes)), present)
         if len(absent):
-            names = tuple(classes[i] for i in absent[:SHOWN].tolist())
+            names = tuple(classes[int(i)] for i in absent[:SHOWN])
             found[split] = MissingClasses(count=len(absent), names=names)
     return found

@@ -9,6 +9,7 @@ from tokenize import TokenError
 
 import numpy as np
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Packed, Shard, Source
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.encoded import Readable
@@ -17,28 +18,30 @@ from ssl_core.data.sampler import WINDOW
 from ssl_core.errors import UserError
 
 
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is a folder that `tilespin pack` has written to, finished or not."""
-    root = Path(data).expanduser()
-    return (root / TABLE).is_file() or (root / PLAN).is_file()
+class PackedFolder(DataSource):
+    """Opens a folder that `tilespin pack` wrote."""
 
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is a folder that `tilespin pack` has written to, finished or not."""
+        root = Path(data).expanduser()
+        return (root / TABLE).is_file() or (root / PLAN).is_file()
 
-def load(data: str, size: int | None) -> Source:
-    """Opens a packed dataset.
+    def load(self, data: str, size: int | None) -> Source:
+        """Opens a packed dataset.
 
-    Args:
-        data: Its folder.
-        size: The side in pixels that images are delivered at; None: the one of its index.
+        Args:
+            data: Its folder.
+            size: The side in pixels that images are delivered at; None: the one of its index.
 
-    Raises:
-        UserError: If the packing was not finished, or a file is missing, of another size or damaged.
-    """
-    root = Path(data).expanduser().resolve()
-    if not (root / INDEX).is_file():
-        raise UserError(f"--data {data}: not packed to the end; run the same tilespin pack again")
-    index = parse_index(data, (root / INDEX).read_bytes())
-    table = (root / TABLE).read_bytes() if (root / TABLE).is_file() else b""
-    return build_source(data, root.name, index, table, lambda shard: _check_shard(root, shard), size)
+        Raises:
+            UserError: If the packing was not finished, or a file is missing, of another size or damaged.
+        """
+        root = Path(data).expanduser().resolve()
+        if not (root / INDEX).is_file():
+            raise UserError(f"--data {data}: not packed to the end; run the same tilespin pack again")
+        index = parse_index(data, (root / INDEX).read_bytes())
+        table = (root / TABLE).read_bytes() if (root / TABLE).is_file() else b""
+        return build_source(data, root.name, index, table, lambda shard: _check_shard(root, shard), size)
 
 
 def parse_index(data: str, index: bytes) -> dict:

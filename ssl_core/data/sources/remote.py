@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Source
 from ssl_core.data.image_folder import from_folder_layout
 from ssl_core.data.image_names import SkippedFiles
@@ -21,30 +22,34 @@ from ssl_core.storage.retry import RetryDeadline, short_deadline
 NAMED = 5  # how many of the files that are left out a note names
 
 
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is a URL."""
-    return is_url(data)
+class Remote(DataSource):
+    """Opens a URL."""
 
+    fallback = True  # a plug-in may have a scheme of its own
 
-def load(data: str, size: int | None) -> Source:
-    """Opens the dataset at a URL.
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is a URL."""
+        return is_url(data)
 
-    Args:
-        data: The URL.
-        size: The side in pixels that images are delivered at; None: the dataset's own.
+    def load(self, data: str, size: int | None) -> Source:
+        """Opens the dataset at a URL.
 
-    Raises:
-        UserError: If nothing can be read there, what there is is damaged, or the cache is too small for it.
-    """
-    url = check_url(data)
-    cache_limit()
-    try:
-        with short_deadline():
-            return _load(url, size)
-    except ObjectNotFound as error:
-        raise UserError(f"--data {url}: nothing is there") from error
-    except StorageError as error:
-        raise UserError(f"--data {url}: {error}") from error
+        Args:
+            data: The URL.
+            size: The side in pixels that images are delivered at; None: the dataset's own.
+
+        Raises:
+            UserError: If nothing can be read there, what there is is damaged, or the cache is too small for it.
+        """
+        url = check_url(data)
+        cache_limit()
+        try:
+            with short_deadline():
+                return _load(url, size)
+        except ObjectNotFound as error:
+            raise UserError(f"--data {url}: nothing is there") from error
+        except StorageError as error:
+            raise UserError(f"--data {url}: {error}") from error
 
 
 def _load(url: str, size: int | None) -> Source:
