@@ -11,6 +11,7 @@ from ssl_core.data.image_folder import from_folder_layout
 from ssl_core.data.image_names import SkippedFiles
 from ssl_core.data.listing import saying_if_slow
 from ssl_core.data.packing.index import INDEX, TABLE
+from ssl_core.data.packing.record import ShardEntry
 from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.packed import build_source, parse_index
@@ -60,14 +61,14 @@ def _load(url: str, size: int | None) -> Source:
         return _folder(url, name, size)
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
     index = parse_index(url, read(index, 0, index.size, RetryDeadline()))
-    table = stat(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
+    table = stat(f"{url}/{TABLE}")._replace(sha256=index.table_sha256)
 
-    def shard_of(shard: dict) -> RemoteShard:
-        name = PurePosixPath(shard["name"]).name
-        return RemoteShard(Object(f"{url}/{name}", shard["bytes"], shard["sha256"], shard["sha256"]))
+    def shard_of(shard: ShardEntry) -> RemoteShard:
+        name = PurePosixPath(shard.name).name
+        return RemoteShard(Object(f"{url}/{name}", shard.bytes, shard.sha256, shard.sha256))
 
     source = build_source(url, name, index, read_cached(table), shard_of, size, windowed=True)
-    least = (WINDOW + 1) * max(shard["bytes"] for part in index["splits"].values() for shard in part["shards"])
+    least = (WINDOW + 1) * max(shard.bytes for split in index.splits.values() for shard in split.shards)
     if least > cache_limit():
         raise UserError(f"--data {url} needs {LIMIT_VARIABLE} of {least / 1e9:.3g} at least, better twice as much")
     return source
