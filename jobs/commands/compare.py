@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.report.collect import collect
 from jobs.report.publish import publish, publish_rows
@@ -15,7 +16,7 @@ from ssl_core.storage.files import exists
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Compare the encoders of a study, or of several: table, results.csv, report.html, and a summary run in W&B."""
 
     studies: Annotated[tuple[str, ...], tyro.conf.Positional]

@@ -16,13 +16,14 @@ from rich.table import Table
 
 import jobs.pretraining.compilers as compilers
 import kernels.cache as cache
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.study.folder import JobsFailed
 from ssl_core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Say what this machine can do, and what is missing."""
 
     ray: bool = True

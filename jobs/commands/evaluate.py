@@ -4,12 +4,14 @@ Only what is missing is computed.
 """
 
 import sys
-from dataclasses import dataclass, replace
-from typing import Annotated
+from collections.abc import Set
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Self
 
 import tyro
 
 from jobs.config.evaluation import Evaluation
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
@@ -24,7 +26,7 @@ from ssl_core.storage.files import exists
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Evaluate every encoder of a study by transfer, beside random encoders and raw pixels; compute only what is
     missing. Encoders given by --encoder are added to the study. Evaluation options that are not given are as they were
     when the study was last evaluated."""
@@ -45,6 +47,15 @@ class Options:
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    def resolved(self, given: Set[str]) -> Self:
+        """Fills in how the study was last evaluated, where nothing else is given."""
+        study = Study(self.study)
+        saved = Evaluation.of_study(study) if exists(study.file) else None
+        if saved is None:
+            return self
+        asked = {field.name: getattr(self.evaluation, field.name) for field in fields(saved) if field.name in given}
+        return replace(self, evaluation=replace(saved, **asked))
+
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin evaluate` with these command-line arguments."""
@@ -52,8 +63,6 @@ def main(arguments: list[str]) -> None:
     study = Study(options.study)
     if not exists(study.file) and not (options.encoder and options.data):
         study = Study.existing(options.study)  # says that there is none
-    if exists(study.file) and (saved := Evaluation.of_study(study)):
-        options = parse(Options, "evaluate", arguments, replace(options, encoder=(), evaluation=saved))
     if (options.data or options.size) and not options.encoder:
         raise UserError("--data and --size say what encoders given by --encoder are evaluated on: there is none")
     runtime = options.runtime.checked()

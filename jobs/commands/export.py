@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from ssl_core.encoders.export import export_encoder
 from ssl_core.encoders.pretrained import load_pretrained
@@ -13,7 +14,7 @@ from ssl_core.storage.files import is_local, open_path, write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Write an encoder for other programs. The file appears only after it was read back and compared on random pixels.
     Batch norm keeps the statistics of the training's crops or tiles, which evaluations estimate anew."""
 

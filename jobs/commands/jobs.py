@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from cluster.ray_jobs import RayJobInfo, RayJobsClient
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.submission.follow import dashboard_address, follow
 
@@ -41,8 +42,10 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """List, follow and stop jobs of a Ray cluster: tilespin jobs list, tilespin jobs logs ID, tilespin jobs stop ID."""
+
+    choice_key: ClassVar[str] = "action"
 
     what: (
         Annotated[List, tyro.conf.subcommand("list")]

@@ -14,6 +14,7 @@ from rich.markup import escape
 from cluster.job import Job, Retrying, run_here
 from cluster.scheduler import run_on_ray
 from cluster.session import session
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
@@ -40,7 +41,7 @@ console = Console(stderr=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Resize a dataset once and write it as tar shards that load fast and that webdataset and DALI read too. The
     result is a dataset for --data. The same command again continues, verifies every shard and writes damaged ones
     anew."""

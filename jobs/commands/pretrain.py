@@ -1,10 +1,12 @@
 """Runs `tilespin pretrain TASK`: trains an encoder on one pretext task, from wherever the last attempt stopped."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from jobs.config.parsing import parse, subcommand_choice
+from jobs.config.options import VerbOptions
+from jobs.config.parsing import parse, subcommand_choice, with_own_type
 from jobs.config.published import PUBLISHED
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
@@ -12,17 +14,29 @@ from jobs.execution.run import StudyPlan, run_plan
 from jobs.pretraining.run import prepare_training
 from jobs.study.folder import Study
 from jobs.tracking.tracker import print_sync_command
+from ssl_core.errors import UserError
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import tasks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Train an encoder on one pretext task, or by the recipe of a paper. The same command again continues a run that
     was stopped."""
 
+    choice_key: ClassVar[str] = "task"
+
     recipe: PretrainConfig
     runtime: RuntimeConfig = RuntimeConfig()
+
+    def resolved(self, given: Set[str]) -> Self:
+        """Leaves out a recipe's own epochs if steps are given. Raises UserError if steps and epochs are given."""
+        recipe = self.recipe
+        if "steps" not in given or recipe.steps is None:
+            return self
+        if "epochs" in given and recipe.epochs is not None:
+            raise UserError("--steps and --epochs are both given: choose one")
+        return replace(self, recipe=replace(recipe, epochs=None))
 
 
 def options_type() -> Any:
@@ -31,27 +45,21 @@ def options_type() -> Any:
     recipes |= {name: published.recipe for name, published in PUBLISHED.items()}
     described = {name: task.Config.__doc__ or "" for name, task in tasks().items()}
     described |= {name: published.description for name, published in PUBLISHED.items()}
-    choice = subcommand_choice({name: _typed(recipe) for name, recipe in recipes.items()}, described)
+    # the type of a recipe's task has to be known, so that the command line has its options
+    typed = {
+        name: with_own_type(recipe, ("task", type(recipe.task), field(default=recipe.task)))
+        for name, recipe in recipes.items()
+    }
+    choice = subcommand_choice(typed, described)
     made = make_dataclass("Options", [("recipe", choice)], bases=(Options,), frozen=True, kw_only=True)
     made.__doc__ = Options.__doc__
     return made
-
-
-def _typed(recipe: PretrainConfig) -> PretrainConfig:
-    """Returns an equal recipe whose type names the options of its task, so that the command line shows them."""
-    task = ("task", type(recipe.task), field(default=recipe.task))
-    usual = {"usual": recipe}
-    made = make_dataclass("PretrainConfig", [task], bases=(PretrainConfig,), namespace=usual, frozen=True, kw_only=True)
-    made.__doc__ = PretrainConfig.__doc__
-    return made(**{f.name: getattr(recipe, f.name) for f in fields(PretrainConfig)})
 
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin pretrain` with these command-line arguments."""
     options = parse(options_type(), "pretrain", arguments)
     recipe = PretrainConfig(**{f.name: getattr(options.recipe, f.name) for f in fields(PretrainConfig)})
-    if recipe.steps is not None and recipe.epochs == options.recipe.usual.epochs:
-        recipe = replace(recipe, epochs=None)  # a length of the literature's, which --steps replaces
     runtime = options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or Path(recipe.data).resolve().name)
     training = prepare_training(recipe, study, runtime)

@@ -1,7 +1,9 @@
 """Runs `tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
 
 from dataclasses import asdict, dataclass, make_dataclass
+from typing import ClassVar
 
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse, subcommand_choice
 from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
@@ -17,9 +19,11 @@ from ssl_core.task import task_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Pretrain every task of a preset at equal budget, evaluate all by transfer, and compare. The same command again
     computes only what is missing."""
+
+    choice_key: ClassVar[str] = "preset"
 
     runtime: RuntimeConfig = RuntimeConfig(workers="1")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster import code_upload
 from cluster.head import ClusterError
 from cluster.ray_jobs import RayJobsClient, UnknownJob
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.study.folder import commit
 from jobs.submission.command import PATH_OPTIONS, Command, prepare_command
@@ -22,7 +23,7 @@ WIDTH = 100  # columns that the tables in a job's log have at least
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Run a verb on a Ray cluster: tilespin submit [options] VERB …, with the verb's own arguments. The code of this
     checkout is sent to the cluster. The job's log is shown until the job ends, and its exit code is this command's.
     Ctrl-C leaves the job running."""
@@ -31,7 +32,7 @@ class Options:
     """address of the cluster's dashboard, such as http://HEAD:8265; default: RAY_API_SERVER_ADDRESS"""
     python: str | None = None
     """Python interpreter on the cluster; default: this one if the cluster is this machine, else python"""
-    driver_cpus: float = 0
+    driver_cpus: float = 0.0
     """CPUs to reserve for the job's own process on any machine; 0: none, and it runs on the head's machine"""
     retries: int = 0
     """how often to submit a job again that failed, except for wrong input; it continues where it stopped"""

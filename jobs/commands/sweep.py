@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console
 
+from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.config.runtime import RuntimeConfig, WorkerRange
 from jobs.pretraining.run import prepare_training
@@ -17,7 +18,7 @@ from ssl_core.storage.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VerbOptions):
     """Find each task's learning rate: train every combination for the same budget through Ray Tune, stop early what
     falls behind, and name the best. Each trial is a run of the study, which tilespin evaluate can evaluate. The same
     command again trains only what is missing."""

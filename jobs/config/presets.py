@@ -42,7 +42,7 @@ DEMO = StudyConfig(
     tasks=(RotNet.Config(), Jigsaw.Config(), Context.Config(), Supervised.Config()),
     data="cifar10",
     encoder="convnet",
-    budget=2800,
+    budget=2800.0,
 )
 
 FULL = replace(

@@ -1,11 +1,9 @@
 """Turns tyro's errors about arguments, of forty lines each, into one line with the name that is probably wanted."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import is_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-import tyro
-
+from jobs.config.options import flags_of, flags_of_choices
 from ssl_core.errors import UserError, choose, closest
 
 try:
@@ -56,8 +54,7 @@ def _refusal(event: Any, config: Any, verb: str, arguments: list[str]) -> str | 
 
 def _unrecognized(config: Any, arguments: list[str]) -> list[str]:
     """Returns the options that neither the verb nor any of its sub-commands has."""
-    own, choices = option_names(config)
-    known = own.union(*choices.values())
+    known = set(flags_of(config)).union(*flags_of_choices(config).values())
     return [word for word in arguments if word.startswith("--") and _as_option(word) not in known]
 
 
@@ -73,7 +70,7 @@ def _unknown_option(tokens: list[str], config: Any, verb: str, arguments: list[s
     """Returns the message for the first of the words and options that do not belong there."""
     if "--" in arguments:
         return f"{verb}: '--' is one word too many"
-    own, choices = option_names(config)
+    own, choices = flags_of(config), flags_of_choices(config)
     chosen = next((word for word in arguments if word in choices and word not in tokens), None)
     if choices and not chosen:  # then the options of all choices are unknown, too
         words = [word for word in tokens if not word.startswith("-")]
@@ -89,29 +86,6 @@ def _unknown_option(tokens: list[str], config: Any, verb: str, arguments: list[s
     option = _as_option(token)
     if others := [name for name, options in choices.items() if option in options]:
         return f"{chosen} has no option {option}: {', '.join(others)} have it"
-    if close := closest(option, own | (choices[chosen] if chosen else set())):
+    if close := closest(option, own | (choices[chosen] if chosen else {})):
         return f"no option {option}: did you mean {close}?"
     return f"no option {option}: {' '.join(filter(None, ('tilespin', verb, chosen)))} --help lists those there are"
-
-
-def option_names(config: Any) -> tuple[set[str], dict[str, set[str]]]:
-    """Returns the option names of a dataclass and of those in it, and those of each sub-command."""
-    own: set[str] = set()
-    choices: dict[str, set[str]] = {}
-    for name, hint in get_type_hints(config, include_extras=True).items():
-        kind, notes = (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
-        if is_dataclass(kind):
-            inner, more = option_names(kind)
-            own, choices = own | inner, choices | more
-        elif commands := [one for one in get_args(kind) if is_dataclass(_without_annotation(one))]:
-            for one in commands:
-                command = next(note.name for note in get_args(one)[1:] if getattr(note, "name", None))
-                choices[command] = option_names(_without_annotation(one))[0]
-        elif not {tyro.conf.Positional, tyro.conf.Suppress} & {note for note in notes if note.__hash__}:
-            option = name.replace("_", "-")
-            own |= {f"--{option}", f"--no-{option}"} if kind is bool else {f"--{option}"}
-    return own, choices
-
-
-def _without_annotation(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
