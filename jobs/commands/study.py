@@ -1,7 +1,7 @@
 """Runs `tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
 
 from dataclasses import asdict, dataclass, make_dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse, subcommand_choice
@@ -38,7 +38,19 @@ def options_type():
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin study` with these command-line arguments."""
-    options = parse(options_type(), "study", arguments)
+    run(parse(options_type(), "study", arguments))
+
+
+def run(options: Any) -> Study:
+    """Runs a study and returns it.
+
+    Args:
+        options: An instance of `options_type()`.
+
+    Raises:
+        UserError: If something in the options cannot work.
+        JobsFailed: If a job failed, after all that could run has run.
+    """
     config, runtime = options.study, options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or config.preset)
     trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in equal_budget_recipes(config)])
@@ -49,3 +61,4 @@ def main(arguments: list[str]) -> None:
         describe_evaluation(study, encoders, config.evaluation, config=described)
         with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))
+    return study

@@ -19,6 +19,7 @@ from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker
+from ssl_core.data.dataset import Source
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
@@ -120,6 +121,59 @@ def current_records(study: Study, evaluation: Evaluation) -> dict[EncoderIdentit
     return {one: {name: of[name] for name in evaluation.protocols if name in of} for one, of in found.items()}
 
 
+def make_record(
+    label: str,
+    one: EncoderIdentity,
+    digest: str,
+    source: Source,
+    evaluation: Evaluation,
+    protocol: str,
+    result: Result,
+    *,
+    labels: dict[str, np.ndarray],
+    device: str,
+    seconds: float,
+) -> EvaluationRecord:
+    """Makes the record of one evaluation. What is not finite was not measured, and a note says so.
+
+    Args:
+        label: The encoder's name.
+        one: The encoder.
+        digest: Of its weights.
+        source: The dataset.
+        evaluation: Splits and seed.
+        protocol: The protocol's name.
+        result: What the protocol found.
+        labels: By split, the labels of those of its images that could be read.
+        device: That it ran on: the GPU's name, or "cpu".
+        seconds: That it took.
+    """
+    numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
+    parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
+    counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
+    return EvaluationRecord(
+        label=label,
+        encoder=one,
+        digest=digest,
+        dataset=DatasetIdentity(
+            name=source.name,
+            digest=source.digest,
+            classes=len(source.classes),
+            images={split: len(of) for split, of in labels.items()},
+            unread={split: (missing, total) for split, (missing, total) in counts.items() if missing},
+            lacking=missing_classes(source.classes, labels),
+        ),
+        protocol=protocol_identity(protocol, evaluation),
+        numbers=numbers,
+        chosen=result.chosen,
+        correct=pack_bits(result.correct),
+        notes=(*result.notes, *(f"{name} is not finite" for name in result.numbers if name not in numbers)),
+        seconds=seconds,
+        device=device,
+        finished=datetime.now(UTC).isoformat(),
+    )
+
+
 @dataclass(frozen=True)
 class EvaluationJob:
     """Says what is to be evaluated, and where the result goes.
@@ -160,31 +214,10 @@ def write_record(
     study, one, evaluation, protocol = Study(job.root), job.encoder, job.evaluation, job.protocol
     source, digest = one.source, one.digest(study)
     assert digest is not None  # what was evaluated is finished
-    numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
-    parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
-    counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
-    dataset = DatasetIdentity(
-        name=source.name,
-        digest=source.digest,
-        classes=len(source.classes),
-        images={split: len(of) for split, of in labels.items()},
-        unread={split: (missing, total) for split, (missing, total) in counts.items() if missing},
-        lacking=missing_classes(source.classes, labels),
+    record = make_record(
+        job.label, one, digest, source, evaluation, protocol, result, labels=labels, device=device, seconds=seconds
     )
-    record = EvaluationRecord(
-        label=job.label,
-        encoder=one,
-        digest=digest,
-        dataset=dataset,
-        protocol=protocol_identity(protocol, evaluation),
-        numbers=numbers,
-        chosen=result.chosen,
-        correct=pack_bits(result.correct),
-        notes=(*result.notes, *(f"{name} is not finite" for name in result.numbers if name not in numbers)),
-        seconds=seconds,
-        device=device,
-        finished=datetime.now(UTC).isoformat(),
-    )
+    numbers = record.numbers
     path = path_of(study, record)
     tracker = Tracker(
         job.tracking,
