@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tempfile import TemporaryFile
 
 EXIT_HUNG = 70  # exit code of a process that the watchdog ended
+STDERR = 2
 GRACE_S = 30.0  # seconds that the watchdog itself may be late
 
 
@@ -57,7 +58,8 @@ class Watchdog:
         """Sets the timer outside the interpreter's lock anew; returns the seconds left until the process counts as
         hung."""
         remaining = self.deadline - time.monotonic()
-        faulthandler.dump_traceback_later(max(remaining, 0) + GRACE_S, exit=True)
+        # to the process's own stderr: sys.stderr may be a notebook's, which is no file
+        faulthandler.dump_traceback_later(max(remaining, 0) + GRACE_S, exit=True, file=STDERR)
         return remaining
 
 
