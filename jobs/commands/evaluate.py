@@ -11,6 +11,7 @@ import tyro
 
 from jobs.config.evaluation import Evaluation
 from jobs.config.parsing import parse
+from jobs.config.plugins import PluginOptions
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
 from jobs.evaluation.external import add_external, choose_dataset, describe_loading, list_encoders, load_external
@@ -43,6 +44,7 @@ class Options:
     """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
+    plugins: PluginOptions = PluginOptions()
 
 
 def main(arguments: list[str]) -> None:
@@ -52,7 +54,9 @@ def main(arguments: list[str]) -> None:
     if not exists(study.file) and not (options.encoder and options.data):
         study = Study.existing(options.study)  # says that there is none
     if exists(study.file) and (saved := Evaluation.of_study(study)):
-        options = parse(Options, "evaluate", arguments, replace(options, encoder=(), evaluation=saved))
+        options = parse(
+            Options, "evaluate", arguments, replace(options, encoder=(), plugins=PluginOptions(), evaluation=saved)
+        )
     if (options.data or options.size) and not options.encoder:
         raise UserError("--data and --size say what encoders given by --encoder are evaluated on: there is none")
     runtime = options.runtime.checked()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.config.parsing import parse, subcommand_choice
+from jobs.config.plugins import PluginOptions, load_plugins
 from jobs.config.published import PUBLISHED
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
@@ -23,6 +24,7 @@ class Options:
 
     recipe: PretrainConfig
     runtime: RuntimeConfig = RuntimeConfig()
+    plugins: PluginOptions = PluginOptions()
 
 
 def options_type() -> Any:
@@ -48,6 +50,7 @@ def _typed(recipe: PretrainConfig) -> PretrainConfig:
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin pretrain` with these command-line arguments."""
+    load_plugins(arguments)  # before their tasks are asked for
     options = parse(options_type(), "pretrain", arguments)
     recipe = PretrainConfig(**{f.name: getattr(options.recipe, f.name) for f in fields(PretrainConfig)})
     if recipe.steps is not None and recipe.epochs == options.recipe.usual.epochs:

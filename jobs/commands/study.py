@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, make_dataclass
 
 from jobs.config.parsing import parse, subcommand_choice
+from jobs.config.plugins import PluginOptions
 from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
@@ -21,6 +22,7 @@ class Options:
     computes only what is missing."""
 
     runtime: RuntimeConfig = RuntimeConfig(workers="1")
+    plugins: PluginOptions = PluginOptions()
 
 
 def options_type():

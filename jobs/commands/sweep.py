@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from rich.console import Console
 
 from jobs.config.parsing import parse
+from jobs.config.plugins import PluginOptions
 from jobs.config.runtime import RuntimeConfig, WorkerRange
 from jobs.pretraining.run import prepare_training
 from jobs.study.folder import JobsFailed, Study
@@ -25,6 +26,7 @@ class Options:
     grid: Grid = Grid()
     stopping: Stopping = Stopping()
     runtime: RuntimeConfig = RuntimeConfig(name="sweep", workers="1")
+    plugins: PluginOptions = PluginOptions()
 
 
 def main(arguments: list[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from jobs.config.plugins import PluginOptions, load_plugins
 from jobs.config.refusals import refuse_in_one_line
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
@@ -23,6 +24,8 @@ def parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> 
     Raises:
         UserError: If an option does not exist or cannot be read.
     """
+    if isinstance(getattr(config, "plugins", None), PluginOptions):
+        load_plugins(arguments)
     extra = {} if default is None else {"default": default}
     lines = textwrap.wrap(" ".join(config.__doc__.split()), max(40, shutil.get_terminal_size().columns - 1))
     with refuse_in_one_line(config, verb, arguments):

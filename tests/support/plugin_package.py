@@ -1,7 +1,15 @@
 """An installed package with a task, a protocol and a data source, and a file with another task, as users write them."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+import ssl_core.plugin_files as plugin_files
+from ssl_core.data.dataset import open_source
 
 TASK = '''
 """Says whether an image was mirrored."""
@@ -98,6 +106,17 @@ class Stripes(DataSource):
         return Source("stripes", f"stripes {n} {size}", size, train, test, ("rows", "columns"))
 '''
 
+ENTRIES = {
+    "tilespin.tasks": {"flip": "striped.task:Flip"},
+    "tilespin.protocols": {"norm": "striped.protocol:Norm"},
+    "tilespin.sources": {"stripes": "striped.source:Stripes"},
+}
+
+
+def write_striped(site: Path) -> None:
+    """Writes a package with the task `flip`, the protocol `norm` and the data source `stripes`."""
+    write_package(site, "striped", {"task": TASK, "protocol": PROTOCOL, "source": SOURCE}, ENTRIES)
+
 
 def write_package(
     site: Path, name: str, modules: dict[str, str], entries: dict[str, dict[str, str]], version: str = "1.0"
@@ -127,3 +146,23 @@ def forget_modules(*names: str) -> None:
     for module in list(sys.modules):
         if any(module == name or module.startswith(f"{name}.") for name in names):
             del sys.modules[module]
+
+
+@contextmanager
+def plugged_in(folder: Path) -> Iterator[Path]:
+    """A folder of packages that this process imports, and no files of plug-ins, as long as the block lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for name in (plugin_files.VARIABLE, plugin_files.DIGESTS):
+            patch.setenv(name, "")
+        yield folder
+    forget_files()
+    forget_modules(*(path.name for path in folder.iterdir()))
+    open_source.cache_clear()
+
+
+def forget_files() -> None:
+    """What another process knows of the files that this one has imported: nothing."""
+    forget_modules(*(f"{plugin_files.__name__}.{name}" for name in plugin_files._digests))
+    plugin_files._digests.clear()
+    os.environ[plugin_files.DIGESTS] = ""
