@@ -180,6 +180,11 @@ def test_a_file_that_is_not_there(site, tmp_path):
         plugin_files.add_files([str(tmp_path / "gone.py")])
 
 
+def test_a_path_that_would_be_taken_for_two(site, tmp_path):
+    with pytest.raises(UserError, match=r"--plugin .*a:b\.py: expected a path without :"):
+        plugin_files.add_files([add(tmp_path, "a:b.py", TASK)])
+
+
 def test_two_sources_that_open_the_same(stripes, tmp_path):
     plugin_files.add_files([add(tmp_path, "mine.py", SOURCE)])
     with pytest.raises(UserError, match="stripes://12: several data sources open it: stripes, mine"):
