@@ -20,6 +20,7 @@ from jobs.commands import pretrain as pretrain_command
 from jobs.commands import study as study_command
 from jobs.config.evaluation import Evaluation
 from jobs.config.parsing import parse
+from jobs.config.plugins import load_plugins
 from jobs.execution.signals import without_signal_handlers
 from jobs.study.folder import Study as StudyFolder
 from ssl_core.errors import UserError
@@ -153,7 +154,9 @@ def pretrain(task: str, data: str | Path, *, verbose: bool = False, **options: A
         UserError: If an option does not exist or cannot work.
         JobsFailed: If training failed.
     """
-    parsed = _parsed(pretrain_command.options_type(), "pretrain", {"task": task, "data": data, **options})
+    values = {"task": task, "data": data, **options}
+    load_plugins(["--config", json.dumps(values, default=str)])  # before their tasks are asked for
+    parsed = _parsed(pretrain_command.options_type(), "pretrain", values)
     with _session(verbose):
         return Run(pretrain_command.run(parsed).folder)
 

@@ -62,6 +62,8 @@ def add_files(files: list[str]) -> None:
     """
     known = [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
     paths = [str(Path(file).expanduser().resolve()) for file in files]
+    if unfit := [path for path in paths if os.pathsep in path]:
+        raise UserError(f"--plugin {unfit[0]}: expected a path without {os.pathsep}, which separates several")
     if both := dict.fromkeys([*known, *paths]):
         os.environ[VARIABLE] = os.pathsep.join(both)
     plugin_files()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command import ROOT
+from support.plugin_package import PROTOCOL, SOURCE, TASK
 
 from jobs.cli import VERBS, run_command
 
@@ -26,13 +27,17 @@ SHORT = {
 
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one,
-    EXPORTED a new file, HEAD a cluster, ID what was submitted to it: the study that is there already."""
+    EXPORTED a new file, HEAD a cluster, ID what was submitted to it: the study that is there already;
+    the files of plug-ins are the guide's."""
     places = {
         "FOLDER": str(shapes),
         "PACKED": str(tmp_path / "packed"),
         "EXPORTED": str(tmp_path / "exported"),
         "http://HEAD:8265": cluster.address,
     }
+    for name, source in {"flip.py": TASK, "norm.py": PROTOCOL, "stripes.py": SOURCE}.items():
+        (tmp_path / name).write_text(source)
+        places[name] = str(tmp_path / name)
     assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
     for command in sorted(dict.fromkeys(COMMANDS), key=lambda c: list(VERBS).index(shlex.split(c)[1])):
         words = shlex.split(command)[1:]

@@ -7,6 +7,7 @@ import tyro
 
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
+from jobs.config.plugins import PluginOptions
 from jobs.report.collect import collect
 from jobs.report.publish import publish, publish_rows
 from jobs.study.folder import Study
@@ -25,6 +26,7 @@ class Options(VerbOptions):
     """name of the folder beside the first study that gets the report, if there are several studies"""
     wandb: Mode = "auto"
     """tracking in Weights & Biases; auto: online if you are logged in, else offline"""
+    plugins: PluginOptions = PluginOptions()
 
     def check(self) -> None:
         """Raises UserError for no study, or the same one twice."""

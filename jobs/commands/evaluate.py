@@ -13,6 +13,7 @@ import tyro
 from jobs.config.evaluation import Evaluation
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
+from jobs.config.plugins import PluginOptions
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
 from jobs.evaluation.external import add_external, choose_dataset, describe_loading, list_encoders, load_external
@@ -46,6 +47,7 @@ class Options(VerbOptions):
     """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
+    plugins: PluginOptions = PluginOptions()
 
     def resolved(self, given: Set[str]) -> Self:
         """Fills in how the study was last evaluated, where nothing else is given."""

@@ -16,6 +16,7 @@ from cluster.scheduler import run_on_ray
 from cluster.session import session
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
+from jobs.config.plugins import PluginOptions
 from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
 from jobs.study.folder import JobsFailed, Study, Terminated
@@ -54,6 +55,7 @@ class Options(VerbOptions):
     workers: int = 0
     """0: run in this process
     N: run on Ray, N shards at once, or as many as fit on the cluster that RAY_ADDRESS names"""
+    plugins: PluginOptions = PluginOptions()
 
 
 def main(arguments: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse, subcommand_choice, with_own_type
+from jobs.config.plugins import PluginOptions, load_plugins
 from jobs.config.published import PUBLISHED
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
@@ -28,6 +29,7 @@ class Options(VerbOptions):
 
     recipe: PretrainConfig
     runtime: RuntimeConfig = RuntimeConfig()
+    plugins: PluginOptions = PluginOptions()
 
     def resolved(self, given: Set[str]) -> Self:
         """Leaves out a recipe's own epochs if steps are given. Raises UserError if steps and epochs are given."""
@@ -58,6 +60,7 @@ def options_type() -> Any:
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin pretrain` with these command-line arguments."""
+    load_plugins(arguments)  # before their tasks are asked for
     training = run(parse(options_type(), "pretrain", arguments))
     trained = EncoderRecord.read(training.folder / "encoder.json").training
     assert trained is not None  # what a run leaves says how it was trained

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse, subcommand_choice
+from jobs.config.plugins import PluginOptions
 from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
@@ -26,6 +27,7 @@ class Options(VerbOptions):
     choice_key: ClassVar[str] = "preset"
 
     runtime: RuntimeConfig = RuntimeConfig(workers="1")
+    plugins: PluginOptions = PluginOptions()
 
 
 def options_type():

@@ -63,6 +63,8 @@ def main(arguments: list[str]) -> None:
         env = " ".join(f"{name}={value}" for name, value in job_variables().items())
         kept = " ".join(code_upload.IGNORED + code_upload.SECRETS)
         print(f"would send {sent}\nof {code_upload.ROOT}: {' '.join(code_upload.PACKAGES)}, without {kept}")
+        if plugins := code_upload.plugin_files():
+            print(f"and {' '.join(plugins)}")
         print(f"id: {id}\nenvironment: {env}\ncommand: {command.line(python)}")
         return
     print_line(f"sending {sent}")
@@ -101,7 +103,8 @@ def checked_upload_size() -> int:
 
 def job_variables() -> dict[str, str]:
     """Returns environment variables for the job's processes. All who see the cluster's dashboard can read them."""
-    variables = {"COLUMNS": str(max(WIDTH, shutil.get_terminal_size().columns))}
+    columns = str(max(WIDTH, shutil.get_terminal_size().columns))
+    variables = {"COLUMNS": columns, **code_upload.plugin_variables()}
     return {**variables, "TILESPIN_COMMIT": at} if (at := commit()) else variables
 
 

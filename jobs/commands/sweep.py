@@ -6,6 +6,7 @@ from rich.console import Console
 
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
+from jobs.config.plugins import PluginOptions
 from jobs.config.runtime import RuntimeConfig, WorkerRange
 from jobs.pretraining.run import prepare_training
 from jobs.study.folder import JobsFailed, Study
@@ -26,6 +27,7 @@ class Options(VerbOptions):
     grid: Grid = Grid()
     stopping: Stopping = Stopping()
     runtime: RuntimeConfig = RuntimeConfig(name="sweep", workers="1")
+    plugins: PluginOptions = PluginOptions()
 
 
 def main(arguments: list[str]) -> None:

@@ -123,3 +123,14 @@ def to_json(options: Any, indent: int | None = None) -> str:
 
 def _missing(value: Any) -> bool:
     return value is tyro.MISSING or value is tyro.MISSING_NONPROP
+
+
+def config_in(arguments: list[str]) -> str | None:
+    """Returns the value of the last --config; None if there is none, or one without a value, which tyro refuses."""
+    found = None
+    for i, word in enumerate(arguments):
+        if word.startswith("--config="):
+            found = word.removeprefix("--config=")
+        elif word == "--config":
+            found = arguments[i + 1] if i + 1 < len(arguments) else None
+    return found

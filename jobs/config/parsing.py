@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from jobs.config.config_file import ConfigFile, to_json
+from jobs.config.config_file import ConfigFile, config_in, to_json
 from jobs.config.options import VerbOptions, choice_of, chosen, flags_of, flags_of_choices
+from jobs.config.plugins import PluginOptions, load_plugins
 from jobs.config.refusals import refuse_in_one_line
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
@@ -32,6 +33,8 @@ def parse(config: Any, verb: str, arguments: list[str]) -> Any:
     Raises:
         UserError: If an option does not exist, cannot be read or excludes another, or the file cannot be read.
     """
+    if isinstance(getattr(config, "plugins", None), PluginOptions):
+        load_plugins(arguments)
     parsed = parse_given(config, verb, arguments)
     options = parsed.options.resolved(parsed.given)
     if options.print_config:
@@ -52,7 +55,7 @@ def parse_given(config: type[VerbOptions], verb: str, arguments: list[str]) -> P
         UserError: If an option does not exist or cannot be read, or the file cannot.
     """
     typed = _names_in(config, arguments)
-    if (path := _config_in(arguments)) is None:
+    if (path := config_in(arguments)) is None:
         return Parsed(_parse(config, verb, arguments), typed)
     file = ConfigFile(path, config)
     given = typed | file.values.keys()
@@ -80,17 +83,6 @@ def _parse(config: Any, verb: str, arguments: list[str], default: Any = None) ->
             description="\n ".join(lines),  # tyro joins lines that begin with a letter
             **extra,
         )
-
-
-def _config_in(arguments: list[str]) -> str | None:
-    """Returns the value of the last --config; None if there is none, or one without a value, which tyro refuses."""
-    found = None
-    for i, word in enumerate(arguments):
-        if word.startswith("--config="):
-            found = word.removeprefix("--config=")
-        elif word == "--config":
-            found = arguments[i + 1] if i + 1 < len(arguments) else None
-    return found
 
 
 def _names_in(config: Any, arguments: list[str]) -> frozenset[str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from jobs.cli import VERBS
 from jobs.config.parsing import parse
+from jobs.config.plugins import load_plugins
 from jobs.study.folder import Study
 from ssl_core.data.data_source import dataset_names
 from ssl_core.encoders.pretrained import RANDOM
@@ -73,11 +74,12 @@ def prepare_command(words: list[str], here: bool) -> Command:
         UserError: If the verb would refuse it, as far as that can be known from afar, for relative paths on other
             machines, and for keys among the arguments.
     """
-    verb, arguments = words[0], words[1:]
+    verb = words[0]
     if verb not in PATH_OPTIONS:
         raise UserError(f"no verb {verb!r} to submit: {choose(verb, PATH_OPTIONS)}")
-    for word in arguments:
+    for word in words[1:]:
         _check_open(word)
+    arguments = load_plugins(words[1:])  # the files are sent along, and found there without the option
     parser = _verb_parser(verb)
     options = parser(arguments)
     _check(options)

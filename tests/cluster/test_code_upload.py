@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.command import ROOT, environment
 
+import ssl_core.plugin_files as plugin_files
 from cluster import code_upload
 
 PLANTED = (
@@ -104,3 +105,26 @@ def test_job_inherits_its_own_code(monkeypatch):
     assert code_upload.runtime_env() == code_upload.working_dir_options()
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert code_upload.runtime_env() == {}
+
+
+def test_files_of_plug_ins_are_sent_beside_the_code(tmp_path, monkeypatch):
+    """With a name that is found there, and whatever the folder that they lie in holds."""
+    (tmp_path / "mine.py").write_text("MINE = 1")
+    (tmp_path / "other.py").write_text("planted")
+    monkeypatch.setenv(code_upload.PLUGINS, str(tmp_path / "mine.py"))
+    monkeypatch.setenv(code_upload.PLUGIN_DIGESTS, "mine=0")
+    sent = code_upload.runtime_env()
+    place = Path(sent["working_dir"])
+    packed = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+    code = {str(path.relative_to(ROOT)) for path in code_upload.uploaded_files() if path.is_relative_to(ROOT)}
+    assert packed == code | {"plugins/mine.py"} and (place / "plugins/mine.py").read_text() == "MINE = 1"
+    assert sent["env_vars"] == {code_upload.PLUGINS: "plugins/mine.py", code_upload.PLUGIN_DIGESTS: "mine=0"}
+    assert sent["excludes"] == []
+    monkeypatch.chdir("/")
+    monkeypatch.setenv(plugin_files.VARIABLE, "plugins/mine.py")
+    monkeypatch.setattr(plugin_files, "ROOT", place)
+    assert plugin_files.plugin_files() == {"mine": place / "plugins/mine.py"}
+
+
+def test_both_sides_name_the_same_variables():
+    assert (code_upload.PLUGINS, code_upload.PLUGIN_DIGESTS) == (plugin_files.VARIABLE, plugin_files.DIGESTS)

@@ -1,6 +1,5 @@
 """A task is one file: it is found, trained and offered by the command line with nothing else to edit."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.plugin_package import TASK as FLIP
 from support.synthetic_images import FORMAT, batch_of, gradients, pretext
 
 import ssl_core.tasks
@@ -16,7 +16,6 @@ from ssl_core.task import task_name, tasks
 from ssl_core.train import TrainConfig, train
 
 ROOT = Path(__file__).parents[2]
-FLIP = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(), re.DOTALL)[1]  # as people are told
 
 
 @pytest.fixture

@@ -5,13 +5,15 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.command import ROOT, environment
-from support.plugin_package import PROTOCOL, SOURCE, TASK, forget_modules, write_package
+from support.plugin_package import PROTOCOL, SOURCE, TASK, forget_files, plugged_in, write_package, write_striped
 
 import ssl_core.plugin_files as plugin_files
+import ssl_core.plugins as plugins
 from ssl_core.data.data_source import data_sources, dataset_names
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
@@ -25,27 +27,17 @@ NAMED = SOURCE.replace("    def opens", "    name = 'cifar10'\n\n    def opens")
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch) -> Path:
-    """A folder of installed packages, and no files of plug-ins, as long as a test lasts."""
+def site(tmp_path) -> Iterator[Path]:
+    """A folder of installed packages."""
     folder = tmp_path / "site"
     folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    for name in (plugin_files.VARIABLE, plugin_files.DIGESTS):
-        monkeypatch.setenv(name, "")
-    yield folder
-    names = [path.stem for path in folder.parent.rglob("*.py")]
-    forget_modules("stripes", "other", *(f"{plugin_files.__name__}.{name}" for name in names))
-    plugin_files._digests.clear()
+    with plugged_in(folder):
+        yield folder
 
 
 @pytest.fixture
 def stripes(site) -> Path:
-    entries = {
-        "tilespin.tasks": {"flip": "stripes.task:Flip"},
-        "tilespin.protocols": {"norm": "stripes.protocol:Norm"},
-        "tilespin.sources": {"stripes": "stripes.source:Stripes"},
-    }
-    write_package(site, "stripes", {"task": TASK, "protocol": PROTOCOL, "source": SOURCE}, entries)
+    write_striped(site)
     return site
 
 
@@ -112,16 +104,14 @@ def test_the_digest_is_of_a_plugins_source(stripes, tmp_path):
     assert {source_digest(kind) for kind in (tasks()["rotnet"], type(protocols()["knn"]))} == {None}
     before = source_digest(tasks()["flip"])
     assert len(before) == 12 and source_digest(type(protocols()["norm"])) == before
-    (stripes / "stripes" / "helper.py").write_text("")
-    from ssl_core import plugins
-
+    (stripes / "striped" / "helper.py").write_text("")
     plugins._package_digest.cache_clear()
     assert source_digest(tasks()["flip"]) != before
     plugin_files.add_files([add(tmp_path, "mine.py", TASK)])
     digest = source_digest(tasks()["mine"])
     both = tasks()["multi"].Config(tasks=("rotnet", "mine"))
     assert plugin_digests(both) == {"mine": digest} and not plugin_digests(tasks()["rotnet"].Config())
-    forget_modules("ssl_core.plugin_files.mine")
+    forget_files()
     add(tmp_path, "mine.py", TASK + "\n")  # at once, and of another size or not: no compiled copy is used
     assert source_digest(tasks()["mine"]) not in (digest, None)
 
@@ -188,6 +178,11 @@ def test_files_of_one_name_and_of_none(site, tmp_path):
 def test_a_file_that_is_not_there(site, tmp_path):
     with pytest.raises(UserError, match=r"--plugin .*gone\.py: there is no such file"):
         plugin_files.add_files([str(tmp_path / "gone.py")])
+
+
+def test_a_path_that_would_be_taken_for_two(site, tmp_path):
+    with pytest.raises(UserError, match=r"--plugin .*a:b\.py: expected a path without :"):
+        plugin_files.add_files([add(tmp_path, "a:b.py", TASK)])
 
 
 def test_two_sources_that_open_the_same(stripes, tmp_path):

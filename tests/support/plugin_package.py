@@ -1,102 +1,31 @@
-"""An installed package with a task, a protocol and a data source, and a file with another task, as users write them."""
+"""The guide's task, protocol and data source, in files and in an installed package."""
 
+import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-TASK = '''
-"""Says whether an image was mirrored."""
+import pytest
 
-from dataclasses import dataclass
+import ssl_core.plugin_files as plugin_files
+from ssl_core.data.dataset import open_source
+from support.command import ROOT
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+TASK, PROTOCOL, SOURCE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)  # as people are told
 
-from kernels.random import randint
-from kernels.rotate import rotate
-from ssl_core.task import Task, TaskConfig, to_uint8
-
-
-class Flip(Task):
-    @dataclass(frozen=True, kw_only=True)
-    class Config(TaskConfig):
-        """Say whether an image was mirrored."""
-
-        batch: int = 8
-        eagerness: float = 0.5
-        """an option of this task's own"""
-
-    def __init__(self, config, encoder, data):
-        super().__init__(config, encoder, data)
-        self.size = data.size
-        self.head = nn.Linear(encoder.widths[-1], 2)
-
-    def make_batch(self, batch, bits, format):
-        flips = randint(bits.draw("flip", 1)[:, 0], 2)
-        still = torch.zeros_like(flips)
-        corner = still[:, None].expand(-1, 2)
-        return rotate(batch.images, still, flips, corner, size=self.size, **format.options()), flips
-
-    def forward(self, encoder, inputs):
-        return self.head(encoder(inputs)[-1].mean((2, 3)))
-
-    def loss(self, predictions, targets):
-        return F.cross_entropy(predictions.float(), targets, reduction="none")
-
-    def visualize(self, inputs, predictions, targets):
-        return [(image, "mirrored" if t else "as it was") for image, t in zip(to_uint8(inputs), targets.tolist())]
-'''
-
-PROTOCOL = '''
-"""Measures how large an encoder's features are."""
-
-from dataclasses import dataclass
-
-import numpy as np
-
-from ssl_core.evaluation.protocol import Protocol, Result
+ENTRIES = {
+    "tilespin.tasks": {"flip": "striped.task:Flip"},
+    "tilespin.protocols": {"norm": "striped.protocol:Norm"},
+    "tilespin.sources": {"stripes": "striped.source:Stripes"},
+}
 
 
-class Norm(Protocol):
-    version = 1
-    on = "features"
-    needs_labels = False
-    headline, higher_is_better = "norm", True
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config:
-        scale: float = 1.0
-
-    def run(self, features, config, seed):
-        return Result({"norm": config.scale * float(np.linalg.norm(features.stages[-1]["test"], axis=1).mean())})
-'''
-
-SOURCE = '''
-"""Stripes in two directions, which nobody has to download."""
-
-import numpy as np
-
-from ssl_core.data.data_source import DataSource
-from ssl_core.data.dataset import Arrays, Source
-
-
-def _split(n, size, seed):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % 2
-    stripes = rng.integers(0, 256, (n, size, 1, 3), np.uint8).repeat(size, 2)
-    images = np.where(labels[:, None, None, None], stripes, stripes.swapaxes(1, 2))
-    return Arrays(images.astype(np.uint8), labels.astype(np.int64))
-
-
-class Stripes(DataSource):
-    def opens(self, data):
-        return data.startswith("stripes://")
-
-    def load(self, data, size):
-        n, size = int(data.removeprefix("stripes://")), size or 32
-        train, test = _split(n, size, 0), _split(40, size, 1)
-        return Source("stripes", f"stripes {n} {size}", size, train, test, ("rows", "columns"))
-'''
+def write_striped(site: Path) -> None:
+    """Writes a package with the task `flip`, the protocol `norm` and the data source `stripes`."""
+    write_package(site, "striped", {"task": TASK, "protocol": PROTOCOL, "source": SOURCE}, ENTRIES)
 
 
 def write_package(
@@ -127,3 +56,23 @@ def forget_modules(*names: str) -> None:
     for module in list(sys.modules):
         if any(module == name or module.startswith(f"{name}.") for name in names):
             del sys.modules[module]
+
+
+@contextmanager
+def plugged_in(folder: Path) -> Iterator[Path]:
+    """A folder of packages that this process imports, and no files of plug-ins, as long as the block lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for name in (plugin_files.VARIABLE, plugin_files.DIGESTS):
+            patch.setenv(name, "")
+        yield folder
+    forget_files()
+    forget_modules(*(path.name for path in folder.iterdir()))
+    open_source.cache_clear()
+
+
+def forget_files() -> None:
+    """What another process knows of the files that this one has imported: nothing."""
+    forget_modules(*(f"{plugin_files.__name__}.{name}" for name in plugin_files._digests))
+    plugin_files._digests.clear()
+    os.environ[plugin_files.DIGESTS] = ""
