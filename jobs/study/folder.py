@@ -8,17 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jobs.study.lock as study_locks
-from ssl_core.errors import UserError
+from ssl_core.errors import TilespinError, UserError
 from ssl_core.storage.files import exists, glob_files, open_path, read_json, write_json, write_text
 
 
-class JobsFailed(RuntimeError):
+class JobsFailed(TilespinError, RuntimeError):
     """Says that some jobs failed and the others are done. The command line exits with 1."""
 
-    exit_code = 1
 
-
-class Terminated(RuntimeError):
+class Terminated(TilespinError, RuntimeError):
     """Says that a signal asked this process to stop, and that it has. The command line exits with 128 + its number."""
 
     def __init__(self, signal: int):

@@ -13,7 +13,7 @@ import numpy as np
 import ssl_core.data.sources
 from ssl_core.data.decoding.deep_pixels import Levels
 from ssl_core.data.encoded import Encoded, NamedBytes, Readable
-from ssl_core.errors import UserError, closest
+from ssl_core.errors import TilespinError, UserError, closest
 from ssl_core.plugins import modules
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255, per channel
@@ -247,7 +247,7 @@ def open_source(data: str, size: int | None = None) -> Source:
             if module.opens(data):
                 return module.load(data, size)
         except OSError as error:
-            if hasattr(error, "exit_code"):
+            if isinstance(error, TilespinError):
                 raise
             raise UserError(f"--data {data}: cannot be read: {error.strerror or error}") from error
     names = [m.NAME for m in known.values() if hasattr(m, "NAME")]
