@@ -128,6 +128,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                     _check_finite(means, step.number, folder)
                     if recorder:
                         recorder.log(step.number, means, batches.waiting_share())
+                        heartbeat.report(recorder.row)
                         try:
                             yield recorder.row
                         except GeneratorExit:
