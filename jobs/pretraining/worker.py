@@ -97,6 +97,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         loader=training.loader,
         threads=training.threads,
         warn=lambda message: warn(training.root, message),
+        min_area=recipe.task.loader_min_area,
     )
     plan = TrainConfig(
         steps=recipe.steps,
