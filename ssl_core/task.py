@@ -12,7 +12,7 @@ from ssl_core.data.batch import Batch
 from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.plugins import modules, subclass_in
+from ssl_core.plugins import Kind, source_digest
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ class TaskConfig:
     """Images that the task needs in each part of a global batch, all workers' together: 2 if it compares them with each
     other. No option, but a property where options decide it; checked before anything runs, see train.check_parts."""
 
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Names of other tasks that this one is made of. No option, but a property where options decide it."""
+
     batch: int = 64
     """images in a global batch, whatever the number of workers"""
     loader_min_area: float = MIN_AREA
@@ -83,7 +86,7 @@ class TaskConfig:
 
 
 class Task(nn.Module):
-    """A pretext task: one file in ssl_core/tasks/ with one subclass of this, and nothing else to edit.
+    """A pretext task: one file in ssl_core/tasks/ with one subclass of this, or a plug-in.
 
     A task makes inputs and targets of a batch of images, holds the head that predicts the targets from the encoder's
     features, and says what the loss is. Every random choice is drawn from `bits` and every pixel is moved by a kernel,
@@ -161,15 +164,34 @@ class Task(nn.Module):
         raise NotImplementedError
 
 
+def _check(task: type[Task]) -> str | None:
+    if "Config" in vars(task) and isinstance(task.Config, type) and issubclass(task.Config, TaskConfig):
+        return None
+    return "it needs a Config of its own, a subclass of ssl_core.task.TaskConfig"
+
+
+KIND = Kind("task", Task, ssl_core.tasks, "tilespin.tasks", ("make_batch", "forward", "loss", "visualize"), _check)
+
+
 def tasks() -> dict[str, type[Task]]:
-    """Returns every task's class by the name of its file."""
-    found = {name: subclass_in(module, Task) for name, module in modules(ssl_core.tasks).items()}
-    return {name: task for name, task in found.items() if task is not None}
+    """Returns every task's class, the built-in ones by the name of their file, then plug-ins.
+
+    Raises:
+        UserError: If a plug-in cannot be used, or two tasks are of one name.
+    """
+    return KIND.find()
 
 
 def task_name(config: TaskConfig) -> str:
     """Returns the name of the task that `config` belongs to."""
     return next(name for name, task in tasks().items() if task.Config is type(config))
+
+
+def plugin_digests(config: TaskConfig) -> dict[str, str]:
+    """Returns a digest of the source of each plug-in that a task is or consists of, by name; none if it is built in."""
+    known = tasks()
+    digests = {name: source_digest(known[name]) for name in (task_name(config), *config.parts) if name in known}
+    return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 class PretextModel(nn.Module):

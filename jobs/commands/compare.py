@@ -34,17 +34,22 @@ class Options(VerbOptions):
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin compare` with these command-line arguments."""
-    options = parse(Options, "compare", arguments)
+    run(parse(Options, "compare", arguments))
+
+
+def run(options: Options) -> Study:
+    """Compares studies and returns the one that has the report. Raises UserError if there is nothing to compare."""
     options.check()
     studies, wandb = [Study.existing(folder) for folder in options.studies], decide_mode(options.wandb)
     if len(studies) == 1:
         with studies[0].lock():
             publish(studies[0], wandb)
-        return
+        return studies[0]
     together = Study.open(str(studies[0].root.parent), options.name)
     if together.root in [study.root for study in studies] or exists(together.root / "pretrain"):
         raise UserError(f"--name {options.name}: {together.root} is a study, the comparison needs a folder of its own")
     rows = [replace(row, name=f"{study.root.name}/{row.name}") for study in studies for row in collect(study)]
     with together.lock():
-        together.describe(compared=[str(study.root) for study in studies])
+        together.describe(compared=tuple(str(study.root) for study in studies))
         publish_rows(together, rows, wandb)
+    return together

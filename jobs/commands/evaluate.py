@@ -5,7 +5,7 @@ Only what is missing is computed.
 
 import sys
 from collections.abc import Set
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Self
 
 import tyro
@@ -17,6 +17,7 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
 from jobs.evaluation.external import add_external, choose_dataset, describe_loading, list_encoders, load_external
 from jobs.evaluation.jobs import check_evaluation
+from jobs.evaluation.records import describe_evaluation
 from jobs.execution.run import StudyPlan, run_plan
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
@@ -79,6 +80,6 @@ def main(arguments: list[str]) -> None:
             print(describe_loading(external), file=sys.stderr)
         if externals:
             add_external(study, externals)
-        study.describe(evaluation=asdict(options.evaluation))
+        describe_evaluation(study, encoders, options.evaluation)
         with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))

@@ -31,10 +31,10 @@ from ssl_core.data.packing.index import (
     make_plan,
     write_index,
 )
+from ssl_core.data.packing.record import PackIndex, PackPlan
 from ssl_core.data.packing.shard import Packing, finish_shard
 from ssl_core.data.summary import summary
 from ssl_core.errors import UserError
-from ssl_core.storage.files import read_json, write_json
 from ssl_core.storage.object_store import is_url
 
 console = Console(stderr=True)
@@ -65,9 +65,10 @@ def main(arguments: list[str]) -> None:
     folder = destination(options.src, options.dst)
     source = open_dataset(options.src)
     work = Study(folder / WORK)
-    existing = next((folder / name for name in (PLAN, INDEX) if (folder / name).exists()), None)
-    if existing:
-        check_same(read_json(existing), source, packing, folder)
+    for name, kind in ((PLAN, PackPlan), (INDEX, PackIndex)):
+        if (folder / name).exists():
+            check_same(kind.read(folder / name), source, packing, folder)
+            break
     with work.lock():
         plan = load_plan(folder, source, packing)
         jobs = [
@@ -110,13 +111,13 @@ def open_dataset(src: str) -> Source:
         raise UserError(str(error).replace("--data ", "", 1)) from error
 
 
-def load_plan(folder: Path, source: Source, packing: Packing) -> dict:
+def load_plan(folder: Path, source: Source, packing: Packing) -> PackPlan:
     """Returns the plan of an earlier attempt, or makes one; deletes unfinished files of an attempt that was killed."""
     for torn in (path for folder in (folder, folder / WORK) for path in folder.glob(".shard-*")):
         torn.unlink()
     if not (folder / PLAN).exists():
-        write_json(folder / PLAN, make_plan(source, packing))
-    plan = read_json(folder / PLAN)
+        make_plan(source, packing).write(folder / PLAN)
+    plan = PackPlan.read(folder / PLAN)
     check_same(plan, source, packing, folder)
     return plan
 
@@ -193,16 +194,16 @@ def _check_workers(workers: int) -> Iterator[None]:
         yield
 
 
-def print_summary(folder: Path, index: dict, records: list[dict]) -> None:
+def print_summary(folder: Path, index: PackIndex, records: list[dict]) -> None:
     """Prints what was packed, what was left out and why."""
     written = [record for record in records if record["images"]]
     kept = sum(record["kept"] for record in written)
     counts = [f"{sum(r['images'] for r in written if r['part'] == part):,} {part}" for part in PARTS]
     again = f", {kept:,} of them already there" if kept else ""
     count = f"{len(written):,} shard{'s' if len(written) > 1 else ''}"
-    print(f"{folder}: {index['images']:,} images ({', '.join(counts)}) in {count}{again}")
+    print(f"{folder}: {index.images:,} images ({', '.join(counts)}) in {count}{again}")
     after = sum(record["bytes"] for record in written)
-    print(f"{index['source_bytes'] / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB packed")
-    if index["skipped"] or index["duplicates"]:
-        lost, twice = index["skipped"], index["duplicates"]
+    print(f"{index.source_bytes / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB packed")
+    if index.skipped or index.duplicates:
+        lost, twice = index.skipped, index.duplicates
         print(f"left out: {lost:,} that cannot be decoded, {twice:,} duplicates; named in {folder / SKIPPED}")

@@ -11,11 +11,11 @@ from jobs.config.published import PUBLISHED
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
 from jobs.execution.run import StudyPlan, run_plan
-from jobs.pretraining.run import prepare_training
+from jobs.pretraining.run import Training, prepare_training
 from jobs.study.folder import Study
 from jobs.tracking.tracker import print_sync_command
 from ssl_core.errors import UserError
-from ssl_core.storage.files import read_json
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import tasks
 
 
@@ -58,7 +58,26 @@ def options_type() -> Any:
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin pretrain` with these command-line arguments."""
-    options = parse(options_type(), "pretrain", arguments)
+    training = run(parse(options_type(), "pretrain", arguments))
+    trained = EncoderRecord.read(training.folder / "encoder.json").training
+    assert trained is not None  # what a run leaves says how it was trained
+    if trained.skipped:
+        print(f"{len(trained.skipped)} files could not be decoded and were skipped")
+    pretext = ", ".join(f"{name} {value:.3f}" for name, value in trained.pretext.items())
+    print(f"{training.folder}: {trained.steps} steps, {trained.images:,} images, {pretext}")
+    print_sync_command(Study(training.study))
+
+
+def run(options: Any) -> Training:
+    """Pretrains an encoder, from wherever the last attempt stopped, and returns the run, which is finished.
+
+    Args:
+        options: An instance of `options_type()`.
+
+    Raises:
+        UserError: If something in the options cannot work.
+        JobsFailed: If the training failed.
+    """
     recipe = PretrainConfig(**{f.name: getattr(options.recipe, f.name) for f in fields(PretrainConfig)})
     runtime = options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or Path(recipe.data).resolve().name)
@@ -66,9 +85,4 @@ def main(arguments: list[str]) -> None:
     with study.lock():
         study.describe()
         run_plan(StudyPlan(study, runtime, [training], []))
-    described = read_json(training.folder / "encoder.json")
-    if described["skipped"]:
-        print(f"{len(described['skipped'])} files could not be decoded and were skipped")
-    pretext = ", ".join(f"{name} {value:.3f}" for name, value in described["pretext"].items())
-    print(f"{training.folder}: {described['steps']} steps, {described['images']:,} images, {pretext}")
-    print_sync_command(study)
+    return training

@@ -1,7 +1,7 @@
 """Runs `tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
 
 from dataclasses import asdict, dataclass, make_dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse, subcommand_choice
@@ -9,6 +9,7 @@ from jobs.config.presets import DESCRIPTIONS, PRESETS
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import from_training, with_baselines
 from jobs.evaluation.jobs import check_evaluation
+from jobs.evaluation.records import describe_evaluation
 from jobs.execution.run import StudyPlan, run_plan
 from jobs.pretraining.budget import equal_budget_recipes, longest_first
 from jobs.pretraining.run import prepare_training
@@ -37,7 +38,19 @@ def options_type():
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin study` with these command-line arguments."""
-    options = parse(options_type(), "study", arguments)
+    run(parse(options_type(), "study", arguments))
+
+
+def run(options: Any) -> Study:
+    """Runs a study and returns it.
+
+    Args:
+        options: An instance of `options_type()`.
+
+    Raises:
+        UserError: If something in the options cannot work.
+        JobsFailed: If a job failed, after all that could run has run.
+    """
     config, runtime = options.study, options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or config.preset)
     trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in equal_budget_recipes(config)])
@@ -45,6 +58,7 @@ def main(arguments: list[str]) -> None:
     check_evaluation(encoders, config.evaluation)
     with study.lock():
         described = {**asdict(config), "tasks": [{"name": task_name(task), **asdict(task)} for task in config.tasks]}
-        study.describe(config=described, evaluation=asdict(config.evaluation))
+        describe_evaluation(study, encoders, config.evaluation, config=described)
         with published_after(study, runtime.tracking):
             run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))
+    return study

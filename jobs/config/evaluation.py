@@ -6,7 +6,6 @@ from jobs.study.folder import Study
 from ssl_core.errors import UserError, closest
 from ssl_core.evaluation.frozen_encoder import Splits
 from ssl_core.evaluation.protocol import protocols
-from ssl_core.storage.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class Evaluation:
     @classmethod
     def of_study(cls, study: Study) -> "Evaluation | None":
         """Returns how the study was last evaluated, or None if it never was."""
-        saved = read_json(study.file).get("evaluation")
+        saved = study.read().evaluation
         return cls(**{**saved, "protocols": tuple(saved["protocols"])}) if saved else None
 
     def splits(self) -> Splits:
@@ -38,7 +37,7 @@ class Evaluation:
         for name in self.protocols:
             if name not in known:
                 hint = f"did you mean {close}? " if (close := closest(name, known)) else ""
-                raise UserError(f"--protocols {name}: {hint}there is {', '.join(known)}")
+                raise UserError(f"--protocols {name}: {hint}there is {', '.join(known)}, and those of plug-ins")
         if not self.protocols or len(set(self.protocols)) < len(self.protocols):
             raise UserError(f"--protocols {' '.join(self.protocols)}: expected at least one, each once")
         if not 0 <= self.probe_seed < 2**31:

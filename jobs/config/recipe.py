@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ssl_core.data.data_source import dataset_names
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.data.decoding.crops import MIN_AREA
-from ssl_core.data.sources import tars
+from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
-from ssl_core.task import task_name
+from ssl_core.storage.object_store import is_url
+from ssl_core.task import plugin_digests, task_name
 
 VERSION = 2  # raise when the same recipe would give other weights
 
@@ -113,7 +115,11 @@ class Recipe:
         task = {"name": task_name(self.task), **options.pop("task")}
         if isinstance(source.train, Arrays):
             task.pop("loader_min_area")  # they are not cropped
-        return {"task": task, **options, "dataset": source.digest, "recipe": VERSION}
+        plugins = " ".join(f"{name}:{digest}" for name, digest in plugin_digests(self.task).items())
+        return {
+            **{"task": task, **options, "dataset": source.digest, "recipe": VERSION},
+            **({"plugin": plugins} if plugins else {}),
+        }
 
     def run_name(self, source: Source) -> str:
         """Returns the run's name: its task and a hash of all that its weights depend on."""
@@ -124,14 +130,16 @@ class Recipe:
 
 
 def resolve_data_path(data: str) -> str:
-    """Makes the path of a folder, a tar file or a pattern of tar files absolute, and returns anything else as it is.
+    """Makes the path of a folder, a file or a pattern of tar files absolute, and returns anything else as it is.
 
     So data is found from whatever folder a run is continued in.
     """
+    if data in dataset_names() or is_url(data):
+        return data
     path = Path(data).expanduser()
     if path.is_dir():
         return str(path.resolve())
-    return str(path.absolute()) if tars.opens(data) else data
+    return str(path.absolute()) if path.exists() or TarFiles().opens(data) else data
 
 
 def short_hash(value) -> str:

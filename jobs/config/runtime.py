@@ -113,3 +113,10 @@ class RuntimeConfig:
         if self.device == "cuda" and not self.worker_range.max and not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU on this machine")
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+
+def device_name(device: str) -> str:
+    """Returns the name of the GPU that "cuda" or "cuda:N" means, or "cpu"."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"

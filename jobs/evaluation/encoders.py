@@ -15,25 +15,16 @@ from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.encoders.pretrained import load_saved
-from ssl_core.storage.files import exists, read_json
+from ssl_core.storage.files import exists
+from ssl_core.storage.records import EncoderIdentity, EncoderRecord
 from ssl_core.task import task_name, tasks
 
 RANDOM, PIXELS = "random-init", "raw-pixels"
 
 
 @dataclass(frozen=True)
-class EvaluatedEncoder:
-    """Describes an encoder to be evaluated: a finished or planned run's, one from elsewhere, or a baseline."""
-
-    task: str  # the run's task, the label of an encoder from elsewhere, random-init or raw-pixels
-    encoder: str
-    run: str | None
-    data: str
-    size: int
-    seed: int
-    normalization: str
-    external: str | None = None  # its folder's name, if it is from elsewhere
-    stem: int | None = None  # the images' side that it is made for, if that gives it another stem than `size` would
+class EvaluatedEncoder(EncoderIdentity):
+    """Is an encoder to be evaluated: a finished or planned run's, one from elsewhere, or a baseline."""
 
     @property
     def source(self) -> Source:
@@ -55,8 +46,8 @@ class EvaluatedEncoder:
         folder = self.folder(study)
         if not folder:
             return encoders.build(self.encoder, self.built, self.seed)
-        encoder, described = load_saved(folder)
-        given, wanted = (self.source.mean, self.source.std), (tuple(described["mean"]), tuple(described["std"]))
+        encoder, record = load_saved(folder)
+        given, wanted = (self.source.mean, self.source.std), (record.mean, record.std)
         if self.external and self.normalization == "dataset" and wanted != given:
             return encoders.RestandardizedEncoder(encoder, given, wanted)
         return encoder
@@ -74,10 +65,8 @@ class EvaluatedEncoder:
             return _random_init_digest(self.encoder, self.built, self.seed)
         if not exists(folder / "encoder.json"):
             return None
-        described = read_json(folder / "encoder.json")
-        if self.external:
-            return digest_with_statistics(described["digest"], described["mean"], described["std"])
-        return described["digest"]
+        record = EncoderRecord.read(folder / "encoder.json")
+        return digest_with_statistics(record.digest, record.mean, record.std) if self.external else record.digest
 
     def random_init(self, normalization: str) -> "EvaluatedEncoder":
         """Returns the same encoder at random initialization, under this normalization."""
@@ -102,10 +91,12 @@ def digest_with_statistics(digest: str, mean: Sequence[float], std: Sequence[flo
     return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
 
 
-def from_run(described: dict) -> EvaluatedEncoder:
-    """Returns the encoder that an encoder.json describes."""
+def from_run(record: EncoderRecord) -> EvaluatedEncoder:
+    """Returns the encoder of a finished run."""
+    assert record.training is not None  # which only encoders from elsewhere may lack
+    trained = record.training
     return EvaluatedEncoder(
-        *(described[key] for key in ("task", "encoder", "run", "data", "size", "seed", "normalization"))
+        trained.task, record.encoder, trained.run, trained.data, record.size, record.seed, record.normalization
     )
 
 

@@ -4,7 +4,7 @@ They are kept in it, so that nothing has to be fetched or given again: `encoders
 in study.json.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from safetensors.torch import save as safetensors_bytes
 
@@ -15,7 +15,8 @@ from jobs.study.folder import Study
 from ssl_core.data.dataset import open_source
 from ssl_core.encoders.pretrained import Pretrained, file_name, load_pretrained
 from ssl_core.errors import UserError
-from ssl_core.storage.files import exists, read_json, write_bytes, write_json
+from ssl_core.storage.files import exists, write_bytes
+from ssl_core.storage.records import EncoderRecord
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class ExternalEncoder:
 
     evaluated: EvaluatedEncoder
     one: Pretrained
-    described: dict  # what its encoder.json will say
+    record: EncoderRecord | None  # what its encoder.json will say; None at random initialization
 
     def save(self, study: Study) -> None:
         """Writes the encoder into the study, encoder.json last. One at random initialization needs no file."""
         folder = self.evaluated.folder(study)
-        if self.one.encoder is None or folder is None or exists(folder / "encoder.json"):
+        if self.one.encoder is None or self.record is None or folder is None or exists(folder / "encoder.json"):
             return
         write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(self.one.encoder)))
-        write_json(folder / "encoder.json", self.described)
+        self.record.write(folder / "encoder.json")
 
 
 def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
@@ -62,43 +63,43 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
         stem=stem,
     )
     if one.encoder is None:
-        return ExternalEncoder(at_random, one, {})
+        return ExternalEncoder(at_random, one, None)
     digest = encoders.digest(one.encoder)
     folder = f"{file_name(one.label)}-{digest_with_statistics(digest, one.mean, one.std)[:8]}"
-    described = {
-        **one.origin,
-        "spec": spec,
-        "label": one.label,
-        "encoder": one.architecture,
-        "size": one.built,
-        "mean": one.mean,
-        "std": one.std,
-        "normalization": one.normalization,
-        "digest": digest,
-        "seed": one.seed,
-        "unused": one.unused,
-    }
+    record = EncoderRecord(
+        encoder=one.architecture,
+        size=one.built,
+        seed=one.seed,
+        mean=one.mean,
+        std=one.std,
+        normalization=one.normalization,
+        digest=digest,
+        training=one.origin.training if one.origin else None,
+        label=one.label,
+        spec=spec,
+        unused=one.unused,
+    )
     evaluated = replace(at_random, task=one.label, normalization=one.normalization, external=folder)
-    return ExternalEncoder(evaluated, one, described)
+    return ExternalEncoder(evaluated, one, record)
 
 
 def list_encoders(study: Study) -> list[EvaluatedEncoder]:
     """Returns all that a study has to evaluate except baselines: its finished runs, and the encoders added to it."""
-    runs = [from_run(read_json(folder / "encoder.json")) for folder in study.runs()]
-    return [*runs, *(EvaluatedEncoder(**entry) for entry in _saved_entries(study))]
+    runs = [from_run(EncoderRecord.read(folder / "encoder.json")) for folder in study.runs()]
+    return [*runs, *_saved_encoders(study)]
 
 
-def _saved_entries(study: Study) -> list[dict]:
-    return read_json(study.file).get("encoders", [])
+def _saved_encoders(study: Study) -> list[EvaluatedEncoder]:
+    return [EvaluatedEncoder(**vars(one)) for one in study.read().encoders] if exists(study.file) else []
 
 
 def add_external(study: Study, externals: list[ExternalEncoder]) -> None:
     """Keeps encoders in the study, and lists them in study.json."""
-    known = [EvaluatedEncoder(**entry) for entry in _saved_entries(study)] if exists(study.file) else []
+    known = _saved_encoders(study)
     for external in externals:
         external.save(study)
     both = dict.fromkeys([*known, *(external.evaluated for external in externals)])
-    study.describe(encoders=[asdict(one) for one in both])
+    study.describe(encoders=tuple(both))
 
 
 def choose_dataset(study: Study, data: str | None, size: int | None) -> tuple[str, int | None]:

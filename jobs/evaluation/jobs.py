@@ -4,6 +4,7 @@ A result is one file, whose presence means that it is done.
 """
 
 import shutil
+import time
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 import ssl_core.encoders.build as encoders
 from cluster.job import Job
 from jobs.config.evaluation import Evaluation
+from jobs.config.runtime import device_name
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels
-from jobs.evaluation.records import record_path, write_record
+from jobs.evaluation.records import EvaluationJob, record_path, write_record
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import open_source
@@ -22,6 +24,7 @@ from ssl_core.evaluation import features
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
 from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, glob_files, is_local, remove
+from ssl_core.storage.records import EvaluationRecord
 
 
 def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) -> None:
@@ -93,11 +96,11 @@ def evaluation_jobs(
                 )
             )
         for name in missing:
-            args = (str(study.root), one, label, evaluation, name, tracking)
+            job = EvaluationJob(str(study.root), one, label, evaluation, name, tracking)
             if name in on_features:
-                found.append(Job(f"{name}/{label}", _evaluate_features, args, (extract,)))
+                found.append(Job(f"{name}/{label}", _evaluate_features, (job,), (extract,)))
             else:
-                found.append(Job(f"{name}/{label}", _evaluate_encoder, (*args, *placement), needs, gpus=gpus))
+                found.append(Job(f"{name}/{label}", _evaluate_encoder, (job, *placement), needs, gpus=gpus))
     return found
 
 
@@ -135,38 +138,20 @@ def _extract(
     return features.extract(_frozen_encoder(root, one, evaluation, device, threads))
 
 
-def _evaluate_features(
-    root: str,
-    one: EvaluatedEncoder,
-    label: str,
-    evaluation: Evaluation,
-    protocol: str,
-    tracking: DecidedMode,
-    frozen: features.FrozenFeatures,
-) -> dict:
-    chosen = protocols()[protocol]
-    result = chosen.run(frozen, chosen.Config(), evaluation.probe_seed)
-    return write_record(root, one, label, evaluation, protocol, tracking, result, frozen.labels)
+def _evaluate_features(job: EvaluationJob, frozen: features.FrozenFeatures) -> EvaluationRecord:
+    chosen, started = protocols()[job.protocol], time.monotonic()
+    result = chosen.run(frozen, chosen.Config(), job.evaluation.probe_seed)
+    return write_record(job, result, frozen.labels, "cpu", time.monotonic() - started)
 
 
-def _evaluate_encoder(
-    root: str,
-    one: EvaluatedEncoder,
-    label: str,
-    evaluation: Evaluation,
-    protocol: str,
-    tracking: DecidedMode,
-    device: str,
-    threads: int,
-    *_,
-) -> dict:
-    chosen, source = protocols()[protocol], one.source
-    path = record_path(Study(root), one, protocol, evaluation, source.digest)
+def _evaluate_encoder(job: EvaluationJob, device: str, threads: int, *_) -> EvaluationRecord:
+    chosen, started, source = protocols()[job.protocol], time.monotonic(), job.encoder.source
+    path = record_path(Study(job.root), job.encoder, job.protocol, job.evaluation, source.digest)
     assert path is not None  # this job runs after the run that it needs
     keep = path.with_suffix("")
-    model = _frozen_encoder(root, one, evaluation, device, threads, keep)
-    result = chosen.run(model, chosen.Config(), evaluation.probe_seed)
-    record = write_record(root, one, label, evaluation, protocol, tracking, result, model.labels)
+    model = _frozen_encoder(job.root, job.encoder, job.evaluation, device, threads, keep)
+    result = chosen.run(model, chosen.Config(), job.evaluation.probe_seed)
+    record = write_record(job, result, model.labels, device_name(device), time.monotonic() - started)
     for file in glob_files(keep, "**/step-*"):  # checkpoints of what is done
         remove(file)
     if is_local(keep):  # the empty folders; a store has none

@@ -1,10 +1,14 @@
-"""Writes the record of one evaluation: where it lies and what it holds."""
+"""Writes and reads the records of evaluations: where they lie and what they hold."""
 
 import base64
 import io
+import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,11 +19,34 @@ from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker
+from ssl_core.data.dataset import Source
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.evaluation.protocol import Result, is_accuracy, protocols
-from ssl_core.storage.files import write_bytes, write_json
+from ssl_core.plugins import source_digest
+from ssl_core.storage.files import exists, glob_files, write_bytes
+from ssl_core.storage.records import DatasetIdentity, EncoderIdentity, EvaluationRecord, ProtocolIdentity
+
+
+def protocol_identity(protocol: str, evaluation: Evaluation) -> ProtocolIdentity:
+    """Returns all that decides the result of a protocol, beside the encoder and the dataset.
+
+    Args:
+        protocol: The protocol's name.
+        evaluation: Splits and seed.
+    """
+    known, splits = protocols()[protocol], evaluation.splits()
+    return ProtocolIdentity(
+        name=protocol,
+        version=known.version,
+        plugin=source_digest(type(known)),
+        features=features.VERSION,
+        config=json.loads(json.dumps(asdict(known.Config()))),  # as it is read back: lists, not tuples
+        num_labels=splits.num_labels,
+        val_fraction=splits.val_fraction,
+        probe_seed=evaluation.probe_seed,
+    )
 
 
 def record_path(
@@ -40,78 +67,165 @@ def record_path(
     digest = encoder.digest(study)
     if digest is None:
         return None
-    chosen = protocols()[protocol]
-    identity = {
-        "protocol": protocol,
-        "config": asdict(chosen.Config()),
-        "version": chosen.version,
-        "features": features.VERSION,
-        "splits": asdict(evaluation.splits()),
-        "seed": evaluation.probe_seed,
-        "dataset": dataset,
-        "size": encoder.size,
-        "normalization": encoder.normalization,
-    }
-    return study.record(digest, protocol, short_hash(identity))
+    return _path(study, encoder, digest, protocol_identity(protocol, evaluation), dataset)
 
 
-def write_record(
-    root: str,
-    one: EvaluatedEncoder,
-    label: str,
-    evaluation: Evaluation,
-    protocol: str,
-    tracking: DecidedMode,
-    result: Result,
-    labels: dict[str, np.ndarray],
-) -> dict:
-    """Tracks what one protocol found, and writes its picture and then its record, whose presence means that it is
-    done.
+def path_of(study: Study, record: EvaluationRecord) -> Path:
+    """Returns where a record of the study lies; the picture that belongs to it has the same name, with .png."""
+    return _path(study, record.encoder, record.digest, record.protocol, record.dataset.digest)
+
+
+def _path(study: Study, encoder: EncoderIdentity, digest: str, protocol: ProtocolIdentity, dataset: str) -> Path:
+    pixels = {"dataset": dataset, "size": encoder.size, "normalization": encoder.normalization}
+    return study.evaluation(digest, protocol.name, short_hash({**asdict(protocol), **pixels}))
+
+
+def describe_evaluation(study: Study, encoders: list[EvaluatedEncoder], evaluation: Evaluation, **more: Any) -> None:
+    """Writes into study.json how encoders are evaluated, and on which images, so that records can be told apart later.
 
     Args:
-        root: The study's folder or URL.
+        study: The study.
+        encoders: All that are to be evaluated.
+        evaluation: Protocols, splits and seed.
+        more: Other fields of study.json.
+    """
+    known = study.read().datasets if exists(study.file) else {}
+    datasets = {**known, **{one.data: one.source.digest for one in encoders}}
+    study.describe(evaluation=asdict(evaluation), datasets=datasets, **more)
+
+
+def current_records(study: Study, evaluation: Evaluation) -> dict[EncoderIdentity, dict[str, EvaluationRecord]]:
+    """Reads the records of a study that belong to an evaluation, by encoder and protocol.
+
+    Nothing but the study's folder is looked at: records say themselves what they are of. Left out are those of other
+    splits, seeds or versions of a protocol, of images that have changed since, and of weights that were replaced.
+
+    Args:
+        study: The study.
+        evaluation: Protocols, splits and seed.
+    """
+    datasets = study.read().datasets
+    wanted = {name: protocol_identity(name, evaluation) for name in evaluation.protocols}
+    digest = cache(lambda one: EvaluatedEncoder(**vars(one)).digest(study) if one.run or one.external else None)
+    found: dict[EncoderIdentity, dict[str, EvaluationRecord]] = {}
+    for path in glob_files(study.root, "evaluate/*/*.json"):
+        record = EvaluationRecord.read(path)
+        one, name = record.encoder, record.protocol.name
+        if record.protocol != wanted.get(name) or record.dataset.digest != datasets.get(one.data):
+            continue
+        if digest(one) not in (None, record.digest):
+            continue
+        other = found.setdefault(one, {}).get(name)
+        if other is None or other.finished < record.finished:  # a baseline's weights come from torch, by version
+            found[one][name] = record
+    return {one: {name: of[name] for name in evaluation.protocols if name in of} for one, of in found.items()}
+
+
+def make_record(
+    label: str,
+    one: EncoderIdentity,
+    digest: str,
+    source: Source,
+    evaluation: Evaluation,
+    protocol: str,
+    result: Result,
+    *,
+    labels: dict[str, np.ndarray],
+    device: str,
+    seconds: float,
+) -> EvaluationRecord:
+    """Makes the record of one evaluation. What is not finite was not measured, and a note says so.
+
+    Args:
+        label: The encoder's name.
         one: The encoder.
+        digest: Of its weights.
+        source: The dataset.
+        evaluation: Splits and seed.
+        protocol: The protocol's name.
+        result: What the protocol found.
+        labels: By split, the labels of those of its images that could be read.
+        device: That it ran on: the GPU's name, or "cpu".
+        seconds: That it took.
+    """
+    numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
+    parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
+    counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
+    return EvaluationRecord(
+        label=label,
+        encoder=one,
+        digest=digest,
+        dataset=DatasetIdentity(
+            name=source.name,
+            digest=source.digest,
+            classes=len(source.classes),
+            images={split: len(of) for split, of in labels.items()},
+            unread={split: (missing, total) for split, (missing, total) in counts.items() if missing},
+            lacking=missing_classes(source.classes, labels),
+        ),
+        protocol=protocol_identity(protocol, evaluation),
+        numbers=numbers,
+        chosen=result.chosen,
+        correct=pack_bits(result.correct),
+        notes=(*result.notes, *(f"{name} is not finite" for name in result.numbers if name not in numbers)),
+        seconds=seconds,
+        device=device,
+        finished=datetime.now(UTC).isoformat(),
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Says what is to be evaluated, and where the result goes.
+
+    Attributes:
+        root: The study's folder or URL.
+        encoder: The encoder.
         label: The encoder's name in the study.
         evaluation: Splits and seed.
         protocol: The protocol's name.
         tracking: How the result is tracked in W&B.
+    """
+
+    root: str
+    encoder: EvaluatedEncoder
+    label: str
+    evaluation: Evaluation
+    protocol: str
+    tracking: DecidedMode
+
+
+def write_record(
+    job: EvaluationJob, result: Result, labels: dict[str, np.ndarray], device: str, seconds: float
+) -> EvaluationRecord:
+    """Tracks what one protocol found, and writes its picture and then its record, whose presence means that it is
+    done.
+
+    Args:
+        job: What was evaluated.
         result: What the protocol found.
         labels: By split, the labels of those of its images that could be read.
+        device: That it ran on: the GPU's name, or "cpu".
+        seconds: That it took.
 
     Returns:
         The record.
     """
-    study, source = Study(root), one.source
-    numbers = {name: value for name, value in result.numbers.items() if math.isfinite(value)}
-    parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
-    counts = {split: (len(ids) - len(labels[split]), len(ids)) for split, (_, ids) in parts.items()}
-    unread = {split: [missing, total] for split, (missing, total) in counts.items() if missing}
-    unknown = tuple(f"{name} is not finite" for name in result.numbers if name not in numbers)
-    path, digest = record_path(study, one, protocol, evaluation, source.digest), one.digest(study)
-    assert path is not None and digest is not None  # what was evaluated is finished
-    record = {
-        **asdict(one),
-        "protocol": protocol,
-        "version": protocols()[protocol].version,
-        "dataset": source.name,
-        "digest": digest,
-        "probe_seed": evaluation.probe_seed,
-        "numbers": numbers,
-        "chosen": result.chosen,
-        "test_images": len(labels["test"]),
-        "correct": pack_bits(result.correct),
-        "notes": [*result.notes, *unknown],
-        "classes": len(source.classes),
-        "lacking": missing_classes(source.classes, labels),
-        "unread": unread,
-    }
+    study, one, evaluation, protocol = Study(job.root), job.encoder, job.evaluation, job.protocol
+    source, digest = one.source, one.digest(study)
+    assert digest is not None  # what was evaluated is finished
+    record = make_record(
+        job.label, one, digest, source, evaluation, protocol, result, labels=labels, device=device, seconds=seconds
+    )
+    numbers = record.numbers
+    path = path_of(study, record)
     tracker = Tracker(
-        tracking,
+        job.tracking,
         study.root,
         id=f"{path.stem}-{digest[:12]}-{study.token}",
         study=study.root.name,
         job_type="evaluate",
-        name=f"{protocol}/{label}",
+        name=f"{protocol}/{job.label}",
         config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
     )
     tracker.result({f"{protocol}/{key}": value for key, value in numbers.items()})
@@ -119,7 +233,7 @@ def write_record(
         write_bytes(path.with_suffix(".png"), _png(result.sheet))
         tracker.image(f"{protocol}/sheet", path.with_suffix(".png"), step=1)
     tracker.finish()
-    write_json(path, record)
+    record.write(path)
     return record
 
 
@@ -151,7 +265,8 @@ def pack_bits(correct: np.ndarray | None) -> str | None:
     return None if correct is None else base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
-def unpack_bits(record: dict) -> np.ndarray:
-    """Decodes what `pack_bits` left in a record, as [test_images] bool."""
-    bits = np.frombuffer(base64.b64decode(record["correct"]), np.uint8)
-    return np.unpackbits(bits, count=record["test_images"]).astype(bool)
+def unpack_bits(record: EvaluationRecord) -> np.ndarray:
+    """Decodes what `pack_bits` left in a record that has answers, as [test images] bool."""
+    assert record.correct is not None
+    bits = np.frombuffer(base64.b64decode(record.correct), np.uint8)
+    return np.unpackbits(bits, count=record.dataset.images["test"]).astype(bool)

@@ -32,6 +32,7 @@ from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.summary import summary
 from ssl_core.errors import StorageError, UserError
 from ssl_core.storage.files import exists, is_local
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 from ssl_core.storage.retry import short_deadline
 
 console = Console(stderr=True)
@@ -99,7 +100,7 @@ class StudyPlan:
         return found
 
 
-def _train_with_group(one: Training, device: str, group: WorkerRange) -> dict:
+def _train_with_group(one: Training, device: str, group: WorkerRange) -> EncoderRecord | None:
     return run_worker_group(
         worker.run_training,
         one,
@@ -211,9 +212,9 @@ def _outcome_line(outcome: Outcome, study: Study) -> str:
             kept = f"traceback not kept: {error}"
         return f"[red]failed[/]    {name}: {escape(outcome.reason or 'no message')} ({escape(kept)})"
     value = outcome.value
-    if isinstance(value, dict) and "seconds" in value:
-        skipped = f", {len(value['skipped'])} files skipped" if value["skipped"] else ""
-        return f"[green]trained[/]   {name}: {value['steps']} steps in {value['seconds']:.0f} s{skipped}"
-    if isinstance(value, dict) and "numbers" in value:
-        return f"[green]evaluated[/] {name}: {headline(value['protocol'], value['numbers'])}"
+    if isinstance(value, EncoderRecord) and (one := value.training):
+        skipped = f", {len(one.skipped)} files skipped" if one.skipped else ""
+        return f"[green]trained[/]   {name}: {one.steps} steps in {one.seconds:.0f} s{skipped}"
+    if isinstance(value, EvaluationRecord):
+        return f"[green]evaluated[/] {name}: {headline(value.protocol.name, value.numbers)}"
     return ""

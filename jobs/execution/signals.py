@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 from cluster.heartbeat import current
 
@@ -14,6 +15,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 SAME = 0.5  # seconds within which a signal that comes again is the same: `timeout` and some launchers send each twice
 SAVING = b"tilespin: saving, then stopping; Ctrl-C or SIGTERM again stops at once\n"
 NOTHING = b"tilespin: stopping; the same command continues where it stopped\n"
+
+
+_handled = ContextVar("handled", default=True)
+
+
+@contextmanager
+def without_signal_handlers() -> Iterator[None]:
+    """Has `on_signals` leave all signals alone in the block, as a program needs that has handlers of its own."""
+    token = _handled.set(False)
+    try:
+        yield
+    finally:
+        _handled.reset(token)
 
 
 @contextmanager
@@ -43,7 +57,7 @@ def on_signals() -> Iterator[Callable[[], int]]:
             if done:
                 sys.exit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
+    if not _handled.get() or threading.current_thread() is not threading.main_thread():
         yield lambda: 0
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
+from jobs.config.runtime import device_name
 from jobs.pretraining.samples import sample_sheet
 from jobs.study.folder import Study
 from jobs.study.metrics import MetricsFile
@@ -19,6 +20,7 @@ from ssl_core.data.sampler import make_sampler
 from ssl_core.storage.async_writer import AsyncWriter
 from ssl_core.storage.checkpoint import Snapshot
 from ssl_core.storage.files import exists, write_bytes, write_json
+from ssl_core.storage.records import EncoderRecord, TrainingRecord
 from ssl_core.task import InputFormat, PretextModel, task_name
 
 if TYPE_CHECKING:
@@ -124,7 +126,9 @@ class RunRecorder:
         )
         self.tracker.keep()
 
-    def complete(self, model: PretextModel, format: InputFormat, loader, macs: int, skipped: list[str]) -> dict:
+    def complete(
+        self, model: PretextModel, format: InputFormat, loader, macs: int, skipped: list[str]
+    ) -> EncoderRecord:
         """Writes samples.png and the encoder, and ends the W&B run.
 
         encoder.json comes last and means that the run is complete: a kill before it repeats the end, a kill after it
@@ -138,45 +142,52 @@ class RunRecorder:
             skipped: Names of files that could not be decoded.
 
         Returns:
-            The content of encoder.json.
+            What encoder.json says.
         """
-        seconds = self.seconds()
+        seconds, device = self.seconds(), next(model.parameters()).device
         self.rows.write()
         self.writer.flush()
         self._samples(model, format, loader)
         write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(encoders.weights(model.encoder)))
         recipe = self.recipe
-        described = {
-            "encoder": recipe.encoder,
-            "size": self.source.size,
-            "mean": self.source.mean,
-            "std": self.source.std,
-            "normalization": model.task.normalization,
-            "digest": encoders.digest(model.encoder),
-            "task": task_name(recipe.task),
-            "run": self.training.name,
-            "data": recipe.data,
-            "dataset": self.source.digest,
-            "seed": recipe.seed,
-            "steps": recipe.steps,
-            "images": recipe.steps * recipe.task.batch,
-            "macs": macs * recipe.steps * recipe.task.batch,
-            "seconds": seconds,
-            "restarts": self.rows.restarts,
-            **_cost(next(model.parameters()).device, seconds, self.workers),
-            "pretext": {k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
-            "skipped": skipped,
-        }
+        training = TrainingRecord(
+            task=task_name(recipe.task),
+            run=self.training.name,
+            data=recipe.data,
+            dataset=self.source.digest,
+            steps=recipe.steps,
+            images=recipe.steps * recipe.task.batch,
+            macs=macs * recipe.steps * recipe.task.batch,
+            seconds=seconds,
+            restarts=self.rows.restarts,
+            device=device_name(str(device)),
+            workers=self.workers,
+            device_hours=seconds * self.workers / 3600,
+            peak_bytes=_peak_bytes(device),
+            pretext={k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
+            skipped=tuple(skipped),
+        )
+        record = EncoderRecord(
+            encoder=recipe.encoder,
+            size=self.source.size,
+            seed=recipe.seed,
+            mean=self.source.mean,
+            std=self.source.std,
+            normalization=model.task.normalization,
+            digest=encoders.digest(model.encoder),
+            training=training,
+        )
         if exists(self.folder / "samples.png"):
             self.tracker.image("samples", self.folder / "samples.png", recipe.steps + 1)
         weights = self.folder / "encoder.safetensors"
-        self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, described)
+        self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, asdict(record))
         unlike = {"stopped_early": False} if self.rows.restarts else {}  # what an earlier attempt may have left
-        self.tracker.summary({**unlike, **{k: described[k] for k in ("digest", "images", "macs", "seconds")}})
+        cost = {"images": training.images, "macs": training.macs, "seconds": seconds}
+        self.tracker.summary({**unlike, "digest": record.digest, **cost})
         self.tracker.finish()
-        write_json(self.folder / "encoder.json", described)
+        record.write(self.folder / "encoder.json")
         self.completed = True
-        return described
+        return record
 
     def stopped(self, step: int) -> None:
         """Ends the W&B run of a training that is stopped early."""
@@ -204,11 +215,8 @@ class RunRecorder:
                 return
 
 
-def _cost(device: torch.device, seconds: float, workers: int) -> dict:
-    """Returns what a run needed of its devices; `peak_bytes` is this worker's: of its GPU, or of the process on a
-    CPU."""
+def _peak_bytes(device: torch.device) -> int:
+    """Returns the most memory that this worker had: of its GPU, or of the process on a CPU."""
     if device.type == "cuda":
-        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
-    else:
-        name, peak = "cpu", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"device": name, "workers": workers, "device_hours": seconds * workers / 3600, "peak_bytes": peak}
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -43,6 +43,8 @@ def differs_from_earlier(training: Training) -> str:
 def _changed(key: str, old: Any, new: Any) -> str:
     if key == "dataset":
         return "its images are others (a file was added, removed or changed)"
+    if key == "plugin":
+        return "the source of its plug-in is another"
     return f"{key} {new}, not {'the default' if old is None else old}"
 
 

@@ -23,7 +23,8 @@ from ssl_core.data.loaders.prefetch import TimedIterator
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import DiskFull, Diverged, OutOfMemory, StorageError, UserError
 from ssl_core.storage.async_writer import DISK_FULL_ERRORS, AsyncWriter
-from ssl_core.storage.files import exists, read_json, write_text
+from ssl_core.storage.files import exists, write_text
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.storage.retry import short_deadline
 from ssl_core.task import InputFormat, PretextModel
 from ssl_core.train import TrainConfig, encoder_macs, rank_and_world_size, train
@@ -31,8 +32,10 @@ from ssl_core.train import TrainConfig, encoder_macs, rank_and_world_size, train
 FIRST_STEP_TIMEOUT_S = 1200.0  # seconds: what is compiled or fetched at the beginning is no hang
 
 
-def run_training(training: Training, device: str) -> dict:
-    """Trains in this process, one of the group's workers, and returns the content of encoder.json.
+def run_training(training: Training, device: str) -> EncoderRecord | None:
+    """Trains in this process, one of the group's workers, and returns what encoder.json says.
+
+    Workers that do not write it return None.
 
     It returns at once if the run is already complete, and continues from its newest good checkpoint otherwise.
 
@@ -56,13 +59,13 @@ def run_training(training: Training, device: str) -> dict:
             return end.value
 
 
-def iter_metrics(training: Training, device: str) -> Generator[dict, None, dict]:
+def iter_metrics(training: Training, device: str) -> Generator[dict, None, EncoderRecord | None]:
     """Trains as `run_training` does, and yields each row of metrics.jsonl as it is written.
 
     Closed early, it saves and ends there; called again, it goes on from its last checkpoint.
     """
     if exists(training.folder / "encoder.json"):
-        return read_json(training.folder / "encoder.json")
+        return EncoderRecord.read(training.folder / "encoder.json")
     try:
         with AsyncWriter(lambda message: warn(training.root, message)) as writer:
             return (yield from _train_loop(training, device, writer))
@@ -74,7 +77,7 @@ def iter_metrics(training: Training, device: str) -> Generator[dict, None, dict]
         raise
 
 
-def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generator[dict, None, dict]:
+def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generator[dict, None, EncoderRecord | None]:
     folder, recipe, heartbeat = training.folder, training.recipe, current()
     rank, world = rank_and_world_size()
     torch_device = torch.device(device)
@@ -149,7 +152,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                         raise Preempted(f"asked to stop; saved at step {step.number}")
         skipped = set().union(*_all_gather(set(loader.skipped)))
         if recorder is None:
-            return {}
+            return None
         return recorder.complete(model, format, loader, macs, sorted(skipped))
     finally:
         if recorder:

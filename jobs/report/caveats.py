@@ -14,7 +14,8 @@ from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies
 from ssl_core.evaluation.coverage import SHOWN, missing_classes
 from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, make_splits
-from ssl_core.storage.files import exists, read_json
+from ssl_core.storage.files import exists
+from ssl_core.storage.records import CopiesRecord, MissingClasses
 
 WITHOUT = {
     "test": ("Without a test image", "All metrics are over the other {rest}."),
@@ -36,11 +37,11 @@ def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Eva
     known = _saved_copies(study)
     lines, new = [], {}
     for one in {one.data: one for one in encoders}.values():
-        source, kept = one.source, known.get(one.data, {})
-        if kept.get("digest") != source.digest:
+        source, kept = one.source, known.get(one.data)
+        if kept is None or kept.digest != source.digest:
             found = find_copies(source)
-            pairs = [[_name_in_dataset(one.data, name) for name in pair] for pair in found.pairs]
-            new[one.data] = kept = {**asdict(found), "pairs": pairs, "digest": source.digest}
+            pairs = tuple((_name_in_dataset(one.data, a), _name_in_dataset(one.data, b)) for a, b in found.pairs)
+            new[one.data] = kept = CopiesRecord(**{**asdict(found), "pairs": pairs}, digest=source.digest)
         parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
         labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
         lines += [
@@ -55,9 +56,9 @@ def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Eva
     return lines
 
 
-def _saved_copies(study: Study) -> dict[str, dict]:
+def _saved_copies(study: Study) -> dict[str, CopiesRecord]:
     """Returns what study.json has of copies, by dataset."""
-    return read_json(study.file).get("copies", {}) if exists(study.file) else {}
+    return study.read().copies if exists(study.file) else {}
 
 
 def _name_in_dataset(data: str, name: str) -> str:
@@ -73,8 +74,8 @@ def caveats_of(part: DatasetComparison) -> list[str]:
         datasets = dict.fromkeys(row.one.data for row in part.rows if row.study.root == study.root)
         lines += [line for data in datasets if data in known for line in _copies_caveats(known[data])]
     records = [record for row in part.rows for of in row.records.values() for record in of]
-    lines += _class_caveats(_class_count(part), [record["lacking"] for record in records if "lacking" in record])
-    lines += _unread_caveats([record["unread"] for record in records if "unread" in record])
+    lines += _class_caveats(_class_count(part), [record.dataset.lacking for record in records])
+    lines += _unread_caveats([record.dataset.unread for record in records])
     return list(dict.fromkeys([*lines, *_protocol_notes(part)]))
 
 
@@ -82,10 +83,11 @@ def share_of_classes(part: DatasetComparison) -> str:
     """Returns which share of the classes the metrics are over, such as "over 1 of 2 classes", or "" if it is all."""
     absent = max(
         (
-            record.get("lacking", {}).get("test", {"count": 0})["count"]
+            record.dataset.lacking["test"].count
             for row in part.rows
             for of in row.records.values()
             for record in of
+            if "test" in record.dataset.lacking
         ),
         default=0,
     )
@@ -93,41 +95,39 @@ def share_of_classes(part: DatasetComparison) -> str:
 
 
 def _class_count(part: DatasetComparison) -> int:
-    return max(
-        (record.get("classes", 0) for row in part.rows for of in row.records.values() for record in of), default=0
-    )
+    return max((record.dataset.classes for row in part.rows for of in row.records.values() for record in of), default=0)
 
 
-def _copies_caveats(kept: dict) -> list[str]:
+def _copies_caveats(kept: CopiesRecord) -> list[str]:
     """Returns the sentences for one dataset's entry in study.json."""
-    total, unknown, found = kept["test_images"], kept["test_images"] - kept["compared"], kept["found"]
+    total, unknown, found = kept.test_images, kept.test_images - kept.compared, kept.found
     lines = []
     if found:
-        pairs = ", ".join(f"{test} of {train}" for test, train in kept["pairs"])
+        pairs = ", ".join(f"{test} of {train}" for test, train in kept.pairs)
         lines.append(
             f"{found:,} of {total:,} test images: copies of training images, byte for byte, such as {pairs}. What they "
             "score may be remembered and not recognized."
-            + (f" {kept['relabeled']:,} of {found:,}: with another label there." if kept["relabeled"] else "")
+            + (f" {kept.relabeled:,} of {found:,}: with another label there." if kept.relabeled else "")
         )
     if unknown:
-        why = "they lie in a store" if kept["remote"] else "it would take too long"
+        why = "they lie in a store" if kept.remote else "it would take too long"
         lines.append(f"{unknown:,} of {total:,} test images: not checked for copies of training images, {why}.")
     return lines
 
 
-def _class_caveats(classes: int, found: list[dict]) -> list[str]:
+def _class_caveats(classes: int, found: list[dict[str, MissingClasses]]) -> list[str]:
     """Returns the sentences for classes without images; `found` is what `missing_classes` says, of several encoders."""
     lines = []
     for split, (begin, end) in WITHOUT.items():
-        absent = max((one[split] for one in found if split in one), key=lambda one: one["count"], default=None)
+        absent = max((one[split] for one in found if split in one), key=lambda one: one.count, default=None)
         if absent:
-            names = ", ".join(map(readable, absent["names"])) + (" …" if absent["count"] > SHOWN else "")
-            rest = classes - absent["count"]
-            lines.append(f"{begin}: {names} ({absent['count']:,} of {classes:,} classes). {end.format(rest=rest)}")
+            names = ", ".join(map(readable, absent.names)) + (" …" if absent.count > SHOWN else "")
+            rest = classes - absent.count
+            lines.append(f"{begin}: {names} ({absent.count:,} of {classes:,} classes). {end.format(rest=rest)}")
     return lines
 
 
-def _unread_caveats(found: list[dict[str, list[int]]]) -> list[str]:
+def _unread_caveats(found: list[dict[str, tuple[int, int]]]) -> list[str]:
     """Returns the sentences for images that could not be decoded.
 
     `found` has, by split, how many could not and how many there are, of several encoders.
@@ -144,7 +144,7 @@ def _protocol_notes(part: DatasetComparison) -> list[str]:
     by: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in part.rows:
         for protocol, of in row.records.items():
-            for note in (note for record in of for note in record.get("notes", ())):
+            for note in (note for record in of for note in record.notes):
                 by[protocol, note][row.name] = None
     lines = []
     for (protocol, note), names in by.items():

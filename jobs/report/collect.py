@@ -7,13 +7,14 @@ from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels, with_baselines
 from jobs.evaluation.external import list_encoders
-from jobs.evaluation.records import record_path
+from jobs.evaluation.records import current_records
 from jobs.pretraining.similar_runs import flatten
 from jobs.report.comparison import EncoderRow, stack_correct
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
 from ssl_core.evaluation.statistics import Interval, paired_difference
-from ssl_core.storage.files import exists, read_json
+from ssl_core.storage.files import read_json
+from ssl_core.storage.records import EncoderIdentity, EncoderRecord, EvaluationRecord
 
 MAX_NAME_LENGTH = 40  # characters of a name
 DEFAULT_LABEL = "as usual"  # an option that a recipe leaves out where it has its default, see jobs/config/recipe.py
@@ -24,9 +25,12 @@ def collect(study: Study) -> list[EncoderRow]:
     evaluation = Evaluation.of_study(study)
     if evaluation is None:
         raise UserError(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
-    described = {d["run"]: d for d in (read_json(run / "encoder.json") for run in study.runs())}
+    evaluation.check()  # the study's protocols may be those of a plug-in that is missing now
+    trained = (EncoderRecord.read(folder / "encoder.json").training for folder in study.runs())
+    trainings = {one.run: one for one in trained if one}
     everyone = with_baselines(list_encoders(study))
-    found = {one: _read_records(study, one, evaluation) for one in everyone}
+    saved = current_records(study, evaluation)
+    found = {one: saved.get(EncoderIdentity(**vars(one)), {}) for one in everyone}
     groups: dict[str, list[EvaluatedEncoder]] = defaultdict(list)
     for one in everyone:
         groups[_recipe(study, one)].append(one)
@@ -41,7 +45,7 @@ def collect(study: Study) -> list[EncoderRow]:
         base = _of_all_seeds(baselines, found) if trained and all(baseline in found for baseline in baselines) else {}
         only_one = sum(other[0].task == one.task for other in groups.values()) == 1
         default_name = one.task if trained and only_one else unique[one] if len(group) == 1 else one.short_label
-        costs = tuple(described[each.run] for each in group if each.run)
+        costs = tuple(trainings[each.run] for each in group if each.run)
         rows.append(
             EncoderRow(
                 study,
@@ -86,21 +90,17 @@ def _recipe(study: Study, one: EvaluatedEncoder) -> str:
     return short_hash([one.task, one.encoder, one.data, one.size, one.normalization, one.external, one.stem])
 
 
-def _read_records(study: Study, one: EvaluatedEncoder, evaluation: Evaluation) -> dict[str, dict]:
-    dataset = one.source.digest
-    paths = {name: record_path(study, one, name, evaluation, dataset) for name in evaluation.protocols}
-    return {name: {**read_json(path), "path": path} for name, path in paths.items() if path and exists(path)}
-
-
 def _of_all_seeds(
-    group: list[EvaluatedEncoder], found: dict[EvaluatedEncoder, dict[str, dict]]
-) -> dict[str, tuple[dict, ...]]:
+    group: list[EvaluatedEncoder], found: dict[EvaluatedEncoder, dict[str, EvaluationRecord]]
+) -> dict[str, tuple[EvaluationRecord, ...]]:
     """Returns, by protocol, the records of all of a group; a protocol that failed for one of them is left out."""
     names = [name for name in found[group[0]] if all(name in found[one] for one in group)]
     return {name: tuple(found[one][name] for one in group) for name in names}
 
 
-def _gains(records: dict[str, tuple[dict, ...]], base: dict[str, tuple[dict, ...]]) -> dict[str, Interval]:
+def _gains(
+    records: dict[str, tuple[EvaluationRecord, ...]], base: dict[str, tuple[EvaluationRecord, ...]]
+) -> dict[str, Interval]:
     found = {name: (stack_correct(of), stack_correct(base.get(name, ()))) for name, of in records.items()}
     return {
         name: paired_difference(mine, baseline)

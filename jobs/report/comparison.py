@@ -23,6 +23,7 @@ from ssl_core.evaluation.statistics import (
     widen_to_mean,
     wilson_interval,
 )
+from ssl_core.storage.records import EvaluationRecord, TrainingRecord
 
 CEILING = "supervised"
 COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
@@ -42,8 +43,8 @@ class EncoderRow:
     study: Study
     encoders: tuple[EvaluatedEncoder, ...]  # by seed
     name: str  # for people: the task, with what sets it apart where a study has several recipes of it, or the floor
-    records: dict[str, tuple[dict, ...]]  # by protocol, for every seed, in the order of `encoders`
-    described: tuple[dict, ...]  # encoder.json of runs
+    records: dict[str, tuple[EvaluationRecord, ...]]  # by protocol, for every seed, in the order of `encoders`
+    trainings: tuple[TrainingRecord, ...]  # of runs, by seed
     gains: dict[str, Interval]  # by protocol: the difference from the floor, paired by seed and test image
 
     @property
@@ -64,13 +65,13 @@ class EncoderRow:
     def dataset(self) -> str:
         """Returns the dataset's name, or its folder or URL."""
         return readable(
-            next((record["dataset"] for records in self.records.values() for record in records), self.one.data)
+            next((record.dataset.name for records in self.records.values() for record in records), self.one.data)
         )
 
     def cost(self, what: str) -> float | None:
         """Returns what one seed cost on average; None for a baseline, or a run of an earlier version that did not
         count it."""
-        counted = [one[what] for one in self.described if one.get(what) is not None]
+        counted = [getattr(one, what) for one in self.trainings]
         return sum(counted) / len(counted) if counted else None
 
     def mean_value(self, protocol: str, metric: str) -> float | None:
@@ -80,12 +81,12 @@ class EncoderRow:
 
     def values_by_seed(self, protocol: str, metric: str) -> list[float]:
         """Returns a metric of each seed; a number that is not finite counts as not measured."""
-        found = [record["numbers"].get(metric) for record in self.records.get(protocol, ())]
+        found = [record.numbers.get(metric) for record in self.records.get(protocol, ())]
         return [value for value in found if value is not None and math.isfinite(value)]
 
     def mean_values(self, protocol: str) -> dict[str, float]:
         """Returns all that a protocol measured, as means over seeds."""
-        names = {name for record in self.records.get(protocol, ()) for name in record["numbers"]}
+        names = {name for record in self.records.get(protocol, ()) for name in record.numbers}
         return {name: value for name in sorted(names) if (value := self.mean_value(protocol, name)) is not None}
 
     def correct(self, protocol: str) -> np.ndarray | None:
@@ -137,13 +138,13 @@ class EncoderRow:
         )
 
 
-def stack_correct(records: tuple[dict, ...]) -> np.ndarray | None:
+def stack_correct(records: tuple[EvaluationRecord, ...]) -> np.ndarray | None:
     """Returns which test images each of `records` is right on, [records, n_test] bool.
 
     It is None if they do not say, or not of equally many images.
     """
-    alike = len({(record["test_images"], bool(record["correct"])) for record in records}) == 1
-    return np.stack([unpack_bits(record) for record in records]) if alike and records[0]["correct"] else None
+    alike = len({(record.dataset.images["test"], bool(record.correct)) for record in records}) == 1
+    return np.stack([unpack_bits(record) for record in records]) if alike and records[0].correct else None
 
 
 @dataclass(frozen=True)

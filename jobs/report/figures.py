@@ -89,10 +89,10 @@ def pretext(rows: list[EncoderRow], protocol: str) -> Figure | None:
     """
     name = protocols()[protocol].headline
     runs = [
-        (row, run["pretext"], record["numbers"])
+        (row, run.pretext, record.numbers)
         for row in rows
         if row.kind == "task"
-        for run, record in zip(row.described, row.records.get(protocol, ()))
+        for run, record in zip(row.trainings, row.records.get(protocol, ()))
     ]
     found = [
         (row, pretext["accuracy"], numbers[name])

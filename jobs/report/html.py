@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import jobs.report.figures as plots
 from jobs.config.evaluation import Evaluation
+from jobs.evaluation.records import path_of
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
@@ -31,11 +32,11 @@ def write_report(study: Study, parts: list[DatasetComparison]) -> None:
         undefined=StrictUndefined,  # a name that is misspelled is an error and no gap
     )
     rows = [row for part in parts for row in part.rows]
-    runs, studies = [row for row in rows if row.described], {row.study.root: row.study for row in rows}
+    runs, studies = [row for row in rows if row.trainings], {row.study.root: row.study for row in rows}
     curves = {row.name: training_rows(_first_run_folder(row) / "metrics.jsonl") for row in runs}
     metrics = [m for m in ("loss", "accuracy") if any(c and m in c[0] for c in curves.values())]
     page = environment.get_template("report.html.jinja").render(
-        study=read_json(study.file),
+        study=study.read(),
         name=study.root.name,
         parts=[_dataset_context(study, part) for part in parts],
         runs=runs,
@@ -110,7 +111,7 @@ def _first_run_folder(row: EncoderRow) -> Path:
 def _contact_sheet_path(row: EncoderRow) -> Path | None:
     """Returns the picture of the nearest neighbors of the first seed, or None."""
     for record in row.records.get("retrieval", ())[:1]:
-        if exists(path := record["path"].with_suffix(".png")):
+        if exists(path := path_of(row.study, record).with_suffix(".png")):
             return path
     return None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -18,7 +19,7 @@ from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker, print_sync_command
 from ssl_core.errors import UserError
 from ssl_core.evaluation.protocol import protocols
-from ssl_core.storage.files import exists, read_json, read_text, write_text
+from ssl_core.storage.files import exists, read_text, write_text
 
 
 @contextmanager
@@ -57,8 +58,8 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: DecidedMode) ->
     parts = by_dataset(rows)
     if not parts:
         raise UserError(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
-    numbers, limits, saved = as_csv(parts), [line for part in parts for line in caveats_of(part)], None
-    known = read_json(study.file).get("caveats", [])
+    numbers, limits, saved = as_csv(parts), tuple(line for part in parts for line in caveats_of(part)), None
+    known = study.read().caveats
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers and limits == known):
         write_report(study, parts)
         saved = _track_comparison(study, parts, tracking)
@@ -94,7 +95,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: De
         study=study.root.name,
         job_type="compare",
         name=f"compare/{study.root.name}",
-        config=read_json(study.file),
+        config=asdict(study.read()),
     )
     rows = [row for part in parts for row in part.rows]
     names = protocols_of(rows)

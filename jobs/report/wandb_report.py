@@ -5,7 +5,6 @@ from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import conclusions
 from jobs.study.folder import Study
 from ssl_core.evaluation.protocol import protocols
-from ssl_core.storage.files import read_json
 
 
 def save(study: Study, parts: list[DatasetComparison], entity: str, project: str) -> str:
@@ -49,7 +48,7 @@ def save(study: Study, parts: list[DatasetComparison], entity: str, project: str
             grid("pretrain", lines),
         ],
     )
-    if earlier := read_json(study.file).get("wandb_report"):
+    if earlier := study.read().wandb_report:
         report.id = wr.Report.from_url(earlier).id
     report.save()
     study.describe(wandb_report=report.url)

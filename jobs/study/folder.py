@@ -1,15 +1,19 @@
 """Says where everything of a study lies on disk: a public contract, described in README.md."""
 
+import json
 import os
 import secrets
 import subprocess
 from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jobs.study.lock as study_locks
 from ssl_core.errors import TilespinError, UserError
-from ssl_core.storage.files import exists, glob_files, open_path, read_json, write_json, write_text
+from ssl_core.storage.files import exists, glob_files, open_path, write_text
+from ssl_core.storage.records import StudyRecord
 
 
 class JobsFailed(TilespinError, RuntimeError):
@@ -72,7 +76,7 @@ class Study:
     @property
     def token(self) -> str:
         """Returns a random word that makes this study's W&B run ids its own."""
-        return read_json(self.file)["token"]
+        return self.read().token
 
     def run(self, name: str) -> Path:
         """Returns the folder of a pretraining run."""
@@ -86,8 +90,8 @@ class Study:
         """Returns the folders of finished pretraining runs."""
         return [path.parent for path in glob_files(self.root, "pretrain/*/encoder.json")]
 
-    def record(self, digest: str, protocol: str, hash: str) -> Path:
-        """Returns the path of one evaluation's result.
+    def evaluation(self, digest: str, protocol: str, hash: str) -> Path:
+        """Returns the path of one evaluation's record.
 
         Args:
             digest: The digest of the encoder's weights.
@@ -102,12 +106,21 @@ class Study:
         write_text(path, text)
         return path
 
-    def describe(self, **what) -> dict:
-        """Adds `what` to study.json and returns all of it. The token in it is made once."""
-        old = read_json(self.file) if exists(self.file) else {}
-        new = {"token": secrets.token_hex(3), **old, **what, "version": version("tilespin"), "commit": commit()}
-        if new != old:
-            write_json(self.file, new)
+    def read(self) -> StudyRecord:
+        """Returns what study.json says. Raises FileNotFoundError if there is none, and UserError for a damaged one."""
+        return StudyRecord.read(self.file)
+
+    def describe(self, **what: Any) -> StudyRecord:
+        """Writes study.json with these fields changed, and returns all of it. The token in it is made once."""
+        now = {"tilespin": version("tilespin"), "commit": commit()}
+        if not exists(self.file):
+            new = StudyRecord(token=secrets.token_hex(3), **now, **what)
+        else:
+            old = self.read()
+            new = replace(old, **now, **what)
+            if json.dumps(asdict(new)) == json.dumps(asdict(old)):
+                return old
+        new.write(self.file)
         return new
 
     def lock(self) -> AbstractContextManager[None]:

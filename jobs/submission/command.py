@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import ssl_core.data.sources
 from jobs.cli import VERBS
 from jobs.config.options import flat, values_of
 from jobs.config.parsing import parse, parse_given
 from jobs.study.folder import Study
+from ssl_core.data.data_source import dataset_names
 from ssl_core.encoders.pretrained import RANDOM
 from ssl_core.errors import UserError, choose
-from ssl_core.plugins import modules
 from ssl_core.storage.object_store import is_url
 
 # verb: its options that say where something lies that it reads or writes
@@ -31,12 +30,7 @@ PATH_OPTIONS = {
     "doctor": (),
 }
 DATASETS = ("data", "src")  # options that may be a dataset's name as well
-LABELS = {
-    "study": "STUDY",
-    "studies": "STUDY",
-    "src": "SRC",
-    "dst": "DST",
-}  # arguments without a flag, in messages
+LABELS = {"study": "STUDY", "studies": "STUDY", "src": "SRC", "dst": "DST"}  # arguments without a flag, in messages
 
 
 @dataclass(frozen=True)
@@ -156,8 +150,8 @@ def _resolved(name: str, value: Any, here: bool) -> Any:
 
 def _absolute(name: str, value: str, here: bool) -> str:
     """Returns the same place, written so that it means the same on the cluster. Raises UserError if it cannot be."""
-    datasets = {module.NAME for module in modules(ssl_core.data.sources).values() if hasattr(module, "NAME")}
-    if (name in DATASETS and value in datasets) or is_url(value) or os.path.isabs(value) or value.startswith("~"):
+    known = name in DATASETS and value in dataset_names()
+    if known or is_url(value) or os.path.isabs(value) or value.startswith("~"):
         return value
     if here:
         return os.path.abspath(value)

@@ -12,8 +12,9 @@ from jobs.pretraining.worker import iter_metrics
 from jobs.study.folder import Study, Terminated
 from jobs.study.metrics import training_rows
 from jobs.sweep.grid import Stopping
-from jobs.sweep.trials import TrialRow
-from ssl_core.storage.files import exists, read_json, write_json
+from jobs.sweep.trials import TrialRow, final_loss
+from ssl_core.storage.files import exists, write_json
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import task_name
 
 
@@ -91,4 +92,4 @@ def iter_rows(one: Training, device: str) -> Generator[dict, None, None]:
         for new in rows:
             if last < new["step"] < steps:
                 yield new
-    yield {"step": steps, "loss": read_json(one.folder / "encoder.json")["pretext"]["loss"]}
+    yield {"step": steps, "loss": final_loss(EncoderRecord.read(one.folder / "encoder.json"))}

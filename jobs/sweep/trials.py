@@ -12,8 +12,8 @@ from jobs.evaluation.encoders import from_run
 from jobs.evaluation.records import record_path
 from jobs.pretraining.run import Training
 from jobs.study.folder import Study
-from ssl_core.evaluation.frozen_encoder import make_splits
 from ssl_core.storage.files import exists, read_json
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 from ssl_core.task import task_name
 
 
@@ -46,9 +46,9 @@ def trial_row(study: Study, one: Training, error: str | None = None) -> TrialRow
     recipe = one.recipe
     found = TrialRow(task_name(recipe.task), recipe.encoder, recipe.task.optim.lr, recipe.seed, one.name, recipe.steps)
     if exists(one.folder / "encoder.json"):
-        described = read_json(one.folder / "encoder.json")
-        found.state, found.step, found.loss = "complete", described["steps"], described["pretext"]["loss"]
-        found.val_accuracy, found.val_images = _val_accuracy(study, described)
+        record = EncoderRecord.read(one.folder / "encoder.json")
+        found.state, found.step, found.loss = "complete", recipe.steps, final_loss(record)
+        found.val_accuracy, found.val_images = _val_accuracy(study, record)
     elif exists(one.folder / "stopped.json"):
         found.state = "stopped"
         found.step, found.loss = (read_json(one.folder / "stopped.json")[key] for key in ("step", "loss"))
@@ -57,19 +57,25 @@ def trial_row(study: Study, one: Training, error: str | None = None) -> TrialRow
     return found
 
 
-def _val_accuracy(study: Study, described: dict) -> tuple[float | None, int]:
+def final_loss(record: EncoderRecord) -> float:
+    """Returns the last pretext loss of a finished run."""
+    assert record.training is not None  # a run's record says how it was trained
+    return record.training.pretext["loss"]
+
+
+def _val_accuracy(study: Study, trained: EncoderRecord) -> tuple[float | None, int]:
     """Returns the held-out linear accuracy, and of how many images it is; (None, 0) if it was not evaluated.
 
     Test images choose nothing, so the test accuracy is not looked at.
     """
-    evaluation, one = Evaluation.of_study(study), from_run(described)
+    evaluation, one = Evaluation.of_study(study), from_run(trained)
     if evaluation is None or "linear" not in evaluation.protocols:
         return None, 0
     path = record_path(study, one, "linear", evaluation, one.source.digest)
     if not (path and exists(path)):
         return None, 0
-    val_ids = make_splits(one.source, evaluation.splits(), evaluation.probe_seed)[1]["val"][1]
-    return read_json(path)["chosen"]["val_accuracy"], len(val_ids)
+    record = EvaluationRecord.read(path)
+    return record.chosen["val_accuracy"], record.dataset.images["val"]
 
 
 def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:

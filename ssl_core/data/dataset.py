@@ -10,11 +10,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-import ssl_core.data.sources
+from ssl_core.data.data_source import dataset_names, source_that_opens
 from ssl_core.data.decoding.deep_pixels import Levels
 from ssl_core.data.encoded import Encoded, NamedBytes, Readable
 from ssl_core.errors import TilespinError, UserError, closest
-from ssl_core.plugins import modules
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255, per channel
 
@@ -229,7 +228,8 @@ def open_source(data: str, size: int | None = None) -> Source:
     """Opens a dataset, once in a process: a folder is listed, and arrays are resized, only the first time.
 
     Args:
-        data: A known name, a URL, a packed dataset, tar files, or a folder of tar files or of images.
+        data: A known name, a URL, a packed dataset, tar files, a folder of tar files or of images, or what a plug-in
+            opens.
         size: The side in pixels that images are delivered at, 8 to 4096; None: the dataset's own.
 
     Raises:
@@ -241,16 +241,14 @@ def open_source(data: str, size: int | None = None) -> Source:
         Path(data).expanduser()
     except RuntimeError as error:  # ~ of nobody
         raise UserError(f"--data {data}: {error}") from error
-    known = modules(ssl_core.data.sources)
-    for module in sorted(known.values(), key=lambda module: getattr(module, "FALLBACK", False)):
-        try:
-            if module.opens(data):
-                return module.load(data, size)
-        except OSError as error:
-            if isinstance(error, TilespinError):
-                raise
-            raise UserError(f"--data {data}: cannot be read: {error.strerror or error}") from error
-    names = [m.NAME for m in known.values() if hasattr(m, "NAME")]
+    try:
+        if source := source_that_opens(data):
+            return source.load(data, size)
+    except OSError as error:
+        if isinstance(error, TilespinError):
+            raise
+        raise UserError(f"--data {data}: cannot be read: {error.strerror or error}") from error
+    names = dataset_names()
     close = closest(data, names)
     hint = f": did you mean {close}?" if close else f", and not one of the known datasets ({', '.join(names)})"
     raise UserError(f"--data {data}: no such folder{hint}")

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load as safetensors_load
@@ -13,7 +13,8 @@ from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from ssl_core.encoders.choice import choose_network
 from ssl_core.encoders.state_dicts import read_state_dicts
 from ssl_core.errors import TilespinError, UserError
-from ssl_core.storage.files import exists, open_path, read_bytes, read_json
+from ssl_core.storage.files import exists, open_path, read_bytes
+from ssl_core.storage.records import EncoderRecord
 
 RANDOM = "random"
 FORMS = (
@@ -36,7 +37,7 @@ class Pretrained:
         seed: The seed of its initialization.
         unused: Names of tensors in the file that are no part of the encoder, such as those of a classifier.
         notes: What was decided in loading it, for people.
-        origin: The content of encoder.json for an encoder of another study, else empty.
+        origin: What encoder.json says of an encoder of another study; None for any other.
     """
 
     label: str
@@ -49,7 +50,7 @@ class Pretrained:
     seed: int = 0
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    origin: dict = field(default_factory=dict)
+    origin: EncoderRecord | None = None
 
 
 def load_pretrained(spec: str) -> Pretrained:
@@ -140,23 +141,23 @@ def _load_from_study(spec: str) -> Pretrained:
         )
         raise UserError(f"--encoder {spec}: {what}: expected {FORMS}")
     try:
-        encoder, described = load_saved(folder)
+        encoder, record = load_saved(folder)
     except OSError as error:
         raise UserError(f"{folder}: encoder.safetensors cannot be read: {error}") from error
     return Pretrained(
-        described["run"],
+        record.training.run if record.training else record.label,
         encoder,
-        described["encoder"],
-        described["size"],
-        tuple(described["mean"]),
-        tuple(described["std"]),
-        described["normalization"],
-        described["seed"],
-        origin=described,
+        record.encoder,
+        record.size,
+        record.mean,
+        record.std,
+        record.normalization,
+        record.seed,
+        origin=record,
     )
 
 
-def load_saved(folder: Path) -> tuple[nn.Module, dict]:
+def load_saved(folder: Path) -> tuple[nn.Module, EncoderRecord]:
     """Loads the encoder of a run.
 
     Args:
@@ -169,16 +170,16 @@ def load_saved(folder: Path) -> tuple[nn.Module, dict]:
         UserError: If encoder.safetensors is damaged or not what encoder.json describes.
         OSError: If a file cannot be read.
     """
-    described = read_json(folder / "encoder.json")
-    encoder = encoders.build(described["encoder"], described["size"], described["seed"])
+    record = EncoderRecord.read(folder / "encoder.json")
+    encoder = encoders.build(record.encoder, record.size, record.seed)
     data = read_bytes(folder / "encoder.safetensors")
     try:
         encoder.load_state_dict(safetensors_load(data))
     except Exception as error:
         raise UserError(f"{folder}: encoder.safetensors cannot be read: {str(error).splitlines()[0]}") from error
-    if encoders.digest(encoder) != described["digest"]:
+    if encoders.digest(encoder) != record.digest:
         raise UserError(f"{folder}: encoder.safetensors is not the one that encoder.json describes")
-    return encoder, described
+    return encoder, record
 
 
 def _load_from_file(library: str, name: str, architecture: str, source: str) -> Pretrained:

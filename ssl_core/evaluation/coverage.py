@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ssl_core.storage.records import MissingClasses
+
 SHOWN = 5  # classes that are named
 
 
-def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> dict[str, dict]:
+def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) -> dict[str, MissingClasses]:
     """Returns for each split the classes of which it has no image.
 
     Args:
@@ -15,12 +17,12 @@ def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) ->
         labels: By split, [n] int64.
 
     Returns:
-        By split, for those with missing classes only: `count`, how many are missing, and `names`, the first SHOWN of
-        them.
+        By split, for those with missing classes only: how many are missing, and the names of the first SHOWN.
     """
     found = {}
     for split, present in labels.items():
         absent = np.setdiff1d(np.arange(len(classes)), present)
         if len(absent):
-            found[split] = {"count": len(absent), "names": [classes[i] for i in absent[:SHOWN].tolist()]}
+            names = tuple(classes[int(i)] for i in absent[:SHOWN])
+            found[split] = MissingClasses(count=len(absent), names=names)
     return found

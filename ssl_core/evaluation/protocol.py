@@ -1,12 +1,12 @@
 """Defines what every evaluation protocol is, and lists them all."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 import ssl_core.evaluation.protocols
-from ssl_core.plugins import modules, subclass_in
+from ssl_core.plugins import Kind
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Result:
 
 
 class Protocol:
-    """A way to evaluate a frozen encoder: one file in ssl_core/evaluation/protocols/ with one subclass of this.
+    """A way to evaluate a frozen encoder: a subclass of this, in a file in ssl_core/evaluation/protocols/ or a plug-in.
 
     Attributes:
         version: Part of its results' names; to be raised when numbers would change.
@@ -63,10 +63,23 @@ class Protocol:
         raise NotImplementedError
 
 
+def _check(protocol: type[Protocol]) -> str | None:
+    if protocol.on not in ("features", "encoder"):
+        return f"it has on = {protocol.on!r}, expected 'features' or 'encoder'"
+    return None if is_dataclass(protocol.Config) else "it needs a Config that is a dataclass"
+
+
+REQUIRED = ("version", "on", "needs_labels", "headline", "higher_is_better", "Config", "run")
+KIND = Kind("protocol", Protocol, ssl_core.evaluation.protocols, "tilespin.protocols", REQUIRED, _check)
+
+
 def protocols() -> dict[str, Protocol]:
-    """Returns every protocol by the name of its file."""
-    found = {name: subclass_in(module, Protocol) for name, module in modules(ssl_core.evaluation.protocols).items()}
-    return {name: protocol() for name, protocol in found.items() if protocol is not None}
+    """Returns every protocol, the built-in ones by the name of their file, then plug-ins.
+
+    Raises:
+        UserError: If a plug-in cannot be used, or two protocols are of one name.
+    """
+    return {name: protocol() for name, protocol in KIND.find().items()}
 
 
 def is_accuracy(protocol: str) -> bool:

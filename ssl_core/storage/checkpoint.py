@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 from ssl_core.errors import UserError
-from ssl_core.storage.files import glob_files, is_local, read_bytes, read_json, remove, write_bytes, write_json
+from ssl_core.storage.files import glob_files, is_local, read_bytes, remove, write_bytes
+from ssl_core.storage.record import OtherVersion
+from ssl_core.storage.records import CheckpointManifest
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def save(folder: Path, state: dict, keep: Keep = Keep()) -> Path:
     data = buffer.getvalue()
     path = folder / f"step-{state['step']:09d}.pt"
     write_bytes(path, data)
-    write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest(), "step": state["step"]})
+    CheckpointManifest(step=state["step"], sha256=hashlib.sha256(data).hexdigest()).write(path.with_suffix(".json"))
     _drop_old(folder, keep, state["step"])
     return path
 
@@ -108,6 +110,7 @@ def load_newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, l
         checkpoints that are newer.
 
     Raises:
+        OtherVersion: If a checkpoint is of a newer or an older version of this program.
         OSError: If a disk cannot be read at the moment, which does not make a checkpoint damaged.
         StorageError: If an object store failed for longer than is waited for.
     """
@@ -118,8 +121,10 @@ def load_newest(folder: Path, at_most: float = math.inf) -> tuple[dict | None, l
         path = manifest.with_suffix(".pt")
         try:
             data = read_bytes(path)
-            if hashlib.sha256(data).hexdigest() == read_json(manifest)["sha256"]:
+            if hashlib.sha256(data).hexdigest() == CheckpointManifest.read(manifest).sha256:
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), damaged
+        except OtherVersion:
+            raise
         except (FileNotFoundError, UserError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError):
             pass  # torn, not a manifest, or holding more than tensors and plain values
         except OSError as error:

@@ -9,6 +9,10 @@ from ssl_core.errors import UserError
 from ssl_core.storage.files import read_json, write_json
 
 
+class OtherVersion(UserError):
+    """Is raised for a record that is not damaged, but of a version that this program does not read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """Is a frozen dataclass that is kept as one JSON file, together with the version of its format.
@@ -26,7 +30,8 @@ class Record:
 
         Raises:
             FileNotFoundError: If there is none.
-            UserError: If it is of another version, or damaged.
+            OtherVersion: If it is of another version.
+            UserError: If it is damaged.
         """
         return cls.parse(read_json(path), str(path))
 
@@ -39,14 +44,15 @@ class Record:
             place: Where it lies, which messages name.
 
         Raises:
-            UserError: If it is of another version, or a field is missing, unknown or of another type.
+            OtherVersion: If it is of another version.
+            UserError: If a field is missing, unknown or of another type.
         """
         version = value.get("version") if isinstance(value, dict) else None
         if not isinstance(value, dict) or not isinstance(version, int):
             raise UserError(f"{place} is damaged, or of a Tilespin that wrote no versions: remove it")
         if version != cls.VERSION:
             other = "a newer" if version > cls.VERSION else "an older"
-            raise UserError(f"{place} is of version {version}, this Tilespin reads {cls.VERSION}: use {other} one")
+            raise OtherVersion(f"{place} is of version {version}, this Tilespin reads {cls.VERSION}: use {other} one")
         from pydantic import ValidationError  # takes a tenth of a second, which help need not wait for
 
         try:

@@ -170,6 +170,7 @@ class ProtocolIdentity:
         num_labels: Labeled training images that a probe may use; 0 for all.
         val_fraction: Share of them that chooses.
         probe_seed: Decides which images these are, and their order.
+        plugin: Digest of the source of a protocol that is not built in; None for one that is.
     """
 
     name: str
@@ -179,6 +180,7 @@ class ProtocolIdentity:
     num_labels: int
     val_fraction: float
     probe_seed: int
+    plugin: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

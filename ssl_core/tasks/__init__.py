@@ -1,1 +1,1 @@
-"""The pretext tasks, one file each, found by lying here."""
+"""Contains the built-in pretext tasks: each file here has one subclass of `ssl_core.task.Task`."""

@@ -33,6 +33,10 @@ class Multi(Task):
         def side_by_side(self):
             return max(kind.Config(batch=self.batch).side_by_side for kind in chosen(self).values())
 
+        @property
+        def parts(self):
+            return self.tasks
+
     config: Config
 
     def __init__(self, config: Config, encoder, data):

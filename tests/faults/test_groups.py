@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.driver import Driver
-from support.study_audit import EVERY, check_rows, described, learned, rows, saved
+from support.study_audit import EVERY, check_rows, encoders, learned, rows, saved
 
 from benchmarks.harness.local_nodes import Machines
 from benchmarks.harness.processes import wait_for
@@ -124,8 +124,8 @@ def test_two_workers_on_two_machines_lose_nothing(machines, shapes, tmp_path):
         assert driver.wait(3 * PATIENCE) == 0, driver.said()
     finally:
         driver.__exit__()
-    (alone,), (struck,) = (described(root / "one").values() for root in (tmp_path / "alone", storage))
-    assert struck["digest"] == alone["digest"] and struck["restarts"] == 6
+    (alone,), (struck,) = (encoders(root / "one").values() for root in (tmp_path / "alone", storage))
+    assert struck.digest == alone.digest and struck.training.restarts == 6
     assert learned(storage / "one") == learned(tmp_path / "alone" / "one")
 
 

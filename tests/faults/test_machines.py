@@ -153,10 +153,10 @@ def test_a_training_moves_from_machine_to_machine(machines, shapes, tmp_path):
     assert left.fault.kind == "preempted" and left.decision.retry
     assert killed.fault.kind == "system" and len(killed.fault.cause) < 120
     trained = queue.of(one.name)[-1]
-    assert trained.error is None and trained.value["steps"] == STEPS
+    assert trained.error is None and trained.value.training.steps == STEPS
     drained, lost = (row for row in read_rows(one.folder / "metrics.jsonl") if "restart" in row)
     assert drained["step"] == left.fault.step, "the step at which it saved: none is lost"
     assert lost["step"] > drained["step"] and killed.fault.step - lost["step"] <= 10
     alone = replace(one, study=str(tmp_path / "alone"))
     Study(alone.study).describe()
-    assert run_training(alone, "cpu")["digest"] == trained.value["digest"]
+    assert run_training(alone, "cpu").digest == trained.value.digest

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from jobs.commands.compare import main as compare
 from jobs.commands.evaluate import main as evaluate
 from jobs.study.folder import JobsFailed
 from ssl_core.data.dataset import open_source
+from ssl_core.storage.records import StudyRecord
 
 PLAIN = ["--size", "16", "--decode-threads", "1", "--wandb", "off"]
 COPIES = "2 of 5 test images: copies of training images, byte for byte, such as test/<b>/0.png of train/<b>/1.png, "
@@ -89,14 +91,14 @@ def test_a_report_without_a_new_caveat_is_written_anew(shapes, tmp_path, capsys)
     options = ["--encoder", "timm:resnet18=random", "--protocols", "knn", "--data", str(data), *PLAIN]
     evaluate([str(study), *options])
     before, numbers = (study / "report.html").read_text(), (study / "results.csv").read_text()
-    described = json.loads((study / "study.json").read_text())
+    record = StudyRecord.read(study / "study.json")
     source = open_source(str(data), 16)
-    (kept,) = described["copies"].values()
-    assert kept["digest"] == source.digest and kept["compared"] == kept["test_images"] == len(source.test) == 8
-    assert "copies of" not in before and kept["found"] == 0
+    (kept,) = record.copies.values()
+    assert kept.digest == source.digest and kept.compared == kept.test_images == len(source.test) == 8
+    assert "copies of" not in before and kept.found == 0
 
-    described["copies"][str(data)] = {**kept, "found": 1, "pairs": [["one.png", "other.png"]]}
-    (study / "study.json").write_text(json.dumps(described))
+    kept = replace(kept, found=1, pairs=(("one.png", "other.png"),))
+    replace(record, copies={str(data): kept}).write(study / "study.json")
     compare([str(study), "--wandb", "off"])
     assert "1 of 8 test images: copies" in capsys.readouterr().out
     assert "1 of 8 test images: copies" in (study / "report.html").read_text()

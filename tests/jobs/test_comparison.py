@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from support.comparison import N, cells, row, three
+from support.comparison import N, records, row, three, training
 
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder
@@ -16,6 +16,7 @@ from jobs.report.conclusions import conclusions, format_number
 from jobs.study.folder import Study
 from ssl_core.evaluation.statistics import two_way_bootstrap, wilson_interval
 from ssl_core.storage.files import write_json
+from ssl_core.storage.records import EncoderRecord
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +62,16 @@ def test_recipes_keep_their_names_with_several_seeds(tmp_path, shapes):
     study.describe(evaluation=asdict(Evaluation(protocols=("linear",))))
     for run, lr, seed in (("rotnet-a", 0.1, 1), ("rotnet-b", 0.1, 0), ("rotnet-c", 0.2, 1), ("rotnet-d", 0.2, 0)):
         write_json(study.run(run) / "config.json", {"task": {"optim": {"lr": lr}}, "seed": seed})
-        told = {
-            "task": "rotnet",
-            "encoder": "convnet",
-            "run": run,
-            "data": str(shapes),
-            "size": 32,
-            "seed": seed,
-            "normalization": "dataset",
-            "digest": run,
-        }
-        write_json(study.run(run) / "encoder.json", told)
+        EncoderRecord(
+            encoder="convnet",
+            size=32,
+            seed=seed,
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+            normalization="dataset",
+            digest=run,
+            training=training("rotnet", run, data=str(shapes)),
+        ).write(study.run(run) / "encoder.json")
     rows = [one for one in collect(study) if one.kind == "task"]
     assert {one.name: [each.seed for each in one.encoders] for one in rows} == {
         "rotnet (lr 0.1)": [0, 1],
@@ -127,7 +127,7 @@ def test_the_table_has_a_row_for_each_number(rows):
 def test_other_test_images_are_not_compared(rows):
     """Of another dataset, or another number of them."""
     shorter = row("other", rows[1].correct("linear")[:, :100])
-    elsewhere = replace(rows[1], records={"linear": cells(rows[1].correct("linear"), dataset="else")})
+    elsewhere = replace(rows[1], records={"linear": records(rows[1].correct("linear"), dataset="else")})
     found = pairs([rows[2], shorter, elsewhere], "linear")
     assert found == [] and len(by_dataset([rows[2], elsewhere])) == 2
 
@@ -136,7 +136,7 @@ def test_linear_over_knn_is_paired():
     """A third of the images that a linear probe gets right, its neighbors get wrong."""
     right = np.arange(N)[None] < 300
     one = row("rotnet", right)
-    both = replace(one, records={**one.records, "knn": cells(np.arange(N)[None] < 200, "knn")})
+    both = replace(one, records={**one.records, "knn": records(np.arange(N)[None] < 200, "knn")})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
 
@@ -162,7 +162,7 @@ def test_every_measure_is_drawn_that_was_taken():
         "semantic_similarity": {"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
         "lowshot": {"linear/1%": 0.2, "linear/1%/std": 0.01, "linear/k5": 0.15, "linear/k5/std": 0.02},
     }
-    measured = {name: ({**one.records["linear"][0], "numbers": of, "correct": None},) for name, of in numbers.items()}
+    measured = {name: (replace(one.records["linear"][0], numbers=of, correct=None),) for name, of in numbers.items()}
     full = replace(one, encoders=one.encoders[:1], records={**one.records, **measured})
 
     def ticks(figure) -> list[str]:

@@ -1,14 +1,21 @@
 """Cells and floors: what is judged with what, under which name."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from support.comparison import records
 
 from cluster.job import Job, Outcome, check_jobs
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels, with_baselines
 from jobs.evaluation.jobs import check_evaluation, evaluation_jobs
+from jobs.evaluation.records import protocol_identity
 from jobs.execution.run import _outcome_line
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
+from ssl_core.evaluation.protocol import protocols
+from ssl_core.storage.records import EvaluationRecord
 
 
 def run(task: str, seed: int, data: str, normalization: str = "dataset") -> EvaluatedEncoder:
@@ -85,3 +92,12 @@ def test_any_error_text_can_be_shown(tmp_path):
     console = Console(record=True, width=200)
     console.print(_outcome_line(outcome, Study(tmp_path)))
     assert "[/pytorch/third_party/gloo/pair.cc:538] Connection closed" in console.export_text()
+
+
+def test_options_of_a_protocol_are_the_same_when_they_are_read_back(tmp_path):
+    """Options have tuples, JSON has lists only: a comparison finds records by what it wants to be equal."""
+    (record,) = records(np.ones((1, 4), bool))
+    for name in protocols():
+        wanted = protocol_identity(name, Evaluation())
+        replace(record, protocol=wanted).write(tmp_path / "it.json")
+        assert EvaluationRecord.read(tmp_path / "it.json").protocol == wanted

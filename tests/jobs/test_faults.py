@@ -20,6 +20,7 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.pretraining.run import Training, prepare_training
 from jobs.pretraining.worker import run_training
 from jobs.study.folder import Study
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.tasks.rotnet import RotNet
 
 STEPS = 12
@@ -41,7 +42,7 @@ def one(shapes, tmp_path) -> Training:
     return prepare_training(recipe, study, where)
 
 
-def disturbed(one: Training, device: str, marker: str | None, how) -> dict:
+def disturbed(one: Training, device: str, marker: str | None, how) -> EncoderRecord:
     """Trains it, but calls `how` after step 6: once, if there is to be a `marker` of it, else always."""
     real = RotNet.loss
 
@@ -87,7 +88,7 @@ def rows(one: Training, kind: str) -> list[dict]:
 def test_a_hung_worker_leaves_its_stack_and_is_started_again(ray_session, one, tmp_path):
     again, outcome = events(one, hang, tmp_path / "marker")
     assert isinstance(again, Retrying) and again.fault.kind == "system" and again.fault.step == 6
-    assert outcome.error is None and outcome.value["steps"] == STEPS and outcome.value["restarts"] == 1
+    assert outcome.error is None and outcome.value.training.steps == STEPS and outcome.value.training.restarts == 1
     (stacks,) = (one.root / "logs").glob("hung-*-worker0-*.txt")
     assert "in hang" in stacks.read_text() and "no progress for 8 s after step 6" in stacks.read_text()
     assert "no progress" in (one.root / "logs" / "warnings.log").read_text()
@@ -100,7 +101,7 @@ def test_a_frozen_process_is_killed_from_outside(ray_session, one, tmp_path, mon
     monkeypatch.setattr("cluster.silent.SILENT_S", 4.0)
     again, outcome = events(one, freeze, tmp_path / "marker")
     assert again.fault.kind == "system" and "no sign of life" in again.fault.cause
-    assert outcome.error is None and outcome.value["steps"] == STEPS
+    assert outcome.error is None and outcome.value.training.steps == STEPS
 
 
 def test_too_little_gpu_memory_ends_with_advice(ray_session, one):
@@ -128,5 +129,5 @@ def test_told_to_leave_it_saves_first(ray_session, one, tmp_path):
     assert list(run_on_ray([slow, Job("next", print, needs=(one.name,))], (tmp_path / "marker").exists)) == []
     saved = max((one.folder / "checkpoints").glob("step-*.json"))
     assert json.loads(saved.read_text())["step"] == 7, "step 7 is the one during which it was told"
-    assert run_training(one, "cpu")["restarts"] == 1
+    assert run_training(one, "cpu").training.restarts == 1
     assert rows(one, "restart")[0]["step"] == 7

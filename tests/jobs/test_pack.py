@@ -1,6 +1,5 @@
 """`tilespin pack` as a user meets it: refusals, kills, and training from what it leaves."""
 
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from support.command import ROOT, complaint, environment
 from jobs.commands import pack
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
+from ssl_core.storage.records import EncoderRecord
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_trains_from_what_it_packed(tilespin, photos, tmp_path):
     arguments = ["--data", tmp_path / "packed", "--size", 48, "--steps", 4, "--batch", 8, "--wandb", "off"]
     done = tilespin("pretrain", "rotnet", *arguments, "--storage", tmp_path / "runs")
     assert "4 steps, 32 images" in done.stdout and "skipped" not in done.stdout
-    (described,) = tmp_path.glob("runs/packed/pretrain/*/encoder.json")
-    assert json.loads(described.read_text())["skipped"] == []
+    (path,) = tmp_path.glob("runs/packed/pretrain/*/encoder.json")
+    assert EncoderRecord.read(path).training.skipped == ()
 
 
 def test_killed_packing_continues_to_the_same_bytes(tilespin, noise, tmp_path):

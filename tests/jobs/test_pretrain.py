@@ -15,12 +15,13 @@ from jobs.pretraining.run import prepare_training
 from jobs.pretraining.worker import _out_of_memory_advice
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import tasks
 
 
-def encoder(storage: Path) -> dict:
+def encoder(storage: Path) -> EncoderRecord:
     (path,) = storage.glob("*/pretrain/*/encoder.json")
-    return json.loads(path.read_text())
+    return EncoderRecord.read(path)
 
 
 def rows(storage: Path) -> list[dict]:
@@ -35,9 +36,9 @@ def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     assert "3 files could not be decoded and were skipped" in done.stdout
     for name in ("truncated.jpg", "empty.jpg", "text.png"):
         assert done.stderr.count(name) == 1
-    described = encoder(tmp_path)
-    assert {Path(p).name for p in described["skipped"]} == {"truncated.jpg", "empty.jpg", "text.png"}
-    assert described["images"] == 200
+    trained = encoder(tmp_path).training
+    assert {Path(p).name for p in trained.skipped} == {"truncated.jpg", "empty.jpg", "text.png"}
+    assert trained.images == 200
     assert all(0 < row["waited"] < 1 for row in rows(tmp_path)), "the share of the time spent waiting for data"
     assert rows(tmp_path)[-1]["step"] == 4
 

@@ -1,7 +1,5 @@
 """Pretrainings of the literature: each parses, costs what it says, and trains."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from jobs.config.published import PUBLISHED
 from jobs.pretraining.run import build_model
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import UserError
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.train import encoder_macs
 
 SMALL = {224: 64, 255: 96, 128: 64}  # px: an ImageNet size, and one at which two steps take no time
@@ -62,9 +61,9 @@ def test_parses_and_trains_two_steps(name, shapes, tmp_path):
     ]
     jobs.commands.pretrain.main([str(word) for word in arguments])
     (path,) = tmp_path.glob("it/pretrain/*/encoder.json")
-    described = json.loads(path.read_text())
-    assert (described["steps"], described["encoder"], described["size"]) == (2, recipe.encoder, size)
-    assert np.isfinite(described["pretext"]["loss"])
+    record = EncoderRecord.read(path)
+    assert (record.training.steps, record.encoder, record.size) == (2, recipe.encoder, size)
+    assert np.isfinite(record.training.pretext["loss"])
 
 
 def test_two_lengths_are_refused(shapes):

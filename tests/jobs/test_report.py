@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.comparison import cells, row, three
+from support.comparison import records, row, three
 
 from jobs.report import figures
 from jobs.report.comparison import EncoderRow, as_csv, by_dataset, rank_rows
@@ -58,10 +58,10 @@ def test_any_value_can_be_drawn(tmp_path, value):
     right = np.full((2, 3), value > 0)
     rows = [row("random-init", right[:1]), row("rotnet", right[:1], right[:1]), row("pirl", right, right)]
     for protocol, name in (("invariance", "rotation"), ("collapse", "rankme")):
-        records = [cells(one.correct("linear"), protocol, **{name: value}) for one in rows]
+        made = [records(one.correct("linear"), protocol, **{name: value}) for one in rows]
         rows = [
-            replace(one, records={**one.records, protocol: tuple({**cell, "correct": None} for cell in of)})
-            for one, of in zip(rows, records)
+            replace(one, records={**one.records, protocol: tuple(replace(each, correct=None) for each in of)})
+            for one, of in zip(rows, made)
         ]
     assert "could not be drawn" not in page_of(tmp_path, rows)
     for protocol in ("linear", "invariance", "collapse"):
@@ -72,12 +72,9 @@ def test_any_value_can_be_drawn(tmp_path, value):
 def test_what_is_not_finite_was_not_measured(tmp_path):
     """As cells of an earlier version may have it: no number, no place before what has one, no word in results.csv."""
     one, other = (row(task, np.arange(400)[None] < 100) for task in ("rotnet", "pirl"))
-    bad = {
-        **one.records["linear"][0],
-        "numbers": {"rotation": math.nan, "crop": math.inf, "flip": 0.5},
-        "correct": None,
-    }
-    good = {**bad, "numbers": {"rotation": 0.25}}
+    numbers = {"rotation": math.nan, "crop": math.inf, "flip": 0.5}
+    bad = replace(one.records["linear"][0], numbers=numbers, correct=None)
+    good = replace(bad, numbers={"rotation": 0.25})
     rows = [replace(one, records={"invariance": (bad,)}), replace(other, records={"invariance": (good,)})]
     assert format_number(rows[0], "invariance") == "-" and rows[0].mean_values("invariance") == {"flip": 0.5}
     assert [each.name for each in rank_rows(rows, "invariance")] == ["rotnet", "pirl"]
@@ -94,7 +91,7 @@ def test_an_encoder_that_failed_everywhere_is_still_in_the_table():
 def test_seeds_that_read_other_numbers_of_images_are_not_paired():
     """A file that could not be read for a while: an interval over seeds alone, and no difference from the floor."""
     right = np.arange(40)[None] < 30
-    uneven = (*cells(right), *cells(right[:, :39]))
+    uneven = (*records(right), *records(right[:, :39]))
     one = replace(row("rotnet", np.repeat(right, 2, 0), np.repeat(right, 2, 0)), records={"linear": uneven})
     assert one.correct("linear") is None
     value, low, high = one.headline("linear")
@@ -105,7 +102,7 @@ def test_hundreds_of_encoders(tmp_path):
     right = np.arange(40)[None] < 30
     brought = row("other", right)
     brought = replace(brought, encoders=tuple(replace(each, external="folder", run=None) for each in brought.encoders))
-    many = [replace(brought, name=f"encoder {i}", described=()) for i in range(120)]
+    many = [replace(brought, name=f"encoder {i}", trainings=()) for i in range(120)]
     page = page_of(tmp_path, many)
     assert "could not be drawn" not in page and page.count("encoder 119") >= 2
     assert json.loads((tmp_path / "study.json").read_text())["evaluation"]

@@ -22,6 +22,7 @@ from jobs.pretraining.run import prepare_training
 from jobs.pretraining.worker import run_training
 from jobs.study.folder import Study
 from ssl_core.memory_bank import MemoryOptions
+from ssl_core.storage.records import EncoderRecord
 from ssl_core.tasks.pirl import PIRL
 
 
@@ -46,9 +47,9 @@ def command(shapes: Path, storage: Path, *more) -> list[str]:
     return [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
 
 
-def encoder(storage: Path) -> dict:
+def encoder(storage: Path) -> EncoderRecord:
     (path,) = storage.glob("*/pretrain/*/encoder.json")
-    return json.loads(path.read_text())
+    return EncoderRecord.read(path)
 
 
 def rows(storage: Path, kind: str) -> list[dict]:
@@ -81,7 +82,7 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
     for arguments in (mine, command(shapes, tmp_path / "alone")):
         subprocess.run(arguments, check=True, **run)
     stopped, alone = (encoder(tmp_path / name) for name in ("stopped", "alone"))
-    assert stopped["digest"] == alone["digest"] and (stopped["restarts"], alone["restarts"]) == (3, 0)
+    assert stopped.digest == alone.digest and (stopped.training.restarts, alone.training.restarts) == (3, 0)
     trained = rows(storage, "loss")
     for name in ("step", "loss", "accuracy"):
         assert [row[name] for row in trained] == [row[name] for row in rows(tmp_path / "alone", "loss")]
@@ -148,9 +149,9 @@ def test_a_memory_outlasts_being_told_to_leave(shapes, tmp_path):
             pulse.last = stop
             with sending_heartbeats(pulse), pytest.raises(Preempted, match=f"saved at step {stop}"):
                 run_training(training, "cpu")
-        described = run_training(training, "cpu")
-        digests[name] = described["digest"]
-        assert described["restarts"] == len(stops)
+        trained = run_training(training, "cpu")
+        digests[name] = trained.digest
+        assert trained.training.restarts == len(stops)
     assert digests["stopped"] == digests["alone"]
 
 

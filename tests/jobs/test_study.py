@@ -6,13 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.command import ROOT, complaint, environment
 
-from jobs.evaluation.records import unpack_bits
+import ssl_core.encoders.build as encoders
+from jobs.commands.compare import main as compare
+from jobs.config.evaluation import Evaluation
+from jobs.evaluation.records import current_records, unpack_bits
+from jobs.study.folder import Study
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
@@ -37,8 +43,8 @@ def results(folder: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def cells(folder: Path) -> dict[Path, dict]:
-    return {path: json.loads(path.read_text()) for path in folder.glob("evaluate/*/*.json")}
+def records(folder: Path) -> dict[Path, EvaluationRecord]:
+    return {path: EvaluationRecord.read(path) for path in folder.glob("evaluate/*/*.json")}
 
 
 def stamps(folder: Path) -> dict[Path, int]:
@@ -53,29 +59,29 @@ def test_everything_was_judged(study):
     assert set(top1) == {(task, protocol) for task in TASKS | FLOORS for protocol in ("linear", "knn")}
     for row in top1.values():
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
-    for cell in (cell for cell in cells(folder).values() if cell["protocol"] != "retrieval"):
-        assert unpack_bits(cell).mean() == pytest.approx(cell["numbers"]["top1"], abs=1e-9)
-        per_image = not cell["run"] and cell["normalization"] == "image"
-        row = top1[cell["task"] + "-per-image" * per_image, cell["protocol"]]
-        assert float(row["value"]) == cell["numbers"]["top1"]
+    for record in (record for record in records(folder).values() if record.protocol.name != "retrieval"):
+        assert unpack_bits(record).mean() == pytest.approx(record.numbers["top1"], abs=1e-9)
+        per_image = not record.encoder.run and record.encoder.normalization == "image"
+        row = top1[record.encoder.task + "-per-image" * per_image, record.protocol.name]
+        assert float(row["value"]) == record.numbers["top1"]
 
 
 def test_pictures_lie_beside_their_cells(study):
     """A row for each of 8 test images: itself and its 8 neighbors."""
     folder, _ = study
     sheets = {path.with_suffix(".json") for path in folder.glob("evaluate/*/*.png")}
-    assert sheets == {path for path, cell in cells(folder).items() if cell["protocol"] == "retrieval"}
+    assert sheets == {path for path, record in records(folder).items() if record.protocol.name == "retrieval"}
     for path in sheets:
         assert Image.open(path.with_suffix(".png")).size == (9 * 70 + 14, 8 * 70)
-        assert 0 < cells(folder)[path]["numbers"]["precision@8"] <= 1
+        assert 0 < records(folder)[path].numbers["precision@8"] <= 1
 
 
 def test_budgets_are_equal(study):
     """Every task spends the budget of 10 GMACs, to half a step's worth."""
-    spent = [json.loads(p.read_text()) for p in study[0].glob("pretrain/*/encoder.json")]
+    spent = [EncoderRecord.read(path).training for path in study[0].glob("pretrain/*/encoder.json")]
     assert len(spent) == len(TASKS)
     for run in spent:
-        assert abs(run["macs"] - 10e9) <= run["macs"] / run["steps"] / 2
+        assert abs(run.macs - 10e9) <= run.macs / run.steps / 2
 
 
 def test_table_and_report(study):
@@ -104,12 +110,17 @@ def test_second_run_recomputes_nothing(study, tilespin, shapes):
 def test_evaluate_computes_only_what_is_missing(study, tilespin, tmp_path):
     """One cell deleted, one cell done: the others keep their time stamps, and the number comes out the same."""
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
-    path, cell = next((p, c) for p, c in cells(folder).items() if c["task"] == "rotnet" and c["protocol"] == "linear")
+    path, record = next(
+        (path, one)
+        for path, one in records(folder).items()
+        if (one.encoder.task, one.protocol.name) == ("rotnet", "linear")
+    )
     before = stamps(folder)
     path.unlink()
     done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
     assert done.stderr.count("evaluated") == 1
-    assert json.loads(path.read_text()) == cell
+    again = EvaluationRecord.read(path)
+    assert replace(again, seconds=record.seconds, finished=record.finished) == record
     assert {p: t for p, t in stamps(folder).items() if p != path} == {p: t for p, t in before.items() if p != path}
 
 
@@ -123,10 +134,11 @@ def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
     done = tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1, code=1)
     assert "failed" in done.stderr and "not run" in done.stderr and "Traceback" not in done.stderr
     assert any("Traceback" in path.read_text() for path in folder.glob("failures/*jigsaw*.txt"))
-    assert {c["task"] for c in cells(folder).values()} == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
+    evaluated = {record.encoder.task for record in records(folder).values()}
+    assert evaluated == (TASKS | {"raw-pixels", "random-init"}) - {"jigsaw"}
     weights.write_bytes(good)
     tilespin("evaluate", folder, "--wandb", "off", "--decode-threads", 1)
-    assert len(cells(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
+    assert len(records(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
 
 
 def test_wandb_has_one_run_for_each_job(study):
@@ -144,7 +156,7 @@ def test_wandb_has_one_run_for_each_job(study):
     trained = {name: run for name, run in found.items() if "options" in run["config"]}
     judged = {name: run for name, run in found.items() if "protocol" in run["config"]}
     assert {run["config"]["task"] for run in trained.values()} == TASKS
-    assert len(judged) == len(cells(folder))
+    assert len(judged) == len(records(folder))
     assert len(found) == len(trained) + len(judged) + 1  # and the comparison
     for run in trained.values():
         assert run["summary"]["train/step"] == run["config"]["steps"] and "samples" in run["summary"]
@@ -160,6 +172,33 @@ def test_stale_report_is_made_again(study, tilespin, tmp_path):
     tilespin("compare", folder, "--wandb", "off")
     assert (folder / "results.csv").read_text() == (study[0] / "results.csv").read_text()
     assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_a_copy_is_read_where_its_images_are_not(study, shapes, tmp_path, monkeypatch, capsys):
+    """Records say themselves what they are of: no dataset is opened and no network is built for the same table."""
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    for path in (folder / "study.json", *folder.glob("pretrain/*/*.json"), *folder.glob("evaluate/*/*.json")):
+        path.write_text(path.read_text().replace(str(shapes), "/gone/shapes"))
+    (folder / "results.csv").unlink()
+    (folder / "report.html").unlink()
+    monkeypatch.setattr(encoders, "build", None)
+    compare([str(folder), "--wandb", "off"])
+    assert (folder / "results.csv").read_text() == (study[0] / "results.csv").read_text()
+    assert (folder / "report.html").read_text().count("<svg") == (study[0] / "report.html").read_text().count("<svg")
+    table = capsys.readouterr().out.split("\nreport:")[0]
+    assert table and table in study[1]
+
+
+def test_many_records_are_read_at_once(study, tmp_path):
+    """Two thousand records of other seeds lie beside those of the evaluation, and none of them is taken for one."""
+    folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
+    (path, record), *_ = records(folder).items()
+    for seed in range(1, 2001):
+        other = replace(record, protocol=replace(record.protocol, probe_seed=seed))
+        other.write(path.with_name(f"{path.stem}-{seed}.json"))
+    kept = Study(folder)
+    found = current_records(kept, Evaluation.of_study(kept))
+    assert sum(map(len, found.values())) == len(records(study[0]))
 
 
 def test_studies_are_compared_with_each_other(study, tilespin, tmp_path):

@@ -163,8 +163,9 @@ def test_a_folder_that_may_not_be_read(tmp_path):
     put(tmp_path / "closed" / "data", "1.png", "2.png")
     (tmp_path / "closed").chmod(0)
     code = (
-        "import os, sys, ssl_core.data.sources; from ssl_core.data.dataset import modules, open_source\n"
-        "from ssl_core.errors import UserError; modules(ssl_core.data.sources)  # as whom they can be read\n"
+        "import os, sys; from ssl_core.data.data_source import data_sources\n"
+        "from ssl_core.data.dataset import open_source\n"
+        "from ssl_core.errors import UserError; data_sources()  # as whom they can be read\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: open_source(sys.argv[1])\n"
         "except UserError as error: print(error)"

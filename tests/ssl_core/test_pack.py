@@ -34,8 +34,8 @@ def test_counts_add_up_and_pixels_stay(mixed, tmp_path):
     source = open_source(str(mixed))
     index = pack(source, tmp_path, per_shard=7, side=64)
     packed = open_source(str(tmp_path))
-    assert index["images"] == len(packed.train) + len(packed.test) == 30
-    assert index["skipped"] == 3 and index["images"] + 3 == len(source.train) + len(source.test)
+    assert index.images == len(packed.train) + len(packed.test) == 30
+    assert index.skipped == 3 and index.images + 3 == len(source.train) + len(source.test)
     lines = (tmp_path / "skipped.txt").read_text().splitlines()
     assert sorted(os.path.basename(line.split("\t")[1]) for line in lines) == ["cut.jpg", "empty.png", "text ü.jpg"]
     assert packed.classes == source.classes and packed.mean == source.mean and packed.size == 64
@@ -144,7 +144,7 @@ def test_unlabeled_images_have_no_cls(photos, tmp_path):
     index = pack(open_source(str(photos)), tmp_path, side=96)
     packed = open_source(str(tmp_path))
     assert (packed.train.labels == -1).all() and len(packed.test) == 0 and packed.classes == ()
-    assert index["images"] == 20 and index["skipped"] == 3
+    assert index.images == 20 and index.skipped == 3
     with tarfile.open(tmp_path / "shard-000000.tar") as tar:
         assert {name.split(".")[1] for name in tar.getnames()} == {"jpg"}
 
@@ -161,7 +161,7 @@ def test_of_duplicates_the_test_image_stays(shapes, tmp_path):
     assert len(find_duplicates(source)) == 6
     index = pack(source, tmp_path / "packed", drop_duplicates=True)
     packed = open_source(str(tmp_path / "packed"))
-    assert index["duplicates"] == 6 and len(packed.train) == 115 and len(packed.test) == 5
+    assert index.duplicates == 6 and len(packed.train) == 115 and len(packed.test) == 5
     lines = (tmp_path / "packed" / "skipped.txt").read_text().splitlines()
     assert len(lines) == 6 and "has the bytes of test-00000000" in "".join(lines)
 

@@ -63,8 +63,8 @@ def test_a_split_travels_to_other_processes(packed_shapes):
         (lambda p: (p / "packed.npy").write_bytes(b"?"), "packed.npy is missing or damaged"),
         (lambda p: (p / "index.json").unlink(), "not packed to the end"),
         (lambda p: (p / "index.json").write_text("{"), "index.json is damaged"),
-        (lambda p: (p / "index.json").write_text("{}"), "not of the format"),
-        (lambda p: (p / "index.json").write_text('{"format": "tilespin-packed-1"}'), "index.json is damaged"),
+        (lambda p: (p / "index.json").write_text("{}"), "wrote no versions"),
+        (lambda p: (p / "index.json").write_text('{"version": 1}'), "index.json is damaged"),
     ],
 )
 def test_what_is_missing_or_damaged_is_said_at_once(packed_shapes, harm, words):
@@ -105,10 +105,10 @@ def npy(header: str) -> bytes:
 
 
 HOSTILE = {
-    "bytes in words": first_shard(bytes="9"),
+    "bytes in words": first_shard(bytes="nine"),
     "bytes below 0": first_shard(bytes=-1),
     "no bytes": first_shard(bytes=0),
-    "images in words": first_shard(images="9"),
+    "images in words": first_shard(images="nine"),
     "too many images": first_shard(images=10**30),
     "another count": first_shard(images=1),
     "a way out": first_shard(name=".."),

@@ -9,21 +9,58 @@ from jobs.evaluation.records import pack_bits
 from jobs.report.collect import _gains
 from jobs.report.comparison import EncoderRow
 from jobs.study.folder import Study
+from ssl_core.storage.records import (
+    DatasetIdentity,
+    EncoderIdentity,
+    EvaluationRecord,
+    ProtocolIdentity,
+    TrainingRecord,
+)
 
 N = 400
 
 
-def cells(correct: np.ndarray, protocol: str = "linear", dataset: str = "shapes", **more) -> tuple[dict, ...]:
+def records(
+    correct: np.ndarray, protocol: str = "linear", dataset: str = "shapes", **more
+) -> tuple[EvaluationRecord, ...]:
     """Of as many seeds as `correct` [seeds, N] has rows."""
     return tuple(
-        {
-            "numbers": {"top1": float(one.mean()), **more},
-            "correct": pack_bits(one),
-            "test_images": len(one),
-            "dataset": dataset,
-            "protocol": protocol,
-        }
-        for one in correct
+        EvaluationRecord(
+            label="made up",
+            encoder=EncoderIdentity("rotnet", "convnet", f"rotnet-{i}", "shapes", 32, i, "dataset"),
+            digest="0" * 64,
+            dataset=DatasetIdentity(name=dataset, digest="1" * 64, classes=4, images={"test": len(one)}),
+            protocol=ProtocolIdentity(
+                name=protocol, version=1, features=1, config={}, num_labels=0, val_fraction=0.1, probe_seed=0
+            ),
+            numbers={"top1": float(one.mean()), **more},
+            chosen={},
+            correct=pack_bits(one),
+            notes=(),
+            seconds=1.0,
+            device="cpu",
+            finished="2026-01-01T00:00:00+00:00",
+        )
+        for i, one in enumerate(correct)
+    )
+
+
+def training(task: str, run: str, seconds: float = 10.0, data: str = "shapes") -> TrainingRecord:
+    return TrainingRecord(
+        task=task,
+        run=run,
+        data=data,
+        dataset="1" * 64,
+        steps=100,
+        images=1000,
+        macs=10**12,
+        seconds=seconds,
+        restarts=0,
+        device="cpu",
+        workers=1,
+        device_hours=seconds / 3600,
+        peak_bytes=10**9,
+        pretext={},
     )
 
 
@@ -32,15 +69,15 @@ def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds:
     judged = tuple(
         EvaluatedEncoder(task, "convnet", run and f"{run}-{i}", "shapes", 32, i, "dataset") for i in range(len(correct))
     )
-    described = tuple({"seconds": seconds, "images": 1000, "macs": 1e12, "pretext": {}} for _ in judged if run)
-    mine = {"linear": cells(correct, **more)}
+    trainings = tuple(training(task, one.run, seconds) for one in judged if one.run)
+    mine = {"linear": records(correct, **more)}
     return EncoderRow(
         Study(Path("runs/x")),
         judged,
         task,
         mine,
-        described,
-        {} if base is None else _gains(mine, {"linear": cells(base)}),
+        trainings,
+        {} if base is None else _gains(mine, {"linear": records(base)}),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.tracking import offline_runs
 from ssl_core.evaluation.protocol import protocols
+from ssl_core.storage.records import EncoderRecord
 
 EVERY = 20  # steps between rows of metrics.jsonl
 TIMES = {"seconds", "images_per_second", "waited", "restarts", "workers"}  # what faults may change in a row
@@ -45,9 +46,9 @@ def _runs(root: Any) -> list[Any]:
     return [path.parent for path in root.glob("pretrain/*/config.json")]
 
 
-def described(root: Any) -> dict[str, dict]:
+def encoders(root: Any) -> dict[str, EncoderRecord]:
     """Each finished run's encoder.json."""
-    return {path.parent.name: json.loads(path.read_text()) for path in root.glob("pretrain/*/encoder.json")}
+    return {path.parent.name: EncoderRecord.read(path) for path in root.glob("pretrain/*/encoder.json")}
 
 
 def saved(run: Any) -> int:
@@ -61,12 +62,12 @@ def results(root: Any) -> list[dict]:
 
 def check_same(faulty: Any, alone: Any) -> None:
     """The same weights bit for bit, the same rows, the same results, and each cell once."""
-    one, other = described(faulty), described(alone)
-    assert {name: run["digest"] for name, run in one.items()} == {name: run["digest"] for name, run in other.items()}
-    assert all(run["images"] == other[name]["images"] for name, run in one.items())
+    one, other = encoders(faulty), encoders(alone)
+    assert {name: run.digest for name, run in one.items()} == {name: run.digest for name, run in other.items()}
+    assert all(run.training.images == other[name].training.images for name, run in one.items())
     assert learned(faulty) == learned(alone)
     for run in _runs(faulty):
-        check_rows(rows(run), one[run.name]["steps"])
+        check_rows(rows(run), one[run.name].training.steps)
     found = results(faulty)
     numbers = [tuple(row[key] for key in ("task", "encoder", "pretrain_run", "protocol", "metric")) for row in found]
     assert len(set(numbers)) == len(numbers)
@@ -90,10 +91,11 @@ def check_tracked(folder: Path, root: Any) -> None:
     """W&B, from the segments below the local `folder` in the order in which they are uploaded: each training's
     history has every step once, in order, each judgment's its one row."""
     history = tracked(folder)
-    trained = described(root)
+    trained = encoders(root)
     for name, run in trained.items():
         (steps,) = (steps for id, steps in history.items() if id.startswith(name))
-        assert steps == [*expected(run["steps"]), run["steps"] + 1], f"{name}: {steps}"  # the last is the picture's
+        last = run.training.steps
+        assert steps == [*expected(last), last + 1], f"{name}: {steps}"  # the last is the picture's
     judged = {id: steps for id, steps in history.items() if id.partition("-")[0] in protocols()}
     assert len(judged) == len(list(root.glob("evaluate/*/*.json")))
     for id, steps in judged.items():  # the second row is the picture's, if there is one

@@ -10,46 +10,40 @@ import numpy as np
 from ssl_core.data.dataset import Source, Split, image_key
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.duplicates import group_by_size, same_bytes
+from ssl_core.data.packing.record import PARTS, PackIndex, PackPlan, ShardEntry, SplitEntry
 from ssl_core.data.packing.shard import Packing, encode_image, image_name
 from ssl_core.data.sampler import make_sampler
 from ssl_core.errors import UserError
-from ssl_core.storage.files import write_bytes, write_json
+from ssl_core.storage.files import write_bytes
 
-FORMAT = "tilespin-packed-1"
 INDEX = "index.json"  # written last: its presence means that all the rest is there
 TABLE = "packed.npy"  # [n, 5] int64, training images first: shard, offset, bytes, number in the source, label
 SKIPPED = "skipped.txt"  # key, name and reason of each image of the source that is not in a shard
 WORK = ".pack"  # what continuing needs
 PLAN = f"{WORK}/plan.json"  # made before the first shard
 SAMPLE = 32  # images that are encoded to estimate how many fit into a shard
-PARTS = ("train", "test")
 
 
-def make_plan(source: Source, packing: Packing) -> dict:
+def make_plan(source: Source, packing: Packing) -> PackPlan:
     """Makes the plan of a packed dataset: all that the shards depend on, so that a second attempt makes the same.
 
     Args:
         source: The dataset to pack.
         packing: How.
-
-    Returns:
-        A dict for JSON: format, options, the source's digest, duplicates to drop, and images per shard of each part.
     """
-    duplicates = find_duplicates(source) if packing.drop_duplicates else []
-    return {
-        "format": FORMAT,
-        "options": asdict(packing),
-        "source": source.digest,
-        "duplicates": duplicates,
-        "per_shard": {part: _per_shard(getattr(source, part), packing) for part in PARTS},
-    }
+    return PackPlan(
+        options=packing,
+        source=source.digest,
+        duplicates=tuple(find_duplicates(source)) if packing.drop_duplicates else (),
+        per_shard={part: _per_shard(getattr(source, part), packing) for part in PARTS},
+    )
 
 
-def check_same(plan: dict, source: Source, packing: Packing, folder: Path) -> None:
-    """Checks that an earlier plan is of the same dataset and options.
+def check_same(earlier: PackPlan | PackIndex, source: Source, packing: Packing, folder: Path) -> None:
+    """Checks that an earlier packing is of the same dataset and options.
 
     Args:
-        plan: The content of plan.json.
+        earlier: What was planned, or is finished.
         source: The dataset to pack.
         packing: How.
         folder: Where, for messages.
@@ -57,18 +51,16 @@ def check_same(plan: dict, source: Source, packing: Packing, folder: Path) -> No
     Raises:
         UserError: If something differs; it says what.
     """
-    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
-        raise UserError(f"{folder} holds something else, or was packed by another version: choose another folder")
-    old, new = plan["options"], asdict(packing)
-    changed = [name for name in new if old.get(name) != new[name] and not (name == "quality" and packing.lossless)]
-    differ = [f"--{name.replace('_', '-')} {old.get(name)}, not {new[name]}" for name in changed]
-    if plan["source"] != source.digest:
+    old, new = asdict(earlier.options), asdict(packing)
+    changed = [name for name in new if old[name] != new[name] and not (name == "quality" and packing.lossless)]
+    differ = [f"--{name.replace('_', '-')} {old[name]}, not {new[name]}" for name in changed]
+    if earlier.source != source.digest:
         differ.append("from other images (another source, or files changed)")
     if differ:
         raise UserError(f"{folder} was packed with {', '.join(differ)}: choose another folder")
 
 
-def assign_shards(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray]]:
+def assign_shards(source: Source, plan: PackPlan) -> list[tuple[str, str, np.ndarray]]:
     """Assigns images to shards, shuffled, so that reading shards one after the other does not give a class at a time.
 
     Args:
@@ -81,9 +73,9 @@ def assign_shards(source: Source, plan: dict) -> list[tuple[str, str, np.ndarray
     found = []
     for part in PARTS:
         shuffled = _shuffled(getattr(source, part))
-        dropped = [number for where, number, _ in plan["duplicates"] if where == part]
+        dropped = [number for where, number, _ in plan.duplicates if where == part]
         numbers = shuffled[~np.isin(shuffled, dropped)]
-        pieces = -(-len(numbers) // plan["per_shard"][part])
+        pieces = -(-len(numbers) // plan.per_shard[part])
         found += [(part, piece) for piece in np.array_split(numbers, pieces)] if pieces else []
     return [(f"shard-{i:06d}.tar", part, numbers) for i, (part, numbers) in enumerate(found)]
 
@@ -102,7 +94,7 @@ def find_duplicates(source: Source) -> list[tuple[str, int, str]]:
     return sorted(found, key=lambda one: (one[0] == "train", one[1]))
 
 
-def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> dict:
+def write_index(root: Path, source: Source, plan: PackPlan, records: list[dict]) -> PackIndex:
     """Writes the files beside the shards: packed.npy, skipped.txt and, last, index.json.
 
     Args:
@@ -112,7 +104,7 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
         records: Of all shards, in their order, as `finish_shard` returns them.
 
     Returns:
-        The content of index.json.
+        What index.json says.
 
     Raises:
         UserError: If no training image could be packed.
@@ -128,33 +120,38 @@ def write_index(root: Path, source: Source, plan: dict, records: list[dict]) -> 
     lost = [entry for record in records for entry in record["skipped"]]
     twice = [
         (image_key(part, i), image_name(getattr(source, part), i), f"has the bytes of {first}")
-        for part, i, first in plan["duplicates"]
+        for part, i, first in plan.duplicates
     ]
     lines = ["\t".join(" ".join(word.split()) for word in entry) + "\n" for entry in [*lost, *twice]]
     write_bytes(root / SKIPPED, "".join(lines).encode(errors="backslashreplace"))
-    side = plan["options"]["side"]
     fields = ("name", "images", "bytes", "sha256")
-    index = {
-        "format": FORMAT,
-        "options": plan["options"],
-        "source": plan["source"],
-        "size": min(source.size, side),
-        "classes": source.classes,
-        "mean": source.mean,
-        "std": source.std,
-        "table": TABLE,
-        "table_sha256": hashlib.sha256(table.getvalue()).hexdigest(),
-        "splits": {
-            part: {"shards": [{name: one[name] for name in fields} for one in kept if one["part"] == part]}
+    index = PackIndex(
+        options=plan.options,
+        source=plan.source,
+        size=min(source.size, plan.options.side),
+        classes=source.classes,
+        mean=_three(source.mean),
+        std=_three(source.std),
+        table=TABLE,
+        table_sha256=hashlib.sha256(table.getvalue()).hexdigest(),
+        splits={
+            part: SplitEntry(
+                shards=tuple(ShardEntry(**{name: one[name] for name in fields}) for one in kept if one["part"] == part)
+            )
             for part in PARTS
         },
-        "images": len(rows),
-        "skipped": len(lost),
-        "duplicates": len(twice),
-        "source_bytes": sum(record["source_bytes"] for record in records),
-    }
-    write_json(root / INDEX, index)
+        images=len(rows),
+        skipped=len(lost),
+        duplicates=len(twice),
+        source_bytes=sum(record["source_bytes"] for record in records),
+    )
+    index.write(root / INDEX)
     return index
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def _shuffled(split: Split) -> np.ndarray:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.data.resize import resized
 from ssl_core.errors import UserError
@@ -30,25 +31,29 @@ MEAN, STD = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)  # of the trai
 CONNECT_SECONDS = 10
 
 
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is this dataset's name."""
-    return data == NAME
+class CIFAR10(DataSource):
+    """Opens CIFAR-10 by its name."""
 
+    name = NAME
 
-def load(data: str, size: int | None) -> Source:
-    """Loads the dataset from the cache, or fetches it the first time.
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is this dataset's name."""
+        return data == NAME
 
-    Args:
-        data: Its name.
-        size: The side in pixels that images are delivered at; None: their own, 32.
+    def load(self, data: str, size: int | None) -> Source:
+        """Loads the dataset from the cache, or fetches it the first time.
 
-    Raises:
-        UserError: If it cannot be fetched.
-    """
-    found = cache.cached_arrays(NAME, fetch, KEYS)
-    train = Arrays(resized(found["train_images"], size), np.array(found["train_labels"]))
-    test = Arrays(resized(found["test_images"], size), np.array(found["test_labels"]))
-    return Source(NAME, DIGEST, size or 32, train, test, CLASSES, MEAN, STD)
+        Args:
+            data: Its name.
+            size: The side in pixels that images are delivered at; None: their own, 32.
+
+        Raises:
+            UserError: If it cannot be fetched.
+        """
+        found = cache.cached_arrays(NAME, fetch, KEYS)
+        train = Arrays(resized(found["train_images"], size), np.array(found["train_labels"]))
+        test = Arrays(resized(found["test_images"], size), np.array(found["test_labels"]))
+        return Source(NAME, DIGEST, size or 32, train, test, CLASSES, MEAN, STD)
 
 
 def fetch() -> dict[str, np.ndarray]:

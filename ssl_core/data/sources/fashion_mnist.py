@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.data.resize import resized
 from ssl_core.errors import UserError
@@ -27,28 +28,32 @@ CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 MEAN, STD = (72.940,) * 3, (90.021,) * 3  # of the training images
 
 
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is this dataset's name."""
-    return data == NAME
+class FashionMNIST(DataSource):
+    """Opens Fashion-MNIST by its name."""
 
+    name = NAME
 
-def load(data: str, size: int | None) -> Source:
-    """Loads the dataset from the cache, or fetches it the first time.
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is this dataset's name."""
+        return data == NAME
 
-    Args:
-        data: Its name.
-        size: The side in pixels that images are delivered at; None: their own, 28.
+    def load(self, data: str, size: int | None) -> Source:
+        """Loads the dataset from the cache, or fetches it the first time.
 
-    Raises:
-        UserError: If it cannot be fetched.
-    """
-    found = cache.cached_arrays(NAME, fetch, tuple(FILES))
+        Args:
+            data: Its name.
+            size: The side in pixels that images are delivered at; None: their own, 28.
 
-    def split(part: str) -> Arrays:
-        color = np.repeat(found[f"{part}_images"][..., None], 3, axis=3)  # the encoders take three channels
-        return Arrays(resized(color, size), found[f"{part}_labels"].astype(np.int64))
+        Raises:
+            UserError: If it cannot be fetched.
+        """
+        found = cache.cached_arrays(NAME, fetch, tuple(FILES))
 
-    return Source(NAME, DIGEST, size or 28, split("train"), split("test"), CLASSES, MEAN, STD)
+        def split(part: str) -> Arrays:
+            color = np.repeat(found[f"{part}_images"][..., None], 3, axis=3)  # the encoders take three channels
+            return Arrays(resized(color, size), found[f"{part}_labels"].astype(np.int64))
+
+        return Source(NAME, DIGEST, size or 28, split("train"), split("test"), CLASSES, MEAN, STD)
 
 
 def fetch() -> dict[str, np.ndarray]:

@@ -7,53 +7,57 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Files, Source
 from ssl_core.data.image_folder import from_folder_layout
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
 from ssl_core.data.sources import tars
 from ssl_core.data.tar_shards import scan_shards_cached
 from ssl_core.errors import UserError, some
-
-FALLBACK = True  # a folder may be something more particular, such as a packed dataset
-
-
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is a folder."""
-    return Path(data).expanduser().is_dir()
+from ssl_core.storage.object_store import is_url
 
 
-def load(data: str, size: int | None) -> Source:
-    """Lists a folder and reads its shards or, if more images are beside the shards than in them, those images.
+class Folder(DataSource):
+    """Opens a folder of images or of tar shards."""
 
-    Args:
-        data: The folder.
-        size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+    fallback = True  # a folder may be something more particular, such as a packed dataset
 
-    Raises:
-        UserError: If there is nothing to train on, or the folder cannot be understood.
-    """
-    root = Path(data).expanduser().resolve()
-    listing = list_folder(root)
-    left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
-    if listing.visited_again:
-        left_out.append(f"links to folders that are there already: {some(sorted(listing.visited_again))}")
-    if listing.compressed:
-        left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
-    if listing.tars and _is_mostly_shards(listing):
-        if listing.images:
-            left_out.append(f"left out: {some(sorted(listing.images))} beside the shards")
-        return tars.source_of_shards(data, root, listing.tars, size, left_out)
-    if listing.compressed and not listing.images:
-        raise UserError(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
-    if listing.tars:
-        left_out.append(f"left out: {some(sorted(listing.tars))} beside the images")
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is a folder."""
+        return not is_url(data) and Path(data).expanduser().is_dir()
 
-    def make(names: list[str], labels: np.ndarray) -> Files:
-        return Files([root / name for name in names], labels)
+    def load(self, data: str, size: int | None) -> Source:
+        """Lists a folder and reads its shards or, if more images are beside the shards than in them, those images.
 
-    if empty := _empty_folders(listing):
-        left_out.append(f"no images in {some(empty)}")
-    return from_folder_layout(data, root.name, listing.images, make, size, left_out)
+        Args:
+            data: The folder.
+            size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+
+        Raises:
+            UserError: If there is nothing to train on, or the folder cannot be understood.
+        """
+        root = Path(data).expanduser().resolve()
+        listing = list_folder(root)
+        left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
+        if listing.visited_again:
+            left_out.append(f"links to folders that are there already: {some(sorted(listing.visited_again))}")
+        if listing.compressed:
+            left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
+        if listing.tars and _is_mostly_shards(listing):
+            if listing.images:
+                left_out.append(f"left out: {some(sorted(listing.images))} beside the shards")
+            return tars.source_of_shards(data, root, listing.tars, size, left_out)
+        if listing.compressed and not listing.images:
+            raise UserError(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
+        if listing.tars:
+            left_out.append(f"left out: {some(sorted(listing.tars))} beside the images")
+
+        def make(names: list[str], labels: np.ndarray) -> Files:
+            return Files([root / name for name in names], labels)
+
+        if empty := _empty_folders(listing):
+            left_out.append(f"no images in {some(empty)}")
+        return from_folder_layout(data, root.name, listing.images, make, size, left_out)
 
 
 def _empty_folders(listing: Listing) -> list[str]:

@@ -5,11 +5,13 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Source
 from ssl_core.data.image_folder import from_folder_layout
 from ssl_core.data.image_names import SkippedFiles
 from ssl_core.data.listing import saying_if_slow
 from ssl_core.data.packing.index import INDEX, TABLE
+from ssl_core.data.packing.record import ShardEntry
 from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.packed import build_source, parse_index
@@ -21,30 +23,34 @@ from ssl_core.storage.retry import RetryDeadline, short_deadline
 NAMED = 5  # how many of the files that are left out a note names
 
 
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is a URL."""
-    return is_url(data)
+class Remote(DataSource):
+    """Opens a URL."""
 
+    fallback = True  # a plug-in may have a scheme of its own
 
-def load(data: str, size: int | None) -> Source:
-    """Opens the dataset at a URL.
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is a URL."""
+        return is_url(data)
 
-    Args:
-        data: The URL.
-        size: The side in pixels that images are delivered at; None: the dataset's own.
+    def load(self, data: str, size: int | None) -> Source:
+        """Opens the dataset at a URL.
 
-    Raises:
-        UserError: If nothing can be read there, what there is is damaged, or the cache is too small for it.
-    """
-    url = check_url(data)
-    cache_limit()
-    try:
-        with short_deadline():
-            return _load(url, size)
-    except ObjectNotFound as error:
-        raise UserError(f"--data {url}: nothing is there") from error
-    except StorageError as error:
-        raise UserError(f"--data {url}: {error}") from error
+        Args:
+            data: The URL.
+            size: The side in pixels that images are delivered at; None: the dataset's own.
+
+        Raises:
+            UserError: If nothing can be read there, what there is is damaged, or the cache is too small for it.
+        """
+        url = check_url(data)
+        cache_limit()
+        try:
+            with short_deadline():
+                return _load(url, size)
+        except ObjectNotFound as error:
+            raise UserError(f"--data {url}: nothing is there") from error
+        except StorageError as error:
+            raise UserError(f"--data {url}: {error}") from error
 
 
 def _load(url: str, size: int | None) -> Source:
@@ -55,14 +61,14 @@ def _load(url: str, size: int | None) -> Source:
         return _folder(url, name, size)
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
     index = parse_index(url, read(index, 0, index.size, RetryDeadline()))
-    table = stat(f"{url}/{TABLE}")._replace(sha256=str(index.get("table_sha256")))
+    table = stat(f"{url}/{TABLE}")._replace(sha256=index.table_sha256)
 
-    def shard_of(shard: dict) -> RemoteShard:
-        name = PurePosixPath(shard["name"]).name
-        return RemoteShard(Object(f"{url}/{name}", shard["bytes"], shard["sha256"], shard["sha256"]))
+    def shard_of(shard: ShardEntry) -> RemoteShard:
+        name = PurePosixPath(shard.name).name
+        return RemoteShard(Object(f"{url}/{name}", shard.bytes, shard.sha256, shard.sha256))
 
     source = build_source(url, name, index, read_cached(table), shard_of, size, windowed=True)
-    least = (WINDOW + 1) * max(shard["bytes"] for part in index["splits"].values() for shard in part["shards"])
+    least = (WINDOW + 1) * max(shard.bytes for split in index.splits.values() for shard in split.shards)
     if least > cache_limit():
         raise UserError(f"--data {url} needs {LIMIT_VARIABLE} of {least / 1e9:.3g} at least, better twice as much")
     return source

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Packed, Shard, Source
 from ssl_core.data.folder_layout import class_of, similar_classes_note
 from ssl_core.data.image_folder import DEFAULT_SIZE, select_test_images, test_split_note, with_pixel_range
@@ -38,38 +39,40 @@ class Tars(Packed):
         return f"{self.shards[shard].name}: {_decode_name(self.names.item(number))}"
 
 
-def opens(data: str) -> bool:
-    """Returns whether a value of --data is a tar file, compressed or not, or a pattern of several.
+class TarFiles(DataSource):
+    """Opens tar files by a path or a pattern."""
 
-    Folders of tar files are opened by ssl_core/data/sources/folder.py.
-    """
-    if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
-        return False
-    return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
+    def opens(self, data: str) -> bool:
+        """Returns whether a value of --data is a tar file, compressed or not, or a pattern of several.
 
+        Folders of tar files are opened by ssl_core/data/sources/folder.py.
+        """
+        if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
+            return False
+        return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
 
-def load(data: str, size: int | None) -> Source:
-    """Opens tar files as a dataset.
+    def load(self, data: str, size: int | None) -> Source:
+        """Opens tar files as a dataset.
 
-    Args:
-        data: A path, or a pattern with * ? [] or with {000..002} or {a,b}.
-        size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
+        Args:
+            data: A path, or a pattern with * ? [] or with {000..002} or {a,b}.
+            size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
 
-    Raises:
-        UserError: If there is no such file, it is compressed, or there is nothing to train on.
-    """
-    if data.lower().endswith(COMPRESSED):
-        raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
-    place = Path(data).expanduser()
-    patterns = [] if place.is_file() else expand_braces(str(place))  # a name with brackets in it is no pattern
-    paths = [Path(found) for pattern in patterns for found in _glob_pattern(pattern)] or [place] * place.is_file()
-    if missing := [path for path in paths if not path.is_file()]:
-        raise UserError(f"--data {data}: there is no {some(map(str, missing))}")
-    if not paths:
-        raise UserError(f"--data {data}: no file fits this pattern")
-    paths = sorted({path.resolve() for path in paths})
-    root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common_folder(paths)
-    return source_of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
+        Raises:
+            UserError: If there is no such file, it is compressed, or there is nothing to train on.
+        """
+        if data.lower().endswith(COMPRESSED):
+            raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
+        place = Path(data).expanduser()
+        patterns = [] if place.is_file() else expand_braces(str(place))  # a name with brackets in it is no pattern
+        paths = [Path(found) for pattern in patterns for found in _glob_pattern(pattern)] or [place] * place.is_file()
+        if missing := [path for path in paths if not path.is_file()]:
+            raise UserError(f"--data {data}: there is no {some(map(str, missing))}")
+        if not paths:
+            raise UserError(f"--data {data}: no file fits this pattern")
+        paths = sorted({path.resolve() for path in paths})
+        root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common_folder(paths)
+        return source_of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
 
 
 def expand_braces(pattern: str) -> list[str]:

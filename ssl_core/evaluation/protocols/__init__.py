@@ -1,1 +1,1 @@
-"""Contains the evaluation protocols: each file here has one subclass of `ssl_core.evaluation.protocol.Protocol`."""
+"""Contains the built-in protocols: each file here has one subclass of `ssl_core.evaluation.protocol.Protocol`."""

@@ -56,7 +56,7 @@ def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, mo
     shutil.rmtree(object_cache._cache_root())
     web.gets.clear()
     index = pack(source, tmp_path / "again", per_shard=10, side=16)
-    assert index["images"] == len(source.train) + len(source.test)
+    assert index.images == len(source.train) + len(source.test)
     assert max(web.gets.values()) <= 2, "once to judge sizes, once to pack"
 
 

@@ -1,0 +1,390 @@
+"""Offers what the command line does to Python programs and notebooks; `import tilespin` gives the same names.
+
+Nothing is printed unless `verbose=True`, no signal is handled, and what goes wrong is an exception: `UserError` for
+input that a person can put right.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.commands import compare as compare_command
+from jobs.commands import pretrain as pretrain_command
+from jobs.commands import study as study_command
+from jobs.config.evaluation import Evaluation
+from jobs.config.parsing import parse
+from jobs.execution.signals import without_signal_handlers
+from jobs.study.folder import Study as StudyFolder
+from ssl_core.errors import UserError
+from ssl_core.storage.files import read_text
+from ssl_core.storage.records import EncoderIdentity, EncoderRecord, EvaluationRecord
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+
+    from ssl_core.data.dataset import Source
+
+__all__ = [
+    "Comparison",
+    "Results",
+    "Run",
+    "Study",
+    "UserError",
+    "compare",
+    "evaluate",
+    "list_encoders",
+    "list_protocols",
+    "list_tasks",
+    "load_encoder",
+    "pretrain",
+    "study",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Is a finished pretraining run.
+
+    Attributes:
+        folder: Where it lies: config.json, metrics.jsonl, samples.png, encoder.safetensors, encoder.json.
+    """
+
+    folder: Path
+
+    @property
+    def record(self) -> EncoderRecord:
+        """Returns what encoder.json says: the architecture, how it was trained, and what that cost."""
+        return EncoderRecord.read(self.folder / "encoder.json")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns the rows of metrics.jsonl: step, loss, accuracy where the task has one, learning rate, and more."""
+        from jobs.study.metrics import training_rows
+
+        return training_rows(self.folder / "metrics.jsonl")
+
+    def encoder(self) -> "torch.nn.Module":
+        """Returns the encoder, see `load_encoder`."""
+        return load_encoder(self.folder)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Is a table of encoders by protocols, and the files that it comes with.
+
+    Attributes:
+        folder: Where results.csv and report.html lie.
+    """
+
+    folder: Path
+
+    @property
+    def report(self) -> Path:
+        """Returns the path of report.html, one file without any request to other machines."""
+        return self.folder / "report.html"
+
+    def rows(self) -> list[dict[str, str]]:
+        """Returns the rows of results.csv, a number each, with its 95 % interval."""
+        import csv
+
+        return list(csv.DictReader(io.StringIO(read_text(self.folder / "results.csv"))))
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Returns the rows of results.csv as a data frame."""
+        import pandas
+
+        return pandas.read_csv(io.StringIO(read_text(self.folder / "results.csv")))
+
+
+@dataclass(frozen=True)
+class Study(Comparison):
+    """Is a finished study: its runs and the comparison of their encoders."""
+
+    def runs(self) -> list[Run]:
+        """Returns the finished pretraining runs."""
+        return [Run(folder) for folder in StudyFolder(self.folder).runs()]
+
+
+@dataclass(frozen=True)
+class Results(Mapping[str, EvaluationRecord]):
+    """Holds what each protocol measured of one encoder, by the protocol's name.
+
+    Attributes:
+        records: The records, each with `numbers`, `chosen` and `notes`.
+    """
+
+    records: Mapping[str, EvaluationRecord] = field(default_factory=dict)
+
+    def __getitem__(self, protocol: str) -> EvaluationRecord:
+        return self.records[protocol]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Returns a data frame with a row for each number: protocol, metric, value."""
+        import pandas
+
+        rows = [(name, metric, value) for name, one in self.items() for metric, value in one.numbers.items()]
+        return pandas.DataFrame(rows, columns=["protocol", "metric", "value"])
+
+
+def pretrain(task: str, data: str | Path, *, verbose: bool = False, **options: Any) -> Run:
+    """Pretrains an encoder on one pretext task; the same call again returns the finished run.
+
+    Args:
+        task: One of `list_tasks()`, or a recipe of the literature.
+        data: A dataset as --data of `tilespin pretrain` takes it: cifar10, or a folder of images.
+        verbose: Whether progress is printed.
+        options: Any option of `tilespin pretrain TASK`, with underscores: encoder="resnet18", steps=2000, batch=256,
+            transform="jigsaw", lr=0.01, storage="runs", name="birds".
+
+    Raises:
+        UserError: If an option does not exist or cannot work.
+        JobsFailed: If training failed.
+    """
+    parsed = _parsed(pretrain_command.options_type(), "pretrain", {"task": task, "data": data, **options})
+    with _session(verbose):
+        return Run(pretrain_command.run(parsed).folder)
+
+
+def study(preset: str = "demo", *, verbose: bool = False, **options: Any) -> Study:
+    """Pretrains every task of a preset at equal budget, evaluates all by transfer, and compares them.
+
+    Args:
+        preset: A preset of `tilespin study`.
+        verbose: Whether progress and the table are printed.
+        options: Any option of `tilespin study PRESET`, with underscores: data="birds", encoder="resnet18",
+            budget=10_000.0, seeds=3, protocols=["linear", "knn"], workers="0".
+
+    Raises:
+        UserError: If an option does not exist or cannot work.
+        JobsFailed: If some jobs failed; the same call does these again.
+    """
+    parsed = _parsed(study_command.options_type(), "study", {"preset": preset, **options})
+    with _session(verbose):
+        return Study(study_command.run(parsed).root)
+
+
+def compare(
+    *studies: Study | str | Path, name: str = "comparison", wandb: str = "auto", verbose: bool = False
+) -> Comparison:
+    """Compares the encoders of one study, or of several. Only the studies' folders are read.
+
+    Args:
+        studies: Studies or their folders.
+        name: Of the folder beside the first study that gets the report, if there are several.
+        wandb: "off", "offline", "online", or "auto": online if you are logged in.
+        verbose: Whether the table is printed.
+
+    Raises:
+        UserError: If a folder holds no study, or nothing has been evaluated.
+    """
+    folders = [str(one.folder if isinstance(one, Study) else one) for one in studies]
+    parsed = _parsed(compare_command.Options, "compare", {"studies": folders, "name": name, "wandb": wandb})
+    with _session(verbose):
+        return Comparison(compare_command.run(parsed).root)
+
+
+def evaluate(
+    encoder: "Run | str | Path | torch.nn.Module",
+    data: str | Path,
+    *,
+    protocols: Iterable[str] = Evaluation().protocols,
+    size: int | None = None,
+    num_labels: int = Evaluation().num_labels,
+    val_fraction: float = Evaluation().val_fraction,
+    probe_seed: int = 0,
+    device: str | None = None,
+    decode_threads: int = 0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Results:
+    """Evaluates one encoder by transfer, in this process, and writes no file.
+
+    To keep results, to compare them with baselines and to continue after an interruption, evaluate in a study:
+    `tilespin evaluate STUDY --encoder …`.
+
+    Args:
+        encoder: A run; what --encoder of `tilespin evaluate` takes: timm:NAME, timm:NAME=FILE, a run's folder; or a
+            network, [b, 3, h, w] -> [b, width], [b, width, h', w'], or a list of these. A network is copied.
+        data: A labeled dataset; protocols that need no labels take any.
+        protocols: Names, see `list_protocols()`.
+        size: Side in pixels that images are resized to; default: the dataset's own.
+        num_labels: Labeled training images that a probe may use, held-out ones included; 0 for all.
+        val_fraction: Share of them that chooses hyperparameters.
+        probe_seed: Decides which labeled images are used.
+        device: "cpu" or "cuda"; default: cuda if there is one.
+        decode_threads: Threads that decode images; 0 for one for each core.
+        mean: By which the pixels of a network are normalized, for each channel, of 0..255; default: ImageNet's.
+        std: As `mean`.
+
+    Raises:
+        UserError: If the encoder, the dataset or a protocol cannot be used.
+        Diverged: If features are not finite.
+    """
+    import torch
+
+    import ssl_core.encoders.build as encoders
+    from jobs.config.runtime import device_name
+    from jobs.evaluation.records import make_record
+    from ssl_core.data.dataset import open_source
+    from ssl_core.evaluation.features import extract
+    from ssl_core.evaluation.frozen_encoder import FrozenEncoder
+    from ssl_core.evaluation.protocol import protocols as all_protocols
+
+    evaluation = Evaluation(
+        protocols=tuple(protocols), num_labels=num_labels, val_fraction=val_fraction, probe_seed=probe_seed
+    )
+    evaluation.check()
+    source = open_source(str(data), size)
+    needs = [name for name in evaluation.protocols if all_protocols()[name].needs_labels]
+    if needs and not source.classes:
+        raise UserError(f"{source.name} has no labels, which {', '.join(needs)} need")
+    network, identity, label = _network(encoder, source, str(data), mean, std)
+    digest = encoders.digest(network)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    threads = decode_threads or len(os.sched_getaffinity(0))
+    splits = evaluation.splits()
+    frozen = FrozenEncoder(network, source, identity.normalization, splits, probe_seed, torch.device(where), threads)
+    features, records = None, {}
+    for name in evaluation.protocols:
+        protocol, started = all_protocols()[name], time.monotonic()
+        if protocol.on == "features":
+            features = features or extract(frozen)
+        result = protocol.run(features if protocol.on == "features" else frozen, protocol.Config(), probe_seed)
+        labels = features.labels if features and protocol.on == "features" else frozen.labels
+        seconds = time.monotonic() - started
+        records[name] = make_record(
+            label,
+            identity,
+            digest,
+            source,
+            evaluation,
+            name,
+            result,
+            labels=labels,
+            device=device_name(where),
+            seconds=seconds,
+        )
+    return Results(records)
+
+
+def load_encoder(encoder: Run | str | Path) -> "torch.nn.Module":
+    """Loads an encoder that takes pixels as they are: [b, 3, h, w] of 0..255, uint8 or float32.
+
+    It normalizes them as it was trained with, and returns a tuple of float32 maps, [b, width, h', w'], one for each
+    stage, shallow to deep.
+
+    Args:
+        encoder: A run or its folder, or what --encoder of `tilespin evaluate` takes: timm:NAME, timm:NAME=FILE.
+
+    Raises:
+        UserError: If there is no such encoder, or its file is damaged.
+    """
+    import ssl_core.encoders.build as encoders
+    from ssl_core.encoders.export import PixelEncoder
+    from ssl_core.encoders.pretrained import load_pretrained
+
+    one = load_pretrained(str(encoder.folder if isinstance(encoder, Run) else encoder))
+    return PixelEncoder(one, one.encoder or encoders.build(one.architecture, one.built, one.seed)).eval()
+
+
+def list_tasks() -> list[str]:
+    """Returns the names of all pretext tasks, plug-ins included."""
+    from ssl_core.task import tasks
+
+    return list(tasks())
+
+
+def list_protocols() -> list[str]:
+    """Returns the names of all evaluation protocols, plug-ins included."""
+    from ssl_core.evaluation.protocol import protocols
+
+    return list(protocols())
+
+
+def list_encoders(pattern: str = "") -> list[str]:
+    """Returns names of encoders: the small ones of Tilespin, then timm's.
+
+    timm has models that cannot be pretrained here, such as vision transformers; `pretrain` says so.
+
+    Args:
+        pattern: Part of the names that are wanted, or a pattern with wildcards such as "resnet*".
+    """
+    import fnmatch
+
+    import timm
+
+    import ssl_core.encoders.build as encoders
+
+    names = [*encoders.OWN, *timm.list_models()]
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    return [name for name in names if fnmatch.fnmatch(name, wanted)]
+
+
+def _parsed(kind: Any, verb: str, values: dict[str, Any]) -> Any:
+    """Returns a verb's options with these values. Raises UserError as the command line does, without its dashes."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return parse(kind, verb, ["--config", json.dumps(values, default=str)])
+        except UserError as error:
+            raise UserError(str(error).removeprefix("--config: ")) from error
+
+
+@contextlib.contextmanager
+def _session(verbose: bool) -> Iterator[None]:
+    """Runs a block without signal handlers and, unless `verbose`, without output."""
+    from kernels.cache import prepare
+
+    prepare()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(without_signal_handlers())
+        if not verbose:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
+
+
+def _network(
+    encoder: "Run | str | Path | torch.nn.Module",
+    source: "Source",
+    data: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> "tuple[torch.nn.Module, EncoderIdentity, str]":
+    """Returns an encoder of pixels as the dataset's are normalized, what it is, and what it is called."""
+    from torch import nn
+
+    import ssl_core.encoders.build as encoders
+    from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+    from ssl_core.encoders.any_module import StageMaps
+    from ssl_core.encoders.pretrained import load_pretrained
+
+    given = source.mean, source.std
+    if isinstance(encoder, nn.Module):
+        label = type(encoder).__name__
+        wanted = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
+        network = encoders.RestandardizedEncoder(StageMaps(copy.deepcopy(encoder)), given, wanted)
+        return network, EncoderIdentity(label, label, None, data, source.size, 0, "dataset"), label
+    if mean is not None or std is not None:
+        raise UserError("mean and std are those of a network; other encoders bring their own")
+    one = load_pretrained(str(encoder.folder if isinstance(encoder, Run) else encoder))
+    network = one.encoder or encoders.build(one.architecture, one.built, one.seed)
+    if one.encoder and one.normalization == "dataset" and (one.mean, one.std) != given:
+        network = encoders.RestandardizedEncoder(network, given, (one.mean, one.std))
+    trained = one.origin.training if one.origin else None
+    task = trained.task if trained else one.label
+    run = trained.run if trained else None
+    identity = EncoderIdentity(task, one.architecture, run, data, source.size, one.seed, one.normalization)
+    return network, identity, one.label
