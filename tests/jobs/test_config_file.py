@@ -12,6 +12,7 @@ from support.command import ROOT
 from jobs.cli import VERBS
 from jobs.config.options import OWN, choice_of, flat, values_of
 from jobs.config.parsing import parse, parse_given
+from jobs.study.folder import Study
 from ssl_core.errors import UserError
 
 SMALLEST = {
@@ -123,7 +124,7 @@ def test_what_was_given_is_known():
 def test_evaluation_of_a_study_stays_as_it_was(tmp_path):
     """What is not given is as the study has it, whether the rest comes from a file or not."""
     saved = {"protocols": ["knn"], "num_labels": 50, "val_fraction": 0.2, "probe_seed": 7}
-    (tmp_path / "study.json").write_text(json.dumps({"evaluation": saved}))
+    Study(tmp_path).describe(evaluation=saved)
     found = options("evaluate", tmp_path, "--val-fraction", 0.3, "--config", '{"num_labels": 60}')
     kept = {key: found[key] for key in saved}
     assert kept == {"protocols": ("knn",), "num_labels": 60, "val_fraction": 0.3, "probe_seed": 7}
