@@ -115,6 +115,27 @@ def test_task_may_be_on_the_command_line_alone():
     assert options("study", "full", "--config", '{"preset": "demo", "seed": 2}')["preset"] == "full"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rotnet-cifar10-nin", "--steps", 3, "--epochs", 200),  # which is what it has of itself
+        ("rotnet", "--steps", 1000, "--epochs", 1),
+        ("rotnet", "--steps", 3, "--config", '{"epochs": 1}'),
+        ("rotnet-cifar10-nin", "--config", '{"epochs": 200.0, "steps": 3}'),
+    ],
+)
+def test_two_lengths_are_refused_whatever_they_are(words):
+    with pytest.raises(UserError, match="--steps and --epochs are both given: choose one"):
+        options("pretrain", *words)
+
+
+def test_recipes_own_epochs_give_way_to_steps():
+    found = options("pretrain", "rotnet-cifar10-nin", "--steps", 3)
+    assert (found["steps"], found["epochs"]) == (3, None)
+    found = options("pretrain", "rotnet-cifar10-nin", "--epochs", 200)
+    assert (found["steps"], found["epochs"]) == (None, 200.0)
+
+
 def test_what_was_given_is_known():
     """Of both, with what overrides what; a default is not given."""
     parsed = parse_given(kind("pretrain"), "pretrain", ["--seed=0", "--no-compile", "--config", '{"task": "rotnet"}'])
