@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ssl_core.errors import TilespinError
+
 FIRST_ANSWER_S = 2.0  # for the first answer, after which there is a word
 ANSWER_S = 10.0  # for each later one
 PAUSE_S = 1.0  # seconds between two questions
@@ -19,10 +21,8 @@ RECONNECT_TIMEOUT_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's o
 POLL_S = 5.0  # seconds between two looks whether a head that was joined is still there
 
 
-class ClusterError(RuntimeError):
+class ClusterError(TilespinError, RuntimeError):
     """Says that the cluster cannot do what was asked, or that a job on it failed."""
-
-    exit_code = 1
 
 
 class BadAddress(ClusterError):

@@ -1,10 +1,11 @@
-"""Exchanges signs of life between a running job and its driver: that it lives, its step, whether it should stop."""
+"""Exchanges signs of life between a running job and its driver: that it lives, its step and last metrics, and whether
+it should stop."""
 
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ class Heartbeat:
         step: The last step that was completed; None before the first.
         stop_requested: Whether to stop. A job asks after each step, then saves and raises Preempted.
         worker: 0 for the job's own process, else the worker's rank plus 1.
+        on_metrics: Is called at once with the job's name and its metrics, where the driver is this process.
+        metrics: The last metrics that the job reported, for a driver that shows progress; None before the first.
     """
 
     job: str = ""
@@ -34,11 +37,19 @@ class Heartbeat:
     step: int | None = None
     stop_requested: bool = False
     worker: int = 0
+    on_metrics: Callable[[str, dict[str, Any]], object] | None = None
+    metrics: dict[str, Any] | None = None
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def beat(self, step: int) -> None:
         """Notes that `step` is completed, to be sent with the next heartbeat."""
         self.step = step
+
+    def report(self, metrics: dict[str, Any]) -> None:
+        """Notes the job's metrics, plain values by name, to be sent with the next heartbeat."""
+        self.metrics = metrics
+        if self.on_metrics:
+            self.on_metrics(self.job, metrics)
 
     def request_stop(self) -> None:
         """Asks this job to save and stop after its current step."""
@@ -54,7 +65,7 @@ class Heartbeat:
         import ray
 
         here = ray.get_runtime_context().get_node_id()
-        asked = self.registry.beat.remote(self.job, self.worker, here, os.getpid(), self.step)
+        asked = self.registry.beat.remote(self.job, self.worker, here, os.getpid(), self.step, self.metrics)
         self.stop_requested |= ray.get(asked, timeout=ANSWER_S)
 
     def _send_regularly(self) -> None:
@@ -112,6 +123,7 @@ class LastBeat:
         pid: Its process on that machine.
         step: The last step that it had completed.
         time: When the heartbeat came, by the registry's monotonic clock in seconds.
+        metrics: The last metrics that it had reported.
         ended: Whether the worker said that it has ended, so that no more heartbeats are to come.
     """
 
@@ -119,6 +131,7 @@ class LastBeat:
     pid: int
     step: int | None
     time: float
+    metrics: dict[str, Any] | None = None
     ended: bool = False
 
 
@@ -131,9 +144,11 @@ class HeartbeatRegistry:
         self.scaling_up: set[str] = set()  # jobs whose workers are to stop, for there are resources for more
         self.groups: dict[str, Any] = {}  # the placement group of each job's workers
 
-    def beat(self, job: str, worker: int, node: str, pid: int, step: int | None) -> bool:
+    def beat(
+        self, job: str, worker: int, node: str, pid: int, step: int | None, metrics: dict[str, Any] | None = None
+    ) -> bool:
         """Records a heartbeat and returns whether the job should stop."""
-        self.beats.setdefault(job, {})[worker] = LastBeat(node, pid, step, time.monotonic())
+        self.beats.setdefault(job, {})[worker] = LastBeat(node, pid, step, time.monotonic(), metrics)
         return job in self.stop_requested or (worker > 0 and job in self.scaling_up)
 
     def last_beats(self) -> dict[str, dict[int, tuple[LastBeat, float]]]:

@@ -15,7 +15,7 @@ class Job:
     """Describes a call of `call(*args, *results of needs)`, which may run more than once.
 
     What it writes must therefore not depend on how often it runs. An exception counts as the kind of fault that its
-    class names in an attribute `fault`, see cluster/retry.py.
+    class names, see TilespinError and cluster/retry.py.
     """
 
     name: str
@@ -60,12 +60,17 @@ def check_jobs(jobs: list[Job]) -> None:
         seen.add(job.name)
 
 
-def run_here(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Retrying]:
+def run_here(
+    jobs: list[Job],
+    stop_requested: Callable[[], bool] = lambda: False,
+    on_metrics: Callable[[str, dict[str, Any]], object] = lambda name, metrics: None,
+) -> Iterator[Outcome | Retrying]:
     """Runs jobs one after the other in this process, without Ray. What fails here is not tried again.
 
     Args:
         jobs: The jobs, each after those that it needs.
         stop_requested: Is asked before each job; once it returns True, no more jobs begin.
+        on_metrics: Is called with a job's name and the metrics that it reports, whenever it does.
 
     Yields:
         The outcome of each job, in order.
@@ -82,7 +87,7 @@ def run_here(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False
         elif stop_requested():
             return
         else:
-            with sending_heartbeats(Heartbeat(job.name)):
+            with sending_heartbeats(Heartbeat(job.name, on_metrics=on_metrics)):
                 value, fault = run_attempt(job.call, (*job.args, *(done[need].value for need in job.needs)))
             if fault and fault.kind == "preempted":
                 return

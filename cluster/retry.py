@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["preempted", "system", "program", "final"]
+from ssl_core.errors import FaultKind, TilespinError
 
 # Attempts in a row without progress until a job is given up, by what went wrong last. Where there is progress between
 # two faults the count begins anew: a run of weeks may meet any number of them.
-MAX_ATTEMPTS: dict[Kind, int] = {"preempted": 50, "system": 6, "program": 3, "final": 1}
+MAX_ATTEMPTS: dict[FaultKind, int] = {"preempted": 50, "system": 6, "program": 3, "final": 1}
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0  # seconds before another attempt after a system's fault; they double
 
 
@@ -18,15 +17,14 @@ class Fault:
     """Describes why an attempt of a job ended.
 
     Attributes:
-        kind: "preempted": the job was asked to stop; "system": a process, a machine or a storage failed; "program":
-            the job raised an exception of its own; "final": trying again would not help.
+        kind: What kind of fault it is.
         cause: The cause in one line.
         step: The furthest step that the attempt reached; None for a job without steps.
         text: The traceback.
         node: The id of the machine where it happened, if known.
     """
 
-    kind: Kind
+    kind: FaultKind
     cause: str
     step: int | None = None
     text: str = ""
@@ -86,15 +84,15 @@ class JobFault(RuntimeError):
         return JobFault, (self.fault,)
 
 
-class Preempted(RuntimeError):
+class Preempted(TilespinError, RuntimeError):
     """Says that a job was asked to stop, and has saved what it had."""
 
-    fault: Kind = "preempted"
+    fault = "preempted"
 
 
-def fault_kind(error: BaseException) -> Kind:
-    """Returns what kind of fault an exception is: what its class says in an attribute `fault`, else "program"."""
-    return getattr(type(error), "fault", "program")
+def fault_kind(error: BaseException) -> FaultKind:
+    """Returns what kind of fault an exception is: what its class says, or "program" for one of another library."""
+    return error.fault if isinstance(error, TilespinError) else "program"
 
 
 def describe_error(error: BaseException) -> str:

@@ -20,7 +20,11 @@ RESOURCE_TIMEOUT_S = 900.0  # that a job waits for a cluster large enough for it
 STORE_SHARE = 0.7  # of the cluster's object store that results kept for later jobs may fill
 
 
-def run_on_ray(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: False) -> Iterator[Outcome | Retrying]:
+def run_on_ray(
+    jobs: list[Job],
+    stop_requested: Callable[[], bool] = lambda: False,
+    on_metrics: Callable[[str, dict[str, Any]], object] = lambda name, metrics: None,
+) -> Iterator[Outcome | Retrying]:
     """Runs jobs as Ray tasks in the open session, as many at once as the cluster has resources for.
 
     Of the jobs that can start, the first in the list does: Ray on its own promises no order, and a long job that
@@ -31,6 +35,7 @@ def run_on_ray(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: Fal
         jobs: The jobs, each after those that it needs.
         stop_requested: Is asked again and again. Once it returns True, jobs that have completed a step are asked to
             save and stop, others are ended, and those that have not begun do not.
+        on_metrics: Is called with a job's name and the last metrics of its heartbeats, again and again while it runs.
 
     Yields:
         The outcome of each job as it ends, and a Retrying for each attempt that is to be repeated.
@@ -39,19 +44,24 @@ def run_on_ray(jobs: list[Job], stop_requested: Callable[[], bool] = lambda: Fal
         ValueError: If the list is not as `check_jobs` wants it.
     """
     check_jobs(jobs)
-    return _Scheduler(jobs, stop_requested).outcomes()
+    return _Scheduler(jobs, stop_requested, on_metrics).outcomes()
 
 
 class _Scheduler:
     """Keeps what has ended, what runs, and what waits."""
 
-    def __init__(self, jobs: list[Job], stop_requested: Callable[[], bool]):
+    def __init__(
+        self,
+        jobs: list[Job],
+        stop_requested: Callable[[], bool],
+        on_metrics: Callable[[str, dict[str, Any]], object],
+    ):
         import ray
 
         from cluster.resources import ClusterResources, start_heartbeat_registry
         from cluster.silent import SilentProcesses
 
-        self.jobs, self.stop_requested = {job.name: job for job in jobs}, stop_requested
+        self.jobs, self.stop_requested, self.on_metrics = {job.name: job for job in jobs}, stop_requested, on_metrics
         self.waiting = list(jobs)
         self.running: dict[Any, tuple[Job, Any]] = {}  # by the object that says how the attempt ended
         self.results: dict[str, Any] = {}  # of jobs that ended and are still needed
@@ -217,6 +227,8 @@ class _Scheduler:
             if stopping or any(beat.node in draining for beat, _ in workers.values()):
                 self.registry.request_stop.remote([job.name])
             for beat, age in workers.values():
+                if beat.metrics is not None:
+                    self.on_metrics(job.name, beat.metrics)
                 if age > silent.SILENT_S and beat.node in alive and not beat.ended:
                     self.silent.check(job.name, beat, age)
             if stopping and all(beat.step is None for beat, _ in workers.values()):

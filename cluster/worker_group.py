@@ -11,7 +11,7 @@ from typing import Any
 from cluster.elastic import SCALE_UP_AFTER_S, START_TIMEOUT_S, ScaleUpMonitor, group_size, start_within
 from cluster.heartbeat import Heartbeat, ask_last_beats, current, sending_heartbeats
 from cluster.resources import per_node
-from cluster.retry import Fault, JobFault, Kind, describe_error, fault_kind
+from cluster.retry import Fault, FaultKind, JobFault, describe_error, fault_kind
 from cluster.session import apply_settings
 
 
@@ -135,7 +135,7 @@ def _root_fault(error: Exception, step: int | None) -> Fault:
         found.setdefault(_failure_kind(failure), failure)
     for found_kind in ("final", "preempted", "died", "program", "system", "connection"):
         if found_kind in found:
-            kind: Kind = "system" if found_kind in ("died", "connection") else found_kind
+            kind: FaultKind = "system" if found_kind in ("died", "connection") else found_kind
             cause = describe_error(found[found_kind]) if kind == found_kind else _first_line(found[found_kind])
             return Fault(kind, cause, step, str(error))
     return Fault("system", _first_line(error), step, str(error))

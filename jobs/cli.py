@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 from jobs import streams
-from ssl_core.errors import choose
+from ssl_core.errors import TilespinError, choose
 
 # verb: (module with main(arguments), what it does). No torch, Ray or W&B may be imported above this line.
 VERBS = {
@@ -63,11 +63,8 @@ def main() -> None:
         run_command(sys.argv[1:])
     except KeyboardInterrupt:
         _exit_with_message("interrupted; the same command continues where it stopped", 128 + signal.SIGINT)
-    except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            raise
-        _exit_with_message(str(error), code)
+    except TilespinError as error:
+        _exit_with_message(str(error), error.exit_code)
     if error := streams.write_error():
         _exit_with_message(f"what was printed is lost: {error.strerror}", 1)
 

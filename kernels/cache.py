@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from ssl_core.errors import TilespinError
+
 # Variables of the XDG base directory specification, which most libraries follow, and what they are by default
 BASES = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}
 # Folders of the user's cache that may hold downloads, and the variables that name them
@@ -16,7 +18,7 @@ BLOCK = 4096  # bytes that are written to see whether there is room
 SOCKETS = 37  # characters: below a longer folder, the paths of Ray's sockets are longer than the system allows
 
 
-class NoFolder(OSError):
+class NoFolder(TilespinError, OSError):
     """No folder can be written, not even a temporary one. The command line exits with 2."""
 
     exit_code = 2

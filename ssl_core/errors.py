@@ -1,11 +1,13 @@
-"""Errors that are no fault of the program, and help with wording them.
-
-`fault` says whether trying again may help, see cluster/retry.py: "final", it does not; "system", it may. `exit_code` is
-the command line's, which then prints one line and no traceback.
-"""
+"""Errors that a person is told in one line, and help with wording them."""
 
 import difflib
 from collections.abc import Collection, Iterable
+from typing import ClassVar, Literal
+
+# What kind of fault an error is, which decides whether trying again may help, see cluster/retry.py. "preempted": the
+# job was asked to stop; "system": a process, a machine or a storage failed; "program": the job raised an exception of
+# its own; "final": trying again would not help.
+FaultKind = Literal["preempted", "system", "program", "final"]
 
 CLOSE = 0.7  # least similarity, 0 to 1, by difflib: "gpu" is no misspelt "cpu"
 NAMED = 3  # how many of several names a message lists
@@ -30,40 +32,49 @@ def some(names: Iterable[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
-class UserError(ValueError):
+class TilespinError(Exception):
+    """The base of errors whose message says all: the command line prints it as one line, without a traceback.
+
+    Attributes:
+        exit_code: What the command line then exits with.
+        fault: What kind of fault it is if it ends a job.
+    """
+
+    exit_code: int = 1
+    fault: ClassVar[FaultKind] = "program"
+
+
+class UserError(TilespinError, ValueError):
     """The user gave a wrong path, option or dataset; the command line prints the one line and exits with 2."""
 
     fault = "final"
     exit_code = 2
 
 
-class Diverged(RuntimeError):
+class Diverged(TilespinError, RuntimeError):
     """The loss or the weights are no longer finite; the last good checkpoint is kept."""
 
     fault = "final"
-    exit_code = 1
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemory(TilespinError, RuntimeError):
     """The device has too little memory for what was asked.
 
     The first time a process that is just ending may still hold some; twice at the same step it is too little.
     """
 
 
-class DiskFull(RuntimeError):
+class DiskFull(TilespinError, RuntimeError):
     """There is no room to write; what was written before is kept."""
 
     fault = "final"
-    exit_code = 1
 
 
 class ObjectNotFound(FileNotFoundError):
     """A store does not have an object, or not any more; a plain FileNotFoundError is a disk's."""
 
 
-class StorageError(Exception):
+class StorageError(TilespinError):
     """A disk or store failed for longer than is waited for; no image is at fault, so training must not go on."""
 
     fault = "system"
-    exit_code = 1

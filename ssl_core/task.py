@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import ssl_core.tasks
 from kernels.random import RandomBits, randint
 from ssl_core.data.batch import Batch
+from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.plugins import Kind, source_digest
@@ -78,6 +79,9 @@ class TaskConfig:
 
     batch: int = 64
     """images in a global batch, whatever the number of workers"""
+    loader_min_area: float = MIN_AREA
+    """smallest area of the square that the loader cuts out of an image file at random, as a share of the largest
+    square's; the images of cifar10 and fashion-mnist are not cut"""
     optim: Optim = Optim()
 
 

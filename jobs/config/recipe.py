@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_core.data.data_source import dataset_names
-from ssl_core.data.dataset import Source
+from ssl_core.data.dataset import Arrays, Source
+from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
@@ -68,6 +69,7 @@ class PretrainConfig:
         ):
             if value < least:
                 raise UserError(f"{name} is {value}, expected at least {least}")
+        self._check_crop(source)
         if self.seed >= 2**31:
             raise UserError(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
@@ -82,6 +84,14 @@ class PretrainConfig:
             grad_accumulation=self.grad_accumulation,
             seed=self.seed,
         )
+
+    def _check_crop(self, source: Source) -> None:
+        """Raises UserError if the loader cannot crop as asked."""
+        least = self.task.loader_min_area
+        if not 0 < least <= 1:
+            raise UserError(f"--loader-min-area is {least}, expected a share above 0 and at most 1")
+        if isinstance(source.train, Arrays) and least != MIN_AREA:
+            raise UserError(f"--loader-min-area {least}: the images of {source.name} are no files, and are not cut")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,8 @@ class Recipe:
         options = asdict(self)
         options.pop("data")
         task = {"name": task_name(self.task), **options.pop("task")}
+        if isinstance(source.train, Arrays):
+            task.pop("loader_min_area")  # they are not cropped
         plugins = " ".join(f"{name}:{digest}" for name, digest in plugin_digests(self.task).items())
         return {
             **{"task": task, **options, "dataset": source.digest, "recipe": VERSION},
@@ -111,7 +123,10 @@ class Recipe:
 
     def run_name(self, source: Source) -> str:
         """Returns the run's name: its task and a hash of all that its weights depend on."""
-        return f"{task_name(self.task)}-{short_hash(self.identity(source))}"
+        identity = self.identity(source)
+        if self.task.loader_min_area == MIN_AREA:
+            identity["task"].pop("loader_min_area", None)  # so that runs keep the names from before it was an option
+        return f"{task_name(self.task)}-{short_hash(identity)}"
 
 
 def resolve_data_path(data: str) -> str:

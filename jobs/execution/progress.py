@@ -2,7 +2,6 @@
 end."""
 
 import contextlib
-import json
 import math
 import threading
 import time
@@ -21,27 +20,24 @@ from ssl_core.storage.files import size as size_of
 from ssl_core.storage.retry import short_deadline
 
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
-TAIL = 4000  # bytes at the end of a run's rows that are read for the last one
 NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
 # In a log, a run has a line after each tenth of its steps and each minute, but not more often than every few seconds
 LINE_SHARE, LINE_SECONDS, LINE_LEAST_SECONDS = 0.1, 60, 5
 
 
 class ProgressMonitor:
-    """Follows runs by their metrics.jsonl, wherever they are trained. Used as a context manager.
+    """Shows how far runs are by the metrics that they report, wherever they are trained. Used as a context manager.
 
     Args:
         console: Where progress is shown.
-        runs: For each run, its metrics.jsonl and its number of steps.
+        runs: The number of steps of each run.
         total: The number of jobs.
         study: The folder whose warnings are shown as they come, for jobs whose stderr is elsewhere; or None.
     """
 
-    def __init__(self, console: Console, runs: dict[str, tuple[Path, int]], total: int, study: Path | None):
-        """`runs`: name -> (its metrics.jsonl, its steps); `total`: number of jobs; `study`: the folder whose warnings
-        are shown as they come, for jobs whose stderr is elsewhere."""
+    def __init__(self, console: Console, runs: dict[str, int], total: int, study: Path | None):
         self.runs, self.study = runs, study
-        self.local = all(is_local(path) for path, _ in runs.values()) and (study is None or is_local(study))
+        self.reported: dict[str, dict] = {}  # the last metrics of each run
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -60,7 +56,6 @@ class ProgressMonitor:
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> "ProgressMonitor":
-        self.before = {name: size_of(path) for name, (path, _) in self.runs.items()}
         self.read = {path: size_of(path) for path in log_files(self.study)} if self.study else {}
         if not self.lines:
             self.progress.start()
@@ -75,10 +70,18 @@ class ProgressMonitor:
         if not self.lines:
             self.progress.stop()
 
+    def report(self, name: str, row: dict) -> None:
+        """Notes the last row of metrics of a run, to be shown soon.
+
+        Training may call it, so it waits for nothing, not even for a terminal that is full.
+        """
+        self.reported[name] = row
+
     def job_ended(self, name: str, line: str) -> None:
         """Removes the bar of a job that has ended, and prints `line` (rich markup) unless it is empty."""
         with self.lock:
             self.runs.pop(name, None)
+            self.reported.pop(name, None)
             if name in self.bars:
                 self.progress.remove_task(self.bars.pop(name))
             self.progress.advance(self.all)
@@ -90,18 +93,17 @@ class ProgressMonitor:
         self.progress.console.print(line, highlight=False, soft_wrap=True)
 
     def _follow(self) -> None:
-        while not self.stopped.wait(POLL_SECONDS if self.local else STORE_POLL_SECONDS):
-            with contextlib.suppress(OSError, StorageError), short_deadline():  # a storage that fails for a while
-                self._poll()
-                self._warn()
-
-    def _poll(self) -> None:
-        for name, (path, steps) in list(self.runs.items()):
-            size = size_of(path)
-            row = _last_row(path, size) if size != self.before[name] else None
-            with self.lock:
-                if row and name in self.runs:
-                    self._show(name, row, steps)
+        warned = time.monotonic()
+        pause = POLL_SECONDS if self.study is None or is_local(self.study) else STORE_POLL_SECONDS
+        while not self.stopped.wait(POLL_SECONDS):
+            for name, row in list(self.reported.items()):
+                with self.lock:
+                    if name in self.runs:
+                        self._show(name, row, self.runs[name])
+            if time.monotonic() - warned >= pause:
+                with contextlib.suppress(OSError, StorageError), short_deadline():  # a storage that fails for a while
+                    self._warn()
+                warned = time.monotonic()
 
     def _show(self, name: str, row: dict, steps: int) -> None:
         accuracy = f"  accuracy {row['accuracy']:.3f}" if "accuracy" in row else ""
@@ -141,22 +143,6 @@ def _remaining(row: dict, steps: int) -> str:
         if 0 < seconds < most:
             return f", {seconds / length:.2g} {unit} left"
     return ""
-
-
-def _last_row(path: Path, size: int) -> dict | None:
-    """Returns the last row of training, or None if there is none."""
-    if is_local(path):
-        with path.open("rb") as file:
-            file.seek(max(0, size - TAIL))
-            lines = file.read().splitlines()
-    else:
-        lines = read_bytes(path)[-TAIL:].splitlines()
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):  # still being written, or cut by the seek
-            row = json.loads(line)
-            if "loss" in row:
-                return row
-    return None
 
 
 def retry_line(event: Retrying, study: Study) -> str:

@@ -131,7 +131,7 @@ def run_plan(plan: StudyPlan) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    trainings = {t.name: (t.folder / "metrics.jsonl", t.recipe.steps) for t in plan.trainings}
+    trainings = {t.name: t.recipe.steps for t in plan.trainings}
     failed, watched = [], {job.name: trainings[job.name] for job in jobs if job.name in trainings}
     on_ray = plan.runtime.worker_range.max > 0
     with (
@@ -139,7 +139,7 @@ def run_plan(plan: StudyPlan) -> None:
         ProgressMonitor(console, watched, len(jobs), plan.study.root if on_ray else None) as monitor,
         on_signals() as signal_received,
     ):
-        for event in (run_on_ray if on_ray else run_here)(jobs, lambda: bool(signal_received())):
+        for event in (run_on_ray if on_ray else run_here)(jobs, lambda: bool(signal_received()), monitor.report):
             if isinstance(event, Retrying):
                 monitor.note(retry_line(event, plan.study))
                 continue

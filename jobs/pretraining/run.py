@@ -95,7 +95,8 @@ def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfi
     if runtime.compile and not os.environ.get("RAY_ADDRESS"):  # or another machine compiles
         compilers.check_compiler(runtime.resolved_device())
     if runtime.loader != "auto":  # which the worker decides, on its own machine
-        choose_loader(runtime.loader, source, torch.device("cpu"), max(1, runtime.worker_range.max))
+        workers = max(1, runtime.worker_range.max)
+        choose_loader(runtime.loader, source, torch.device("cpu"), workers, recipe.task.loader_min_area)
     return Training(
         recipe=recipe,
         study=str(study.root),

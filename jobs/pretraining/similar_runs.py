@@ -5,6 +5,7 @@ from typing import Any
 
 from jobs.pretraining.run import Training
 from ssl_core.data.dataset import open_source
+from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.errors import UserError
 from ssl_core.storage.files import exists, glob_files, read_json
 
@@ -25,7 +26,8 @@ def differs_from_earlier(training: Training) -> str:
     name = ""
     for config in glob_files(training.folder.parent, f"{training.name.rpartition('-')[0]}-*/config.json"):
         try:
-            theirs = flatten(read_json(config))
+            # which was no option when earlier runs began
+            theirs = {"loader_min_area": MIN_AREA, **flatten(read_json(config))}
         except UserError:  # damaged: its own run says so
             continue
         changed = {

@@ -100,6 +100,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         loader=training.loader,
         threads=training.threads,
         warn=lambda message: warn(training.root, message),
+        min_area=recipe.task.loader_min_area,
     )
     plan = TrainConfig(
         steps=recipe.steps,
@@ -131,6 +132,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                     _check_finite(means, step.number, folder)
                     if recorder:
                         recorder.log(step.number, means, batches.waiting_share())
+                        heartbeat.report(recorder.row)
                         try:
                             yield recorder.row
                         except GeneratorExit:

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import jobs.study.lock as study_locks
-from ssl_core.errors import UserError
+from ssl_core.errors import TilespinError, UserError
 from ssl_core.storage.files import exists, glob_files, open_path, write_text
 from ssl_core.storage.records import StudyRecord
 
 
-class JobsFailed(RuntimeError):
+class JobsFailed(TilespinError, RuntimeError):
     """Says that some jobs failed and the others are done. The command line exits with 1."""
 
-    exit_code = 1
 
-
-class Terminated(RuntimeError):
+class Terminated(TilespinError, RuntimeError):
     """Says that a signal asked this process to stop, and that it has. The command line exits with 128 + its number."""
 
     def __init__(self, signal: int):

@@ -13,7 +13,7 @@ import numpy as np
 from ssl_core.data.data_source import dataset_names, source_that_opens
 from ssl_core.data.decoding.deep_pixels import Levels
 from ssl_core.data.encoded import Encoded, NamedBytes, Readable
-from ssl_core.errors import UserError, closest
+from ssl_core.errors import TilespinError, UserError, closest
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255, per channel
 
@@ -245,7 +245,7 @@ def open_source(data: str, size: int | None = None) -> Source:
         if source := source_that_opens(data):
             return source.load(data, size)
     except OSError as error:
-        if hasattr(error, "exit_code"):
+        if isinstance(error, TilespinError):
             raise
         raise UserError(f"--data {data}: cannot be read: {error.strerror or error}") from error
     names = dataset_names()

@@ -13,15 +13,13 @@ from torch import Tensor, nn
 
 import ssl_core.encoders.build as encoders
 from ssl_core.encoders.pretrained import Pretrained
-from ssl_core.errors import UserError
+from ssl_core.errors import TilespinError, UserError
 
 TOLERANCE = 1e-3  # of a map's largest number: how far another runtime may be off
 
 
-class ExportFailed(RuntimeError):
+class ExportFailed(TilespinError, RuntimeError):
     """Reports that what was written is not what it should be; no file is left. The command line exits with 1."""
-
-    exit_code = 1
 
 
 class PixelEncoder(nn.Module):

@@ -12,7 +12,7 @@ import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from ssl_core.encoders.choice import choose_network
 from ssl_core.encoders.state_dicts import read_state_dicts
-from ssl_core.errors import UserError
+from ssl_core.errors import TilespinError, UserError
 from ssl_core.storage.files import exists, open_path, read_bytes
 from ssl_core.storage.records import EncoderRecord
 
@@ -69,7 +69,7 @@ def load_pretrained(spec: str) -> Pretrained:
     try:
         return _load(spec)
     except OSError as error:
-        if hasattr(error, "exit_code"):
+        if isinstance(error, TilespinError):
             raise
         raise UserError(f"--encoder {spec}: cannot be read: {error.strerror or error}") from error
 

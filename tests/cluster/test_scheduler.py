@@ -107,6 +107,31 @@ def test_what_was_lost_is_made_again_but_not_what_it_was_made_from(ray_session, 
     assert (Path(logs["training"]).read_text(), Path(logs["features"]).read_text()) == ("x", "xx")
 
 
+def report_until(marker: str) -> int:
+    """Reports metrics at each step, until it is told that somebody has seen some."""
+    step = 0
+    while not Path(marker).exists():
+        step += 1
+        current().beat(step)
+        current().report({"step": step, "loss": 1 / step})
+        time.sleep(0.05)
+    return step
+
+
+def test_metrics_come_with_the_heartbeats(tmp_path):
+    """While the job runs, without a file."""
+    marker, found = tmp_path / "seen", []
+
+    def on_metrics(name: str, metrics: dict) -> None:
+        found.append((name, metrics))
+        if len({one["step"] for _, one in found}) > 1:
+            marker.touch()
+
+    (outcome,) = run_on_ray([Job("reports", report_until, (str(marker),))], on_metrics=on_metrics)
+    assert not outcome.error and {name for name, _ in found} == {"reports"}
+    assert all(one["loss"] == 1 / one["step"] for _, one in found) and found[-1][1]["step"] <= outcome.value
+
+
 def test_who_has_done_its_part_is_not_missed():
     """One that finished early is silent while others still work; one of a larger group before is forgotten."""
     registry = HeartbeatRegistry()

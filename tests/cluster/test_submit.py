@@ -107,7 +107,7 @@ def test_no_secret_is_left_anywhere(cluster, studied, elsewhere):
     )
     run = dict(env=cluster.env, cwd=ROOT, capture_output=True, text=True, check=True)
     told = subprocess.run([sys.executable, "-c", script, cluster.address], **run).stdout
-    assert "study demo" in told and "working_dir" in told
+    assert "jobs.cli study --config" in told and "working_dir" in told
     found = {"jobs": told.encode(), "said": studied.encode()}
     found |= {str(path): held for folder in (elsewhere, cluster.folder) for path, held in left_by(folder)}
     found.pop(str(cluster.folder / "token"))
@@ -213,7 +213,7 @@ def driver_of(name: str) -> int:
     """The process of the job whose study is called `name`, not that of the shell which started it."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         words = path.read_bytes().split(b"\0") if path.exists() else []
-        if b"jobs.cli" in words[1:4] and b"submit" not in words and name.encode() in words:
+        if b"jobs.cli" in words[1:4] and b"submit" not in words and any(f'"{name}"'.encode() in word for word in words):
             return int(path.parent.name)
     raise AssertionError(f"no driver of {name}")
 
@@ -227,5 +227,6 @@ def test_nothing_wrong_is_submitted(cluster, elsewhere):
     said = cluster.run("jobs", "list", "--address", cluster.address, code=1, env={"RAY_AUTH_MODE": "disabled"})
     assert "wants its token" in said and len(said.splitlines()) == 1
     said = cluster.run("submit", "--address", cluster.address, "--dry-run", "pack", "shapes", "small", cwd=elsewhere)
-    assert f"command: {sys.executable} -m jobs.cli pack {elsewhere}/shapes {elsewhere}/small\n" in said
+    options = f'{{"src": "{elsewhere}/shapes", "dst": "{elsewhere}/small"}}'
+    assert f"command: {sys.executable} -m jobs.cli pack --config '{options}'\n" in said
     assert jobs_of(cluster) == before

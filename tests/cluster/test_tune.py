@@ -12,6 +12,7 @@ from cluster.heartbeat import current
 from cluster.retry import Preempted
 from cluster.session import session
 from cluster.tune import Trial, TrialEnd, tune
+from ssl_core.errors import TilespinError
 
 
 def falling(loss: float, steps: int) -> Iterator[dict]:
@@ -35,7 +36,7 @@ def endless(begun: str, saved: str) -> Iterator[dict]:
 def final(loss: float, steps: int) -> Iterator[dict]:
     """Ends in an error that trying again would not help."""
 
-    class Hopeless(ValueError):
+    class Hopeless(TilespinError):
         fault = "final"
 
     yield {"step": 1, "loss": loss}

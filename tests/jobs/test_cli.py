@@ -6,7 +6,13 @@ import sys
 import pytest
 from support.command import ROOT, complaint, environment
 
+from cluster.head import BadAddress
+from cluster.ray_jobs import UnknownJob
+from cluster.retry import Preempted
 from jobs.cli import VERBS, main
+from jobs.study.folder import JobsFailed, Terminated
+from kernels.cache import NoFolder
+from ssl_core.errors import Diverged, OutOfMemory, StorageError, UserError
 
 
 def test_help_imports_nothing_heavy():
@@ -203,6 +209,48 @@ def test_bad_input_ends_the_process_with_two(tilespin):
     done = tilespin("pretrain", "rotnet", "--data", "/no/such/folder", code=2)
     error = complaint(done.stderr)
     assert error.count("\n") == 1 and error.startswith("tilespin: --data /no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UserError("wrong\ninput"), 2),
+        (BadAddress("wrong\ninput"), 2),
+        (NoFolder("wrong\ninput"), 2),
+        (Diverged("wrong\ninput"), 1),
+        (OutOfMemory("wrong\ninput"), 1),
+        (StorageError("wrong\ninput"), 1),
+        (UnknownJob("wrong\ninput"), 1),
+        (JobsFailed("wrong\ninput"), 1),
+        (Preempted("wrong\ninput"), 1),
+    ],
+)
+def test_errors_are_one_line_and_their_exit_code(here, monkeypatch, error, code):
+    def fail(arguments: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr("jobs.commands.doctor.main", fail)
+    assert here("doctor") == (code, "", "tilespin: wrong input\n")
+
+
+def test_signal_is_in_the_exit_code(here, monkeypatch):
+    def stop(arguments: list[str]) -> None:
+        raise Terminated(15)
+
+    monkeypatch.setattr("jobs.commands.doctor.main", stop)
+    code, _, said = here("doctor")
+    assert code == 143 and said.count("\n") == 1
+
+
+def test_error_of_another_kind_keeps_its_traceback(here, monkeypatch):
+    def fail(arguments: list[str]) -> None:
+        error = ValueError("a fault of the program")
+        error.exit_code = 2  # as another library may have it
+        raise error
+
+    monkeypatch.setattr("jobs.commands.doctor.main", fail)
+    with pytest.raises(ValueError, match="of the program"):
+        here("doctor")
 
 
 def test_doctor_checks_what_is_there(here):

@@ -12,6 +12,7 @@ from support.command import ROOT
 from jobs.cli import VERBS
 from jobs.config.options import OWN, choice_of, flat, values_of
 from jobs.config.parsing import parse, parse_given
+from jobs.study.folder import Study
 from ssl_core.errors import UserError
 
 SMALLEST = {
@@ -114,6 +115,27 @@ def test_task_may_be_on_the_command_line_alone():
     assert options("study", "full", "--config", '{"preset": "demo", "seed": 2}')["preset"] == "full"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rotnet-cifar10-nin", "--steps", 3, "--epochs", 200),  # which is what it has of itself
+        ("rotnet", "--steps", 1000, "--epochs", 1),
+        ("rotnet", "--steps", 3, "--config", '{"epochs": 1}'),
+        ("rotnet-cifar10-nin", "--config", '{"epochs": 200.0, "steps": 3}'),
+    ],
+)
+def test_two_lengths_are_refused_whatever_they_are(words):
+    with pytest.raises(UserError, match="--steps and --epochs are both given: choose one"):
+        options("pretrain", *words)
+
+
+def test_recipes_own_epochs_give_way_to_steps():
+    found = options("pretrain", "rotnet-cifar10-nin", "--steps", 3)
+    assert (found["steps"], found["epochs"]) == (3, None)
+    found = options("pretrain", "rotnet-cifar10-nin", "--epochs", 200)
+    assert (found["steps"], found["epochs"]) == (None, 200.0)
+
+
 def test_what_was_given_is_known():
     """Of both, with what overrides what; a default is not given."""
     parsed = parse_given(kind("pretrain"), "pretrain", ["--seed=0", "--no-compile", "--config", '{"task": "rotnet"}'])
@@ -123,7 +145,7 @@ def test_what_was_given_is_known():
 def test_evaluation_of_a_study_stays_as_it_was(tmp_path):
     """What is not given is as the study has it, whether the rest comes from a file or not."""
     saved = {"protocols": ["knn"], "num_labels": 50, "val_fraction": 0.2, "probe_seed": 7}
-    (tmp_path / "study.json").write_text(json.dumps({"evaluation": saved}))
+    Study(tmp_path).describe(evaluation=saved)
     found = options("evaluate", tmp_path, "--val-fraction", 0.3, "--config", '{"num_labels": 60}')
     kept = {key: found[key] for key in saved}
     assert kept == {"protocols": ("knn",), "num_labels": 60, "val_fraction": 0.3, "probe_seed": 7}

@@ -1,14 +1,22 @@
 """Progress in a log, where there is no terminal: a line now and then."""
 
 import io
-import json
-from pathlib import Path
+import threading
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 import jobs.execution.progress as progress
+from cluster.job import Job, run_here
+from jobs.config.recipe import PretrainConfig
+from jobs.config.runtime import RuntimeConfig
 from jobs.execution.progress import ProgressMonitor
+from jobs.pretraining.run import prepare_training
+from jobs.pretraining.worker import run_training
+from jobs.study.folder import Study
+from jobs.study.metrics import training_rows
+from ssl_core.tasks.rotnet import RotNet
 
 
 @pytest.fixture
@@ -43,12 +51,12 @@ def test_a_line_a_minute_where_a_tenth_takes_long(clock):
     assert len(lines(clock, [(t, 7) for t in range(1, 3601)], 1_000_000)) == 1, "nothing has changed"
 
 
-def test_watch_follows_a_file_into_a_log(tmp_path: Path):
-    """The same through the thread that reads metrics.jsonl; what ended is one job less to follow."""
+def test_reported_metrics_come_into_a_log():
+    """The same through the thread that shows them; what ended is one job less to follow, and others are not shown."""
     out = io.StringIO()
-    metrics = tmp_path / "metrics.jsonl"
-    with ProgressMonitor(Console(file=out, width=40), {"run": (metrics, 10)}, 1, None) as watch:
-        metrics.write_text(json.dumps(row(10, waited=0.5)) + "\n")
+    with ProgressMonitor(Console(file=out, width=40), {"run": 10}, 1, None) as watch:
+        watch.report("other", row(3))
+        watch.report("run", row(10, waited=0.5))
         for _ in range(2000):
             if out.getvalue() or watch.stopped.wait(0.05):
                 break
@@ -56,3 +64,34 @@ def test_watch_follows_a_file_into_a_log(tmp_path: Path):
     assert out.getvalue() == (
         "run: step 10 of 10  loss 0.500  1,234 images/s  50% of the time waiting for data\ntrained   run\n"
     )
+
+
+def test_training_does_not_wait_for_a_terminal_that_is_full():
+    """What is shown stops, as in `| less`; what reports goes on."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            entered.set()
+            leave.wait(60)
+            return len(text)
+
+    with ProgressMonitor(Console(file=Full(), width=40), {"run": 10}, 1, None) as watch:
+        watch.report("run", row(5))
+        assert entered.wait(60)
+        watch.report("run", row(6))
+        assert not leave.is_set()
+        leave.set()
+
+
+def test_rows_of_a_training_are_reported(shapes, tmp_path):
+    """In this process at once, as they are in metrics.jsonl."""
+    study, found = Study.open(str(tmp_path), "x"), []
+    study.describe()
+    recipe = PretrainConfig(task=RotNet.Config(batch=8), data=str(shapes), size=32, steps=3)
+    training = replace(prepare_training(recipe, study, RuntimeConfig(wandb="off")), log_every=1)
+    job = Job(training.name, run_training, (training, "cpu"))
+    (outcome,) = run_here([job], on_metrics=lambda name, metrics: found.append((name, dict(metrics))))
+    assert not outcome.error, outcome.error
+    assert found == [(training.name, one) for one in training_rows(training.folder / "metrics.jsonl")]
+    assert [one["step"] for _, one in found] == [1, 2, 3]

@@ -14,7 +14,7 @@ from ssl_core.data.decoding.decode import UNREADABLE, decode
 from ssl_core.data.encoded import Encoded
 from ssl_core.data.sampler import Sampler
 
-MIN_SCALE = 0.25  # of the largest square's area: how small a training crop may be
+MIN_AREA = 0.25  # of the largest square: how small a training crop may be, if nothing else is asked for
 CENTER = (1.0, 0.5, 0.5)  # a box: the largest square, in the middle
 MAX_KEPT_BYTES = 2**26  # bytes of a buffer that are worth keeping for the next images
 
@@ -27,43 +27,45 @@ class CropRequest:
         ids: [b] int64.
         epochs: [b] int64.
         boxes: [b, 3] float64: scale, y and x, as `crop_boxes` takes them.
-        whole: Whether each part is the whole central square, which allows to decode a smaller image.
+        min_area: The smallest area that a part may have, as a share of the largest square's: the larger, the smaller
+            an image may be decoded.
     """
 
     ids: np.ndarray
     epochs: np.ndarray
     boxes: np.ndarray
-    whole: bool = False
+    min_area: float
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def part(self, start: int, stop: int) -> "CropRequest":
         """Returns the request for the images from row `start` up to `stop`."""
-        return CropRequest(self.ids[start:stop], self.epochs[start:stop], self.boxes[start:stop], self.whole)
+        return CropRequest(self.ids[start:stop], self.epochs[start:stop], self.boxes[start:stop], self.min_area)
 
 
-def min_side(size: int, whole: bool) -> int:
+def min_side(size: int, min_area: float) -> int:
     """Returns how short an image's shorter side may be decoded so that no crop has to be enlarged for that.
 
     All loaders keep to it, so that an image is as sharp from one as from another.
 
     Args:
         size: The side of the crops in pixels.
-        whole: Whether all crops are whole central squares; else the smallest random crop counts.
+        min_area: The smallest area of a crop, as a share of the largest square's.
 
     Returns:
         Pixels.
     """
-    return size if whole else math.ceil(size / MIN_SCALE**0.5)
+    return math.ceil(size / min_area**0.5)
 
 
-def random_crops(order: Sampler, positions: np.ndarray) -> CropRequest:
+def random_crops(order: Sampler, positions: np.ndarray, min_area: float = MIN_AREA) -> CropRequest:
     """Draws random crops by the images' ids and epochs, so that they are the same in whichever worker or loader.
 
     Args:
         order: The order of the images.
         positions: [b] int64, positions in it.
+        min_area: The smallest area of a crop, as a share of the largest square's.
 
     Returns:
         The request for the images at these positions.
@@ -74,13 +76,13 @@ def random_crops(order: Sampler, positions: np.ndarray) -> CropRequest:
         .double()
         .numpy()
     )
-    boxes[:, 0] = MIN_SCALE + (1 - MIN_SCALE) * boxes[:, 0]
-    return CropRequest(ids, epochs, boxes)
+    boxes[:, 0] = min_area + (1 - min_area) * boxes[:, 0]
+    return CropRequest(ids, epochs, boxes, min_area)
 
 
 def center_crops(ids: np.ndarray) -> CropRequest:
     """Returns the request for the whole central squares of the images `ids`, [b] int64."""
-    return CropRequest(ids, np.zeros_like(ids), np.tile(CENTER, (len(ids), 1)), whole=True)
+    return CropRequest(ids, np.zeros_like(ids), np.tile(CENTER, (len(ids), 1)), min_area=1.0)
 
 
 def crop_boxes(heights: np.ndarray, widths: np.ndarray, boxes: np.ndarray) -> np.ndarray:

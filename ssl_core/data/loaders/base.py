@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kernels.cpu_threads import single_threaded
 from ssl_core.data.batch import Batch
-from ssl_core.data.decoding.crops import CropRequest, center_crops, random_crops
+from ssl_core.data.decoding.crops import MIN_AREA, CropRequest, center_crops, random_crops
 from ssl_core.data.encoded import Encoded
 from ssl_core.data.loaders.arrays import split_evenly
 from ssl_core.data.loaders.shard_prefetch import prefetch_shards
@@ -50,6 +50,7 @@ class EncodedLoader:
         device: Where batches are delivered.
         threads: How many threads decode, at least one.
         warn: Called once for each image that cannot be decoded, with a message; None: it is printed on stderr.
+        min_area: The smallest area of a training crop, as a share of the area of the image's largest square.
 
     Attributes:
         prompt: Whether a batch is ready when it is asked for, or takes too little time to be made ahead.
@@ -61,9 +62,16 @@ class EncodedLoader:
     resident = False
 
     def __init__(
-        self, split: Encoded, size: int, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
+        self,
+        split: Encoded,
+        size: int,
+        device: torch.device,
+        threads: int,
+        warn: Callable[[str], None] | None = None,
+        min_area: float = MIN_AREA,
     ):
         self.split, self.size, self.device, self.threads = split, size, device, max(1, threads)
+        self.min_area = min_area
         self.labels = torch.from_numpy(split.labels)
         self.skipped = Skipped(warn)
 
@@ -94,7 +102,7 @@ class EncodedLoader:
         def slices() -> Iterator[np.ndarray]:
             return (batch_positions(step, batch, rank, world) for step in steps)
 
-        wanted = crop_requests(order, slices())
+        wanted = crop_requests(order, slices(), self.min_area)
         if not self.resident:
             wanted = (one for one, _ in zip(wanted, prefetch_shards(self.split, order, slices())))
         for read in self.read(wanted):
@@ -152,18 +160,19 @@ def decoding_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
         workers.shutdown(cancel_futures=True)
 
 
-def crop_requests(order: Sampler, slices: Iterator[np.ndarray]) -> Iterator[CropRequest]:
+def crop_requests(order: Sampler, slices: Iterator[np.ndarray], min_area: float = MIN_AREA) -> Iterator[CropRequest]:
     """Draws the random crops at slices of positions, for several slices at once, which is less work.
 
     Args:
         order: The order of the images.
         slices: Positions in it, each [b] int64.
+        min_area: The smallest area of a crop, as a share of the largest square's.
 
     Yields:
         The request for each slice.
     """
     while block := list(islice(slices, SLICES_PER_DRAW)):
-        wanted = random_crops(order, np.concatenate(block))
+        wanted = random_crops(order, np.concatenate(block), min_area)
         ends = np.cumsum([len(positions) for positions in block]).tolist()
         yield from (wanted.part(start, end) for start, end in pairwise([0, *ends]))
 

@@ -61,6 +61,7 @@ def decode_into(loader: EncodedLoader, buffers: local, wanted: CropRequest, imag
     """
     buffer = buffers.__dict__.setdefault("mine", Buffer())
     buffer.clear()
-    reasons = [buffer.decode(loader.split, id, min_side(loader.size, wanted.whole)) for id in wanted.ids.tolist()]
+    enough = min_side(loader.size, wanted.min_area)
+    reasons = [buffer.decode(loader.split, id, enough) for id in wanted.ids.tolist()]
     images[:] = crop_resize(torch.from_numpy(buffer.memory), np.array(buffer.regions), wanted.boxes, loader.size)
     return reasons

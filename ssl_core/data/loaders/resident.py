@@ -8,7 +8,7 @@ from PIL import Image
 
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Packed
-from ssl_core.data.decoding.crops import Buffer, CropRequest, crop_resize, min_side
+from ssl_core.data.decoding.crops import MIN_AREA, Buffer, CropRequest, crop_resize, min_side
 from ssl_core.data.encoded import Encoded
 from ssl_core.data.loaders.base import EncodedLoader, decoding_threads
 
@@ -40,10 +40,10 @@ class ResidentLoader(EncodedLoader):
 
         def piece(ids: np.ndarray) -> tuple[torch.Tensor, np.ndarray, list[str | None]]:
             buffer = Buffer()
-            reasons = [_decode_small(buffer, self.split, id, self.size) for id in ids.tolist()]
+            reasons = [_decode_small(buffer, self.split, id, enough) for id in ids.tolist()]
             return torch.tensor(buffer.memory[: buffer.end]), np.array(buffer.regions), reasons
 
-        count = len(self.split)
+        count, enough = len(self.split), min_side(self.size, self.min_area)
         with decoding_threads(self.threads) as workers:
             pieces = list(workers.map(piece, np.array_split(np.arange(count), -(-count // IMAGES_PER_TASK))))
         self.regions = np.concatenate([regions for _, regions, _ in pieces])
@@ -74,9 +74,8 @@ def sample_ids(split: Encoded) -> list[int]:
     return list(range(count)) if windowed else np.linspace(0, len(split) - 1, count, dtype=np.int64).tolist()
 
 
-def _decode_small(buffer: Buffer, split: Encoded, id: int, size: int) -> str | None:
-    """Does what `buffer.decode` does, with the image's shorter side as short as crops of any part allow."""
-    enough = min_side(size, whole=False)
+def _decode_small(buffer: Buffer, split: Encoded, id: int, enough: int) -> str | None:
+    """Does what `buffer.decode` does, with the image's shorter side no longer than `enough` pixels."""
     reason = buffer.decode(split, id, enough)
     offset, height, width = buffer.regions[-1]
     short = min(height, width)
@@ -89,12 +88,13 @@ def _decode_small(buffer: Buffer, split: Encoded, id: int, size: int) -> str | N
     return reason
 
 
-def bytes_needed(split: Encoded, size: int) -> int:
+def bytes_needed(split: Encoded, size: int, min_area: float = MIN_AREA) -> int:
     """Estimates how much memory a split takes when it is resident, from some of its images that can be read.
 
     Args:
         split: The images.
         size: The side of the crops in pixels.
+        min_area: The smallest area of a crop, as a share of the largest square's.
 
     Returns:
         Bytes.
@@ -105,6 +105,6 @@ def bytes_needed(split: Encoded, size: int) -> int:
     pixels, buffer = [], Buffer()
     for id in sample_ids(split):
         buffer.clear()
-        if _decode_small(buffer, split, id, size) is None:
+        if _decode_small(buffer, split, id, min_side(size, min_area)) is None:
             pixels.append(buffer.end)
     return round(len(split) * sum(pixels) / max(1, len(pixels)))

@@ -12,6 +12,7 @@ import torch
 
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays, Source
+from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.data.loaders.arrays import ArrayLoader
 from ssl_core.data.loaders.base import EncodedLoader
 from ssl_core.data.loaders.cpu import PREFETCH_BATCHES, CpuLoader
@@ -38,6 +39,7 @@ def training_batches(
     threads: int,
     loader: Name = "auto",
     warn: Callable[[str], None] | None = None,
+    min_area: float = MIN_AREA,
 ) -> tuple[ArrayLoader | EncodedLoader, Iterator[Batch]]:
     """Makes the batches that a worker trains on.
 
@@ -52,6 +54,8 @@ def training_batches(
         threads: How many threads decode.
         loader: Which loader to use, as for `choose_loader`.
         warn: Called once for each image that cannot be decoded, with a message; None: it is printed on stderr.
+        min_area: The smallest area of a training crop, as a share of the largest square's; a dataset in memory is not
+            cropped.
 
     Returns:
         The loader, and the worker's part of each global batch, prepared ahead.
@@ -61,7 +65,8 @@ def training_batches(
         StorageError: If the dataset's store fails.
     """
     order = make_sampler(source.train, seed)
-    reader = build_loader(choose_loader(loader, source, device, world)[0], source, device, threads, warn)
+    name, _ = choose_loader(loader, source, device, world, min_area)
+    reader = build_loader(name, source, device, threads, warn, min_area)
     return reader, prefetched(reader.training(order, batch, steps, rank, world), reader, device)
 
 
@@ -103,7 +108,12 @@ def evaluation_batches(
 
 
 def build_loader(
-    name: str, source: Source, device: torch.device, threads: int, warn: Callable[[str], None] | None = None
+    name: str,
+    source: Source,
+    device: torch.device,
+    threads: int,
+    warn: Callable[[str], None] | None = None,
+    min_area: float = MIN_AREA,
 ) -> ArrayLoader | EncodedLoader:
     """Builds a loader of the training images.
 
@@ -113,6 +123,8 @@ def build_loader(
         device: Where batches are delivered.
         threads: How many threads decode.
         warn: Called once for each image that cannot be decoded, with a message; None: it is printed on stderr.
+        min_area: The smallest area of a training crop, as a share of the largest square's; a dataset in memory is not
+            cropped.
     """
     if isinstance(source.train, Arrays):
         return ArrayLoader(source.train, device)
@@ -122,10 +134,12 @@ def build_loader(
         kind: type[EncodedLoader] = DaliLoader
     else:
         kind = ResidentLoader if name == "memory" else CpuLoader
-    return kind(source.train, source.size, device, threads, warn)
+    return kind(source.train, source.size, device, threads, warn, min_area)
 
 
-def choose_loader(name: Name, source: Source, device: torch.device, world: int) -> tuple[str, str]:
+def choose_loader(
+    name: Name, source: Source, device: torch.device, world: int, min_area: float = MIN_AREA
+) -> tuple[str, str]:
     """Chooses the loader: what is asked for, else the fastest that this machine and this dataset allow.
 
     The choice depends on how much memory there is, not on how much is free, so that a run that is continued keeps it.
@@ -135,6 +149,7 @@ def choose_loader(name: Name, source: Source, device: torch.device, world: int) 
         source: The dataset.
         device: Where batches are delivered.
         world: How many workers train.
+        min_area: The smallest area of a training crop, as a share of the largest square's.
 
     Returns:
         "dali", "cpu" or "memory", and why, for the user.
@@ -154,7 +169,7 @@ def choose_loader(name: Name, source: Source, device: torch.device, world: int) 
     if name != "auto":
         return name, "asked for"
     with short_deadline():
-        need, limit = bytes_needed(source.train, source.size), max_resident_bytes(device, world)
+        need, limit = bytes_needed(source.train, source.size, min_area), max_resident_bytes(device, world)
     if need <= limit:
         return "memory", f"{need / 1e9:.1f} GB decoded, up to {limit / 1e9:.1f} GB may stay on the {device.type}"
     return choose_decoder(device)
