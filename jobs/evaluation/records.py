@@ -4,9 +4,9 @@ import base64
 import io
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,31 +94,45 @@ def describe_evaluation(study: Study, encoders: list[EvaluatedEncoder], evaluati
     study.describe(evaluation=asdict(evaluation), datasets=datasets, **more)
 
 
-def current_records(study: Study, evaluation: Evaluation) -> dict[EncoderIdentity, dict[str, EvaluationRecord]]:
+def current_records(
+    study: Study, encoders: Iterable[EvaluatedEncoder], evaluation: Evaluation
+) -> dict[EvaluatedEncoder, dict[str, EvaluationRecord]]:
     """Reads the records of a study that belong to an evaluation, by encoder and protocol.
 
     Nothing but the study's folder is looked at: records say themselves what they are of. Left out are those of other
     splits, seeds or versions of a protocol, of images that have changed since, and of weights that were replaced.
+    Encoders of equal weights share a record.
 
     Args:
         study: The study.
+        encoders: The encoders.
         evaluation: Protocols, splits and seed.
     """
     datasets = study.read().datasets
     wanted = {name: protocol_identity(name, evaluation) for name in evaluation.protocols}
-    digest = cache(lambda one: EvaluatedEncoder(**vars(one)).digest(study) if one.run or one.external else None)
-    found: dict[EncoderIdentity, dict[str, EvaluationRecord]] = {}
+    found: dict[tuple, EvaluationRecord] = {}
     for path in glob_files(study.root, "evaluate/*/*.json"):
         record = EvaluationRecord.read(path)
         one, name = record.encoder, record.protocol.name
-        if record.protocol != wanted.get(name) or record.dataset.digest != datasets.get(one.data):
-            continue
-        if digest(one) not in (None, record.digest):
-            continue
-        other = found.setdefault(one, {}).get(name)
-        if other is None or other.finished < record.finished:  # a baseline's weights come from torch, by version
-            found[one][name] = record
-    return {one: {name: of[name] for name in evaluation.protocols if name in of} for one, of in found.items()}
+        if record.protocol == wanted.get(name):
+            baseline = not (one.run or one.external)
+            key = (name, *_weights_key(one, None if baseline else record.digest, record.dataset.digest))
+            other = found.get(key)
+            if other is None or other.finished < record.finished:  # a baseline's weights come from torch, by version
+                found[key] = record
+
+    def of(one: EvaluatedEncoder) -> dict[str, EvaluationRecord]:
+        digest = one.digest(study) if one.run or one.external else None
+        key = _weights_key(one, digest, datasets.get(one.data))
+        return {name: found[name, *key] for name in evaluation.protocols if (name, *key) in found}
+
+    return {one: of(one) for one in encoders}
+
+
+def _weights_key(one: EncoderIdentity, digest: str | None, dataset: str | None) -> tuple:
+    """Returns what records of one encoder have in common: its weights by their digest, a baseline's by its name."""
+    weights = digest or (one.task, one.encoder, one.seed, one.stem)
+    return weights, one.size, one.normalization, dataset
 
 
 def make_record(

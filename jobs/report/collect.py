@@ -14,7 +14,7 @@ from jobs.study.folder import Study
 from ssl_core.errors import UserError
 from ssl_core.evaluation.statistics import Interval, paired_difference
 from ssl_core.storage.files import read_json
-from ssl_core.storage.records import EncoderIdentity, EncoderRecord, EvaluationRecord
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 MAX_NAME_LENGTH = 40  # characters of a name
 DEFAULT_LABEL = "as usual"  # an option that a recipe leaves out where it has its default, see jobs/config/recipe.py
@@ -29,8 +29,7 @@ def collect(study: Study) -> list[EncoderRow]:
     trained = (EncoderRecord.read(folder / "encoder.json").training for folder in study.runs())
     trainings = {one.run: one for one in trained if one}
     everyone = with_baselines(list_encoders(study))
-    saved = current_records(study, evaluation)
-    found = {one: saved.get(EncoderIdentity(**vars(one)), {}) for one in everyone}
+    found = current_records(study, everyone, evaluation)
     groups: dict[str, list[EvaluatedEncoder]] = defaultdict(list)
     for one in everyone:
         groups[_recipe(study, one)].append(one)

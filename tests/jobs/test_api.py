@@ -92,12 +92,14 @@ def test_a_run_is_evaluated_as_in_its_study(run, shapes):
     """The numbers are those that `tilespin evaluate` has of it."""
     from jobs.commands.evaluate import main
     from jobs.config.evaluation import Evaluation
+    from jobs.evaluation.external import list_encoders
     from jobs.evaluation.records import current_records
 
     study = run.folder.parents[1]
     main([str(study), "--protocols", "knn", "linear", "--wandb", "off", "--decode-threads", "1"])
-    saved = current_records(Study(study), Evaluation.of_study(Study(study)))
-    (record,) = [one["linear"] for identity, one in saved.items() if identity.run]
+    kept = Study(study)
+    (one,) = list_encoders(kept)
+    record = current_records(kept, [one], Evaluation.of_study(kept))[one]["linear"]
     mine = tilespin.evaluate(run, shapes, protocols=["linear"], size=32, decode_threads=1)["linear"]
     assert mine.numbers == record.numbers and mine.correct == record.correct
     table = tilespin.compare(study, wandb="off")

@@ -16,6 +16,8 @@ from support.command import ROOT, complaint, environment
 import ssl_core.encoders.build as encoders
 from jobs.commands.compare import main as compare
 from jobs.config.evaluation import Evaluation
+from jobs.evaluation.encoders import with_baselines
+from jobs.evaluation.external import list_encoders
 from jobs.evaluation.records import current_records, unpack_bits
 from jobs.study.folder import Study
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
@@ -197,7 +199,8 @@ def test_many_records_are_read_at_once(study, tmp_path):
         other = replace(record, protocol=replace(record.protocol, probe_seed=seed))
         other.write(path.with_name(f"{path.stem}-{seed}.json"))
     kept = Study(folder)
-    found = current_records(kept, Evaluation.of_study(kept))
+    everyone = with_baselines(list_encoders(kept))
+    found = current_records(kept, everyone, Evaluation.of_study(kept))
     assert sum(map(len, found.values())) == len(records(study[0]))
 
 
