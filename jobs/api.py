@@ -33,22 +33,6 @@ if TYPE_CHECKING:
 
     from ssl_core.data.dataset import Source
 
-__all__ = [
-    "Comparison",
-    "Results",
-    "Run",
-    "Study",
-    "UserError",
-    "compare",
-    "evaluate",
-    "list_encoders",
-    "list_protocols",
-    "list_tasks",
-    "load_encoder",
-    "pretrain",
-    "study",
-]
-
 
 @dataclass(frozen=True)
 class Run:
