@@ -1,5 +1,6 @@
 """README and guide tell the truth: their commands run, their options exist, their files are there."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -8,15 +9,16 @@ import pytest
 from support.command import ROOT
 from support.plugin_package import PROTOCOL, SOURCE, TASK
 
+import tilespin
 from jobs.cli import VERBS, run_command
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = [
     block
     for name in ("README.md", "docs/guide.md")
-    for block in re.findall(r"```\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    for block in re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
 ]
-LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+LINES = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines()]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in LINES if re.match(r"(\.venv/bin/)?tilespin ", line)]
 SHORT = {
     "study": ["--budget", "4", "--num-labels", "600", "--protocols", "linear", "semantic_similarity"],
@@ -51,6 +53,16 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
         said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=900).stdout
         if "submit" in words:
             places["ID"] = re.search(r"submitted (\S+)", said)[1]
+
+
+def test_python_is_python_and_names_what_there_is():
+    """Each block compiles, and what it takes from the module tilespin is there."""
+    blocks = [block for kind, block in BLOCKS if kind == "python"]
+    assert blocks
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tilespin":
+                assert hasattr(tilespin, node.attr), node.attr
 
 
 def test_make_targets_exist():

@@ -1,7 +1,7 @@
 """Files of plug-ins on a real cluster: they are sent, to a job's own process and to its workers."""
 
+import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,5 +56,8 @@ def test_the_option_does_not_travel(folder, monkeypatch):
     monkeypatch.chdir(folder)
     words = "pretrain mirror --data /d --storage /r --plugin=mirror.py --workers 1"
     with plugged_in(folder):
-        line = prepare_command(words.split(), here=False).line(sys.executable)
-    assert line == f"{sys.executable} -m jobs.cli pretrain mirror --data /d --storage /r --workers 1"
+        command = prepare_command(words.split(), here=False)
+        assert command.options == {"task": "mirror", "data": "/d", "storage": "/r", "workers": "1"}
+        (folder / "run.json").write_text(json.dumps({"task": "mirror", "data": "/d", "plugin": ["mirror.py"]}))
+        command = prepare_command(["pretrain", "--config", "run.json", "--storage", "/r"], here=False)
+        assert command.options == {"task": "mirror", "data": "/d", "storage": "/r", "workers": "1"}

@@ -17,6 +17,7 @@ from ssl_core.evaluation.protocol import Result, protocols
 from ssl_core.evaluation.protocols.finetune import FineTuning
 from ssl_core.evaluation.protocols.lowshot_finetune import LowShotFineTuning
 from ssl_core.evaluation.protocols.nonlinear import NonlinearProbe
+from ssl_core.storage.records import MissingClasses
 
 QUICK = {
     "finetune": FineTuning.Config(epochs=1, learning_rates=(0.01,)),
@@ -154,7 +155,10 @@ def test_classes_without_an_image_are_named():
     found = missing_classes(
         ("a", "b", "c"), {"train": np.array([0, 1, 2, 1]), "val": np.array([1]), "test": np.array([], int)}
     )
-    assert found == {"val": {"count": 2, "names": ["a", "c"]}, "test": {"count": 3, "names": ["a", "b", "c"]}}
+    assert found == {
+        "val": MissingClasses(count=2, names=("a", "c")),
+        "test": MissingClasses(count=3, names=("a", "b", "c")),
+    }
     many = missing_classes([str(i) for i in range(100)], {"test": np.array([0])})
-    assert many["test"]["count"] == 99 and len(many["test"]["names"]) == 5
+    assert many["test"].count == 99 and len(many["test"].names) == 5
     assert missing_classes((), {"test": np.array([-1, -1])}) == {}
