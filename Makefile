@@ -26,7 +26,7 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.kernels
