@@ -5,11 +5,8 @@ input that a person can put right.
 """
 
 import contextlib
-import copy
 import io
 import json
-import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +22,11 @@ from jobs.execution.signals import without_signal_handlers
 from jobs.study.folder import Study as StudyFolder
 from ssl_core.errors import UserError
 from ssl_core.storage.files import read_text
-from ssl_core.storage.records import EncoderIdentity, EncoderRecord, EvaluationRecord
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 if TYPE_CHECKING:
     import pandas
     import torch
-
-    from ssl_core.data.dataset import Source
 
 
 @dataclass(frozen=True)
@@ -220,51 +215,14 @@ def evaluate(
         UserError: If the encoder, the dataset or a protocol cannot be used.
         Diverged: If features are not finite.
     """
-    import torch
-
-    import ssl_core.encoders.build as encoders
-    from jobs.config.runtime import device_name
-    from jobs.evaluation.records import make_record
-    from ssl_core.data.dataset import open_source
-    from ssl_core.evaluation.features import extract
-    from ssl_core.evaluation.frozen_encoder import FrozenEncoder
-    from ssl_core.evaluation.protocol import protocols as all_protocols
+    from jobs.evaluation.direct import evaluate_directly
 
     evaluation = Evaluation(
         protocols=tuple(protocols), num_labels=num_labels, val_fraction=val_fraction, probe_seed=probe_seed
     )
-    evaluation.check()
-    source = open_source(str(data), size)
-    needs = [name for name in evaluation.protocols if all_protocols()[name].needs_labels]
-    if needs and not source.classes:
-        raise UserError(f"{source.name} has no labels, which {', '.join(needs)} need")
-    network, identity, label = _network(encoder, source, str(data), mean, std)
-    digest = encoders.digest(network)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    threads = decode_threads or len(os.sched_getaffinity(0))
-    splits = evaluation.splits()
-    frozen = FrozenEncoder(network, source, identity.normalization, splits, probe_seed, torch.device(where), threads)
-    features, records = None, {}
-    for name in evaluation.protocols:
-        protocol, started = all_protocols()[name], time.monotonic()
-        if protocol.on == "features":
-            features = features or extract(frozen)
-        result = protocol.run(features if protocol.on == "features" else frozen, protocol.Config(), probe_seed)
-        labels = features.labels if features and protocol.on == "features" else frozen.labels
-        seconds = time.monotonic() - started
-        records[name] = make_record(
-            label,
-            identity,
-            digest,
-            source,
-            evaluation,
-            name,
-            result,
-            labels=labels,
-            device=device_name(where),
-            seconds=seconds,
-        )
-    return Results(records)
+    statistics = None if mean is None and std is None else (mean, std)
+    given = str(encoder.folder) if isinstance(encoder, Run) else encoder
+    return Results(evaluate_directly(given, str(data), size, evaluation, device, decode_threads, statistics))
 
 
 def load_encoder(encoder: Run | str | Path) -> "torch.nn.Module":
@@ -279,12 +237,11 @@ def load_encoder(encoder: Run | str | Path) -> "torch.nn.Module":
     Raises:
         UserError: If there is no such encoder, or its file is damaged.
     """
-    import ssl_core.encoders.build as encoders
     from ssl_core.encoders.export import PixelEncoder
     from ssl_core.encoders.pretrained import load_pretrained
 
     one = load_pretrained(str(encoder.folder if isinstance(encoder, Run) else encoder))
-    return PixelEncoder(one, one.encoder or encoders.build(one.architecture, one.built, one.seed)).eval()
+    return PixelEncoder(one, one.network()).eval()
 
 
 def list_tasks() -> list[str]:
@@ -341,37 +298,3 @@ def _session(verbose: bool) -> Iterator[None]:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         yield
-
-
-def _network(
-    encoder: "Run | str | Path | torch.nn.Module",
-    source: "Source",
-    data: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> "tuple[torch.nn.Module, EncoderIdentity, str]":
-    """Returns an encoder of pixels as the dataset's are normalized, what it is, and what it is called."""
-    from torch import nn
-
-    import ssl_core.encoders.build as encoders
-    from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-    from ssl_core.encoders.any_module import StageMaps
-    from ssl_core.encoders.pretrained import load_pretrained
-
-    given = source.mean, source.std
-    if isinstance(encoder, nn.Module):
-        label = type(encoder).__name__
-        wanted = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
-        network = encoders.RestandardizedEncoder(StageMaps(copy.deepcopy(encoder)), given, wanted)
-        return network, EncoderIdentity(label, label, None, data, source.size, 0, "dataset"), label
-    if mean is not None or std is not None:
-        raise UserError("mean and std are those of a network; other encoders bring their own")
-    one = load_pretrained(str(encoder.folder if isinstance(encoder, Run) else encoder))
-    network = one.encoder or encoders.build(one.architecture, one.built, one.seed)
-    if one.encoder and one.normalization == "dataset" and (one.mean, one.std) != given:
-        network = encoders.RestandardizedEncoder(network, given, (one.mean, one.std))
-    trained = one.origin.training if one.origin else None
-    task = trained.task if trained else one.label
-    run = trained.run if trained else None
-    identity = EncoderIdentity(task, one.architecture, run, data, source.size, one.seed, one.normalization)
-    return network, identity, one.label

@@ -18,7 +18,7 @@ from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels
 from jobs.evaluation.records import EvaluationJob, record_path, write_record
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
-from ssl_core.data.dataset import open_source
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
@@ -38,16 +38,20 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
         UserError: If a setting is wrong, or a dataset lacks labels that a protocol needs.
     """
     evaluation.check()
-    known = protocols()
     for data, size in {(one.data, one.size) for one in evaluated}:
-        source = open_source(data, size)
-        if not source.classes and any(known[name].needs_labels for name in evaluation.protocols):
-            without = " ".join(name for name, of in known.items() if not of.needs_labels)
-            raise UserError(
-                f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class, or what "
-                f"does without labels: --protocols {without}"
-            )
-        make_splits(source, evaluation.splits(), evaluation.probe_seed)
+        check_dataset(open_source(data, size), evaluation)
+
+
+def check_dataset(source: Source, evaluation: Evaluation) -> None:
+    """Raises UserError if a dataset lacks labels that a protocol needs, or has too few images."""
+    known = protocols()
+    if not source.classes and any(known[name].needs_labels for name in evaluation.protocols):
+        without = " ".join(name for name, of in known.items() if not of.needs_labels)
+        raise UserError(
+            f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class, or what "
+            f"does without labels: --protocols {without}"
+        )
+    make_splits(source, evaluation.splits(), evaluation.probe_seed)
 
 
 def evaluation_jobs(

@@ -115,11 +115,11 @@ def current_records(
         record = EvaluationRecord.read(path)
         one, name = record.encoder, record.protocol.name
         if record.protocol == wanted.get(name):
-            baseline = not (one.run or one.external)
-            key = (name, *_weights_key(one, None if baseline else record.digest, record.dataset.digest))
-            other = found.get(key)
-            if other is None or other.finished < record.finished:  # a baseline's weights come from torch, by version
-                found[key] = record
+            names = [record.digest] if one.run or one.external else [record.digest, None]
+            for key in ((name, *_weights_key(one, digest, record.dataset.digest)) for digest in names):
+                other = found.get(key)
+                if other is None or other.finished < record.finished:  # a baseline's weights depend on torch's version
+                    found[key] = record
 
     def of(one: EvaluatedEncoder) -> dict[str, EvaluationRecord]:
         digest = one.digest(study) if one.run or one.external else None

@@ -64,7 +64,7 @@ def export_encoder(one: Pretrained, size: int, format: str) -> tuple[bytes, str]
         UserError: If the format cannot hold the encoder, or packages are missing.
         ExportFailed: If what was written does not give the encoder's own numbers.
     """
-    encoder = one.encoder or encoders.build(one.architecture, one.built, one.seed)
+    encoder = one.network()
     return FORMATS[format](one, encoder.eval(), size)
 
 

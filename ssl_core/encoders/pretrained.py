@@ -52,6 +52,10 @@ class Pretrained:
     notes: tuple[str, ...] = ()
     origin: EncoderRecord | None = None
 
+    def network(self) -> nn.Module:
+        """Returns the encoder, which is built anew where it is at random initialization."""
+        return self.encoder or encoders.build(self.architecture, self.built, self.seed)
+
 
 def load_pretrained(spec: str) -> Pretrained:
     """Loads the encoder that a command-line option names.
