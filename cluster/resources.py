@@ -63,7 +63,7 @@ class ClusterResources:
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
     def draining(self) -> set[str]:
-        """Returns the ids of the machines that Ray was told will go soon, as spot instances are."""
+        """Returns the ids of the machines that Ray expects to go soon, as spot instances do."""
         from ray._private.state import state  # Ray's own libraries have no other way either
 
         return set(state.get_draining_nodes() or {})

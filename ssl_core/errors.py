@@ -1,4 +1,4 @@
-"""Errors that a person is told in one line, and help with wording them."""
+"""Defines errors that are reported in one line, and helps with wording them."""
 
 import difflib
 from collections.abc import Collection, Iterable
