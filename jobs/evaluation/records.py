@@ -81,7 +81,7 @@ def _path(study: Study, encoder: EncoderIdentity, digest: str, protocol: Protoco
 
 
 def describe_evaluation(study: Study, encoders: list[EvaluatedEncoder], evaluation: Evaluation, **more: Any) -> None:
-    """Writes into study.json how encoders are evaluated, and on which images, so that records can be distinguished later.
+    """Writes into study.json how encoders are evaluated, and on which images, so that records can be distinguished.
 
     Args:
         study: The study.
