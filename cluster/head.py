@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cluster.private_ray import call_head, resolve_address
 from ssl_core.errors import TilespinError
 
 FIRST_ANSWER_S = 2.0  # for the first answer, after which there is a word
@@ -63,8 +64,6 @@ def wait_for_head(address: str, timeout: float, notify: Callable[[str], object])
 
 def _resolve_address(address: str) -> str | None:
     """Returns HOST:PORT, or None if no cluster is known on this machine. Raises BadAddress."""
-    from ray._private.services import canonicalize_bootstrap_address
-
     if "://" in address:
         raise BadAddress(
             f"{address} is no address of a Ray cluster's head, which is HOST:PORT, most often port 6379; "
@@ -74,7 +73,7 @@ def _resolve_address(address: str) -> str | None:
     try:
         if address != "auto" and not (host and port.isdecimal() and 0 < int(port) < 65536):
             raise ValueError
-        return canonicalize_bootstrap_address(address)
+        return resolve_address(address)
     except ConnectionError:
         return None
     except ValueError as error:
@@ -88,18 +87,10 @@ def _connection_error(host_port: str, timeout: float) -> str:
     Raises ClusterError if waiting would not help.
     """
     import grpc
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import (
-        GetClusterIdRequest,  # pyright: ignore[reportAttributeAccessIssue] made when the module is imported
-    )
-    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
     from ray.exceptions import AuthenticationError
 
     try:
-        channel = init_grpc_channel(host_port)
-        assert isinstance(channel, grpc.Channel)  # the other kind, of grpc.aio, has to be asked for
-        with channel:
-            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=timeout)
+        call_head(host_port, timeout)
     except AuthenticationError as error:
         raise ClusterError(token_message(host_port)) from error
     except grpc.RpcError as error:

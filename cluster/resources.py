@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.private_ray import draining_nodes, free_resources
+
 REFRESH_S = 1.0  # seconds that an answer is good for
 
 
@@ -64,9 +66,7 @@ class ClusterResources:
 
     def draining(self) -> set[str]:
         """Returns the ids of the machines that Ray expects to go soon, as spot instances do."""
-        from ray._private.state import state  # Ray's own libraries have no other way either
-
-        return set(state.get_draining_nodes() or {})
+        return draining_nodes()
 
     def is_available(self, result: Any) -> bool:
         """Returns whether any machine has what the reference `result` stands for."""
@@ -101,12 +101,11 @@ def per_node(kind: str, free: bool = False) -> list[float]:
         free: Whether to count only those that nobody uses.
     """
     import ray
-    from ray._private.state import available_resources_per_node
 
-    draining = ClusterResources().draining()
+    draining = draining_nodes()
     nodes = {one["NodeID"]: one["Resources"] for one in ray.nodes() if one["Alive"] and one["NodeID"] not in draining}
     if free:
-        available = available_resources_per_node()
+        available = free_resources()
         nodes = {node: available.get(node, {}) for node in nodes}
     return [resources.get(kind, 0) for resources in nodes.values()]
 

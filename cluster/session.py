@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cluster.code_upload import runtime_env
 from cluster.head import ClusterError, wait_for_head, watch_head
+from cluster.private_ray import silence_raylet
 
 # Set before Ray starts, because its processes inherit them. setdefault: what a user has set wins.
 SETTINGS = {
@@ -75,7 +76,6 @@ def session(
     else:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # each takes 40 s of a head that goes in this moment
     import ray
-    from ray._private import worker
 
     if address in (None, "", "local"):
         options = dict(address="local", num_cpus=cpus or len(os.sched_getaffinity(0)), include_dashboard=False)
@@ -86,8 +86,7 @@ def session(
     except Exception as error:  # some of Ray's have no other class
         message = " ".join(str(error).split())[:500]
         raise ClusterError(f"no Ray cluster answers at {address or 'this machine'}: {message}") from error
-    # a raylet's long words on every process that died; the queue says it in one line, and no setting stops them
-    worker.print_to_stdstream = lambda *_, **__: None
+    silence_raylet()  # the scheduler says in one line what died
     try:
         with watch_head(ray.get_runtime_context().gcs_address):
             yield ray.cluster_resources()

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.elastic import SCALE_UP_AFTER_S, START_TIMEOUT_S, ScaleUpMonitor, group_size, start_within
 from cluster.heartbeat import Heartbeat, ask_last_beats, current, sending_heartbeats
+from cluster.private_ray import is_start_timeout, is_train_error
 from cluster.resources import per_node
 from cluster.retry import Fault, FaultKind, JobFault, describe_error, fault_kind
 from cluster.session import apply_settings
@@ -121,8 +122,7 @@ def _train_loop_per_worker(config: dict) -> Any:
 
 def _root_fault(error: Exception, step: int | None) -> Fault:
     """Returns the fault that began a failure: a worker that dies makes others fail that wait for it."""
-    from ray.train import WorkerGroupError
-    from ray.train.v2.api.exceptions import PreemptionError
+    from ray.train import PreemptionError, WorkerGroupError
 
     if isinstance(error, PreemptionError):
         return Fault("preempted", "a machine is taken away", step, str(error))
@@ -143,7 +143,7 @@ def _root_fault(error: Exception, step: int | None) -> Fault:
 
 def _is_out_of_room(error: Exception) -> bool:
     """Returns whether workers waited for resources in vain."""
-    return "WorkerGroupStartupTimeoutError" in type(getattr(error, "controller_failure", None)).__name__
+    return is_start_timeout(getattr(error, "controller_failure", None))
 
 
 def _failure_kind(failure: Exception) -> str:
@@ -154,9 +154,8 @@ def _failure_kind(failure: Exception) -> str:
     """
     import torch.distributed as dist
     from ray.exceptions import RayError
-    from ray.train.v2._internal.exceptions import RayTrainError
 
-    if isinstance(failure, (RayError, RayTrainError)):
+    if isinstance(failure, RayError) or is_train_error(failure):
         return "died"
     gloo = type(failure) is RuntimeError and "gloo" in str(failure).lower()  # it has no class of its own
     return "connection" if gloo or isinstance(failure, dist.DistError) else fault_kind(failure)

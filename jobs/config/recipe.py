@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_core.data.data_source import dataset_names
-from ssl_core.data.dataset import Arrays, Source
+from ssl_core.data.dataset import Source
 from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
@@ -90,7 +90,7 @@ class PretrainConfig:
         least = self.task.loader_min_area
         if not 0 < least <= 1:
             raise UserError(f"--loader-min-area is {least}, expected a share above 0 and at most 1")
-        if isinstance(source.train, Arrays) and least != MIN_AREA:
+        if source.train.pixels is not None and least != MIN_AREA:
             raise UserError(f"--loader-min-area {least}: the images of {source.name} are no files, and are not cut")
 
 
@@ -113,7 +113,7 @@ class Recipe:
         options = asdict(self)
         options.pop("data")
         task = {"name": task_name(self.task), **options.pop("task")}
-        if isinstance(source.train, Arrays):
+        if source.train.pixels is not None:
             task.pop("loader_min_area")  # they are not cropped
         plugins = " ".join(f"{name}:{digest}" for name, digest in plugin_digests(self.task).items())
         return {

@@ -14,7 +14,7 @@ from jobs.config.recipe import PretrainConfig, Recipe
 from jobs.config.runtime import RuntimeConfig
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
-from ssl_core.data.dataset import Arrays, Source, open_source
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
@@ -113,7 +113,7 @@ def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfi
 
 def decode_threads(runtime: RuntimeConfig, source: Source) -> int:
     """Returns the decoding threads of each job: as given, else the cores shared among the jobs that run at once."""
-    if runtime.decode_threads > 0 or isinstance(source.train, Arrays):
+    if runtime.decode_threads > 0 or source.train.pixels is not None:
         return max(1, runtime.decode_threads)
     cores = len(os.sched_getaffinity(0))
     if not runtime.worker_range.max:

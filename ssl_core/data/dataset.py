@@ -6,21 +6,21 @@ import stat
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from ssl_core.data.data_source import dataset_names, source_that_opens
 from ssl_core.data.decoding.deep_pixels import Levels
-from ssl_core.data.encoded import Encoded, NamedBytes, Readable
+from ssl_core.data.split import Fetchable, FetchedShard, NamedBytes, Readable, Split
 from ssl_core.errors import TilespinError, UserError, closest
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of 0..255, per channel
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """A split of decoded images that are kept in memory.
+class Arrays(Split):
+    """A split of decoded images that are kept in memory; as files, they are PPM files.
 
     Attributes:
         images: [n, size, size, 3] uint8.
@@ -30,26 +30,45 @@ class Arrays:
     images: np.ndarray
     labels: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def pixels(self) -> np.ndarray:
+        """Returns `images`."""
+        return self.images
+
+    def open(self, i: int) -> NamedBytes:
+        """Returns image `i` as a PPM file."""
+        return NamedBytes(self._ppm_header() + self.images[i].tobytes(), self.name(i))
+
+    def size(self, i: int) -> int:
+        """Returns the bytes of image `i` as a PPM file."""
+        return len(self._ppm_header()) + self.images[i].nbytes
+
+    def name(self, i: int) -> str:
+        """Returns the number of image `i` in words, for it has no other name."""
+        return f"image {i}"
+
+    def subset(self, ids: np.ndarray) -> "Arrays":
+        """Returns the images `ids`, [k] int64, as a split of their own."""
+        return Arrays(self.images[ids], self.labels[ids])
+
+    def _ppm_header(self) -> bytes:
+        height, width = self.images.shape[1:3]
+        return f"P6\n{width} {height}\n255\n".encode()
 
 
 @dataclass(frozen=True)
-class Files:
+class Files(Split):
     """A split of image files on a disk, which are decoded when they are needed.
 
     Attributes:
         paths: The files.
         labels: [n] int64, -1 where there are none.
-        levels: As in Encoded.
+        levels: As in Split.
     """
 
     paths: list[Path]
     labels: np.ndarray
     levels: Levels | None = None
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def open(self, i: int) -> BinaryIO:
         """Opens the file of image `i`.
@@ -97,7 +116,7 @@ class Shard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(Split):
     """A split of encoded images inside tar shards, each read at once from its place.
 
     Attributes:
@@ -106,7 +125,7 @@ class Packed:
         offsets: [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed.
         labels: [n] int64, -1 where there are none.
         windowed: Whether training reads a few shards at a time, because they have to be fetched from a store.
-        levels: As in Encoded.
+        levels: As in Split.
     """
 
     part: str
@@ -116,8 +135,17 @@ class Packed:
     windowed: bool = False
     levels: Levels | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def remote(self) -> bool:
+        """Returns `windowed`."""
+        return self.windowed
+
+    def fetched_shards(self) -> list[FetchedShard]:
+        """Returns the split's shards and how many images are in each, if `windowed`; else none."""
+        if not self.windowed or not len(self):
+            return []
+        shards = cast(tuple[Fetchable, ...], self.shards[self.offsets[0, 0] :])
+        return [FetchedShard(*one) for one in zip(shards, self.counts().tolist())]
 
     def open(self, i: int) -> BinaryIO:
         """Reads the bytes of image `i`, as a file; raises what its shard's `read` raises."""
@@ -148,52 +176,6 @@ def image_key(part: str, number: int) -> str:
 def _open_shard(shard: Shard) -> io.FileIO:
     """Opens a shard, once in a process. A process forked later may use it too: pread moves no common position."""
     return io.FileIO(shard.path)
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Some images of a split of encoded images, as a split of their own.
-
-    Attributes:
-        whole: The split.
-        ids: [n] int64, rows of `whole`.
-    """
-
-    whole: Encoded
-    ids: np.ndarray
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Returns the classes of these images, [n] int64."""
-        return self.whole.labels[self.ids]
-
-    @property
-    def levels(self) -> Levels | None:
-        """Returns the levels of the whole split."""
-        return self.whole.levels
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def open(self, i: int) -> BinaryIO:
-        """Opens image `i` of these; raises what the whole split's `open` raises."""
-        return self.whole.open(int(self.ids[i]))
-
-    def size(self, i: int) -> int:
-        """Returns the bytes of image `i` of these."""
-        return self.whole.size(int(self.ids[i]))
-
-    def name(self, i: int) -> str:
-        """Returns what messages call image `i` of these."""
-        return self.whole.name(int(self.ids[i]))
-
-
-Split = Arrays | Encoded
-
-
-def subset(split: Split, ids: np.ndarray) -> Split:
-    """Returns the images `ids`, [n] int64, of a split as a split of their own."""
-    return Arrays(split.images[ids], split.labels[ids]) if isinstance(split, Arrays) else Subset(split, ids)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
-"""Finds images of a dataset that are equal: by the bytes of their files, or by their pixels if kept in memory."""
+"""Finds images of a dataset that are equal, byte for byte."""
 
 import hashlib
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ssl_core.data.dataset import Packed, Source
-from ssl_core.data.packing.shard import image_bytes, image_name, read_image_bytes
-from ssl_core.data.remote import RemoteFiles
+from ssl_core.data.dataset import Source
 
 Image = tuple[str, int]  # the part of the dataset, "test" or "train", and the number in it
 TIME_LIMIT_S = 20.0  # seconds that looking for copies may take
@@ -27,7 +25,7 @@ def group_by_size(source: Source) -> list[list[Image]]:
     for part in ("test", "train"):
         split = getattr(source, part)
         for i in range(len(split)):
-            found[image_bytes(split, i)].append((part, i))
+            found[split.size(i)].append((part, i))
     return [images for size, images in found.items() if size and len(images) > 1]
 
 
@@ -50,7 +48,8 @@ def same_bytes(source: Source, images: list[Image], deadline: float | None = Non
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError
         try:
-            found[hashlib.sha256(read_image_bytes(getattr(source, part), i)).digest()].append((part, i))
+            with getattr(source, part).open(i) as file:
+                found[hashlib.sha256(file.read()).digest()].append((part, i))
         except (OSError, ValueError):  # packing or evaluating comes to it again, and names it
             continue
     return [same for same in found.values() if len(same) > 1]
@@ -88,7 +87,7 @@ def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
         seconds: About how long it may take at most.
     """
     total = len(source.test)
-    if isinstance(source.train, RemoteFiles) or (isinstance(source.train, Packed) and source.train.windowed):
+    if source.train.remote:
         return Copies(total, 0, 0, 0, (), remote=True)
     deadline, unknown, found = time.monotonic() + seconds, 0, {}
     for images in sorted(group_by_size(source), key=len):
@@ -105,7 +104,5 @@ def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
             found |= {i: trained for part, i in same if part == "test" and trained}
     train, test = source.train.labels, source.test.labels
     relabeled = sum(any(train[j] != test[i] for j in trained) for i, trained in found.items())
-    pairs = tuple(
-        (image_name(source.test, i), image_name(source.train, found[i][0])) for i in sorted(found)[:MAX_PAIRS]
-    )
+    pairs = tuple((source.test.name(i), source.train.name(found[i][0])) for i in sorted(found)[:MAX_PAIRS])
     return Copies(total, total - unknown, len(found), relabeled, pairs)

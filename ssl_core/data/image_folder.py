@@ -11,9 +11,9 @@ import numpy as np
 from ssl_core.data.dataset import Files, Packed, Source
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
 from ssl_core.data.decoding.pixel_range import HEADERS, SAMPLE, range_mismatch_note, sampled_range
-from ssl_core.data.encoded import Encoded
 from ssl_core.data.folder_layout import Parts, find_layout
 from ssl_core.data.remote import RemoteFiles
+from ssl_core.data.split import Split
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
 
@@ -114,7 +114,7 @@ def test_split_note(count: int, of: int, by: str) -> str:
     return f"{count:,} of {of:,} images are held out as test data, chosen by their {by}"
 
 
-def check_one_reads(data: str, images: Encoded) -> None:
+def check_one_reads(data: str, images: Split) -> None:
     """Checks that one of the images can be decoded; without second attempts, so that a failure is known soon.
 
     Args:

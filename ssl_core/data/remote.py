@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_core.data.decoding.deep_pixels import Levels
-from ssl_core.data.encoded import NamedBytes
+from ssl_core.data.split import NamedBytes, Split
 from ssl_core.errors import StorageError
 from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit, open_cached, read_cached
 from ssl_core.storage.object_store import Object
@@ -15,21 +15,23 @@ MAX_IMAGE_BYTES = 2**29  # bytes; a larger file is taken for no image
 
 
 @dataclass(frozen=True)
-class RemoteFiles:
+class RemoteFiles(Split):
     """A split of image files in a store, which are fetched and decoded when they are needed.
 
     Attributes:
         objects: The files.
         labels: [n] int64, -1 where there are none.
-        levels: As in Encoded.
+        levels: As in Split.
     """
 
     objects: list[Object]
     labels: np.ndarray
     levels: Levels | None = None
 
-    def __len__(self) -> int:
-        return len(self.objects)
+    @property
+    def remote(self) -> bool:
+        """Returns True."""
+        return True
 
     def open(self, i: int) -> NamedBytes:
         """Fetches image `i`, unless it is in the cache, and returns its bytes as a file.
@@ -66,6 +68,11 @@ class RemoteShard:
     def name(self) -> str:
         """Returns the last part of its URL."""
         return self.obj.url.rsplit("/", 1)[-1]
+
+    @property
+    def size(self) -> int:
+        """Returns its bytes."""
+        return self.obj.size
 
     def fetch(self) -> None:
         """Fetches it into the cache, unless it is there.

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ssl_core.data.dataset import Packed, Split
+from ssl_core.data.split import Split
 
 ROUNDS = 6  # of the Feistel network
 WINDOW = 8  # shards that are shuffled together where shards must be fetched; another number is another order
@@ -173,8 +173,8 @@ def make_sampler(split: Split, seed: int) -> Sampler:
         split: The images.
         seed: Of the shuffles.
     """
-    if isinstance(split, Packed) and split.windowed:
-        return ShardSampler(tuple(split.counts().tolist()), seed)
+    if shards := split.fetched_shards():
+        return ShardSampler(tuple(shard.images for shard in shards), seed)
     return ShuffledSampler(len(split), seed)
 
 

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 import ssl_core.storage.checkpoint as checkpoint
 from ssl_core.augmentations import CROP, resized_crop
-from ssl_core.data.dataset import subset
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import Diverged
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
@@ -105,7 +104,7 @@ def fit(
     Returns:
         `module` in evaluation mode, or None if training diverged.
     """
-    source = replace(model.source, train=subset(model.source.train, ids))
+    source = replace(model.source, train=model.source.train.subset(ids))
     state = checkpoint.load_newest(keep)[0] if keep else None
     if state and state["step"] == plan.steps:
         module.load_state_dict(state["model"])

@@ -13,8 +13,10 @@ import ssl_core.data.loaders.resident as resident
 import ssl_core.data.loaders.select as loader
 from ssl_core.data.dataset import Packed, Source, open_source
 from ssl_core.data.loaders.resident import ResidentLoader, bytes_needed, sample_ids
+from ssl_core.data.remote import RemoteShard
 from ssl_core.data.sampler import ShuffledSampler
 from ssl_core.errors import UserError
+from ssl_core.storage.object_store import Object
 
 
 def source(split, size: int = 16) -> Source:
@@ -46,7 +48,8 @@ def test_what_images_will_take_is_judged_well(jpegs, monkeypatch):
 
 def test_to_judge_what_has_to_be_fetched_one_shard_is_enough():
     places = np.stack([np.arange(400) // 40, *[np.zeros(400, np.int64)] * 3], axis=1)
-    near, far = (Packed("train", (), places, np.zeros(400, np.int64), windowed) for windowed in (False, True))
+    shards = tuple(RemoteShard(Object(f"s3://b/{number}.tar", 9, "1")) for number in range(10))
+    near, far = (Packed("train", shards, places, np.zeros(400, np.int64), windowed) for windowed in (False, True))
     assert set(places[sample_ids(far), 0]) == {0} and set(places[sample_ids(near), 0]) == set(range(10))
 
 

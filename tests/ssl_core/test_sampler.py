@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_core.data.dataset import Packed
+from ssl_core.data.remote import RemoteShard
 from ssl_core.data.sampler import ShardSampler, ShuffledSampler, batch_positions, make_sampler
+from ssl_core.storage.object_store import Object
 
 sizes = st.integers(1, 5000)
 seeds = st.integers(0, 2**31 - 1)
@@ -144,6 +146,8 @@ def test_every_shard_and_image_comes_equally_often_in_every_place():
 
 def test_only_shards_that_are_fetched_are_windowed():
     places = np.array([[shard, 0, 1, 0] for shard in (3, 3, 4, 5, 5, 5)])
-    near, far = (Packed("train", (), places, np.zeros(6, np.int64), windowed) for windowed in (False, True))
+    shards = tuple(RemoteShard(Object(f"s3://b/{number}.tar", 9, "1")) for number in range(7))
+    near, far = (Packed("train", shards, places, np.zeros(6, np.int64), windowed) for windowed in (False, True))
     assert make_sampler(near, 7) == ShuffledSampler(6, 7)
     assert make_sampler(far, 7) == ShardSampler((2, 1, 3), 7)
+    assert [one.file for one in far.fetched_shards()] == list(shards[3:6])

@@ -11,8 +11,8 @@ from torch import Tensor
 from kernels.crop_flip import crop_flip
 from kernels.random import RandomBits, uniform
 from ssl_core.data.decoding.decode import UNREADABLE, decode
-from ssl_core.data.encoded import Encoded
 from ssl_core.data.sampler import Sampler
+from ssl_core.data.split import Split
 
 MIN_AREA = 0.25  # of the largest square: how small a training crop may be, if nothing else is asked for
 CENTER = (1.0, 0.5, 0.5)  # a box: the largest square, in the middle
@@ -142,7 +142,7 @@ class Buffer:
         """Removes the last image; its memory is free for the next."""
         self.end = self.regions.pop()[0]
 
-    def decode(self, split: Encoded, id: int, min_side: int) -> str | None:
+    def decode(self, split: Split, id: int, min_side: int) -> str | None:
         """Decodes and adds an image, or one black pixel if it cannot be decoded.
 
         Args:

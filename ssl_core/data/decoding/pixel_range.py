@@ -10,7 +10,7 @@ from PIL.ImageFile import ImageFile
 
 from ssl_core.data.decoding.decode import UNREADABLE, with_retries
 from ssl_core.data.decoding.deep_pixels import Levels, deep_values, has_more_bits, levels_of
-from ssl_core.data.encoded import Encoded
+from ssl_core.data.split import Split
 
 HEADERS = 256  # files of a folder on a disk whose headers are read, evenly spaced in a split
 SAMPLE = 32  # files among them with more than eight bits whose pixels are read; in a store, files whose headers are
@@ -18,7 +18,7 @@ T = TypeVar("T")
 SHALLOW = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".avif", ".heic", ".qoi"}  # eight bits
 
 
-def sampled_range(split: Encoded, headers: int) -> tuple[Levels | None, str]:
+def sampled_range(split: Split, headers: int) -> tuple[Levels | None, str]:
     """Finds the values of images of more than eight bits that become black and white.
 
     Args:
@@ -34,7 +34,7 @@ def sampled_range(split: Encoded, headers: int) -> tuple[Levels | None, str]:
     return levels, f"pixels of more than 8 bits are read from {_span(levels)}, by a sample of the files"
 
 
-def range_mismatch_note(split: Encoded, levels: Levels | None, headers: int) -> str:
+def range_mismatch_note(split: Split, levels: Levels | None, headers: int) -> str:
     """Returns a note for the user if test images have another range than the training images.
 
     Args:
@@ -52,7 +52,7 @@ def range_mismatch_note(split: Encoded, levels: Levels | None, headers: int) -> 
     return f"test images have pixels from {_span(own)}, and are read {as_what}, as training images are"
 
 
-def _levels(split: Encoded, headers: int) -> Levels | None:
+def _levels(split: Split, headers: int) -> Levels | None:
     candidates = [i for i in range(len(split)) if splitext(split.name(i))[1].lower() not in SHALLOW]
     deep = [i for i in _evenly_spaced(candidates, headers) if _inspect(split, i, _may_be_deep)]
     found = (_inspect(split, i, deep_values) for i in _evenly_spaced(deep, SAMPLE))
@@ -68,7 +68,7 @@ def _evenly_spaced(ids: list[int], count: int) -> list[int]:
     return [ids[i] for i in np.linspace(0, len(ids) - 1, min(count, len(ids)), dtype=np.int64)]
 
 
-def _inspect(split: Encoded, i: int, look: Callable[[ImageFile, BinaryIO], T]) -> T | None:
+def _inspect(split: Split, i: int, look: Callable[[ImageFile, BinaryIO], T]) -> T | None:
     """Returns what `look` finds in an image; None if it cannot be read."""
 
     def once() -> T:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.dataset import Arrays
 from ssl_core.data.sampler import Sampler, batch_positions
+from ssl_core.data.split import Split
 
 MAX_CHUNK = 500  # most images in a batch that is not trained on
 
@@ -28,17 +28,17 @@ class ArrayLoader:
     """Holds decoded images on a device.
 
     Args:
-        split: The images.
+        split: A split whose images are in memory.
         device: Where they are kept and batches are delivered.
     """
 
     skipped: frozenset[str] = frozenset()  # decoded images cannot fail
     prompt = True
 
-    def __init__(self, split: Arrays, device: torch.device):
+    def __init__(self, split: Split, device: torch.device):
         self.labels = torch.from_numpy(np.array(split.labels))
         # a read-only memory map would make torch warn that the tensor must not be written; nothing here writes
-        self.images = torch.from_numpy(np.array(split.images)).to(device)
+        self.images = torch.from_numpy(np.array(split.pixels)).to(device)
         self.device = device
 
     def training(self, order: Sampler, batch: int, steps: range, rank: int, world: int) -> Iterator[Batch]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from kernels.cpu_threads import single_threaded
 from ssl_core.data.batch import Batch
 from ssl_core.data.decoding.crops import MIN_AREA, CropRequest, center_crops, random_crops
-from ssl_core.data.encoded import Encoded
 from ssl_core.data.loaders.arrays import split_evenly
 from ssl_core.data.loaders.shard_prefetch import prefetch_shards
 from ssl_core.data.sampler import Sampler, batch_positions
+from ssl_core.data.split import Split
 from ssl_core.storage.retry import cancel_event, cancel_on
 
 SLICES_PER_DRAW = 16  # slices of the order for which crops are drawn at once
@@ -63,7 +63,7 @@ class EncodedLoader:
 
     def __init__(
         self,
-        split: Encoded,
+        split: Split,
         size: int,
         device: torch.device,
         threads: int,

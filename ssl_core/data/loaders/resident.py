@@ -7,10 +7,9 @@ import torch
 from PIL import Image
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.dataset import Packed
 from ssl_core.data.decoding.crops import MIN_AREA, Buffer, CropRequest, crop_resize, min_side
-from ssl_core.data.encoded import Encoded
 from ssl_core.data.loaders.base import EncodedLoader, decoding_threads
+from ssl_core.data.split import Split
 
 IMAGES_PER_TASK = 64  # images that a thread decodes at a time
 SAMPLE_IMAGES = 16  # images from which the size of all is estimated
@@ -60,7 +59,7 @@ class ResidentLoader(EncodedLoader):
         return images
 
 
-def sample_ids(split: Encoded) -> list[int]:
+def sample_ids(split: Split) -> list[int]:
     """Selects images to estimate from: evenly spaced ones, or the first where shards, which are shuffled, are fetched.
 
     Args:
@@ -70,11 +69,12 @@ def sample_ids(split: Encoded) -> list[int]:
         At most SAMPLE_IMAGES rows.
     """
     count = min(SAMPLE_IMAGES, len(split))
-    windowed = isinstance(split, Packed) and split.windowed
-    return list(range(count)) if windowed else np.linspace(0, len(split) - 1, count, dtype=np.int64).tolist()
+    return (
+        list(range(count)) if split.fetched_shards() else np.linspace(0, len(split) - 1, count, dtype=np.int64).tolist()
+    )
 
 
-def _decode_small(buffer: Buffer, split: Encoded, id: int, enough: int) -> str | None:
+def _decode_small(buffer: Buffer, split: Split, id: int, enough: int) -> str | None:
     """Does what `buffer.decode` does, with the image's shorter side no longer than `enough` pixels."""
     reason = buffer.decode(split, id, enough)
     offset, height, width = buffer.regions[-1]
@@ -88,7 +88,7 @@ def _decode_small(buffer: Buffer, split: Encoded, id: int, enough: int) -> str |
     return reason
 
 
-def bytes_needed(split: Encoded, size: int, min_area: float = MIN_AREA) -> int:
+def bytes_needed(split: Split, size: int, min_area: float = MIN_AREA) -> int:
     """Estimates how much memory a split takes when it is resident, from some of its images that can be read.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ssl_core.data.batch import Batch
-from ssl_core.data.dataset import Arrays, Source
+from ssl_core.data.dataset import Source
 from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.data.loaders.arrays import ArrayLoader
 from ssl_core.data.loaders.base import EncodedLoader
@@ -102,7 +102,7 @@ def evaluation_batches(
         Batches of the images in the order given.
     """
     split = source.train if part == "train" else source.test
-    if isinstance(split, Arrays):
+    if split.pixels is not None:
         return ArrayLoader(split, device).evaluation(ids)
     return CpuLoader(split, source.size, device, threads).evaluation(ids)
 
@@ -126,7 +126,7 @@ def build_loader(
         min_area: The smallest area of a training crop, as a share of the largest square's; a dataset in memory is not
             cropped.
     """
-    if isinstance(source.train, Arrays):
+    if source.train.pixels is not None:
         return ArrayLoader(source.train, device)
     if name == "dali":
         from ssl_core.data.loaders.dali import DaliLoader  # takes seconds to import, and is not installed everywhere
@@ -160,7 +160,7 @@ def choose_loader(
     """
     if name not in get_args(Name):
         raise UserError(f"--loader {name}: there is {', '.join(get_args(Name))}")
-    if isinstance(source.train, Arrays):
+    if source.train.pixels is not None:
         if name not in ("auto", "memory"):
             raise UserError(f"--loader {name}: {source.name} is kept decoded in memory, there is nothing to read")
         return "memory", "the images are kept decoded"

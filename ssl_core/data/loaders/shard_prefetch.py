@@ -4,20 +4,17 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import cast
 
 import numpy as np
 
-from ssl_core.data.dataset import Packed
-from ssl_core.data.encoded import Encoded
-from ssl_core.data.remote import RemoteShard
 from ssl_core.data.sampler import Sampler, ShardSampler
+from ssl_core.data.split import Fetchable, Split
 from ssl_core.storage.object_cache import cache_limit
 
 MAX_THREADS = 4  # shards that are fetched at a time
 
 
-def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def prefetch_shards(split: Split, order: Sampler, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Passes on slices of positions, and fetches in the background the shards that they need.
 
     When the slices come to another window, its shards are fetched, and then as many of the next window's as the cache
@@ -31,14 +28,12 @@ def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]
     Yields:
         The same slices.
     """
-    if not (isinstance(split, Packed) and isinstance(order, ShardSampler)):
+    shards = [shard.file for shard in split.fetched_shards()]
+    if not shards or not isinstance(order, ShardSampler):
         yield from slices
         return
-    first = int(split.offsets[0, 0])
-    # a split is ordered by shards only where these have to be fetched
-    shards = cast(tuple[RemoteShard, ...], split.shards[first : first + len(order.counts)])
-    spare = cache_limit() // max(shard.obj.size for shard in shards) - order.window
-    queue: SimpleQueue[RemoteShard | None] = SimpleQueue()
+    spare = cache_limit() // max(shard.size for shard in shards) - order.window
+    queue: SimpleQueue[Fetchable | None] = SimpleQueue()
     for _ in range(MAX_THREADS):
         threading.Thread(target=_fetch, args=(queue,), daemon=True, name="fetches shards").start()
     try:
@@ -59,7 +54,7 @@ def prefetch_shards(split: Encoded, order: Sampler, slices: Iterable[np.ndarray]
             queue.put(None)
 
 
-def _fetch(queue: "SimpleQueue[RemoteShard | None]") -> None:
+def _fetch(queue: "SimpleQueue[Fetchable | None]") -> None:
     while (shard := queue.get()) is not None:
         with suppress(Exception):  # reading it later meets the same error, and reports it
             shard.fetch()

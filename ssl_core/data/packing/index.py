@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.dataset import Source, Split, image_key
+from ssl_core.data.dataset import Source, image_key
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.duplicates import group_by_size, same_bytes
 from ssl_core.data.packing.record import PARTS, PackIndex, PackPlan, ShardEntry, SplitEntry
-from ssl_core.data.packing.shard import Packing, encode_image, image_name
+from ssl_core.data.packing.shard import Packing, encode_image
 from ssl_core.data.sampler import make_sampler
+from ssl_core.data.split import Split
 from ssl_core.errors import UserError
 from ssl_core.storage.files import write_bytes
 
@@ -119,7 +120,7 @@ def write_index(root: Path, source: Source, plan: PackPlan, records: list[dict])
     write_bytes(root / TABLE, table.getvalue())
     lost = [entry for record in records for entry in record["skipped"]]
     twice = [
-        (image_key(part, i), image_name(getattr(source, part), i), f"has the bytes of {first}")
+        (image_key(part, i), getattr(source, part).name(i), f"has the bytes of {first}")
         for part, i, first in plan.duplicates
     ]
     lines = ["\t".join(" ".join(word.split()) for word in entry) + "\n" for entry in [*lost, *twice]]

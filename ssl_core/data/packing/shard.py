@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssl_core.data.dataset import Arrays, Split, image_key
+from ssl_core.data.dataset import image_key
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
+from ssl_core.data.split import Split
 from ssl_core.errors import UserError
 from ssl_core.storage.files import read_json, write_bytes, write_json
 
@@ -44,25 +45,6 @@ class Packing:
         return self
 
 
-def read_image_bytes(split: Split, i: int) -> bytes:
-    """Returns the bytes of image `i` as its source has them: of its file, or its pixels if it is kept in memory.
-
-    Raises:
-        OSError: If they cannot be read.
-        ValueError: If the file is no regular one, or too large.
-        StorageError: If the source's store fails.
-    """
-    if isinstance(split, Arrays):
-        return split.images[i].tobytes()
-    with split.open(i) as file:
-        return file.read()
-
-
-def image_bytes(split: Split, i: int) -> int:
-    """Returns how many bytes `read_image_bytes` would return, without reading; 0 if the file is gone."""
-    return split.images[i].nbytes if isinstance(split, Arrays) else split.size(i)
-
-
 def encode_image(split: Split, i: int, packing: Packing) -> bytes:
     """Encodes an image for a shard: upright, in RGB, with a short side of at most `packing.side`.
 
@@ -77,10 +59,8 @@ def encode_image(split: Split, i: int, packing: Packing) -> bytes:
     Raises:
         StorageError: If the images' store fails. One of UNREADABLE is raised if the image cannot be decoded.
     """
-    if isinstance(split, Arrays):
-        image = Image.fromarray(split.images[i])
-    else:  # a large JPEG is decoded at a fraction of its size, but enough for a sharp result
-        image = read_image(partial(split.open, i), 2 * packing.side, levels=split.levels)
+    # a large image is decoded at a fraction of its size, but enough for a sharp result
+    image = read_image(partial(split.open, i), 2 * packing.side, levels=split.levels)
     short = min(image.size)
     if short > packing.side:
         width, height = (round(side * packing.side / short) for side in image.size)
@@ -113,11 +93,11 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
     before, suffix = 0, "ppm" if packing.lossless else "jpg"
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for i in map(int, numbers):
-            before += image_bytes(split, i)
+            before += split.size(i)
             try:
                 data = encode_image(split, i, packing)
             except UNREADABLE as error:
-                skipped.append([image_key(part, i), image_name(split, i), str(error) or type(error).__name__])
+                skipped.append([image_key(part, i), split.name(i), str(error) or type(error).__name__])
                 continue
             label = int(split.labels[i])
             rows.append([_add(tar, f"{image_key(part, i)}.{suffix}", data), len(data), i, label])
@@ -136,11 +116,6 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
         skipped=skipped,
         source_bytes=before,
     )
-
-
-def image_name(split: Split, i: int) -> str:
-    """Returns what messages call image `i` of any split."""
-    return f"image {i}" if isinstance(split, Arrays) else split.name(i)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:

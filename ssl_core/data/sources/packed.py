@@ -12,10 +12,10 @@ import numpy as np
 from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Packed, Shard, Source
 from ssl_core.data.decoding.decode import UNREADABLE
-from ssl_core.data.encoded import Readable
 from ssl_core.data.packing.index import INDEX, PLAN, TABLE
 from ssl_core.data.packing.record import PARTS, PackIndex, ShardEntry
 from ssl_core.data.sampler import WINDOW
+from ssl_core.data.split import Readable
 from ssl_core.errors import UserError
 
 
