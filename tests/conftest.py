@@ -2,14 +2,13 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.command import ROOT, environment
+from support.command import ROOT, run_forked
 from support.head import Head, head
 
 from cluster.session import use_own_token
@@ -41,8 +40,7 @@ def tilespin() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command `tilespin` with arguments in a process of its own."""
 
     def run(*arguments, code: int = 0, timeout: int = 900, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+        done = run_forked(*arguments, timeout=timeout, cwd=cwd)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -125,7 +125,8 @@ def cost(run: Watched, fault: Callable[[], object], retype: bool) -> dict[str, f
             reached = run.furthest  # steps of workers that had not heard yet
             return False
         start.update(next((row for row in reversed(run.rows) if "restart" in row), {}))
-        return "loss" in run.rows[-1] and run.rows[-1]["step"] > start["step"]
+        # not found yet if the restart was written after the rows were read
+        return bool(start) and "loss" in run.rows[-1] and run.rows[-1]["step"] > start["step"]
 
     moments = {
         "noticed": noticed,

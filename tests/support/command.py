@@ -1,10 +1,19 @@
 """How tests run the command line: in a process of its own, as a user would."""
 
+import atexit
+import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1", "WANDB_MODE": "offline"}
+# What nearly every verb imports, and torch.optim when it is first used; that takes longer than the verbs themselves
+PRELOADED = ["torch._dynamo", "timm.optim", "wandb", "matplotlib.figure", "jobs.commands.study", "jobs.commands.pack"]
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(PRELOADED)
 
 
 def complaint(stderr: str) -> str:
@@ -15,3 +24,38 @@ def complaint(stderr: str) -> str:
 def environment() -> dict[str, str]:
     """One thread, offline, and no cluster but our own."""
     return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | QUIET
+
+
+def run_forked(*arguments, timeout: float = 900, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """`tilespin` with arguments in a process of its own, forked from one that has imported PRELOADED.
+
+    Where signals or what is imported when matter, a test starts `python -m jobs.cli` instead.
+    """
+    words = [*map(str, arguments)]
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = (Path(folder, name) for name in ("out", "err"))
+        process = FORKSERVER.Process(target=_main, args=(words, str(cwd), environment(), str(out), str(err)))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
+
+
+def _main(arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
+    """Does what `python -m jobs.cli` does, with its output in files."""
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), stream)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv = ["tilespin", *arguments]
+    from jobs.cli import main
+
+    try:
+        main()
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
