@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.command import ROOT
 
+pytestmark = pytest.mark.slow
+
 BROKEN = {
     "kernels/rotate/__init__.py": "import ssl_core.task",
     "ssl_core/train.py": "import wandb",

@@ -27,6 +27,8 @@ SHORT = {
 }
 
 
+@pytest.mark.ray
+@pytest.mark.network
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one,
     EXPORTED a new file, HEAD a cluster, ID what was submitted to it: the study that is there already;

@@ -53,5 +53,6 @@ def test_retired_words_are_found():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.slow
 def test_no_retired_word_is_left(path):
     assert not found(path.read_text())

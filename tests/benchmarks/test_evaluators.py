@@ -14,6 +14,7 @@ def test_both_sides_classify_alike(protocol):
     assert here == pytest.approx(there, abs=0.04) and 0.4 < here < 0.99
 
 
+@pytest.mark.slow
 def test_it_runs_and_says_what_it_measured(tmp_path, monkeypatch):
     options = f"--images 200 --queries 40 --width 8 --classes 3 --protocols knn --into {tmp_path}"
     monkeypatch.setattr("sys.argv", ["evaluators", *options.split()])

@@ -2,13 +2,11 @@
 
 import importlib.util
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import torch
+from support.command import run_forked
 
 from benchmarks import kernels as benchmark
 from benchmarks import peers
@@ -67,6 +65,7 @@ def test_like_is_compared_with_like():
     assert benchmark.ratio({"ms": wall, "device_ms": {**device, "tilespin": {}}}, "captured") == 3
 
 
+@pytest.mark.slow
 def test_it_runs_and_says_what_it_measured(tmp_path):
     arguments = [
         "--shapes",
@@ -81,15 +80,8 @@ def test_it_runs_and_says_what_it_measured(tmp_path):
         "cpu",
         "--into",
     ]
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kernels", *arguments, tmp_path],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = run_forked(*arguments, tmp_path, module="benchmarks.kernels")
+    run.check_returncode()
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
     assert len(result["lines"]) == 2 * len(kernel_cases.ROWS)

@@ -1,20 +1,20 @@
 """The loader benchmark: every reader delivers the batches that it is timed for, and the result says what it was."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.command import run_forked
 
 from benchmarks import loader
 from benchmarks.readers import Photos
 from ssl_core.data.dataset import open_source
 from ssl_core.data.packing.shard import Packing
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE, BATCH = 16, 4
@@ -57,9 +57,8 @@ def test_every_decoder_decodes_all(photos):
 
 def test_it_runs_and_says_what_it_measured(folder, tmp_path):
     options = f"--sizes {SIZE} --train-size {SIZE} --batch {BATCH} --cores 1 --rounds 1 --steps 12 --into {tmp_path}"
-    command = [sys.executable, "-m", "benchmarks.loader", str(folder), *options.split()]
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    run = run_forked(folder, *options.split(), module="benchmarks.loader")
+    run.check_returncode()
     (path,) = tmp_path.glob("*-loader-cpu.json")
     result = json.loads(path.read_text())
     readers = {line["reader"] for line in result["lines"]}

@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from support.command import ROOT, environment
+from support.command import run_forked
 
 from benchmarks import goodput, recovery
 from benchmarks.goodput import Parts
@@ -54,6 +54,7 @@ def test_restarts_of_different_lengths_cost_what_they_cost():
     assert goodput.simulate(Parts(0.1, 0, (60, 60)), 1000, 50, 100_000) < even - 0.02
 
 
+@pytest.mark.slow
 def test_goodput_runs_on_measured_parts(tmp_path):
     """From results of the other benchmarks, as they write them, to a table and a plot."""
     stall = {
@@ -71,18 +72,8 @@ def test_goodput_runs_on_measured_parts(tmp_path):
     ]
     (tmp_path / "2026-01-01-checkpoints-convnet-cpu.json").write_text(json.dumps(stall))
     (tmp_path / "2026-01-01-recovery-cpu.json").write_text(json.dumps({"faults": faults}))
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.goodput",
-        "--results",
-        tmp_path,
-        "--into",
-        tmp_path,
-        "--faults",
-        "2000",
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
+    options = ("--results", tmp_path, "--into", tmp_path, "--faults", 2000)
+    done = run_forked(*options, module="benchmarks.goodput")
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*-goodput-*.json")
     result = json.loads(path.read_text())
@@ -145,6 +136,7 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize("retype", [False, True])
+@pytest.mark.slow
 def test_what_a_fault_costs_is_read_off_the_rows(run, tmp_path, retype):
     recovery.midway(run, 10)
     assert run.step_seconds() == pytest.approx(0.05)
@@ -167,6 +159,7 @@ def test_a_driver_that_ends_is_told_with_its_last_words(run):
         run.until(lambda: False)
 
 
+@pytest.mark.slow
 def test_goodput_under_faults_counts_only_steps_that_stay(run, tmp_path):
     """A pause of 0.5 s and up to ten steps taken again, twice in four seconds."""
     run.until(lambda: run.furthest > 12)

@@ -9,7 +9,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from support.command import ROOT, environment
+from support.command import run_forked
 
 from benchmarks import checkpoints
 from benchmarks.harness import abba as pairs
@@ -17,8 +17,7 @@ from benchmarks.harness import processes
 
 
 def run(module: str, *words, seconds: int = 3600) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", module, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=seconds)
+    return run_forked(*words, module=module, timeout=seconds)
 
 
 def test_a_steady_drift_cancels_within_a_pair():
@@ -91,6 +90,7 @@ def test_what_checkpoints_cost_is_found_in_known_moments():
     assert (found["step_ms"], found["stall_ms"]) == pytest.approx((10, 4))
 
 
+@pytest.mark.slow
 def test_checkpoints_run(shapes, tmp_path):
     words = ("--data", shapes, "--size", 16, "--batch", 2, "--every", 12, "--pairs", 6, "--into", tmp_path)
     done = run("benchmarks.checkpoints", *words)
@@ -103,6 +103,7 @@ def test_checkpoints_run(shapes, tmp_path):
     assert "of 6 ABBA pairs" in done.stdout
 
 
+@pytest.mark.ray
 def test_scaling_runs(shapes, tmp_path):
     """Ray and torchrun in turns, and one and two workers under torchrun; both draw and say what they found."""
     words = (

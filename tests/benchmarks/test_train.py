@@ -19,6 +19,7 @@ def batch():
     return Batch(images, ids, torch.zeros_like(ids), torch.ones(4), ids)
 
 
+@pytest.mark.slow
 def test_prints_and_keeps_a_row_for_each_task_and_way(tmp_path, monkeypatch, capsys):
     words = [
         "--encoder",

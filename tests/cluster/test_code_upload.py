@@ -78,6 +78,7 @@ def packed_by_ray(checkout: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_code_is_shipped_whole_and_alone(checkout):
     """Ray packs the same files as `shipped` names: all of the program's, none of what was planted."""
     found = packed_by_ray(checkout)

@@ -18,6 +18,8 @@ from support.command import ROOT, environment
 
 from ssl_core.data.loaders.select import dali_installed
 
+pytestmark = pytest.mark.ray
+
 BATCH, STEPS = 15, 60
 PATIENCE = 900  # seconds: on a new machine everything is imported and compiled for the first time
 RECORDED = '''"""Recorded: writes down which images each step was trained on."""

@@ -17,6 +17,8 @@ from benchmarks.harness.local_nodes import free_port
 from cluster.head import BadAddress, ClusterError, wait_for_head
 from cluster.session import session
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def silence() -> Iterator[int]:
@@ -42,6 +44,7 @@ def nobody() -> Iterator[int]:
     ("there", "why"),
     [(nobody, "refused"), (silence, "no answer within"), (website, "is not the head of a Ray cluster")],
 )
+@pytest.mark.network
 def test_a_cluster_that_does_not_answer(there, why):
     words, began = [], time.monotonic()
     with there() as port, pytest.raises(ClusterError, match=why) as error:
@@ -65,6 +68,7 @@ def test_what_is_no_address_of_a_head(address):
         wait_for_head(address, 60, print)
 
 
+@pytest.mark.ray
 def test_a_cluster_that_comes_while_it_is_waited_for():
     """Found at the address of its head; another port of it is not."""
     with session(cpus=1):

@@ -150,6 +150,7 @@ def test_pods_are_safe_and_roomy(name):
         assert 60 <= int(re.search(r"seconds=(\d+)", told)[1]) < pod["terminationGracePeriodSeconds"]
 
 
+@pytest.mark.slow
 def test_entrypoints_are_commands():
     """What the RayJob runs, and what the comments say to type, are verbs with options that exist."""
     line = told("kuberay-job.yaml")["spec"]["entrypoint"]

@@ -10,6 +10,8 @@ from support.plugin_package import TASK, plugged_in
 
 from jobs.submission.command import prepare_command
 
+pytestmark = pytest.mark.ray
+
 SHORT = "--size 32 --steps 3 --batch 8 --encoder convnet-plain --wandb off --decode-threads 1 --workers 1"
 
 

@@ -14,6 +14,8 @@ from cluster import private_ray
 from cluster.resources import per_node
 from cluster.session import session
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

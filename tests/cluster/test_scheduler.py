@@ -15,6 +15,8 @@ from cluster.scheduler import run_on_ray
 from cluster.session import session
 from cluster.worker_group import run_worker_group
 
+pytestmark = pytest.mark.ray
+
 
 def add(x: int, *more: int) -> int:
     return x + sum(more)

@@ -36,6 +36,7 @@ def late(monkeypatch):
         process.communicate()
 
 
+@pytest.mark.ray
 def test_a_start_that_comes_too_late_is_tried_again(late):
     """Then the cluster works, nothing of the first is left, and one line says why it took so long."""
     import ray

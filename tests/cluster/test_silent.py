@@ -15,6 +15,8 @@ from cluster.scheduler import run_on_ray
 from cluster.session import session
 from cluster.silent import SilentProcesses
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def ray_session():

@@ -17,6 +17,8 @@ from support.head import Head, command, left_by
 
 from cluster import code_upload
 
+pytestmark = pytest.mark.ray
+
 USER = {"WANDB_API_KEY": "planted-user-key-0123456789", "AWS_SECRET_ACCESS_KEY": "planted-user-secret-0123456789"}
 FILES = (".env", "jobs/.env", "id_rsa", "ssl_core/id_rsa", "kernels/server.pem", "cluster/tls.key", "jobs/.netrc")
 PLANTED = b"planted-"

@@ -14,6 +14,8 @@ from cluster.session import session
 from cluster.tune import Trial, TrialEnd, tune
 from ssl_core.errors import TilespinError
 
+pytestmark = pytest.mark.ray
+
 
 def falling(loss: float, steps: int) -> Iterator[dict]:
     """A loss that stays what it is, told at every step."""

@@ -10,6 +10,8 @@ from support.command import ROOT
 import cluster.watchdog
 from cluster.watchdog import EXIT_HUNG, Watchdog
 
+pytestmark = pytest.mark.slow
+
 HANGS = """
 import re, sys, time
 import cluster.watchdog

@@ -15,6 +15,8 @@ import tilespin
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory) -> tilespin.Run:

@@ -21,6 +21,8 @@ from jobs.study.folder import JobsFailed
 from ssl_core.data.dataset import open_source
 from ssl_core.storage.records import StudyRecord
 
+pytestmark = pytest.mark.slow
+
 PLAIN = ["--size", "16", "--decode-threads", "1", "--wandb", "off"]
 COPIES = "2 of 5 test images: copies of training images, byte for byte, such as test/<b>/0.png of train/<b>/1.png, "
 

@@ -125,6 +125,7 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["jobs", "lisst"], "jobs lisst: did you mean list?"),
     ],
 )
+@pytest.mark.slow
 def test_bad_input_is_one_clear_line(here, shapes, tmp_path, arguments, words):
     """Exit code 2, no traceback, and what would be right; nothing is trained."""
     if "--data" not in arguments and arguments[0] in ("pretrain", "study"):
@@ -161,6 +162,7 @@ def test_a_compiler_that_is_missing_is_named_before_anything_runs(here, monkeypa
     assert variables.get("CXX", "g++").split()[0] in said and "install g++" in said and "leave --compile out" in said
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written_but_the_storage(shapes, tmp_path):
     """A checkout that can only be read and a home that cannot be: training and tracking work, and one line says where
     caches go; W&B's own log stays out."""
@@ -204,6 +206,7 @@ def test_unlabeled_images_are_refused_before_training(here, photos, tmp_path):
     assert not list(tmp_path.glob("*/pretrain/*"))
 
 
+@pytest.mark.slow
 def test_bad_input_ends_the_process_with_two(tilespin):
     """The same, as the shell sees it."""
     done = tilespin("pretrain", "rotnet", "--data", "/no/such/folder", code=2)

@@ -176,6 +176,7 @@ def test_where_a_comparison_will_be(words, study):
     assert (command.study, command.name, command.compares) == (study, study.rsplit("/", 1)[-1], True)
 
 
+@pytest.mark.slow
 def test_keys_in_a_file_are_refused(tmp_path):
     (tmp_path / "c.json").write_text('{"preset": "demo", "storage": "s3://key:hidden@bucket/runs"}')
     with pytest.raises(UserError, match="give keys in the environment") as error:

@@ -142,6 +142,7 @@ def test_linear_over_knn_is_paired():
 
 
 @pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
+@pytest.mark.slow
 def test_many_names_have_room_in_a_figure():
     from jobs.report import figures
     from jobs.report.figure_style import figure_to_svg

@@ -71,6 +71,7 @@ def test_given_options_come_back(capsys, words):
 
 
 @pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.slow
 def test_each_name_is_one_option(verb):
     choice = choice_of(kind(verb))
     for more in [inner for inner, _ in choice.choices.values()] if choice else [None]:
@@ -124,6 +125,7 @@ def test_task_may_be_on_the_command_line_alone():
         ("rotnet-cifar10-nin", "--config", '{"epochs": 200.0, "steps": 3}'),
     ],
 )
+@pytest.mark.slow
 def test_two_lengths_are_refused_whatever_they_are(words):
     with pytest.raises(UserError, match="--steps and --epochs are both given: choose one"):
         options("pretrain", *words)
@@ -214,6 +216,7 @@ def test_config_without_a_file():
         parse(kind("doctor"), "doctor", ["--config"])
 
 
+@pytest.mark.slow
 def test_the_same_run_follows(tilespin, shapes, tmp_path):
     """Trained by a file in TOML, it has the name and weights of the run that the command line makes."""
     words = ["--data", shapes, "--size", 32, "--batch", 8, "--steps", 2, "--wandb", "off", "--device", "cpu"]

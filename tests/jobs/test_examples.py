@@ -3,7 +3,10 @@
 import json
 
 import matplotlib.pyplot as plt
+import pytest
 from support.command import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_notebook_runs_and_shows_what_it_found(tmp_path, monkeypatch):

@@ -20,6 +20,8 @@ from jobs.evaluation.external import describe_loading, list_encoders, load_exter
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--protocols", "knn", "--num-labels", "60", "--wandb", "off", "--decode-threads", "1"]
 
 

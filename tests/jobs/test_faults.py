@@ -23,6 +23,8 @@ from jobs.study.folder import Study
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.tasks.rotnet import RotNet
 
+pytestmark = pytest.mark.ray
+
 STEPS = 12
 
 

@@ -63,6 +63,7 @@ def test_a_second_driver_is_told_who_works_there(root, monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 def test_what_the_dead_left_is_taken_over(root):
     """On another machine only time tells, and not a moment sooner than it may."""
     owned_by(root)
@@ -89,6 +90,7 @@ def test_heartbeats_go_on_while_it_is_held(root):
         wait_for(lambda: files.read_bytes(root / "driver.json") != first, 120, "a heartbeat")
 
 
+@pytest.mark.slow
 def test_of_two_that_find_a_dead_owner_one_gets_it(monkeypatch):
     monkeypatch.setattr(lock, "STALE_S", 3.0)
     root = files.open_path(f"memory://lock-{secrets.token_hex(4)}/study")

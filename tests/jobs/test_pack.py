@@ -36,6 +36,7 @@ def contents(place: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_trains_from_what_it_packed(tilespin, photos, tmp_path):
     """Broken files are named and left out; the packed dataset does wherever --data goes."""
     done = tilespin("pack", photos, tmp_path / "packed", "--side", 64)
@@ -49,6 +50,7 @@ def test_trains_from_what_it_packed(tilespin, photos, tmp_path):
     assert EncoderRecord.read(path).training.skipped == ()
 
 
+@pytest.mark.slow
 def test_killed_packing_continues_to_the_same_bytes(tilespin, noise, tmp_path):
     """SIGKILL in the middle, the same command again: finished shards stay, and all is as if nothing had happened."""
     options = ["--lossless", "--shard-mb", "1", "--drop-duplicates"]
@@ -74,6 +76,7 @@ def test_killed_packing_continues_to_the_same_bytes(tilespin, noise, tmp_path):
     assert contents(place) == contents(tmp_path / "whole")
 
 
+@pytest.mark.ray
 def test_two_shards_at_once_on_ray_give_the_same_bytes(tilespin, noise, tmp_path):
     for name, workers in (("here", 0), ("ray", 2)):
         tilespin("pack", noise, tmp_path / name, "--shard-mb", 1, "--side", 64, "--workers", workers)
@@ -146,6 +149,7 @@ def test_impossible_wishes_are_refused(shapes, tmp_path, arguments, words):
     assert not (tmp_path / "DST").exists() and not (shapes / "inside").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_ends_the_process_with_two(tilespin, shapes):
     done = tilespin("pack", shapes, shapes / "inside", code=2)
     error = complaint(done.stderr)
@@ -169,6 +173,7 @@ def test_two_at_once_do_not_meet(shapes, tmp_path):
         child.wait()
 
 
+@pytest.mark.ray
 def test_a_shard_whose_process_died_is_written_by_another(shapes, tmp_path, capsys, monkeypatch):
     died, call = tmp_path / "died", pack.pack_one
 

@@ -14,6 +14,8 @@ from support.plugin_package import PROTOCOL, TASK, forget_files, plugged_in, wri
 from jobs.cli import VERBS
 from ssl_core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SHORT = "--data stripes://60 --steps 4 --batch 8 --name mine --wandb off --decode-threads 1"
 
 
@@ -61,16 +63,17 @@ def test_plug_ins_take_part_with_what_is_built_in(here):
     check_results(here)
 
 
+@pytest.mark.ray
+@pytest.mark.network
 def test_in_processes_of_ray(here, tilespin, monkeypatch):
     """Which get the options of a plug-in's task pickled, and look for its module before they know of tasks."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{here / 'site'}")
-    run(f"pretrain rotnet {SHORT}")
-    for line in (
-        f"pretrain flip {SHORT} --workers 1",
-        f"pretrain mirror --plugin mirror.py {SHORT} --workers 2",
-        "evaluate runs/mine --protocols knn norm --wandb off --workers 1",
-    ):
-        tilespin(*line.split(), cwd=here)
+    for task in ("rotnet", "flip", "mirror --plugin mirror.py"):
+        run(f"pretrain {task} {SHORT}")
+    both = "multi --tasks flip mirror --plugin mirror.py"
+    tilespin(*f"pretrain {both} {SHORT} --workers 2".replace("mine", "both").split(), cwd=here)
+    assert list(here.glob("runs/both/pretrain/multi-*/encoder.json"))
+    tilespin(*["evaluate", "runs/mine", "--protocols", "knn", "norm", "--wandb", "off", "--workers", "1"], cwd=here)
     check_results(here)
 
 

@@ -18,6 +18,8 @@ from ssl_core.errors import UserError
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import tasks
 
+pytestmark = pytest.mark.slow
+
 
 def encoder(storage: Path) -> EncoderRecord:
     (path,) = storage.glob("*/pretrain/*/encoder.json")

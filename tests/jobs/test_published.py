@@ -12,6 +12,8 @@ from ssl_core.errors import UserError
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.train import encoder_macs
 
+pytestmark = pytest.mark.slow
+
 SMALL = {224: 64, 255: 96, 128: 64}  # px: an ImageNet size, and one at which two steps take no time
 
 

@@ -17,6 +17,8 @@ from jobs.report.html import write_report
 from jobs.study.folder import Study
 from ssl_core.storage.files import write_json
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["<script>alert('ü')</script>", "cost $x_{ of $y", "_hidden", "日本語 " + "long " * 60]
 
 

@@ -71,6 +71,7 @@ def test_the_first_signal_asks_to_save(number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_the_second_ends_at_once(number):
     process = started(WORK.format(same=0), "works")
     process.send_signal(number)
@@ -80,6 +81,7 @@ def test_the_second_ends_at_once(number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.slow
 def test_what_has_nothing_to_save_ends_at_once(number):
     process = started(EVALUATES, "works")
     process.send_signal(number)

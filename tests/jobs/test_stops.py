@@ -25,6 +25,8 @@ from ssl_core.memory_bank import MemoryOptions
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.tasks.pirl import PIRL
 
+pytestmark = pytest.mark.slow
+
 
 def command(shapes: Path, storage: Path, *more) -> list[str]:
     arguments = [
@@ -61,6 +63,7 @@ def checkpoints(storage: Path) -> set[Path]:
     return set(storage.glob("*/pretrain/*/checkpoints/step-*.json"))
 
 
+@pytest.mark.network
 def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, tmp_path):
     """SIGKILL, the same command again, SIGTERM, again, Ctrl-C, again: weights and rows are bit for bit those of a run
     that nothing happened to, and W&B has each row once. SIGTERM and Ctrl-C cost no step."""
@@ -101,6 +104,7 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
     )
 
 
+@pytest.mark.ray
 def test_a_terminal_that_closes_costs_a_run_on_ray_nothing(shapes, tmp_path):
     """All processes of its group are told so, several times, and what it says from then on goes nowhere."""
     terminal, end = os.openpty()

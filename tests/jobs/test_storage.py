@@ -9,8 +9,10 @@ import time
 
 import fsspec
 import pytest
-from support.command import ROOT, environment
+from support.command import ROOT, environment, run_forked
 from support.s3_server import s3_server
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 DATA = ["--size", "32", "--decode-threads", "1", "--wandb", "off"]
 
@@ -40,9 +42,8 @@ def test_a_killed_run_continues_from_the_bucket_and_is_judged(bucket, shapes, tm
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    run = dict(cwd=ROOT, env=env, check=True, capture_output=True, text=True)
-    subprocess.run(mine, **run)
-    subprocess.run(command(*recipe, "--storage", tmp_path), **run)
+    for words in (mine[3:], [*recipe, "--storage", tmp_path]):
+        run_forked(*words, env=env).check_returncode()
     (path,) = filesystem.glob("bucket/runs/one/pretrain/*/encoder.json")
     (there,) = tmp_path.glob("one/pretrain/*/encoder.json")
     kept, alone = json.loads(filesystem.cat_file(path)), json.loads(there.read_text())
@@ -54,7 +55,7 @@ def test_a_killed_run_continues_from_the_bucket_and_is_judged(bucket, shapes, tm
     assert [row["step"] for row in rows if "loss" in row] == [20, 40, 60, 80]
 
     study = f"{url}/runs/one"
-    subprocess.run(command("evaluate", study, "--num-labels", 100, "--wandb", "off"), **run)
+    run_forked("evaluate", study, "--num-labels", 100, "--wandb", "off", env=env).check_returncode()
     table = list(csv.DictReader(filesystem.cat_file("bucket/runs/one/results.csv").decode().splitlines()))
     assert {row["task"] for row in table} == {"rotnet", "random-init", "raw-pixels"}
     assert b"<svg" in filesystem.cat_file("bucket/runs/one/report.html")
@@ -64,6 +65,6 @@ def test_a_killed_run_continues_from_the_bucket_and_is_judged(bucket, shapes, tm
 
 def test_a_bucket_that_is_not_there_is_one_clear_line(bucket, shapes):
     _, _, env = bucket
-    arguments = command("pretrain", "rotnet", "--data", shapes, "--steps", 2, *DATA, "--storage", "s3://absent/runs")
-    done = subprocess.run(arguments, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+    arguments = ("pretrain", "rotnet", "--data", shapes, "--steps", 2, *DATA, "--storage", "s3://absent/runs")
+    done = run_forked(*arguments, env=env)
     assert done.returncode == 2 and "s3://absent/runs" in done.stderr and "Traceback" not in done.stderr

@@ -57,6 +57,7 @@ def test_work_goes_on_when_nobody_reads(tmp_path, ends, lost):
     assert (tmp_path / "done").read_text() == lost
 
 
+@pytest.mark.slow
 def test_a_stream_that_does_not_wait_loses_nothing():
     """As a program leaves it that shares a terminal or a pipe, and asks for no waiting."""
     work = (

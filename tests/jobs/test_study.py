@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.command import ROOT, complaint, environment
+from support.command import ROOT, complaint, environment, run_forked
 
 import ssl_core.encoders.build as encoders
 from jobs.commands.compare import main as compare
@@ -21,6 +21,8 @@ from jobs.evaluation.external import list_encoders
 from jobs.evaluation.records import current_records, unpack_bits
 from jobs.study.folder import Study
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
+
+pytestmark = [pytest.mark.ray, pytest.mark.network]
 
 TASKS = {"context", "jigsaw", "rotnet", "supervised"}
 FLOORS = {"raw-pixels", "random-init", "random-init-per-image"}
@@ -268,10 +270,7 @@ def test_online_the_comparison_is_a_report_in_wandb(study, tmp_path):
     folder = Path(shutil.copytree(study[0], tmp_path / "demo"))
     (folder / "results.csv").unlink()
     with Server() as server:
-        command = [sys.executable, "-m", "jobs.cli", "compare", str(folder), "--wandb", "online"]
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment() | server.environment(), capture_output=True, text=True
-        )
+        done = run_forked("compare", folder, "--wandb", "online", env=environment() | server.environment())
         assert done.returncode == 0 and f"W&B report: {server.url}" in done.stdout, done.stdout + done.stderr
         (run,) = (run for run in server.runs.values() if run.about.get("jobType") == "compare")
     assert json.loads((folder / "study.json").read_text())["wandb_report"] in done.stdout

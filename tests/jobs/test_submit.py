@@ -87,11 +87,13 @@ def test_commit_of_the_code_is_told(monkeypatch):
     assert commit() == "0123456789ab+"
 
 
+@pytest.mark.slow
 def test_not_waiting_says_how_to_follow(submitted, capsys):
     code, ((id, *_),) = submitted(Cluster(), "--no-wait", "study", "demo")
     assert code == 0 and f"tilespin jobs logs {id} --address {URL}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_results_are_brought_home_from_afar(submitted, tmp_path, capsys):
     """From another machine, or a store, by a second job; from this machine they are only named."""
     _, sent = submitted(Cluster(0, 0, here=False), "--python", "/opt/py", "study", "demo", "--storage", "/mnt/a b")

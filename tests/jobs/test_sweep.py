@@ -57,6 +57,7 @@ def swept(shapes, tmp_path_factory) -> Study:
     return Study(storage / "sweep")
 
 
+@pytest.mark.ray
 def test_the_worse_is_stopped_and_the_better_is_named(swept):
     said = json.loads((swept.root / "sweep.json").read_text())
     good, bad = said["trials"]
@@ -113,6 +114,7 @@ def test_wandb_hears_that_a_trial_was_stopped(shapes, tmp_path, monkeypatch):
     assert json.loads(saved.read_text())["step"] == 2
 
 
+@pytest.mark.slow
 def test_every_combination_has_the_same_budget(shapes):
     grid = Grid(
         tasks=("rotnet", "context"),

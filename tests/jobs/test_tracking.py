@@ -12,6 +12,8 @@ from jobs.tracking.connection import resolve_mode
 from jobs.tracking.tracker import Tracker
 from ssl_core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def broken(monkeypatch):
@@ -103,6 +105,7 @@ def decided(mode: str, **variables: str) -> tuple[str, list[str]]:
     return done.stdout.strip(), done.stderr.splitlines()
 
 
+@pytest.mark.network
 def test_whether_the_server_answers_is_found_out_before_jobs_start():
     """It is online, refuses the key, fails, or is nowhere: one line, and offline."""
     with Server() as server:
@@ -139,6 +142,7 @@ for name in ("first", "second"):
 """
 
 
+@pytest.mark.network
 def test_a_process_waits_only_once_for_a_server_that_went_away(tmp_path):
     """The second run does not ask it any more; both can be uploaded later."""
     with Server() as server:

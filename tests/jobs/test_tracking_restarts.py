@@ -14,6 +14,8 @@ from upath import UPath
 from benchmarks.harness.processes import wait_for
 from jobs.tracking import offline_runs
 
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
 
 @pytest.fixture
 def server():

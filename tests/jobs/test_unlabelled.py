@@ -2,6 +2,10 @@
 
 import csv
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_flat_folder_is_judged_by_what_needs_no_labels(tilespin, photos, tmp_path):
     options = ["--size", 32, "--steps", 2, "--batch", 8, "--wandb", "off", "--storage", tmp_path, "--name", "one"]

@@ -10,6 +10,8 @@ from jobs.report.comparison import by_dataset
 from jobs.report.wandb_report import save
 from jobs.study.folder import Study
 
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client's own
 def test_it_is_made_once_and_then_renewed(tmp_path, monkeypatch):

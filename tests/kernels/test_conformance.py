@@ -45,6 +45,7 @@ def test_cpu_equals_reference(kernel):
             assert torch.equal(result, expected), index
 
 
+@pytest.mark.slow
 def test_interpreted_triton_equals_reference():
     environment = dict(os.environ, TRITON_INTERPRET="1", OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}:{ROOT}/tests")
     run = subprocess.run(
@@ -55,6 +56,7 @@ def test_interpreted_triton_equals_reference():
 
 
 @each_kernel
+@pytest.mark.slow
 def test_operator_is_registered_well(kernel):
     chosen = examples(kernel)
     for arguments in (chosen[0], chosen[4]):
@@ -62,6 +64,7 @@ def test_operator_is_registered_well(kernel):
 
 
 @each_kernel
+@pytest.mark.slow
 def test_operator_compiles(kernel):
     arguments = examples(kernel)[5]
     compiled = torch.compile(lambda *a: kernel.op(*a), fullgraph=True, backend="aot_eager")
@@ -70,6 +73,7 @@ def test_operator_compiles(kernel):
 
 
 @each_kernel
+@pytest.mark.slow
 def test_operator_has_cuda_shapes_without_a_gpu(kernel):
     for arguments in examples(kernel):
         with FakeTensorMode():
@@ -84,7 +88,7 @@ def test_operator_has_cuda_shapes_without_a_gpu(kernel):
         assert all(result.device.type == "cuda" for result in results)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @each_kernel
 def test_gpu_equals_reference(kernel):
     for index, arguments in enumerate(examples(kernel)):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from numba.core.dispatcher import Dispatcher
 
 from kernels import registry
@@ -26,6 +27,7 @@ def called(place: Path, root: Path = ROOT) -> str:
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True).stderr
 
 
+@pytest.mark.slow
 def test_compiling_is_said_once_and_kept(tmp_path):
     """A copy of the code, as a cluster makes for a job, finds the same; other code does not, and what was compiled
     long ago goes."""

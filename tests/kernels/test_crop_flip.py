@@ -149,6 +149,7 @@ def test_names_what_does_not_fit_the_places():
         crop_flip(data, none[:, 0], none, regions=none[:, :3], size=4, mean=(1.0, 2.0), std=(1.0, 2.0))
 
 
+@pytest.mark.slow
 def test_compiles(images):
     def call(batch):
         return unmirrored(batch, BOXES, 16, channels_last=True)

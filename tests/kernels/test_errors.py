@@ -9,6 +9,8 @@ from support.example_variants import names, public, rows
 
 from kernels import registry
 
+pytestmark = pytest.mark.slow
+
 
 def worse(name, value, first):
     """(bad value, how the message shows it) for one argument of a good call."""

@@ -10,7 +10,7 @@ from support.example_variants import names, public, rows, several, vary
 
 from kernels import registry
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 each_kernel = pytest.mark.parametrize("kernel", registry.kernels(), ids=lambda kernel: kernel.name)
 VARIATIONS = 4  # each compiles
 FEW = 4  # examples, where more would show no more

@@ -13,7 +13,10 @@ BUILDS = [
     for index, build in enumerate(kernel.builds)
     for arch in ARCHITECTURES
 ]
-pytestmark = pytest.mark.skipif(registry.INTERPRETED, reason="nothing is compiled under the interpreter")
+pytestmark = [
+    pytest.mark.skipif(registry.INTERPRETED, reason="nothing is compiled under the interpreter"),
+    pytest.mark.slow,
+]
 
 
 @pytest.mark.parametrize(("build", "arch"), BUILDS)

@@ -80,6 +80,7 @@ def test_normalizes_and_rounds():
     assert torch.equal(photometric(*arguments, **PIXELS, dtype=torch.uint8), (values + 0.5).floor().to(torch.uint8))
 
 
+@pytest.mark.slow
 def test_compiles():
     images, factors = drawn(24, 8, 9)
 

@@ -39,6 +39,7 @@ def equal(result, expected):
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 @settings(250)
 @given
+@pytest.mark.slow
 def test_cpu_equals_reference(kernel, random):
     arguments = vary(kernel, random)
     results, expected = (several(run(*arguments.values())) for run in (kernel.cpu, kernel.reference))

@@ -59,6 +59,7 @@ def chosen(held: dict, tmp_path, asked: str = "", architecture: str = "timm:test
         ("a.", "b."),  # no convention: the first in the file
     ],
 )
+@pytest.mark.slow
 def test_what_authors_evaluate_is_taken(taken, left, tmp_path):
     """In whichever order they lie, and the line says so; the other can be asked for."""
     orders = [both(taken, left)]
@@ -139,6 +140,7 @@ def test_a_name_with_a_mark_is_a_files_if_it_is_there(tmp_path):
         load_pretrained(f"{told}none#encoder_k")
 
 
+@pytest.mark.slow
 def test_chance_takes_none():
     """Texts are hashed anew in each process: what hangs on the order of a set would differ for some of these."""
     for i in range(10):
@@ -154,6 +156,7 @@ def resnet() -> nn.Module:
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 @pytest.mark.parametrize("prefix", ["", "module.backbone."])
+@pytest.mark.slow
 def test_the_numbers_of_a_sequential_are_children_in_order(resnet, library, prefix, tmp_path):
     """lightly's backbones; with or without the pooling, the classifier, and layers without weights."""
     children = list(resnet.children())
@@ -167,6 +170,7 @@ def test_the_numbers_of_a_sequential_are_children_in_order(resnet, library, pref
         assert all(name.endswith((".weight", ".bias")) for name in one.unused) and len(one.unused) in (0, 2)
 
 
+@pytest.mark.slow
 def test_sequentials_may_be_several(resnet, tmp_path):
     torch.manual_seed(4)
     cut = [nn.Sequential(*list(model.children())[:-1]) for model in (resnet, torchvision.models.resnet18())]
@@ -189,6 +193,7 @@ def stem(model: nn.Module) -> nn.Module:
         (lambda: timm.create_model("resnet10t"), "fits .* it lacks"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_not_certain_is_refused(make, said, sequential):
     model = make()
     state = nn.Sequential(*list(model.children())[:-1]).state_dict() if sequential else model.state_dict()

@@ -56,6 +56,7 @@ def test_tars_without_images(shards, data):
         open_source(str(shards))
 
 
+@pytest.mark.slow
 def test_random_damage_never_stops_the_scan(shards):
     whole, random = (shards / "set-0.tar").read_bytes(), np.random.default_rng(0)
     for _ in range(150):

@@ -81,6 +81,7 @@ def test_pixels_that_are_kept_in_memory():
     assert (found.found, found.relabeled, found.pairs) == (1, 1, (("image 0", "image 1"),))
 
 
+@pytest.mark.slow
 def test_in_tar_files_and_in_packed_ones(folder, tmp_path, tilespin):
     """Equal originals give equal bytes when they are packed; a tar's held-out images are compared, too."""
     copy(folder, "train/a/0.ppm", "test/a/0.ppm")
@@ -96,6 +97,7 @@ def test_in_tar_files_and_in_packed_ones(folder, tmp_path, tilespin):
     assert (found.test_images, found.found, found.relabeled) == (4, 4, 4)
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_for_it(folder, tmp_path, tilespin, monkeypatch):
     """Neither images in a store nor shards there."""
     monkeypatch.setenv("TILESPIN_CACHE", str(tmp_path / "cache"))

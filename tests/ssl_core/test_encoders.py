@@ -12,6 +12,7 @@ NAMES = ["convnet", "convnet-plain", "resnet18"]
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_seed_names_the_weights(name):
     first = digest(build(name, 32, 0))
     assert digest(build(name, 32, 0)) == first
@@ -36,6 +37,7 @@ def test_building_leaves_the_generator_alone(name):
         ("resnet18", 96, (64, 64, 128, 256, 512), (2, 4, 8, 16, 32)),  # the ImageNet stem
     ],
 )
+@pytest.mark.slow
 def test_describes_its_maps(name, size, widths, strides):
     encoder = build(name, size, 0)
     assert (describe(encoder, name, size).widths, describe(encoder, name, size).strides) == (widths, strides)
@@ -100,6 +102,7 @@ def test_raw_pixels_are_averages_of_eight_by_eight_cells():
         ("vit_tiny_patch16_224", 96, "cannot take images of 96"),
     ],
 )
+@pytest.mark.slow
 def test_refuses_what_is_not_convolutional(name, size, said):
     with pytest.raises(UserError, match=said):
         describe(build(name, size, 0), name, size)

@@ -150,6 +150,7 @@ def features(encoder: str = "raw-pixels", given: Source | None = None, **splits)
 
 
 @pytest.mark.parametrize("encoder", ["raw-pixels", "convnet", "resnet18"])
+@pytest.mark.slow
 def test_features_are_standardized_on_what_is_fitted(encoder):
     found = features(encoder)
     for stage in found.stages:

@@ -111,6 +111,7 @@ MEMORY = ArrayLoader(SPLIT, CPU)
 
 @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
 @given(schedules())
+@pytest.mark.slow
 def test_each_image_once_an_epoch_from_memory(schedule):
     batches = survivors(schedule, lambda: MEMORY)
     check_each_once(schedule, batches)
@@ -147,6 +148,7 @@ def check_crops(schedule: Schedule, batches: list[Batch], crops: dict) -> None:
 
 @settings(max_examples=40, derandomize=True, deadline=None, database=None)
 @given(schedule=schedules(most=7, steps=6))
+@pytest.mark.slow
 def test_each_image_once_an_epoch_from_files(files, crops, schedule):
     split = Files(files.paths[: schedule.n], files.labels[: schedule.n])
     batches = survivors(schedule, lambda: CpuLoader(split, 12, CPU, 0))

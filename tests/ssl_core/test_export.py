@@ -55,6 +55,7 @@ def test_torchscript_begins_at_pixels(normalization):
 
 
 @pytest.mark.parametrize(("name", "normalization"), [("test_resnet", "dataset"), ("convnet", "image")])
+@pytest.mark.slow
 def test_onnx_begins_at_pixels(name, normalization):
     encoder = one(name, normalization, 64 if name != "convnet" else 48)
     data, said = export_encoder(encoder, 48, "onnx")
@@ -71,6 +72,7 @@ def test_onnx_without_its_packages_is_one_line(monkeypatch):
         export_encoder(one("convnet"), 48, "onnx")
 
 
+@pytest.mark.slow
 def test_timm_loads_its_own(tmp_path):
     """A whole model where that has no more weights; else the model of features, as timm names it."""
     encoder = one("resnet18", built=64)
@@ -91,6 +93,7 @@ def test_timm_loads_its_own(tmp_path):
     ("name", "use"),
     [("pit_ti_224", "'pit_ti_224', num_classes=0)"), ("test_vit", "'test_vit', features_only=True).model")],
 )
+@pytest.mark.slow
 def test_what_timm_wraps_is_exported_under_timms_names(name, use):
     encoder = build(name, 224, 3)
     size = timm.create_model(name).pretrained_cfg["input_size"][1]
@@ -109,6 +112,7 @@ def test_what_timm_wraps_is_exported_under_timms_names(name, use):
     ("name", "built", "said"),
     [("convnet", 48, "convnet is none of timm's"), ("resnet18", 32, "was made for 32 px, with a stem")],
 )
+@pytest.mark.slow
 def test_what_timm_has_not_is_refused(name, built, said):
     with pytest.raises(UserError, match=said):
         export_encoder(one(name, built=built), 48, "timm")
@@ -129,6 +133,7 @@ def test_safetensors_say_what_they_are(tmp_path):
             assert torch.equal(file.get_tensor(name), tensor)
 
 
+@pytest.mark.slow
 def test_a_file_that_gives_other_numbers_is_none(monkeypatch, tmp_path):
     """Here because torch is made to save an encoder with the statistics of no dataset."""
     encoder, save, black = one("convnet"), torch.jit.save, torch.zeros(1, 3, 48, 48, dtype=torch.uint8)

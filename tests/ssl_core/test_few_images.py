@@ -63,6 +63,7 @@ GIVEN = {
 
 @pytest.mark.parametrize("protocol", protocols())
 @pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.slow
 def test_every_number_is_finite_or_left_out(protocol, name):
     result = run(protocol, GIVEN[name])
     assert np.isfinite(list(result.numbers.values())).all()
@@ -82,6 +83,7 @@ def test_one_test_image_tells_of_no_other():
     assert not any(run(protocol, GIVEN["two"]).notes for protocol in ("collapse", "invariance"))
 
 
+@pytest.mark.slow
 def test_fewer_images_than_neighbors_or_shots_are_noted():
     """Of four labeled images one is held out."""
     assert run("knn", GIVEN["two"]).notes == ("fewer training images than 20 and 200 neighbors: all 3 count",)

@@ -14,6 +14,8 @@ from ssl_core.data.dataset import Arrays, Source, open_source
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
 from ssl_core.evaluation.protocols.finetune import FineTuning
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CONFIG = FineTuning.Config(learning_rates=(0.1,), epochs=4, batch=32)
 

@@ -15,6 +15,8 @@ from ssl_core.data.dataset import Files
 from ssl_core.data.loaders.arrays import ArrayLoader
 from ssl_core.data.sampler import ShuffledSampler
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 EPOCHS, COUNT, BATCH = 50, 40, 8
 SIZE = 128  # an epoch's pixels are 2 MB: kept for 47 epochs they would show

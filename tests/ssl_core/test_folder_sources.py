@@ -158,6 +158,7 @@ def test_a_name_that_no_folder_can_have():
         open_source("x" * 300)
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_read(tmp_path):
     """In a process of another user, for root may read everything."""
     put(tmp_path / "closed" / "data", "1.png", "2.png")

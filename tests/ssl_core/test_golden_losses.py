@@ -15,6 +15,8 @@ from ssl_core.data.sampler import ShuffledSampler
 from ssl_core.task import tasks
 from ssl_core.train import TrainConfig, train
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).with_name("losses")
 BUILT_IN = ("context", "jigsaw", "pirl", "rotnet", "simclr", "supervised")
 STEPS, BATCH = 10, 16

@@ -14,7 +14,7 @@ from ssl_core.data.loaders.cuda_stream import prefetch_on_stream
 from ssl_core.data.loaders.select import prefetched
 from ssl_core.data.sampler import ShuffledSampler
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 COUNT, BATCH, SIZE, EPOCHS = 48, 12, 64, 50
 STEPS, DEVICE = COUNT // BATCH, torch.device("cuda")
 BUSY = 50_000_000  # clock cycles, so some 25 ms, that a stream is kept busy for

@@ -8,7 +8,7 @@ from support.synthetic_images import FORMAT, batch_of, pretext
 
 from ssl_core.train import TrainConfig, train
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 STEPS = 6
 
 

@@ -56,6 +56,7 @@ def test_a_collapsed_encoder_is_not_called_invariant():
     assert numbers["alignment"] == pytest.approx(0, abs=1e-6) == numbers["uniformity"]
 
 
+@pytest.mark.slow
 def test_the_ratio_is_that_of_all_pairs():
     """Against the distances of scikit-learn, on an encoder and a transform worked out here."""
     given, encoder = small_source(), encoders.build("convnet", 16, 0)
@@ -84,6 +85,7 @@ def test_alignment_and_uniformity_by_hand():
     assert invariance.mean_distance(square) == pytest.approx((4 * 2**0.5 + 2 * 2) / 6)
 
 
+@pytest.mark.slow
 def test_invariance_needs_no_labels_and_a_seed_names_it():
     bare = unlabeled(small_source())
     one, again, other = (

@@ -53,12 +53,14 @@ def moments(images: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), ((counts @ values**2) / total - mean**2).__pow__(0.5).tolist()
 
 
+@pytest.mark.slow
 def test_cifar10_statistics_are_of_its_training_images(cifar):
     mean, std = moments(cifar.train.images)
     assert cifar.mean == pytest.approx(mean, abs=1e-3)
     assert cifar.std == pytest.approx(std, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_both_routes_to_cifar10_give_the_same_arrays(cifar_arrays):
     archive, package = io.BytesIO(), {}
     with tarfile.open(fileobj=archive, mode="w") as tar:

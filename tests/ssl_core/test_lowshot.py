@@ -48,6 +48,7 @@ def test_mean_and_spread_by_hand():
     assert mean_and_std("x", [0.3]) == {"x": 0.3, "x/std": 0}
 
 
+@pytest.mark.slow
 def test_finds_what_can_be_told_apart_and_where():
     result = LowShot().run(clusters(apart=8), LowShot.Config(subsets=LabelSubset(draws=1)), 0)
     assert all(result.numbers[f"linear/{name}"] > 0.97 for name in ("10%", "k5", "k20"))
@@ -75,6 +76,7 @@ def test_the_accuracy_is_scikit_learns_on_the_same_images():
     assert numbers["linear/k20/std"] == pytest.approx(np.std(accuracies, ddof=1), abs=3e-3)
 
 
+@pytest.mark.slow
 def test_fine_tunes_on_few_images(tmp_path, monkeypatch):
     """Each draw by itself, and continued from what it kept; test labels take no part."""
     config = LowShotFineTuning.Config(subsets=LabelSubset(percents=(10,), per_class=(5,), draws=2), steps=40, batch=16)

@@ -60,6 +60,7 @@ def tilespin(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
 
 
+@pytest.mark.slow
 def test_the_command_line_offers_it(copy):
     done = tilespin(copy, "pretrain", "--help")
     assert done.returncode == 0, done.stderr
@@ -68,6 +69,7 @@ def test_the_command_line_offers_it(copy):
     assert "--eagerness" in own.stdout and "an option of this task's own" in own.stdout
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_it(copy):
     done = tilespin(
         copy,

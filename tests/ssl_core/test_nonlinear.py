@@ -17,6 +17,8 @@ from ssl_core.evaluation.protocols import nonlinear
 from ssl_core.evaluation.protocols.linear import LinearProbe
 from ssl_core.evaluation.protocols.nonlinear import NonlinearProbe
 
+pytestmark = pytest.mark.slow
+
 CONFIG = NonlinearProbe.Config(epochs=12, batch=32)
 
 

@@ -166,6 +166,7 @@ def test_of_duplicates_the_test_image_stays(shapes, tmp_path):
     assert len(lines) == 6 and "has the bytes of test-00000000" in "".join(lines)
 
 
+@pytest.mark.slow
 def test_shards_mix_the_classes_and_have_the_size_asked_for(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (1200, 32, 32, 3), np.uint8)
     source = Source("noise", "x", 32, Arrays(images, np.arange(1200) // 600), Arrays(images[:0], np.zeros(0, np.int64)))

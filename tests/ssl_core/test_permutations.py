@@ -30,6 +30,7 @@ def test_distance_is_the_smallest_number_of_differing_places():
 
 
 @pytest.mark.parametrize(("grid", "count"), GREEDY)
+@pytest.mark.slow
 def test_greedy_sets_hold_distinct_permutations(grid, count):
     assert_permutations(permutation_set(grid, count), grid, count)
 
@@ -41,6 +42,7 @@ def test_greedy_sets_are_further_apart_than_chance():
 
 
 @pytest.mark.parametrize("tiles", [4, 9, 16])
+@pytest.mark.slow
 def test_a_larger_greedy_set_continues_a_smaller_one(tiles):
     large = greedy(tiles, 20)
     assert (greedy(tiles, 8) == large[:8]).all()
@@ -48,6 +50,7 @@ def test_a_larger_greedy_set_continues_a_smaller_one(tiles):
 
 
 @pytest.mark.parametrize("grid", [2, 3, 4, 5])
+@pytest.mark.slow
 def test_every_grid_has_a_default(grid):
     assert permutation_set(grid, default_count(grid)).shape == (default_count(grid), grid**2)
 

@@ -76,6 +76,7 @@ def test_its_folder_is_not_searched(site, tmp_path):
         tasks()
 
 
+@pytest.mark.slow
 def test_another_process_unpickles_a_config(site, tmp_path):
     """Of which it has only the environment and the bytes, before anything asks for tasks."""
     plugin_files.add_files([add(tmp_path, "mine.py", TASK)])
@@ -86,6 +87,7 @@ def test_another_process_unpickles_a_config(site, tmp_path):
     assert done.stdout == b"0.25\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused_by_other_processes(site, tmp_path):
     path = add(tmp_path, "mine.py", TASK)
     plugin_files.add_files([path])

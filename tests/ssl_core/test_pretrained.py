@@ -60,6 +60,7 @@ def test_timm_renames_stages_and_we_know(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["test_vit", "pit_ti_224", "xcit_nano_12_p16_224"])
+@pytest.mark.slow
 def test_what_timm_wraps_has_timms_names(name, tmp_path):
     """Inside features_only models all names begin with model. or body.; a file may have either's."""
     torch.manual_seed(2)
@@ -74,6 +75,7 @@ def test_what_timm_wraps_has_timms_names(name, tmp_path):
     assert digest(again.encoder) == digest(one.encoder) and again.unused == ()
 
 
+@pytest.mark.slow
 def test_torchvision_is_its_own_model(tmp_path):
     torch.manual_seed(3)
     model = torchvision.models.mobilenet_v3_small().eval()
@@ -213,6 +215,7 @@ def test_nin_is_the_papers():
     assert [tuple(m.shape[1:]) for m in maps] == [(96, 16, 16)] + 3 * [(192, 8, 8)]
 
 
+@pytest.mark.slow
 def test_a_model_that_computes_while_it_is_built(tmp_path):
     """RegNets of torchvision cannot be built on the meta device, where names are looked up."""
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """What the endless order promises, for any size, seed and number of workers."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,7 @@ def test_windowed_each_epoch_meets_each_image_once(counts, window, seed, epoch):
     batch=st.integers(1, 120),
     attempts=st.lists(st.integers(1, 9), min_size=1, max_size=6),
 )
+@pytest.mark.slow
 def test_windowed_the_stream_is_the_same_for_any_workers_and_restarts(counts, window, seed, start, batch, attempts):
     order = ShardSampler(tuple(counts), seed, window)
     whole = order.at(np.arange(start * batch, (start + len(attempts)) * batch))
@@ -132,6 +134,7 @@ def test_windowed_epochs_and_seeds_are_shuffled_differently():
     assert (places[0] != places[1]).mean() > 0.9, "each in its own way"
 
 
+@pytest.mark.slow
 def test_every_shard_and_image_comes_equally_often_in_every_place():
     order, epochs = ShardSampler((2, 1, 3), 5, 2), 3000
     ids = order.at(np.arange(order.n * epochs))[0].reshape(epochs, order.n)

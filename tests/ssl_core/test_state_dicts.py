@@ -77,6 +77,7 @@ def test_numpy_1_had_other_names(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, OLD, {"pickle_protocol": 4}], ids=["zip", "old", "4"])
 @pytest.mark.parametrize("held", [Config(), nn.Linear(2, 2), Path("x"), np.array([Config()], dtype=object)])
+@pytest.mark.slow
 def test_what_stands_in_the_way_is_named(held, options, tmp_path):
     """In one line without a terminal's codes, and the command in it saves what is needed."""
     kind = "ObjectDType" if isinstance(held, np.ndarray) else type(held).__name__
@@ -91,6 +92,7 @@ def test_what_stands_in_the_way_is_named(held, options, tmp_path):
         assert is_state(found(tmp_path / "tensors-it's $w.pth")["state_dict"])
 
 
+@pytest.mark.slow
 def test_the_command_saves_the_weights_of_a_module(tmp_path):
     module = nn.Linear(2, 2)
     torch.save(module, tmp_path / "m.pth")

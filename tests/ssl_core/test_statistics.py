@@ -42,6 +42,7 @@ def test_crossed_is_the_bootstrap_written_out():
     assert found.high - found.low > 2 * (images_only.high - images_only.low), "seeds count"
 
 
+@pytest.mark.slow
 def test_crossed_holds_the_truth_about_as_often_as_it_says():
     """Seeds and images have effects of their own; with five seeds a bootstrap is known to be somewhat too narrow."""
     rng, held = np.random.default_rng(2), 0
@@ -52,6 +53,7 @@ def test_crossed_holds_the_truth_about_as_often_as_it_says():
     assert 0.87 <= held / 200 <= 1
 
 
+@pytest.mark.slow
 def test_p_is_uniform_without_a_difference():
     rng = np.random.default_rng(3)
     ps = [two_way_bootstrap(rng.normal(size=(1, 200)), draws=1000).p for _ in range(300)]
@@ -59,6 +61,7 @@ def test_p_is_uniform_without_a_difference():
     assert np.mean(np.array(ps) < 0.5) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_clear_difference_is_found_among_many_pairs():
     """Of ten thousand draws none crosses zero at 4 standard errors, where a normal distribution has 6e-5, nor at 10."""
     x = np.random.default_rng(0).normal(size=(1, 4000))
@@ -71,6 +74,7 @@ def test_a_clear_difference_is_found_among_many_pairs():
         assert two_way_bootstrap(np.ones((seeds, 50))).p == pytest.approx(2 / 10_001)
 
 
+@pytest.mark.slow
 def test_a_few_seeds_say_no_more_than_their_draws():
     """Whatever a normal distribution would say of them: means of three seeds have longer tails."""
     rng = np.random.default_rng(0)

@@ -76,6 +76,7 @@ def test_a_classifier_starts_at_chance(task, classes):
 
 @each_task
 @pytest.mark.parametrize("encoder", ["convnet", "convnet-plain", "resnet18"])
+@pytest.mark.slow
 def test_the_gradient_reaches_the_whole_encoder(task, encoder):
     model = pretext(task, encoder)
     for module in model.modules():
@@ -89,6 +90,7 @@ def test_the_gradient_reaches_the_whole_encoder(task, encoder):
 
 
 @each_task
+@pytest.mark.slow
 def test_learns_one_batch_by_heart(task):
     model, batch = pretext(task), batch_of(8)
     plan = TrainConfig(steps=30, seed=0, optim=model.task.config.optim)

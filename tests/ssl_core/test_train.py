@@ -43,6 +43,7 @@ def two_workers(tmp_path_factory) -> list[dict]:
 
 
 @pytest.mark.parametrize("task", SHARED)
+@pytest.mark.slow
 def test_two_workers_train_as_one_does(task, two_workers):
     alone = run(task)
     shared = [outcomes[task] for outcomes in two_workers]
@@ -97,6 +98,7 @@ def test_images_of_weight_zero_count_for_nothing():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "lars"])
 @pytest.mark.parametrize("task", ["rotnet", "context", "npid"])
+@pytest.mark.slow
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3
     split = arrays(20)  # an epoch ends before and after the stop
@@ -190,6 +192,7 @@ def test_steps_that_are_none_are_refused(lr_milestones):
         Optim(lr_milestones=lr_milestones).check()
 
 
+@pytest.mark.slow
 def test_momentum_is_without_nesterovs_correction():
     """Two steps down f(w) = w: both keep v = g + 0.9 v; plain momentum moves by v, Nesterov's by g + 0.9 v."""
     moved = {}

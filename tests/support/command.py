@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -26,15 +27,19 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | QUIET
 
 
-def run_forked(*arguments, timeout: float = 900, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """`tilespin` with arguments in a process of its own, forked from one that has imported PRELOADED.
+def run_forked(
+    *arguments, module: str = "jobs.cli", timeout: float = 900, cwd: Path = ROOT, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """What `python -m jobs.cli`, or another module, does with arguments, in a process of its own that is forked from
+    one which has imported PRELOADED.
 
-    Where signals or what is imported when matter, a test starts `python -m jobs.cli` instead.
+    Where signals matter, or what is imported when, a test starts `python -m jobs.cli` instead.
     """
     words = [*map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         out, err = (Path(folder, name) for name in ("out", "err"))
-        process = FORKSERVER.Process(target=_main, args=(words, str(cwd), environment(), str(out), str(err)))
+        env = environment() if env is None else env
+        process = FORKSERVER.Process(target=_main, args=(module, words, str(cwd), env, str(out), str(err)))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -44,18 +49,15 @@ def run_forked(*arguments, timeout: float = 900, cwd: Path = ROOT) -> subprocess
         return subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
 
 
-def _main(arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
-    """Does what `python -m jobs.cli` does, with its output in files."""
+def _main(module: str, arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), stream)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv = ["tilespin", *arguments]
-    from jobs.cli import main
-
+    sys.argv = [module, *arguments]
     try:
-        main()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.command import ROOT, environment
+from support.command import ROOT, environment, run_forked
 
 # What nobody but the cluster's own processes should ever see
 KEYS = {"WANDB_API_KEY": "planted-node-key-0123456789", "AWS_SECRET_ACCESS_KEY": "planted-node-secret-0123456789"}
@@ -30,17 +30,10 @@ class Head:
 
     def run(self, *arguments, code: int = 0, cwd: Path = ROOT, timeout: int = 600, env: dict | None = None) -> str:
         """`tilespin` with arguments, as such a user -> what it said on stdout and stderr."""
-        done = subprocess.run(
-            command(*arguments),
-            cwd=cwd,
-            env=self.env | (env or {}),
-            timeout=timeout,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}"
-        return done.stdout
+        done = run_forked(*arguments, cwd=cwd, env=self.env | (env or {}), timeout=timeout)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"exit {done.returncode}\n{said}"
+        return said
 
 
 def command(*arguments) -> list[str]:

@@ -15,6 +15,8 @@ from ssl_core.storage import object_cache, retry
 from ssl_core.storage.object_cache import open_cached
 from ssl_core.storage.object_store import Object, stat
 
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
 
 def test_an_object_of_another_size_than_listed_is_not_taken_for_it(web, monkeypatch):
     monkeypatch.setattr(retry, "LONG_S", 0.1)

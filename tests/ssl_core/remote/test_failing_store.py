@@ -14,6 +14,8 @@ from ssl_core.storage.object_cache import open_cached
 from ssl_core.storage.object_store import Object, stat
 from ssl_core.storage.retry import cancel_on, short_deadline
 
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
 TROUBLES = ["slow", "503", "429", "reset", "cut", "hang"]
 
 

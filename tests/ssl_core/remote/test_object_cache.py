@@ -17,6 +17,8 @@ from ssl_core.storage import object_cache
 from ssl_core.storage.object_cache import open_cached
 from ssl_core.storage.object_store import stat
 
+pytestmark = pytest.mark.network
+
 
 def test_the_cache_keeps_its_bound_in_training(web, cache, monkeypatch):
     source = open_source(f"{web.url}/packed")

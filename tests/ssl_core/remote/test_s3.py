@@ -13,8 +13,11 @@ from ssl_core.data.remote import RemoteFiles
 from ssl_core.data.sampler import make_sampler
 from ssl_core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.network
 def test_trains_from_a_packed_dataset_on_s3(s3, packed, world):
     source, local = open_source(f"{s3}/packed/"), open_source(str(packed))
     steps = range(-(-3 * len(source.train) // 9))
@@ -38,6 +41,7 @@ def test_a_packed_dataset_is_the_same_anywhere_but_for_its_order(s3, packed):
 
 
 @pytest.mark.parametrize("kind", ["s3", "web", "memory", "file"])
+@pytest.mark.network
 def test_a_folder_in_a_store_is_the_same_as_on_the_disk(kind, folder, request):
     if kind == "memory":
         fsspec.filesystem("memory").put(f"{folder}/", "/stored/insects/", recursive=True)

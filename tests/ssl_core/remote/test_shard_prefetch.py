@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 from support.remote import SHARDS, shard_bytes
 
 from ssl_core.data.dataset import open_source
@@ -12,6 +13,8 @@ from ssl_core.data.loaders import shard_prefetch as prefetch
 from ssl_core.data.loaders.shard_prefetch import prefetch_shards
 from ssl_core.data.sampler import WINDOW, make_sampler
 from ssl_core.storage import object_cache
+
+pytestmark = pytest.mark.network
 
 
 def test_the_next_window_is_fetched_ahead(web, cache):

@@ -6,11 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from support.remote import held
 
 from ssl_core.storage import object_cache
 from ssl_core.storage.object_cache import open_cached
 from ssl_core.storage.object_store import Object, stat
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 FETCH = """
 import sys
