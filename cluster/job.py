@@ -28,6 +28,7 @@ class Job:
     starts_workers: bool = False  # True: the room is taken by workers that the call starts, not by its own process
     fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
     result_bytes: int = 0  # bytes of that result, about
+    needs_success: bool = True  # False: it runs after those that it needs however they end, with None for a failed one
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run_here(
     check_jobs(jobs)
     done: dict[str, Outcome] = {}
     for job in jobs:
-        broken = next((done[need] for need in job.needs if done[need].error), None)
+        broken = next((done[need] for need in job.needs if job.needs_success and done[need].error), None)
         if broken:
             outcome = Outcome(job.name, None, broken.error, broken.failed_need or broken.name)
         elif stop_requested():

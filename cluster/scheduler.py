@@ -93,11 +93,11 @@ class _Scheduler:
         kept: list[Job] = []  # places of jobs that begin again in a moment: who comes later does not take them
         for job in list(self.waiting):
             failed = next((self.failed[need] for need in job.needs if need in self.failed), None)
-            if failed:
+            if failed and job.needs_success:
                 self.waiting.remove(job)
                 self.failed[job.name] = Outcome(job.name, None, failed.error, failed.failed_need or failed.name)
                 yield self.failed[job.name]
-            elif not all(need in self.results for need in job.needs):
+            elif not all(need in self.results or need in self.failed for need in job.needs):
                 continue
             elif time.monotonic() < self.not_before.get(job.name, 0):
                 kept.append(job)
@@ -144,7 +144,7 @@ class _Scheduler:
         identity = (self.registry, job.name, tuple(map(str, faults)))
         # unpickled there when signs of life have begun: it may import for long
         work = self.ray.cloudpickle.dumps((job.call, job.args))
-        ending, result = task.remote(identity, work, job.fetch, *(self.results[need] for need in job.needs))
+        ending, result = task.remote(identity, work, job.fetch, *(self.results.get(need) for need in job.needs))
         self.running[ending] = job, result
 
     def _finish(self, ending: Any, lost: str = "") -> Iterator[Outcome | Retrying]:

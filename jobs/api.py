@@ -140,20 +140,23 @@ def pretrain(task: str, data: str | Path, *, verbose: bool = False, **options: A
         return Run(pretrain_command.run(parsed).folder)
 
 
-def study(preset: str = "demo", *, verbose: bool = False, **options: Any) -> Study:
-    """Pretrains every task of a preset at equal budget, evaluates all by transfer, and compares them.
+def study(study: str | Path | Mapping[str, Any] = "demo", *, verbose: bool = False, **options: Any) -> Study:
+    """Pretrains every task of a study at equal budget, evaluates all encoders by transfer, and compares them.
 
     Args:
-        preset: A preset of `tilespin study`.
+        study: The file of a study (.toml, .json), the name of a built-in one, or what such a file holds as a mapping.
         verbose: Whether progress and the table are printed.
-        options: Any option of `tilespin study PRESET`, with underscores: data="birds", encoder="resnet18",
-            budget=10_000.0, seeds=3, protocols=["linear", "knn"], workers="0".
+        options: Any option of `tilespin study`, with underscores: data="birds", transfer=["labeled"],
+            tasks=["rotnet", {"name": "pirl", "lr": 0.01}], encoders=["resnet18"], budget=[10_000.0], seeds=3,
+            protocols=["linear", "knn"], workers="0".
 
     Raises:
         UserError: If an option does not exist or cannot work.
         JobsFailed: If some jobs failed; the same call does these again.
     """
-    parsed = _parsed(study_command.options_type(), "study", {"preset": preset, **options})
+    file = [str(study)] if isinstance(study, (str, Path)) else []
+    values = options if file else {**study, **options}  # pyright: ignore[reportGeneralTypeIssues] a mapping then
+    parsed = _parsed(study_command.Options, "study", values, *file)
     with _session(verbose):
         return Study(study_command.run(parsed).root)
 
@@ -277,11 +280,11 @@ def list_encoders(pattern: str = "") -> list[str]:
     return [name for name in names if fnmatch.fnmatch(name, wanted)]
 
 
-def _parsed(kind: Any, verb: str, values: dict[str, Any]) -> Any:
+def _parsed(kind: Any, verb: str, values: dict[str, Any], *words: str) -> Any:
     """Returns a verb's options with these values. Raises UserError as the command line does, without its dashes."""
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            return parse(kind, verb, ["--config", json.dumps(values, default=str)])
+            return parse(kind, verb, [*words, "--config", json.dumps(values, default=str)])
         except UserError as error:
             raise UserError(str(error).removeprefix("--config: ")) from error
 

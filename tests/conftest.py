@@ -54,9 +54,10 @@ def tilespin() -> Callable[..., subprocess.CompletedProcess]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Head]:
-    """A Ray cluster of one machine to submit to; it takes some ten seconds to start, so there is one for all."""
+    """A Ray cluster of one machine to submit to. It takes some ten seconds to start, and for as long as it is there a
+    tenth of a core: each file that needs one has its own."""
     with head() as one:
         yield one
 

@@ -30,11 +30,13 @@ SHORT = {
 @pytest.mark.ray
 @pytest.mark.network
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
-    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, PACKED a new one,
+    """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, UNLABELED one without
+    classes, PACKED a new one,
     EXPORTED a new file, HEAD a cluster, ID what was submitted to it: the study that is there already;
     the files of plug-ins are the guide's."""
     places = {
         "FOLDER": str(shapes),
+        "UNLABELED": str(shapes / "rings"),
         "PACKED": str(tmp_path / "packed"),
         "EXPORTED": str(tmp_path / "exported"),
         "http://HEAD:8265": cluster.address,
@@ -51,7 +53,7 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
         if "submit" not in words and {"study", "pretrain"}.intersection(words):
             words += ["--workers", "0"]  # Ray takes half a minute, and other tests start it
         if "study" in words:
-            words += ["--data", str(shapes), "--size", "32"]
+            words += ["--size", "32"] if "--data" in words else ["--data", str(shapes), "--size", "32"]
         said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=900).stdout
         if "submit" in words:
             places["ID"] = re.search(r"submitted (\S+)", said)[1]

@@ -10,20 +10,23 @@ from typing import Annotated, Self
 
 import tyro
 
-from jobs.config.evaluation import Evaluation
+from jobs.config.evaluation import Evaluation, TransferEntry, Transfers
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.config.plugins import PluginOptions
+from jobs.config.recipe import resolve_data_path
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
-from jobs.evaluation.external import add_external, choose_dataset, describe_loading, list_encoders, load_external
+from jobs.evaluation.external import add_external, choose_datasets, describe_loading, list_encoders, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
 from jobs.execution.run import StudyPlan, run_plan
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
+from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.storage.files import exists
+from ssl_core.storage.records import EncoderRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +48,31 @@ class Options(VerbOptions):
     """dataset that encoders given now are evaluated on; default: that of the study's first encoder"""
     size: int | None = None
     """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
+    transfer: Transfers = ()
+    """labeled datasets that the study's runs, and encoders given now, are evaluated on, as DATA or DATA@SIZE;
+    default: as when the study was last evaluated, else what each run was trained on"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
     plugins: PluginOptions = PluginOptions()
 
     def resolved(self, given: Set[str]) -> Self:
         """Fills in how the study was last evaluated, where nothing else is given."""
-        study = Study(self.study)
-        saved = Evaluation.of_study(study) if exists(study.file) else None
-        if saved is None:
-            return self
-        asked = {field.name: getattr(self.evaluation, field.name) for field in fields(saved) if field.name in given}
-        return replace(self, evaluation=replace(saved, **asked))
+        study, evaluation = Study(self.study), self.evaluation
+        if saved := Evaluation.of_study(study) if exists(study.file) else None:
+            asked = {field.name: getattr(evaluation, field.name) for field in fields(saved) if field.name in given}
+            evaluation = replace(saved, **{name: value for name, value in asked.items() if name != "transfer"})
+        if self.transfer:
+            evaluation = replace(evaluation, transfer=_resolved(study, self.transfer))
+        return replace(self, evaluation=evaluation)
+
+
+def _resolved(study: Study, transfer: Transfers) -> tuple[TransferEntry, ...]:
+    """Returns datasets with absolute paths and sizes, by default that of the first run's images."""
+    sizes = [
+        trained.size for folder in study.runs() if (trained := EncoderRecord.read(folder / "encoder.json").training)
+    ]
+    paths = (replace(one, data=resolve_data_path(one.data)) for one in transfer)
+    return tuple(replace(one, size=one.size or (sizes[0] if sizes else open_source(one.data).size)) for one in paths)
 
 
 def main(arguments: list[str]) -> None:
@@ -70,9 +86,9 @@ def main(arguments: list[str]) -> None:
     runtime = options.runtime.checked()
     externals = []
     if options.encoder:
-        data, size = choose_dataset(study, options.data, options.size)
-        externals = [load_external(spec, data, size) for spec in options.encoder]
-    known = list_encoders(study) if exists(study.file) else []
+        datasets = choose_datasets(study, options.evaluation, options.data, options.size)
+        externals = [load_external(spec, data, size) for data, size in datasets for spec in options.encoder]
+    known = list_encoders(study, options.evaluation) if exists(study.file) else []
     encoders = with_baselines(list(dict.fromkeys([*known, *(external.evaluated for external in externals)])))
     if not encoders:
         raise UserError(f"{options.study}: no finished pretraining here to evaluate")

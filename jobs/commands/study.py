@@ -1,66 +1,114 @@
-"""Runs `tilespin study PRESET`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
+"""Runs `tilespin study STUDY`: pretrains every task at equal budget, evaluates all by transfer, and compares."""
 
-from dataclasses import asdict, dataclass, make_dataclass
-from typing import Any, ClassVar
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
 
-from jobs.config.options import VerbOptions
-from jobs.config.parsing import parse, subcommand_choice
+import tyro
+
+from jobs.config.config_file import to_toml
+from jobs.config.evaluation import Evaluation, TransferEntry
+from jobs.config.options import VerbOptions, document_of
+from jobs.config.parsing import parse
 from jobs.config.plugins import PluginOptions
-from jobs.config.presets import DESCRIPTIONS, PRESETS
+from jobs.config.presets import describe_presets
+from jobs.config.recipe import resolve_data_path
 from jobs.config.runtime import RuntimeConfig
-from jobs.evaluation.encoders import from_training, with_baselines
+from jobs.config.study import LENGTHS, StudyConfig
+from jobs.evaluation.encoders import from_training, on_datasets, with_baselines
+from jobs.evaluation.external import add_external, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
-from jobs.execution.run import StudyPlan, run_plan
-from jobs.pretraining.budget import equal_budget_recipes, longest_first
+from jobs.execution.run import StudyPlan, run_plan, show_plan
+from jobs.pretraining.budget import longest_first, plan_trainings
 from jobs.pretraining.run import prepare_training
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
-from ssl_core.task import task_name
+from ssl_core.data.dataset import open_source
+from ssl_core.encoders.pretrained import RANDOM
+from ssl_core.errors import UserError
+from ssl_core.storage.files import write_text
+
+STUDY_HELP = f"file of a study, .toml or .json, or the name of one that is built in. {describe_presets()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(VerbOptions):
-    """Pretrain every task of a preset at equal budget, evaluate all by transfer, and compare. The same command again
-    computes only what is missing."""
+    """Pretrain every task at equal budget, evaluate all encoders by transfer, and compare. The same command again
+    computes only what is missing. Each option is a key of the study's file; given here, it counts more."""
 
-    choice_key: ClassVar[str] = "preset"
+    document_key: ClassVar[str] = "study"
+    alternatives: ClassVar[frozenset[str]] = frozenset(LENGTHS)
 
+    document: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[STUDY]", help=STUDY_HELP)] = ""
+    dry_run: bool = False
+    """say what there is to do, and do nothing"""
+    study: StudyConfig = StudyConfig()
+    evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig(workers="1")
     plugins: PluginOptions = PluginOptions()
 
-
-def options_type():
-    """Returns a type like `Options` with a sub-command for every preset."""
-    choice = subcommand_choice(PRESETS, DESCRIPTIONS)
-    made = make_dataclass("Options", [("study", choice)], bases=(Options,), frozen=True, kw_only=True)
-    made.__doc__ = Options.__doc__
-    return made
+    def resolved(self, given: Set[str]) -> Self:
+        """Raises UserError if the study's file is named anywhere but at first, where it is not read."""
+        if self.document:
+            raise UserError(f"study: {self.document} has to come first: tilespin study {self.document} …")
+        return self
 
 
 def main(arguments: list[str]) -> None:
     """Runs `tilespin study` with these command-line arguments."""
-    run(parse(options_type(), "study", arguments))
+    run(parse(Options, "study", arguments))
 
 
-def run(options: Any) -> Study:
+def run(options: Options) -> Study:
     """Runs a study and returns it.
 
     Args:
-        options: An instance of `options_type()`.
+        options: The study, and where it runs.
 
     Raises:
         UserError: If something in the options cannot work.
         JobsFailed: If a job failed, after all that could run has run.
     """
-    config, runtime = options.study, options.runtime.checked()
-    study = Study.open(runtime.storage, runtime.name or config.preset)
-    trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in equal_budget_recipes(config)])
-    encoders = with_baselines([from_training(one) for one in trainings])
-    check_evaluation(encoders, config.evaluation)
+    config, runtime = _resolved(options.study), options.runtime.checked()
+    study = Study.open(runtime.storage, runtime.name or Path(config.pretrain.data).resolve().name)
+    trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in plan_trainings(config)])
+    evaluation = replace(options.evaluation, transfer=config.transfer)
+    starts = [
+        load_external(init, entry.data, entry.size)
+        for init in config.init
+        if init != RANDOM
+        for entry in evaluation.transfer or (TransferEntry(config.pretrain.data, config.pretrain.size),)
+    ]
+    trained = on_datasets([from_training(one) for one in trainings], evaluation.transfer)
+    encoders = with_baselines([*(start.evaluated for start in starts), *trained])
+    check_evaluation(encoders, evaluation)
+    plan = StudyPlan(study, runtime, trainings, encoders, evaluation)
+    if options.dry_run:
+        show_plan(plan)
+        return study
     with study.lock():
-        described = {**asdict(config), "tasks": [{"name": task_name(task), **asdict(task)} for task in config.tasks]}
-        describe_evaluation(study, encoders, config.evaluation, config=described)
+        if starts:
+            add_external(study, starts)
+        describe_evaluation(study, encoders, evaluation, config=document_of(config))
+        named = replace(options, study=config, runtime=replace(options.runtime, name=study.root.name))
+        write_text(study.root / "study.toml", to_toml(named))
         with published_after(study, runtime.tracking):
-            run_plan(StudyPlan(study, runtime, trainings, encoders, config.evaluation))
+            run_plan(plan)
     return study
+
+
+def _resolved(config: StudyConfig) -> StudyConfig:
+    """Fills in absolute paths, and the transfer datasets' sizes.
+
+    By default they have the size of the images that are pretrained on, so that encoders meet what they have learned at
+    the same scale.
+    """
+    size = open_source(config.pretrain.data, config.pretrain.size).size
+    sized = [replace(one, data=resolve_data_path(one.data), size=one.size or size) for one in config.transfer]
+    for one in sized:
+        if sum((other.data, other.size) == (one.data, one.size) for other in sized) > 1:
+            raise UserError(f"--transfer {one}: expected each dataset once")
+    pretrain = replace(config.pretrain, data=resolve_data_path(config.pretrain.data))
+    return replace(config, transfer=tuple(sized), pretrain=pretrain)

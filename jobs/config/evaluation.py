@@ -1,11 +1,53 @@
 """Defines how encoders are evaluated: protocols, labels and splits."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, ClassVar
 
+import tyro
+from pydantic import BeforeValidator, TypeAdapter
+
+from jobs.config.options import one_word
 from jobs.study.folder import Study
 from ssl_core.errors import UserError, closest
 from ssl_core.evaluation.frozen_encoder import Splits
 from ssl_core.evaluation.protocol import protocols
+
+
+@dataclass(frozen=True)
+class TransferEntry:
+    """Names a dataset that encoders are evaluated on.
+
+    Attributes:
+        data: The dataset, as --data names it.
+        size: Side in pixels that its images are resized to; None: its own.
+        protocols: Protocols for this dataset; none: those of the study.
+    """
+
+    __pydantic_config__: ClassVar[dict] = {"extra": "forbid"}
+
+    data: str
+    size: int | None = None
+    protocols: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.data}@{self.size}" if self.size else self.data
+
+    def document(self) -> Any:
+        """Returns it as a study's file has it."""
+        return {name: of for name, of in asdict(self).items() if of} if self.size or self.protocols else self.data
+
+    @classmethod
+    def parse(cls, value: Any) -> Any:
+        """Makes one of DATA or DATA@SIZE; tables are left to pydantic."""
+        if isinstance(value, dict) and isinstance(value.get("protocols"), list):
+            return {**value, "protocols": tuple(value["protocols"])}  # pydantic takes no list here
+        if not isinstance(value, str):
+            return value
+        data, at, size = value.rpartition("@")
+        return cls(data, int(size)) if at and data and size.isdecimal() else cls(value)
+
+
+Transfers = tuple[Annotated[TransferEntry, BeforeValidator(TransferEntry.parse), one_word(TransferEntry, "DATA")], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +63,20 @@ class Evaluation:
     probe_seed: int = 0
     """seed that decides which labeled images a probe uses, and in which order"""
 
+    transfer: tyro.conf.Suppress[tuple[TransferEntry, ...]] = ()  # datasets; none: what each encoder was trained on
+
     @classmethod
     def of_study(cls, study: Study) -> "Evaluation | None":
         """Returns how the study was last evaluated, or None if it never was."""
         saved = study.read().evaluation
-        return cls(**{**saved, "protocols": tuple(saved["protocols"])}) if saved else None
+        return TypeAdapter(cls).validate_python(saved) if saved else None
+
+    def on(self, data: str, size: int) -> "Evaluation":
+        """Returns how encoders are evaluated on one dataset, which may have protocols of its own."""
+        for entry in self.transfer:
+            if entry.protocols and (entry.data, entry.size or size) == (data, size):
+                return replace(self, protocols=entry.protocols)
+        return self
 
     def splits(self) -> Splits:
         """Returns how labeled images are split."""
@@ -34,7 +85,7 @@ class Evaluation:
     def check(self) -> None:
         """Raises UserError for a protocol that does not exist or splits that leave nothing."""
         known = protocols()
-        for name in self.protocols:
+        for name in (*self.protocols, *(name for entry in self.transfer for name in entry.protocols)):
             if name not in known:
                 hint = f"did you mean {close}? " if (close := closest(name, known)) else ""
                 raise UserError(f"--protocols {name}: {hint}there is {', '.join(known)}, and those of plug-ins")

@@ -3,7 +3,8 @@ groups."""
 
 from collections.abc import Iterator, Set
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -14,9 +15,13 @@ class VerbOptions:
 
     Attributes:
         choice_key: What files call the verb's sub-command; "" for a verb that has none.
+        alternatives: Options of which one, given later or on the command line, takes the place of others in a file.
+        document_key: The field whose options stand at the top of a file, without a table; "" for a verb that has none.
     """
 
     choice_key: ClassVar[str] = ""
+    alternatives: ClassVar[frozenset[str]] = frozenset()
+    document_key: ClassVar[str] = ""
 
     config: str | None = None
     """file with options by their names, such as grad_accumulation = 2, in TOML or JSON, or JSON itself;
@@ -61,7 +66,7 @@ def fields_of(config: Any) -> list[Option]:
     for field in fields(config):
         kind, notes = _split(hints[field.name])
         choices = {}
-        for inner, inner_notes in map(_split, get_args(kind)):
+        for inner, inner_notes in map(_split, get_args(kind) if get_origin(kind) in (Union, UnionType) else ()):
             if is_dataclass(inner):
                 note = next(note for note in inner_notes if getattr(note, "name", None))
                 choices[note.name] = (inner, note.default)
@@ -115,6 +120,36 @@ def values_of(options: Any) -> dict[str, Any]:
     return first | {key: found[key] for key in found if key not in OWN}
 
 
+def document_of(options: Any) -> dict[str, Any]:
+    """Returns parsed options as a file has them: a table for each group, after the options without one."""
+    plain, tables = {}, {}
+    for field in fields_of(type(options)):
+        value = getattr(options, field.name)
+        if field.role == "choice":
+            plain = {options.choice_key: chosen(options, field), **plain, **values_of(value)}
+        elif field.role == "group" and field.name == getattr(options, "document_key", ""):
+            for name, of in document_of(value).items():
+                (tables if isinstance(of, dict) else plain)[name] = of
+        elif field.role == "group":
+            tables[field.name] = values_of(value)
+        elif field.role != "hidden" and not (isinstance(options, VerbOptions) and field.name in OWN):
+            plain[field.name] = value
+    return _as_document({**plain, **tables})
+
+
+def as_json(value: Any) -> Any:
+    """Returns what JSON has for a value that it does not know: an entry's own form, or text. For json.dumps."""
+    return value.document() if hasattr(value, "document") else str(value)
+
+
+def _as_document(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_document(of) for name, of in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_document(one) for one in value]
+    return _as_document(value.document()) if hasattr(value, "document") else value
+
+
 def flags_of(config: Any) -> dict[str, str]:
     """Returns the option that each flag of the command line sets, sub-commands' options not among them."""
     found = {}
@@ -131,9 +166,26 @@ def flags_of_choices(config: Any) -> dict[str, dict[str, str]]:
     return {name: flags_of(kind) for name, (kind, _) in choice.choices.items()} if choice else {}
 
 
+def one_word(kind: Any, metavar: str) -> Any:
+    """Returns how tyro reads and shows an option's value that a class of our own makes of one word.
+
+    Args:
+        kind: The class; `kind.parse(word)` makes an instance, and `str` of it is the word.
+        metavar: What help calls the word.
+    """
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: kind.parse(words[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def _split(hint: Any) -> tuple[Any, tuple]:
     """Returns a type without its annotations, and these."""
     return (get_args(hint)[0], get_args(hint)[1:]) if get_origin(hint) is Annotated else (hint, ())
 
 
-OWN = frozenset(field.name for field in flat(VerbOptions))  # in no file: they say how options are read
+# in no file: they say how options are read
+OWN = frozenset({"document", *(field.name for field in flat(VerbOptions))})

@@ -3,14 +3,17 @@
 import shutil
 import textwrap
 from dataclasses import fields, make_dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
 
-from jobs.config.config_file import ConfigFile, config_in, to_json
+from jobs.config.config_file import ConfigFile, config_in, to_toml
 from jobs.config.options import VerbOptions, choice_of, chosen, flags_of, flags_of_choices
 from jobs.config.plugins import PluginOptions, load_plugins
+from jobs.config.presets import preset_files
 from jobs.config.refusals import refuse_in_one_line
+from ssl_core.errors import UserError, choose
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
 
@@ -38,7 +41,7 @@ def parse(config: Any, verb: str, arguments: list[str]) -> Any:
     parsed = parse_given(config, verb, arguments)
     options = parsed.options.resolved(parsed.given)
     if options.print_config:
-        print(to_json(options, indent=2))
+        print(to_toml(options), end="")
         raise SystemExit(0)
     return options
 
@@ -55,19 +58,64 @@ def parse_given(config: type[VerbOptions], verb: str, arguments: list[str]) -> P
         UserError: If an option does not exist or cannot be read, or the file cannot.
     """
     typed = _names_in(config, arguments)
-    if (path := config_in(arguments)) is None:
+    document, arguments = _document_and_rest(config, verb, arguments)
+    paths = [path for path in (document, config_in(arguments)) if path is not None]
+    if not paths:
         return Parsed(_parse(config, verb, arguments), typed)
-    file = ConfigFile(path, config)
-    given = typed | file.values.keys()
-    for name in typed & file.values.keys():  # a default would be checked, and extended by options that append
-        del file.values[name]
-    options = _parse(config, verb, arguments, file.defaults())
+    files = [ConfigFile(path, config) for path in paths]
+    if document:
+        files[0].values.setdefault("name", Path(document).stem)
+    given = typed | _override(files, typed, config.alternatives)
+    options = _parse(config, verb, arguments, _defaults(files))
     if choice := choice_of(config):
+        (file,) = files
         if (name := chosen(options, choice)) != file.values.get(config.choice_key):
             file.values[config.choice_key] = name  # tyro has given it the sub-command's defaults instead of the file's
-            options = _parse(config, verb, arguments, file.defaults())
+            options = _parse(config, verb, arguments, _defaults(files))
         file.check_choice(name)
     return Parsed(options, given)
+
+
+def _override(files: list[ConfigFile], typed: frozenset[str], alternatives: frozenset[str]) -> set[str]:
+    """Removes from files what options on the command line, or in a later file, count more than.
+
+    A default would be checked, and extended by options that append.
+
+    Args:
+        files: The files, of which later ones count more.
+        typed: Names of the options on the command line.
+        alternatives: Options of which one takes the place of the others.
+
+    Returns:
+        The names of the options that are left.
+    """
+    left: set[str] = set()
+    for file in reversed(files):
+        replaced = alternatives if (typed | left) & alternatives else frozenset()
+        file.values = {name: of for name, of in file.values.items() if name not in typed | replaced}
+        left |= file.values.keys()
+    return left
+
+
+def _defaults(files: list[ConfigFile]) -> Any:
+    """Returns a verb's options with the values of files, of which later ones count more."""
+    found: Any = tyro.MISSING
+    for file in files:
+        found = file.defaults(found)
+    return found
+
+
+def _document_and_rest(config: type[VerbOptions], verb: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Returns the file that the first word names, or the built-in one, where a verb takes one; and the other words."""
+    if not config.document_key or not arguments or arguments[0].startswith("-"):
+        return None, arguments
+    first, *rest = arguments
+    if first.endswith((".toml", ".json")):
+        return first, rest
+    known = preset_files()
+    if first not in known:
+        raise UserError(f"{verb} {first}: {choose(first, known)}, or a file that ends with .toml or .json")
+    return str(known[first]), rest
 
 
 def _parse(config: Any, verb: str, arguments: list[str], default: Any = None) -> Any:

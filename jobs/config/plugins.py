@@ -56,12 +56,14 @@ def load_plugins(arguments: list[str]) -> list[str]:
 def _in_config(arguments: list[str]) -> list[str]:
     """Returns the plug-ins that the file of --config names. What is wrong with the file is found when it is parsed."""
     given = config_in(arguments)
+    if given is None and arguments and arguments[0].endswith((".toml", ".json")):
+        given = arguments[0]  # the file of a study
     if given is None:
         return []
     try:
         text = given if given.lstrip().startswith("{") else Path(given).expanduser().read_text("utf-8")
         found = tomllib.loads(text) if given.endswith(".toml") else json.loads(text)
-        return [str(file) for file in found.get("plugin", ())]
+        return [str(file) for table in (found, found.get("plugins", {})) for file in table.get("plugin", ())]
     except (OSError, RuntimeError, ValueError, AttributeError, TypeError):
         return []
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jobs.config.start import load_start, resolve_start, start_digest
 from ssl_core.data.data_source import dataset_names
 from ssl_core.data.dataset import Source
 from ssl_core.data.decoding.crops import MIN_AREA
@@ -32,6 +33,9 @@ class PretrainConfig:
     encoder: str = "convnet"
     """convnet (small, for CPUs), convnet-plain (the same without batch norm), nin (RotNet's on CIFAR-10),
     or any convolutional encoder of timm by its name, or of torchvision as torchvision:NAME"""
+    init: str = "random"
+    """where the encoder starts: random, or pretrained weights, as --encoder of tilespin evaluate takes them:
+    timm:resnet18, timm:resnet18=FILE, or the folder of another run"""
     steps: int | None = None
     """number of optimizer steps; default: 1000, unless --epochs is given"""
     epochs: float | None = None
@@ -73,12 +77,17 @@ class PretrainConfig:
         if self.seed >= 2**31:
             raise UserError(f"--seed is {self.seed}, expected less than 2**31")
         self.task.optim.check()
+        start = load_start(self.init)
+        if start and start.architecture != self.encoder:
+            raise UserError(f"--init {self.init} is a {start.architecture}, --encoder a {self.encoder}: give the same")
         precision = ("bf16" if device == "cuda" else "fp32") if self.precision == "auto" else self.precision
         return Recipe(
             task=self.task,
             data=resolve_data_path(self.data),
             size=source.size,
             encoder=self.encoder,
+            init=resolve_start(self.init),
+            init_digest=start_digest(self.init),
             steps=steps,
             precision=precision,
             grad_accumulation=self.grad_accumulation,
@@ -102,6 +111,8 @@ class Recipe:
     data: str
     size: int
     encoder: str
+    init: str
+    init_digest: str | None
     steps: int
     epochs: None = None  # `steps` says how long; the names of earlier runs were made with this field
     precision: Literal["fp32", "bf16"]
@@ -111,7 +122,10 @@ class Recipe:
     def identity(self, source: Source) -> dict:
         """Returns all that the weights depend on; not workers, device, loader, storage, name or tracking."""
         options = asdict(self)
-        options.pop("data")
+        for place in ("data", "init"):
+            options.pop(place)
+        if self.init_digest is None:
+            options.pop("init_digest")  # the names of earlier runs were made without it
         task = {"name": task_name(self.task), **options.pop("task")}
         if source.train.pixels is not None:
             task.pop("loader_min_area")  # they are not cropped

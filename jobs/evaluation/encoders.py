@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 import ssl_core.encoders.build as encoders
+from jobs.config.evaluation import TransferEntry
+from jobs.config.start import load_start
 from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
@@ -41,6 +43,16 @@ class EvaluatedEncoder(EncoderIdentity):
         """Returns a short name, which several encoders of a study may share."""
         return self.run or self.external or (self.task if self.normalization == "dataset" else f"{self.task}-per-image")
 
+    @property
+    def weights_name(self) -> tuple:
+        """Returns what encoders of the same weights on other datasets have in common."""
+        return self.task, self.encoder, self.run, self.external, self.seed, self.normalization, self._stem_side
+
+    @property
+    def _stem_side(self) -> int | None:
+        """Returns the images' side that decides the stem, or None for an encoder that has the same at any."""
+        return self.built if self.encoder not in encoders.OWN and self.encoder != PIXELS else None
+
     def load(self, study: Study) -> torch.nn.Module:
         """Builds the encoder with its weights, which lie in `study` unless they are random."""
         folder = self.folder(study)
@@ -48,7 +60,7 @@ class EvaluatedEncoder(EncoderIdentity):
             return encoders.build(self.encoder, self.built, self.seed)
         encoder, record = load_saved(folder)
         given, wanted = (self.source.mean, self.source.std), (record.mean, record.std)
-        if self.external and self.normalization == "dataset" and wanted != given:
+        if self.normalization == "dataset" and wanted != given:
             return encoders.RestandardizedEncoder(encoder, given, wanted)
         return encoder
 
@@ -95,9 +107,10 @@ def from_run(record: EncoderRecord) -> EvaluatedEncoder:
     """Returns the encoder of a finished run."""
     assert record.training is not None  # which only encoders from elsewhere may lack
     trained = record.training
-    return EvaluatedEncoder(
-        trained.task, record.encoder, trained.run, trained.data, record.size, record.seed, record.normalization
+    one = EvaluatedEncoder(
+        trained.task, record.encoder, trained.run, trained.data, trained.size, record.seed, record.normalization
     )
+    return replace(one, stem=encoders.stem_size(record.encoder, record.size, trained.size))
 
 
 def from_training(one: Training) -> EvaluatedEncoder:
@@ -105,7 +118,27 @@ def from_training(one: Training) -> EvaluatedEncoder:
     recipe = one.recipe
     task = task_name(recipe.task)
     normalization = tasks()[task].normalization
-    return EvaluatedEncoder(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalization)
+    found = EvaluatedEncoder(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalization)
+    start = load_start(recipe.init)
+    return replace(found, stem=encoders.stem_size(recipe.encoder, start.built, recipe.size)) if start else found
+
+
+def on_datasets(trained: list[EvaluatedEncoder], transfer: Sequence[TransferEntry]) -> list[EvaluatedEncoder]:
+    """Returns each encoder on each transfer dataset; without any, on what it was trained on.
+
+    Args:
+        trained: Encoders on what they were trained on.
+        transfer: Datasets, each with its size.
+    """
+    if not transfer:
+        return trained
+    found = []
+    for entry in transfer:
+        size = entry.size or open_source(entry.data).size
+        for one in trained:
+            stem = encoders.stem_size(one.encoder, one.built, size)
+            found.append(replace(one, data=entry.data, size=size, stem=stem))
+    return found
 
 
 def with_baselines(runs: list[EvaluatedEncoder]) -> list[EvaluatedEncoder]:
@@ -128,6 +161,7 @@ def unique_labels(evaluated: list[EvaluatedEncoder]) -> dict[EvaluatedEncoder, s
     plain = Counter(one.short_label for one in evaluated)
 
     def full_label(one: EvaluatedEncoder) -> str:
-        return f"{one.short_label} ({one.encoder}, {Path(one.data).name}, {one.size} px, seed {one.seed})"
+        stem = f", stem for {one.stem} px" if one.stem else ""
+        return f"{one.short_label} ({one.encoder}{stem}, {Path(one.data).name}, {one.size} px, seed {one.seed})"
 
     return {one: one.short_label if plain[one.short_label] == 1 else full_label(one) for one in evaluated}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
+from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import resolve_data_path
-from jobs.evaluation.encoders import RANDOM, EvaluatedEncoder, digest_with_statistics, from_run
+from jobs.evaluation.encoders import RANDOM, EvaluatedEncoder, digest_with_statistics, from_run, on_datasets
 from jobs.study.folder import Study
 from ssl_core.data.dataset import open_source
 from ssl_core.encoders.pretrained import Pretrained, file_name, load_pretrained
@@ -83,10 +84,16 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
     return ExternalEncoder(evaluated, one, record)
 
 
-def list_encoders(study: Study) -> list[EvaluatedEncoder]:
-    """Returns all that a study has to evaluate except baselines: its finished runs, and the encoders added to it."""
+def list_encoders(study: Study, evaluation: Evaluation | None = None) -> list[EvaluatedEncoder]:
+    """Returns all that a study has to evaluate except baselines: its finished runs, and the encoders added to it.
+
+    Args:
+        study: The study.
+        evaluation: Says on which datasets runs are evaluated; None: as the study was last evaluated.
+    """
     runs = [from_run(EncoderRecord.read(folder / "encoder.json")) for folder in study.runs()]
-    return [*runs, *_saved_encoders(study)]
+    evaluation = evaluation or (Evaluation.of_study(study) if exists(study.file) else None)
+    return [*on_datasets(runs, evaluation.transfer if evaluation else ()), *_saved_encoders(study)]
 
 
 def _saved_encoders(study: Study) -> list[EvaluatedEncoder]:
@@ -102,11 +109,14 @@ def add_external(study: Study, externals: list[ExternalEncoder]) -> None:
     study.describe(encoders=tuple(both))
 
 
-def choose_dataset(study: Study, data: str | None, size: int | None) -> tuple[str, int | None]:
-    """Returns the dataset and image size that external encoders are evaluated on.
+def choose_datasets(
+    study: Study, evaluation: Evaluation, data: str | None, size: int | None
+) -> list[tuple[str, int | None]]:
+    """Returns the datasets and image sizes that external encoders are evaluated on.
 
     Args:
-        study: The study, whose first encoder decides if `data` is None.
+        study: The study, whose first encoder decides if nothing else does.
+        evaluation: The transfer datasets, which decide if `data` is None.
         data: What was given by --data.
         size: What was given by --size.
 
@@ -114,11 +124,13 @@ def choose_dataset(study: Study, data: str | None, size: int | None) -> tuple[st
         UserError: If nothing says which dataset.
     """
     if data is not None:
-        return data, size
+        return [(data, size)]
+    if evaluation.transfer:
+        return [(entry.data, size or entry.size) for entry in evaluation.transfer]
     known = list_encoders(study) if exists(study.file) else []
     if not known:
         raise UserError(f"{study.root}: no study here (expected {study.file}), or an empty one: --encoder needs --data")
-    return known[0].data, size or known[0].size
+    return [(known[0].data, size or known[0].size)]
 
 
 def describe_loading(external: ExternalEncoder) -> str:

@@ -16,6 +16,7 @@ from jobs.config.evaluation import Evaluation
 from jobs.config.runtime import device_name
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels
 from jobs.evaluation.records import EvaluationJob, record_path, write_record
+from jobs.evaluation.tracking import tracking_jobs
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import Source, open_source
@@ -38,8 +39,8 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
         UserError: If a setting is wrong, or a dataset lacks labels that a protocol needs.
     """
     evaluation.check()
-    for data, size in {(one.data, one.size) for one in evaluated}:
-        check_dataset(open_source(data, size), evaluation)
+    for data, size in dict.fromkeys((one.data, one.size) for one in evaluated):
+        check_dataset(open_source(data, size), evaluation.on(data, size))
 
 
 def check_dataset(source: Source, evaluation: Evaluation) -> None:
@@ -63,7 +64,8 @@ def evaluation_jobs(
     planned: set[str],
     threads: int,
 ) -> list[Job]:
-    """Makes a job for each result that is missing, and one for the features that several protocols share.
+    """Makes a job for each result that is missing, one for the features that several protocols share, and one for each
+    encoder that sends its results to W&B.
 
     Args:
         study: The study, which keeps the results.
@@ -77,10 +79,10 @@ def evaluation_jobs(
     found = []
     gpus = 1 if device == "cuda" else 0
     for one, label in unique_labels(evaluated).items():
-        dataset = one.source.digest
+        dataset, here = one.source.digest, evaluation.on(one.data, one.size)
         missing = [
             name
-            for name in evaluation.protocols
+            for name in here.protocols
             if not ((path := record_path(study, one, name, evaluation, dataset)) and exists(path))
         ]
         extract = f"features/{label}"
@@ -100,12 +102,12 @@ def evaluation_jobs(
                 )
             )
         for name in missing:
-            job = EvaluationJob(str(study.root), one, label, evaluation, name, tracking)
+            job = EvaluationJob(str(study.root), one, label, evaluation, name)
             if name in on_features:
                 found.append(Job(f"{name}/{label}", _evaluate_features, (job,), (extract,)))
             else:
                 found.append(Job(f"{name}/{label}", _evaluate_encoder, (job, *placement), needs, gpus=gpus))
-    return found
+    return [*found, *tracking_jobs(study, evaluated, evaluation, tracking, found)]
 
 
 def _features_bytes(one: EvaluatedEncoder, evaluation: Evaluation) -> int:

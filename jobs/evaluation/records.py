@@ -17,8 +17,6 @@ from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.study.folder import Study
-from jobs.tracking.connection import DecidedMode
-from jobs.tracking.tracker import Tracker
 from ssl_core.data.dataset import Source
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
@@ -109,14 +107,16 @@ def current_records(
         evaluation: Protocols, splits and seed.
     """
     datasets = study.read().datasets
-    wanted = {name: protocol_identity(name, evaluation) for name in evaluation.protocols}
+    everyone = list(encoders)
+    names = {name for one in everyone for name in evaluation.on(one.data, one.size).protocols}
+    wanted = {name: protocol_identity(name, evaluation) for name in names}
     found: dict[tuple, EvaluationRecord] = {}
     for path in glob_files(study.root, "evaluate/*/*.json"):
         record = EvaluationRecord.read(path)
         one, name = record.encoder, record.protocol.name
         if record.protocol == wanted.get(name):
-            names = [record.digest] if one.run or one.external else [record.digest, None]
-            for key in ((name, *_weights_key(one, digest, record.dataset.digest)) for digest in names):
+            weights = [record.digest] if one.run or one.external else [record.digest, None]
+            for key in ((name, *_weights_key(one, digest, record.dataset.digest)) for digest in weights):
                 other = found.get(key)
                 if other is None or other.finished < record.finished:  # a baseline's weights depend on torch's version
                     found[key] = record
@@ -124,9 +124,11 @@ def current_records(
     def of(one: EvaluatedEncoder) -> dict[str, EvaluationRecord]:
         digest = one.digest(study) if one.run or one.external else None
         key = _weights_key(one, digest, datasets.get(one.data))
-        return {name: found[name, *key] for name in evaluation.protocols if (name, *key) in found}
+        return {
+            name: found[name, *key] for name in evaluation.on(one.data, one.size).protocols if (name, *key) in found
+        }
 
-    return {one: of(one) for one in encoders}
+    return {one: of(one) for one in everyone}
 
 
 def _weights_key(one: EncoderIdentity, digest: str | None, dataset: str | None) -> tuple:
@@ -198,7 +200,6 @@ class EvaluationJob:
         label: The encoder's name in the study.
         evaluation: Splits and seed.
         protocol: The protocol's name.
-        tracking: How the result is tracked in W&B.
     """
 
     root: str
@@ -206,14 +207,12 @@ class EvaluationJob:
     label: str
     evaluation: Evaluation
     protocol: str
-    tracking: DecidedMode
 
 
 def write_record(
     job: EvaluationJob, result: Result, labels: dict[str, np.ndarray], device: str, seconds: float
 ) -> EvaluationRecord:
-    """Tracks what one protocol found, and writes its picture and then its record, whose presence means that it is
-    done.
+    """Writes the picture of what one protocol found, and then its record, whose presence means that it is done.
 
     Args:
         job: What was evaluated.
@@ -231,22 +230,9 @@ def write_record(
     record = make_record(
         job.label, one, digest, source, evaluation, protocol, result, labels=labels, device=device, seconds=seconds
     )
-    numbers = record.numbers
     path = path_of(study, record)
-    tracker = Tracker(
-        job.tracking,
-        study.root,
-        id=f"{path.stem}-{digest[:12]}-{study.token}",
-        study=study.root.name,
-        job_type="evaluate",
-        name=f"{protocol}/{job.label}",
-        config={**asdict(one), "protocol": protocol, "pretrain_run": one.run},
-    )
-    tracker.result({f"{protocol}/{key}": value for key, value in numbers.items()})
     if result.sheet is not None:
         write_bytes(path.with_suffix(".png"), _png(result.sheet))
-        tracker.image(f"{protocol}/sheet", path.with_suffix(".png"), step=1)
-    tracker.finish()
     record.write(path)
     return record
 

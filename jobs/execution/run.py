@@ -3,7 +3,8 @@
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from ssl_core.errors import StorageError, UserError
 from ssl_core.storage.files import exists, is_local
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 from ssl_core.storage.retry import short_deadline
+from ssl_core.task import task_name
 
 console = Console(stderr=True)
 
@@ -54,6 +56,36 @@ class StudyPlan:
         trained = [open_source(one.recipe.data, one.recipe.size) for one in self.trainings]
         return [*trained, *(one.source for one in self.encoders)]
 
+    def outline(self) -> list[str]:
+        """Returns how many trainings and evaluations there are, of what, how many are there already, and what the
+        trainings cost."""
+        jobs = self.jobs()
+        waiting = {job.name for job in jobs}
+        recipes = [one.recipe for one in self.trainings]
+        lines = []
+        if recipes:
+            kinds = [
+                ("task", [task_name(one.task) for one in recipes]),
+                ("encoder", [one.encoder for one in recipes]),
+                ("start", [one.init for one in recipes]),
+                ("seed", [str(one.seed) for one in recipes]),
+            ]
+            of = ", ".join(_count_of(kind, dict.fromkeys(values)) for kind, values in kinds)
+            there = sum(one.name not in waiting for one in self.trainings)
+            lines.append(f"{_number(len(recipes), 'training')} ({of}), {there} of them there already")
+        if self.evaluation:
+            data = Counter((one.data, one.size) for one in self.encoders)
+            total = sum(len(self.evaluation.on(one.data, one.size).protocols) for one in self.encoders)
+            others = waiting - {one.name for one in self.trainings}
+            missing = sum(not name.startswith(("features/", "tracking/")) for name in others)
+            on = ", ".join(f"{open_source(*one).name} of {one[1]} px" for one in data)
+            encoders = _number(max(data.values()), "encoder")
+            lines.append(
+                f"{_number(total, 'evaluation')} of {encoders}, baselines included, on {on}; "
+                f"{total - missing} of them there already"
+            )
+        return lines
+
     def workload(self, jobs: list[Job]) -> str:
         """Returns one line that says how much is to be done."""
         names = {job.name for job in jobs}
@@ -66,7 +98,7 @@ class StudyPlan:
         elif recipes:
             span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
             parts.append(f"{len(recipes)} trainings of {span} steps")
-        if others := len(jobs) - len(recipes):
+        if others := sum(not job.name.startswith("tracking/") for job in jobs) - len(recipes):
             parts.append(f"{others} jobs of evaluation")
         return f"to do: {', '.join(parts)}"
 
@@ -98,6 +130,12 @@ class StudyPlan:
                 self.study, self.encoders, self.evaluation, self.runtime.tracking, device, planned, threads
             )
         return found
+
+
+def show_plan(plan: StudyPlan) -> None:
+    """Prints what a plan is about and how much of it is to be done, and does nothing."""
+    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *plan.outline()]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _train_with_group(one: Training, device: str, group: WorkerRange) -> EncoderRecord | None:
@@ -153,6 +191,15 @@ def run_plan(plan: StudyPlan) -> None:
             f"{len(failed)} of {len(jobs)} jobs failed, tracebacks in {plan.study.root / 'failures'}; "
             "run the same command again to repeat them"
         )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _count_of(kind: str, values: Collection[str]) -> str:
+    """Returns how many there are, with their names."""
+    return f"{_number(len(values), kind)}: {' '.join(values)}"
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""Makes runs of equal budget for every task."""
+"""Plans the trainings of a study: every combination of tasks, encoders, starts, lengths and seeds."""
 
-import math
+from collections.abc import Iterator
 from dataclasses import replace
 
-from jobs.config.presets import StudyConfig
 from jobs.config.recipe import PretrainConfig
+from jobs.config.start import load_start
+from jobs.config.study import SUPERVISED, StudyConfig, TaskEntry
 from jobs.pretraining.run import Training, build_model
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
@@ -12,30 +13,68 @@ from ssl_core.task import task_name
 from ssl_core.train import encoder_macs
 
 
-def equal_budget_recipes(config: StudyConfig) -> list[PretrainConfig]:
-    """Returns a run for each task and seed that lasts as long as its budget: equal encoder MACs, forward and
-    backward.
+def plan_trainings(config: StudyConfig) -> list[PretrainConfig]:
+    """Returns the trainings of a study; those of one budget spend equally many encoder MACs, forward and backward.
 
     Args:
-        config: The study's tasks, data, encoder, seeds and budget.
+        config: The study.
 
     Raises:
-        UserError: If the budget or the number of seeds is out of range.
+        UserError: If an option is out of range, a dataset or an encoder cannot be used, or a start fits no encoder.
     """
+    config.check()
     found = []
-    if not (math.isfinite(config.budget) and config.budget > 0):
-        raise UserError(f"--budget is {config.budget}, expected GMACs above 0")
-    if config.seeds < 1:
-        raise UserError(f"--seeds is {config.seeds}, expected at least 1")
-    source = open_source(config.data, config.size)
-    for task in config.tasks:
-        recipe = PretrainConfig(task=task, data=config.data, size=config.size, encoder=config.encoder, seed=config.seed)
-        model, _ = build_model(recipe, source)
-        steps = round(config.budget * 1e9 / (encoder_macs(model, source.size) * task.batch))
-        if steps < 1:
-            raise UserError(f"--budget {config.budget:g} GMACs is less than one step of {task_name(task)}")
-        found += [replace(recipe, steps=steps, seed=config.seed + i) for i in range(config.seeds)]
+    for encoder, init in _starts(config):
+        for task, data, size in _tasks(config):
+            first = PretrainConfig(task=task, data=data, size=size, encoder=encoder, init=init, seed=config.seed)
+            for one in _of_lengths(config, first):
+                found += [replace(one, seed=config.seed + i) for i in range(config.seeds)]
     return found
+
+
+def _starts(config: StudyConfig) -> list[tuple[str, str]]:
+    """Returns encoders and where each starts; pretrained weights start the encoder whose architecture they have."""
+    found = [(encoder, init) for encoder in config.encoders for init in config.init if _fits(encoder, init)]
+    for init in config.init:
+        if (start := load_start(init)) and start.architecture not in config.encoders:
+            raise UserError(f"--init {init} is a {start.architecture}, which is not among --encoders")
+    return found
+
+
+def _fits(encoder: str, init: str) -> bool:
+    start = load_start(init)
+    return start is None or start.architecture == encoder
+
+
+def _tasks(config: StudyConfig) -> Iterator[tuple[object, str, int | None]]:
+    """Yields the options of each task, and the images and their size that it is trained on."""
+    data, size = config.pretrain.data, config.pretrain.size
+    for entry in config.tasks:
+        yield entry.config(), data, size
+    if not config.supervised or SUPERVISED in {entry.name for entry in config.tasks}:
+        return
+    task = TaskEntry(SUPERVISED).config()
+    if open_source(data, size).classes:
+        yield task, data, size
+        return
+    for entry in config.transfer:
+        if open_source(entry.data, entry.size).classes:
+            yield task, entry.data, entry.size
+
+
+def _of_lengths(config: StudyConfig, first: PretrainConfig) -> Iterator[PretrainConfig]:
+    """Yields a training for each budget, number of epochs or number of steps."""
+    unit, values = config.lengths()
+    if unit != "budget":
+        yield from (replace(first, **{unit: value}) for value in values)
+        return
+    source = open_source(first.data, first.size)
+    macs = encoder_macs(build_model(first, source)[0], source.size) * first.task.batch
+    for budget in values:
+        steps = round(budget * 1e9 / macs)
+        if steps < 1:
+            raise UserError(f"--budget {budget:g} GMACs is less than one step of {task_name(first.task)}")
+        yield replace(first, steps=steps)
 
 
 def longest_first(trainings: list[Training]) -> list[Training]:

@@ -10,6 +10,7 @@ from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
 from jobs.config.runtime import device_name
+from jobs.config.start import load_start
 from jobs.pretraining.samples import sample_sheet
 from jobs.study.folder import Study
 from jobs.study.metrics import MetricsFile
@@ -57,12 +58,14 @@ class RunRecorder:
         self.row: dict = {}
         self.completed, self.workers, self.writer = False, workers, writer
         continued = exists(self.folder / "config.json")
-        write_json(self.folder / "config.json", {**recipe.identity(source), "data": recipe.data})
+        start = load_start(recipe.init)
+        places = {"data": recipe.data, "init": start.label if start else recipe.init}
+        write_json(self.folder / "config.json", {**recipe.identity(source), **places})
         self.rows = MetricsFile(self.folder / "metrics.jsonl", first, writer)
         # evaluation runs have the task's name under "task" too, so that W&B can group by it
         flat = {
             **recipe.identity(source),
-            "data": recipe.data,
+            **places,
             "task": task_name(recipe.task),
             "options": asdict(recipe.task),
         }
@@ -154,6 +157,7 @@ class RunRecorder:
             task=task_name(recipe.task),
             run=self.training.name,
             data=recipe.data,
+            size=self.source.size,
             dataset=self.source.digest,
             steps=recipe.steps,
             images=recipe.steps * recipe.task.batch,
@@ -169,10 +173,10 @@ class RunRecorder:
         )
         record = EncoderRecord(
             encoder=recipe.encoder,
-            size=self.source.size,
+            size=start.built if (start := load_start(recipe.init)) else self.source.size,
             seed=recipe.seed,
-            mean=self.source.mean,
-            std=self.source.std,
+            mean=format.mean,
+            std=format.std,
             normalization=model.task.normalization,
             digest=encoders.digest(model.encoder),
             training=training,

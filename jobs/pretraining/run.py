@@ -1,5 +1,6 @@
 """Describes a pretraining run and checks it before it starts."""
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import ssl_core.storage.checkpoint as checkpoint
 from jobs.config.interval import Interval
 from jobs.config.recipe import PretrainConfig, Recipe
 from jobs.config.runtime import RuntimeConfig
+from jobs.config.start import load_start, start_digest
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from ssl_core.data.dataset import Source, open_source
@@ -50,7 +52,9 @@ class Training:
 
 
 def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[PretextModel, InputFormat]:
-    """Builds the module that a recipe trains, initialized at random.
+    """Builds the module that a recipe trains: its encoder at its start, and the rest at random.
+
+    A start from pretrained weights brings the statistics that it wants its pixels normalized by.
 
     Args:
         recipe: The recipe.
@@ -60,18 +64,23 @@ def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[Pretex
         The module, and the format of the pixels that it takes.
 
     Raises:
-        UserError: If the encoder cannot be built, or has nothing to train.
+        UserError: If the encoder cannot be built, has nothing to train, or does not start from the weights that the
+            run began with.
     """
     if recipe.encoder == "raw-pixels":
         raise UserError("--encoder raw-pixels is a floor: there is nothing in it to train")
-    encoder = encoders.build(recipe.encoder, source.size, recipe.seed)
+    start = load_start(recipe.init)
+    if isinstance(recipe, Recipe) and start_digest(recipe.init) != recipe.init_digest:
+        raise UserError(f"--init {recipe.init} has other weights than when this run was planned")
+    encoder = copy.deepcopy(start.network()) if start else encoders.build(recipe.encoder, source.size, recipe.seed)
     info = encoders.describe(encoder, recipe.encoder, source.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         data = DataInfo(source.size, len(source.classes), len(source.train))
         task = tasks()[task_name(recipe.task)](recipe.task, info, data)
     dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-    return PretextModel(encoder, task), InputFormat(source.mean, source.std, dtype)
+    mean, std = (start.mean, start.std) if start else (source.mean, source.std)
+    return PretextModel(encoder, task), InputFormat(mean, std, dtype)
 
 
 def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfig) -> Training:

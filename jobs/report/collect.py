@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
-from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels, with_baselines
+from jobs.evaluation.encoders import EvaluatedEncoder, with_baselines
 from jobs.evaluation.external import list_encoders
 from jobs.evaluation.records import current_records
 from jobs.pretraining.similar_runs import flatten
@@ -16,7 +16,8 @@ from ssl_core.evaluation.statistics import Interval, paired_difference
 from ssl_core.storage.files import read_json
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
-MAX_NAME_LENGTH = 40  # characters of a name
+MAX_NAME_LENGTH = 60  # characters of a name
+PLACES = ("seed", "data", "dataset", "init_digest")  # options that set no recipe apart, or not for people
 DEFAULT_LABEL = "as usual"  # an option that a recipe leaves out where it has its default, see jobs/config/recipe.py
 
 
@@ -30,19 +31,20 @@ def collect(study: Study) -> list[EncoderRow]:
     trainings = {one.run: one for one in trained if one}
     everyone = with_baselines(list_encoders(study))
     found = current_records(study, everyone, evaluation)
-    groups: dict[str, list[EvaluatedEncoder]] = defaultdict(list)
+    groups: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
     for one in everyone:
-        groups[_recipe(study, one)].append(one)
+        groups[_recipe(study, one), one.data, one.size].append(one)
     for group in groups.values():
         group.sort(key=lambda one: one.seed)
-    unique, rows = unique_labels(everyone), []
+    unique, rows = _labels_by_dataset(everyone), []
     apart = _distinguishing_names(study, [group[0] for group in groups.values() if group[0].run])
     for group in groups.values():
         one = group[0]
         records = _of_all_seeds(group, found)
         trained, baselines = bool(one.run or one.external), [each.random_init(each.normalization) for each in group]
         base = _of_all_seeds(baselines, found) if trained and all(baseline in found for baseline in baselines) else {}
-        only_one = sum(other[0].task == one.task for other in groups.values()) == 1
+        here = [other[0] for other in groups.values() if (other[0].data, other[0].size) == (one.data, one.size)]
+        only_one = sum(other.task == one.task for other in here) == 1
         default_name = one.task if trained and only_one else unique[one] if len(group) == 1 else one.short_label
         costs = tuple(trainings[each.run] for each in group if each.run)
         rows.append(
@@ -53,9 +55,28 @@ def collect(study: Study) -> list[EncoderRow]:
                 records,
                 costs,
                 _gains(records, base),
+                base,
             )
         )
     return rows
+
+
+def _labels_by_dataset(everyone: list[EvaluatedEncoder]) -> dict[EvaluatedEncoder, str]:
+    """Returns a name for each encoder that is unique among those of its dataset, which have a table of their own.
+
+    It is the short label, with what sets the encoder apart where several have the same.
+    """
+    alike: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
+    for one in everyone:
+        alike[one.data, one.size, one.short_label].append(one)
+    found = {}
+    for (*_, label), of in alike.items():
+        details = {one: (one.encoder, f"stem for {one.built} px", f"seed {one.seed}") for one in of}
+        differing = [i for i, values in enumerate(zip(*details.values())) if len(set(values)) > 1]
+        for one in of:
+            apart = ", ".join(details[one][i] for i in differing)
+            found[one] = f"{label} ({apart})" if apart else label
+    return found
 
 
 def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:
@@ -67,7 +88,7 @@ def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[st
     for one in runs:
         assert one.run is not None  # neither a floor nor an encoder from elsewhere
         config = read_json(study.run(one.run) / "config.json")
-        options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in ("seed", "data", "dataset")}
+        options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in PLACES}
     found = {}
     for task, recipes in options.items():
         keys = dict.fromkeys(key for of in recipes.values() for key in of)
@@ -86,7 +107,7 @@ def _recipe(study: Study, one: EvaluatedEncoder) -> str:
     if one.run:
         config = read_json(study.run(one.run) / "config.json")
         return short_hash({**config, "seed": None, "data": None})
-    return short_hash([one.task, one.encoder, one.data, one.size, one.normalization, one.external, one.stem])
+    return short_hash([one.task, one.encoder, one.normalization, one.external, one.stem])
 
 
 def _of_all_seeds(

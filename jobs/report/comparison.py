@@ -3,8 +3,8 @@
 import csv
 import io
 import math
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
@@ -46,6 +46,7 @@ class EncoderRow:
     records: dict[str, tuple[EvaluationRecord, ...]]  # by protocol, for every seed, in the order of `encoders`
     trainings: tuple[TrainingRecord, ...]  # of runs, by seed
     gains: dict[str, Interval]  # by protocol: the difference from the floor, paired by seed and test image
+    baselines: dict[str, tuple[EvaluationRecord, ...]] = field(default_factory=dict)  # its floor's records, by seed
 
     @property
     def one(self) -> EvaluatedEncoder:
@@ -64,9 +65,16 @@ class EncoderRow:
     @property
     def dataset(self) -> str:
         """Returns the dataset's name, or its folder or URL."""
-        return readable(
-            next((record.dataset.name for records in self.records.values() for record in records), self.one.data)
-        )
+        return readable(self._first.dataset.name if self._first else self.one.data)
+
+    @property
+    def images(self) -> tuple[str, int]:
+        """Returns what says which images it was evaluated on: their digest, or place, and their size in pixels."""
+        return (self._first.dataset.digest if self._first else self.one.data), self.one.size
+
+    @property
+    def _first(self) -> EvaluationRecord | None:
+        return next((record for records in self.records.values() for record in records), None)
 
     def cost(self, what: str) -> float | None:
         """Returns what one seed cost on average; None for a baseline, or a run of an earlier version that did not
@@ -96,6 +104,11 @@ class EncoderRow:
         of images because a file could not be read for a while.
         """
         return stack_correct(self.records.get(protocol, ()))
+
+    def baseline_correct(self, protocol: str) -> np.ndarray | None:
+        """Returns what `correct` returns, of the same encoder at random initialization; None if that is not known."""
+        records = self.baselines.get(protocol, ())
+        return stack_correct(records) if records else None
 
     @cached_property
     def _headlines(self) -> dict[str, tuple[float, float | None, float | None]]:
@@ -178,14 +191,10 @@ def rank_rows(rows: list[EncoderRow], protocol: str) -> list[EncoderRow]:
 class DatasetComparison:
     """Holds the rows of one dataset, which can be compared with each other, ranked by the first of `protocols`."""
 
+    dataset: str  # its name, with the images' size where several have the same
     rows: list[EncoderRow]
     protocols: tuple[str, ...]
     pairs: dict[str, list[Pair]]  # of tasks, by protocol; none for one that measures no accuracy
-
-    @property
-    def dataset(self) -> str:
-        """Returns the dataset's name."""
-        return next(row.dataset for row in self.rows if row.records)
 
     @property
     def seeds(self) -> int:
@@ -198,13 +207,16 @@ def by_dataset(rows: list[EncoderRow]) -> list[DatasetComparison]:
 
     Encoders that failed under every protocol stand beside the others, without numbers.
     """
-    parts, names_by_data = [], {row.one.data: row.dataset for row in rows if row.records}
-    datasets = [row.dataset if row.records else names_by_data.get(row.one.data, row.dataset) for row in rows]
-    for name in dict.fromkeys(datasets):
-        mine = [row for row, dataset in zip(rows, datasets) if dataset == name]
+    evaluated = {(row.one.data, row.one.size): row for row in rows if row.records}
+    like = [row if row.records else evaluated.get((row.one.data, row.one.size), row) for row in rows]
+    names_of = {one.images: one.dataset for one in like}
+    repeated = {name for name, count in Counter(names_of.values()).items() if count > 1}
+    parts = []
+    for images, name in names_of.items():
+        mine = [row for row, other in zip(rows, like) if other.images == images]
         if names := protocols_of(mine):
-            mine = rank_rows(mine, names[0])
-            parts.append(DatasetComparison(mine, names, {p: found for p in names if (found := pairs(mine, p))}))
+            mine, shown = rank_rows(mine, names[0]), f"{name}, {images[1]} px" if name in repeated else name
+            parts.append(DatasetComparison(shown, mine, names, {p: found for p in names if (found := pairs(mine, p))}))
     return parts
 
 
@@ -223,7 +235,7 @@ def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
     tasks = [(row, correct) for row in rows if row.kind == "task" and (correct := row.correct(protocol)) is not None]
     found = []
     for (one, mine), (other, theirs) in combinations(tasks, 2):
-        if (one.dataset, mine.shape) == (other.dataset, theirs.shape):
+        if (one.images, mine.shape) == (other.images, theirs.shape):
             if mine.mean() < theirs.mean():
                 one, other, mine, theirs = other, one, theirs, mine
             found.append((one, other, paired_difference(mine, theirs)))
@@ -240,13 +252,14 @@ def as_csv(parts: list[DatasetComparison]) -> str:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
-    over: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for protocol, pair in ((name, pair) for part in parts for name, of in part.pairs.items() for pair in of):
-        over[pair.better.name, protocol].append(pair)
-    for row in (row for part in parts for row in part.rows):
+    over: dict[tuple[str, str, str], list[Pair]] = defaultdict(list)
+    for part in parts:
+        for protocol, pair in ((name, pair) for name, of in part.pairs.items() for pair in of):
+            over[part.dataset, pair.better.name, protocol].append(pair)
+    for dataset, row in ((part.dataset, row) for part in parts for row in part.rows):
         runs = " ".join(one.run for one in row.encoders if one.run)
         for protocol in row.records:
-            head = [row.one.task if runs else row.name, row.one.encoder, runs, row.dataset, protocol]
+            head = [row.one.task if runs else row.name, row.one.encoder, runs, dataset, protocol]
 
             def write(metric: str, *values, head=head, row=row) -> None:
                 table.writerow([*head, metric, *values, len(row.encoders)])
@@ -259,7 +272,7 @@ def as_csv(parts: list[DatasetComparison]) -> str:
                 write(f"{name}/gain-over-random-init", gain.mean, gain.low, gain.high)
             if protocol == "linear" and (gap := row.gap):
                 write(f"{name}/over-knn", gap.mean, gap.low, gap.high)
-            for pair in over[row.name, protocol]:
+            for pair in over[dataset, row.name, protocol]:
                 write(f"{name}/over/{pair.worse.name}", pair.difference.mean, pair.difference.low, pair.difference.high)
                 write(f"{name}/over/{pair.worse.name}/p", pair.adjusted, "", "")
     return out.getvalue()

@@ -17,6 +17,7 @@ from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
 from jobs.report.figure_style import figure_to_svg
+from jobs.report.over_datasets import OverDatasets
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
 from jobs.study.warning_log import warn
@@ -24,8 +25,14 @@ from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, read_bytes, read_json, write_text
 
 
-def write_report(study: Study, parts: list[DatasetComparison]) -> None:
-    """Writes report.html of a study."""
+def write_report(study: Study, parts: list[DatasetComparison], summary: OverDatasets | None = None) -> None:
+    """Writes report.html of a study.
+
+    Args:
+        study: The study.
+        parts: The comparison on each dataset.
+        summary: That over datasets, if there are several.
+    """
     environment = Environment(
         loader=PackageLoader("jobs.report", "."),
         autoescape=select_autoescape(["html", "jinja"]),
@@ -38,6 +45,7 @@ def write_report(study: Study, parts: list[DatasetComparison]) -> None:
     page = environment.get_template("report.html.jinja").render(
         study=study.read(),
         name=study.root.name,
+        summary=summary,
         parts=[_dataset_context(study, part) for part in parts],
         runs=runs,
         format_number=format_number,

@@ -10,8 +10,9 @@ from jobs.report import wandb_report
 from jobs.report.caveats import caveats_of
 from jobs.report.collect import collect
 from jobs.report.comparison import DatasetComparison, EncoderRow, as_csv, by_dataset, protocols_of
-from jobs.report.conclusions import conclusions, split_by_kind
+from jobs.report.conclusions import GAIN, conclusions, split_by_kind
 from jobs.report.html import write_report
+from jobs.report.over_datasets import over_datasets, over_datasets_csv, over_datasets_table
 from jobs.report.terminal import accuracy_table, diagnostics_table
 from jobs.study.folder import JobsFailed, Study
 from jobs.study.warning_log import warn
@@ -58,23 +59,32 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: DecidedMode) ->
     parts = by_dataset(rows)
     if not parts:
         raise UserError(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
-    numbers, limits, saved = as_csv(parts), tuple(line for part in parts for line in caveats_of(part)), None
+    summary, limits, saved = over_datasets(parts), tuple(line for part in parts for line in caveats_of(part)), None
+    numbers = as_csv(parts) + (over_datasets_csv(summary) if summary else "")
     known = study.read().caveats
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers and limits == known):
-        write_report(study, parts)
+        write_report(study, parts, summary)
         saved = _track_comparison(study, parts, tracking)
         if limits != known:
             study.describe(caveats=limits)
         write_text(study.results, numbers)
     console = Console()
+
+    def say(*lines: str) -> None:
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     for part in parts:
         accuracies, others = split_by_kind(part.protocols)
+        say(*([f"\n{part.dataset}:"] if len(parts) > 1 else []), *conclusions(part), *caveats_of(part))
         if accuracies:
             console.print(accuracy_table(part, accuracies))
         if others:
             console.print(diagnostics_table(part, others))
-        for line in (*conclusions(part), *caveats_of(part)):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(GAIN)
+    if summary:
+        console.print(over_datasets_table(summary))
+        say(*summary.left_out)
     if saved:
         print(f"W&B report: {saved}")
     print(f"report: {study.report}\nnumbers: {study.results}")

@@ -11,6 +11,8 @@ from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import format_difference, format_number
 from ssl_core.evaluation.protocol import protocols
 
+MAX_NAME_WIDTH = 36  # characters; longer names take several lines, and numbers do not
+
 
 def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
     """Returns the table of accuracies, in percent, with 95 % intervals behind ±."""
@@ -18,7 +20,7 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
     title += f", {share_of_classes(part)}" if share_of_classes(part) else ""
     view = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    view.add_column("task", no_wrap=True)
+    view.add_column("task", max_width=MAX_NAME_WIDTH, overflow="fold")
     # where room is short, an interval goes below its number
     for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", overflow="fold")
@@ -44,7 +46,7 @@ def diagnostics_table(part: DatasetComparison, names: tuple[str, ...]) -> Table:
     """Returns the table of protocols that measure no accuracy, with an arrow to where better is."""
     title = "diagnostics of the frozen encoder" + (f", {share_of_classes(part)}" if share_of_classes(part) else "")
     view = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    view.add_column("task", no_wrap=True)
+    view.add_column("task", max_width=MAX_NAME_WIDTH, overflow="fold")
     for name in names:
         protocol = protocols()[name]
         measure = re.sub(r"(?=[@/])", "\n", protocol.headline, count=1)

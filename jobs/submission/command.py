@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jobs.cli import VERBS
-from jobs.config.options import flat, values_of
+from jobs.config.evaluation import TransferEntry
+from jobs.config.options import as_json, flat, values_of
 from jobs.config.parsing import parse, parse_given
 from jobs.config.plugins import load_plugins
+from jobs.config.study import StudyConfig
 from jobs.study.folder import Study
 from ssl_core.data.data_source import dataset_names
 from ssl_core.encoders.pretrained import RANDOM
@@ -22,10 +24,10 @@ from ssl_core.storage.object_store import is_url
 
 # verb: its options that say where something lies that it reads or writes
 PATH_OPTIONS = {
-    "study": ("storage", "data"),
-    "pretrain": ("storage", "data"),
+    "study": ("storage", "data", "transfer", "init"),
+    "pretrain": ("storage", "data", "init"),
     "sweep": ("storage", "data"),
-    "evaluate": ("study", "data", "encoder"),
+    "evaluate": ("study", "data", "encoder", "transfer"),
     "compare": ("studies",),
     "pack": ("src", "dst"),
     "doctor": (),
@@ -57,7 +59,7 @@ class Command:
 
     def line(self, python: str) -> str:
         """Returns the command for a shell, in a folder that holds the code."""
-        options = ["--config", json.dumps(self.options, default=str)] if self.options else []
+        options = ["--config", json.dumps(self.options, default=as_json)] if self.options else []
         return shlex.join([python, "-m", "jobs.cli", self.verb, *options])
 
 
@@ -106,9 +108,12 @@ def _check(options: Any) -> None:
     if hasattr(options, "runtime"):
         replace(options.runtime, wandb="off").checked()  # who is logged in at W&B counts there, not here
         Study.open("runs", options.runtime.name or "runs")
-    evaluation = getattr(options, "evaluation", None) or getattr(getattr(options, "study", None), "evaluation", None)
-    if evaluation:
-        evaluation.check()
+    study: Any = getattr(options, "study", None)
+    if evaluation := getattr(options, "evaluation", None):
+        transfer = study.transfer if isinstance(study, StudyConfig) else evaluation.transfer
+        replace(evaluation, transfer=transfer).check()
+    if isinstance(study, StudyConfig):
+        study.check()
     if hasattr(options, "studies"):
         options.check()
     if hasattr(options, "packing"):
@@ -119,6 +124,7 @@ def _texts(values: Mapping[str, Any]) -> Iterator[str]:
     """Yields every text among the options, and what follows a "=" in it, as in --encoder timm:NAME=FILE."""
     for value in values.values():
         for text in value if isinstance(value, tuple) else (value,):
+            text = text.data if isinstance(text, TransferEntry) else text
             if isinstance(text, str):
                 yield text
                 yield text.partition("=")[2]
@@ -140,7 +146,11 @@ def _resolved(name: str, value: Any, here: bool) -> Any:
     cluster."""
     if isinstance(value, tuple):
         return tuple(_resolved(name, one, here) for one in value)
-    if name != "encoder":
+    if isinstance(value, TransferEntry):
+        return replace(value, data=_absolute("data", value.data, here))
+    if name == "init" and value == RANDOM:
+        return value
+    if name not in ("encoder", "init"):
         return _absolute(name, value, here)
     library, colon, rest = value.partition(":")
     if library not in ("timm", "torchvision"):
@@ -173,5 +183,5 @@ def _name_and_study(verb: str, values: Mapping[str, Any]) -> tuple[str, str | No
         return values["study"].rstrip("/").rsplit("/", 1)[-1], values["study"]
     if "storage" not in values:
         return verb, None
-    name = values["name"] or {"study": values.get("preset"), "sweep": "sweep"}.get(verb) or Path(values["data"]).name
+    name = values["name"] or ("sweep" if verb == "sweep" else Path(values["data"]).name)
     return name, f"{values['storage'].rstrip('/')}/{name}"

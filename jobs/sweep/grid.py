@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from jobs.config.presets import StudyConfig
-from jobs.pretraining.budget import equal_budget_recipes
+from jobs.config.study import PretrainData, StudyConfig, TaskEntry
+from jobs.pretraining.budget import plan_trainings
 from ssl_core.errors import UserError, choose
 from ssl_core.task import tasks
 
@@ -41,21 +41,19 @@ class Grid:
             values = getattr(self, option)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"--{option} {' '.join(map(str, values))}: expected at least one, each once")
+        config = StudyConfig(
+            tasks=tuple(TaskEntry(name) for name in self.tasks or known),
+            encoders=self.encoders,
+            budget=(self.budget,),
+            supervised=False,
+            pretrain=PretrainData(data=self.data, size=self.size),
+        )
         found = []
-        for encoder in self.encoders:
-            config = StudyConfig(
-                preset="sweep",
-                tasks=tuple(known[name].Config() for name in self.tasks or known),
-                data=self.data,
-                size=self.size,
-                encoder=encoder,
-                budget=self.budget,
-            )
-            for one in equal_budget_recipes(config):
-                optim = one.task.optim
-                for lr in self.lrs or (float(f"{factor * optim.lr:.6g}") for factor in self.lr_factors):
-                    task = replace(one.task, optim=replace(optim, lr=lr))
-                    found += [replace(one, task=task, seed=seed) for seed in self.seeds]
+        for one in plan_trainings(config):
+            optim = one.task.optim
+            for lr in self.lrs or (float(f"{factor * optim.lr:.6g}") for factor in self.lr_factors):
+                task = replace(one.task, optim=replace(optim, lr=lr))
+                found += [replace(one, task=task, seed=seed) for seed in self.seeds]
         return found
 
 

@@ -1,4 +1,4 @@
-"""Tracks one Weights & Biases run for each pretraining and evaluation. Tracking may fail; the work goes on."""
+"""Tracks one Weights & Biases run for each encoder, and one for each comparison. Tracking may fail; work goes on."""
 
 import contextlib
 import json
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jobs.study.folder import Study
 
+MAX_TAG = 64  # characters, which is W&B's own limit
 INIT_SECONDS, FINISH_SECONDS, FLUSH_SECONDS = 30, 300, 30
 _unreachable = False  # found out by a run of this process: the next ones need not wait for it again
 
@@ -34,9 +35,10 @@ class Tracker:
         folder: The study's folder, on a disk or in a store.
         id: The run's id in W&B.
         study: The study's name, which is the run's group.
-        job_type: The kind of run: "pretrain", "evaluate" or "compare".
+        job_type: The kind of run: "pretrain", "encoder" (which was not trained here) or "compare".
         name: The run's name.
         config: What W&B shows as the run's config.
+        tags: Words to find the run by.
         step: The metric that all others are plotted over, or None.
     """
 
@@ -50,6 +52,7 @@ class Tracker:
         job_type: str,
         name: str,
         config: dict,
+        tags: tuple[str, ...] = (),
         step: str | None = None,
     ):
         """`step` names the metric that all others are plotted over. `mode` is not "auto" any more. `folder` is the
@@ -71,7 +74,8 @@ class Tracker:
             self.local.mkdir(parents=True, exist_ok=True)
             # artifacts wait for an upload beside their runs, so that both can be moved to a machine with a connection
             os.environ["WANDB_DATA_DIR"] = str(self.local / "wandb")
-            given = dict(id=id, group=study, job_type=job_type, name=name, config=config)
+            tags = tuple(dict.fromkeys(tag[:MAX_TAG] for tag in tags if tag))
+            given = dict(id=id, group=study, job_type=job_type, name=name, config=config, tags=tags or None)
             try:
                 self.run = run = self._start_run(mode, step is not None, given)
             except Exception as error:
@@ -132,10 +136,12 @@ class Tracker:
                 self.run.log(values, step=step, commit=True)
                 self.uploaded_step = step
 
-    def result(self, values: dict) -> None:
-        """Sends the numbers of a run that has only these: a row of history, once, and the summary."""
-        self.log(values, 0)
-        self.summary(values)
+    def result(self, values: dict, step: int = 0) -> None:
+        """Sends numbers that a run has once: a row of history, unless W&B has this step already, and the summary."""
+        new = step > self.uploaded_step
+        self.log(values, step)
+        if new or (self.run and not self.run.offline):  # offline, each segment would have it once more
+            self.summary(values)
 
     def restarted(self, count: int, step: int, cause: str | None) -> None:
         """Notes that training goes on from `step` for the `count`th time; rows show it by a column of their own."""

@@ -9,7 +9,7 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ssl_core.storage.record import Record
 
@@ -35,6 +35,7 @@ class TrainingRecord:
         task: The pretext task.
         run: The run's name, <task>-<hash of all that decides the weights>.
         data: The dataset as --data named it.
+        size: Side in pixels of the images.
         dataset: Digest of its images.
         steps: Optimizer steps.
         images: Images seen, each as often as it was seen.
@@ -52,6 +53,7 @@ class TrainingRecord:
     task: str
     run: str
     data: str
+    size: int
     dataset: str
     steps: int
     images: int
@@ -83,6 +85,8 @@ class EncoderRecord(Record):
         spec: How an encoder from elsewhere was asked for.
         unused: Tensors of its file that are not part of the encoder.
     """
+
+    VERSION: ClassVar[int] = 2
 
     encoder: str
     size: int

@@ -22,6 +22,10 @@ def add(x: int, *more: int) -> int:
     return x + sum(more)
 
 
+def told(*values: int | None) -> list:
+    return [*values]
+
+
 def fail() -> None:
     raise ValueError("this one is broken")
 
@@ -43,10 +47,12 @@ def graph(tmp_path) -> list[Job]:
         Job("after bad", add, (1,), needs=("bad",)),
         Job("after that", add, (1,), needs=("after bad",)),
         Job("three", add, (3,), needs=("one", "two")),
+        Job("after all", told, needs=("two", "bad", "after that"), needs_success=False),
     ]
 
 
 def check(outcomes: dict) -> None:
+    assert outcomes["after all"].value == [3, None, None] and outcomes["after all"].error is None
     assert outcomes["two"].value == 3 and outcomes["three"].value == 3 + 1 + 3
     assert "this one is broken" in outcomes["bad"].error and outcomes["bad"].failed_need is None
     for name in ("after bad", "after that"):
@@ -56,7 +62,7 @@ def check(outcomes: dict) -> None:
 def test_graph_in_this_process(tmp_path):
     """A failing job takes down only the jobs that need it."""
     outcomes = {o.name: o for o in run_here(graph(tmp_path))}
-    assert len(outcomes) == 6
+    assert len(outcomes) == 7
     check(outcomes)
 
 
@@ -69,7 +75,7 @@ def ray_session():
 
 def test_graph_on_ray(ray_session, tmp_path):
     outcomes = {o.name: o for o in run_on_ray(graph(tmp_path))}
-    assert len(outcomes) == 6 and outcomes["one"].value is None
+    assert len(outcomes) == 7 and outcomes["one"].value is None
     check(outcomes)
 
 

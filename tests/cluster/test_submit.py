@@ -94,7 +94,7 @@ def test_study_runs_from_elsewhere(cluster, studied, elsewhere):
     assert f"results: {elsewhere}/runs/demo/report.html" in studied and "succeeded after" in studied
     assert (elsewhere / "runs/demo/results.csv").exists() and (elsewhere / "runs/demo/report.html").exists()
     described = json.loads((elsewhere / "runs/demo/study.json").read_text())
-    assert described["config"]["data"] == str(elsewhere / "shapes")
+    assert described["config"]["pretrain"]["data"] == str(elsewhere / "shapes")
     id = re.search(r"submitted (demo-\d{8}-\d{6})\n", studied)[1]
     assert re.search(rf"{id} +succeeded +study", jobs_of(cluster))
     assert "trained   rotnet-" in cluster.run("jobs", "logs", id, "--no-follow", "--address", cluster.address)

@@ -111,7 +111,7 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["study", "demo", "--budget", "0.001"], "less than one step"),
         (["study", "demo", "--protocols", "linaer"], "did you mean linear? there is collapse, "),
         (["study", "demo", "--budget", "nan"], "expected GMACs above 0"),
-        (["study", "demo", "--encoder", "raw-pixels"], "raw-pixels is a floor"),
+        (["study", "demo", "--encoders", "raw-pixels"], "raw-pixels is a floor"),
         (["pretrain", "rotnet", "--epochs", "nan"], "expected more than 0"),
         (["pretrain", "rotnet", "--clip-grad-norm", "-1"], "--clip-grad-norm is -1"),
         (["pretrain", "rotnet", "--size", "-5"], "--size is -5"),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import tomllib
 from importlib import import_module
 
 import pytest
@@ -11,6 +12,9 @@ from jobs.config.options import values_of
 from jobs.config.parsing import parse
 from jobs.submission.command import PATH_OPTIONS, prepare_command
 from ssl_core.errors import UserError
+
+# What the built-in study says, sent as it is
+DEMO = dict(name="demo", tasks=["rotnet", "jigsaw", "context"], encoders=["convnet"], budget=[2800.0], data="cifar10")
 
 
 def of(*words: str, here: bool = False) -> dict:
@@ -25,10 +29,19 @@ def of(*words: str, here: bool = False) -> dict:
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        ("study demo --storage /mnt/runs", dict(preset="demo", storage="/mnt/runs")),
+        ("study demo --storage /mnt/runs", dict(DEMO, storage="/mnt/runs")),
         (
             "study demo --storage s3://bucket/runs --data s3://bucket/images",
-            dict(preset="demo", storage="s3://bucket/runs", data="s3://bucket/images"),
+            dict(DEMO, storage="s3://bucket/runs", data="s3://bucket/images"),
+        ),
+        (
+            "study --tasks pirl --storage /r --transfer /mnt/birds@64 cifar10 --init random timm:vgg11=/w.pth /r/x/y",
+            dict(
+                tasks=["pirl"],
+                storage="/r",
+                transfer=[dict(data="/mnt/birds", size=64), "cifar10"],
+                init=["random", "timm:vgg11=/w.pth", "/r/x/y"],
+            ),
         ),
         ("pretrain rotnet --storage=~/runs --workers 4", dict(task="rotnet", storage="~/runs", workers="4")),
         ("pretrain rotnet --storage /r --workers 0", dict(task="rotnet", storage="/r", workers="0")),
@@ -53,9 +66,9 @@ def test_elsewhere_what_is_absolute_stays(words, options):
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        ("study demo", dict(preset="demo", storage="{}/runs")),
-        ("study demo --storage out --data photos", dict(preset="demo", storage="{}/out", data="{}/photos")),
-        ("study demo --storage=../out", dict(preset="demo", storage="{}/out")),
+        ("study demo", dict(DEMO, storage="{}/runs")),
+        ("study demo --storage out --data photos", dict(DEMO, storage="{}/out", data="{}/photos")),
+        ("study demo --storage=../out", dict(DEMO, storage="{}/out")),
         (
             "pretrain rotnet --name runs --workers 2",
             dict(task="rotnet", name="runs", workers="2", storage="{}/runs"),
@@ -124,7 +137,7 @@ def test_what_is_sent_is_read_as_it_was_typed(verb):
 def test_options_are_printed_instead(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         of("study", "demo", "--print-config")
-    assert json.loads(capsys.readouterr().out)["preset"] == "demo"
+    assert tomllib.loads(capsys.readouterr().out)["runtime"]["name"] == "demo"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +145,8 @@ def test_options_are_printed_instead(capsys):
     [
         ("study demo", "--storage runs: a relative path"),
         ("study demo --storage /mnt/runs --data photos", "--data photos: a relative path"),
+        ("study demo --storage /mnt/runs --transfer photos@32", "--data photos: a relative path"),
+        ("study demo --storage /mnt/runs --init timm:resnet18=a.pth", "--init a.pth: a relative path"),
         ("evaluate runs/demo", "STUDY runs/demo: a relative path"),
         ("evaluate /r --encoder timm:resnet18=a.pth", "--encoder a.pth: a relative path"),
         ("pack /mnt/photos small", "DST small: a relative path"),
@@ -156,7 +171,7 @@ def test_refused_before_it_is_submitted(words, said):
 def test_values_reach_the_verb_as_they_were_typed():
     """Whatever a shell would make of them."""
     words = ["study", "demo", "--data", "/a b/$HOME;'x\"ä", "--storage", "/r", "--name", "`id` *"]
-    assert of(*words) == dict(preset="demo", data=words[3], storage="/r", name="`id` *")
+    assert of(*words) == dict(DEMO, data=words[3], storage="/r", name="`id` *")
     command = prepare_command(words, here=False)
     assert command.study == "/r/`id` *" and command.compares
     words = ["pretrain", "rotnet", "--storage", "s3://b/r/", "--data", "/x/photos"]
@@ -178,7 +193,7 @@ def test_where_a_comparison_will_be(words, study):
 
 @pytest.mark.slow
 def test_keys_in_a_file_are_refused(tmp_path):
-    (tmp_path / "c.json").write_text('{"preset": "demo", "storage": "s3://key:hidden@bucket/runs"}')
+    (tmp_path / "c.json").write_text('{"storage": "s3://key:hidden@bucket/runs"}')
     with pytest.raises(UserError, match="give keys in the environment") as error:
         of("study", "--config", str(tmp_path / "c.json"))
     assert "hidden" not in str(error.value)

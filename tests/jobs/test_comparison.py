@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -52,7 +53,10 @@ def test_recipes_of_one_task_are_told_apart_by_what_they_do_not_share(tmp_path):
     }
     inside = [run(f"rotnet-{lr}", optim={"lr": lr, "warmup": 0.2}) for lr in (0.1, 0.2)]
     assert list(_distinguishing_names(study, inside).values()) == ["rotnet (lr 0.1)", "rotnet (lr 0.2)"]
-    long = [run("rotnet-3", encoder="an encoder with a long name"), run("rotnet-4", encoder="another such encoder")]
+    long = [
+        run("rotnet-3", encoder="an encoder with a name that is so long that nobody reads it"),
+        run("rotnet-4", encoder="another such encoder"),
+    ]
     assert _distinguishing_names(study, long) == {}
 
 
@@ -109,7 +113,10 @@ def test_it_is_said(rows):
     best, second = part.rows[3].name, part.rows[2].name
     assert f"Best task by linear: {best}" in said and f"Within noise of it: {second}." in said
     assert ("The cheapest of these is context, 5 s against 10 s." in said) == (best == "rotnet")
-    assert "jigsaw is within noise of random at this budget." in said
+    assert said.startswith("Pretraining helps on these images: by linear, over the same encoder at random ")
+    assert "jigsaw is within noise of random" in said
+    assert re.search(rf"about \d+ seeds would tell {best} from {second}, by \d\.\d points\.", said)
+    assert not re.search(r"nan|inf", said)
 
 
 def test_the_table_has_a_row_for_each_number(rows):

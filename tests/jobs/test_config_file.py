@@ -45,9 +45,9 @@ def printed(capsys, verb: str, *arguments) -> str:
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_is_printed_is_read_back(capsys, tmp_path, verb):
     said = printed(capsys, verb, *SMALLEST.get(verb, ()))
-    (tmp_path / "c.json").write_text(said)
-    assert json.loads(said) and printed(capsys, verb, "--config", tmp_path / "c.json") == said
-    assert printed(capsys, verb, "--config", said) == said
+    (tmp_path / "c.toml").write_text(said)
+    assert tomllib.loads(said) and printed(capsys, verb, "--config", tmp_path / "c.toml") == said
+    assert printed(capsys, verb, "--config", json.dumps(tomllib.loads(said))) == said
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_what_is_printed_is_read_back(capsys, tmp_path, verb):
         ("pretrain", "rotnet-cifar10-nin", "--steps", 3),
         ("pretrain", "rotnet-imagenet-resnet50", "--size", "None", "--data", "photos"),
         ("study", "full", "--seeds", 3, "--protocols", "knn", "linear", "--name", "a b"),
+        ("study", "--tasks", "pirl", "rotnet-cifar10-nin", "--transfer", "a@64", "b", "--epochs", 1, 2.5),
         ("sweep", "--tasks", "rotnet", "--lrs", 0.1, 1, "--name", "None"),
         ("evaluate", "runs/x", "--encoder", "timm:resnet18", "--encoder", "timm:vgg11=a#b", "--val-fraction", 0.1),
         ("pack", "photos", "small", "--side", 64),
@@ -64,10 +65,11 @@ def test_what_is_printed_is_read_back(capsys, tmp_path, verb):
         ("doctor", "--no-ray"),
     ],
 )
-def test_given_options_come_back(capsys, words):
+def test_given_options_come_back(capsys, tmp_path, words):
     said = printed(capsys, *words)
-    assert printed(capsys, words[0], "--config", said) == said
-    assert options(words[0], "--config", said) == options(*words)
+    (tmp_path / "c.toml").write_text(said)
+    assert printed(capsys, words[0], "--config", tmp_path / "c.toml") == said
+    assert options(words[0], "--config", tmp_path / "c.toml") == options(*words)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -77,7 +79,7 @@ def test_each_name_is_one_option(verb):
     for more in [inner for inner, _ in choice.choices.values()] if choice else [None]:
         names = [field.name for one in filter(None, (kind(verb), more)) for field in flat(one)]
         names += [kind(verb).choice_key] if choice else []
-        assert len(set(names)) == len(names) and set(names) >= OWN
+        assert len(set(names)) == len(names) and set(names) >= OWN - {"document"}
         assert bool(choice) == bool(kind(verb).choice_key)
 
 
@@ -90,10 +92,18 @@ def test_toml_with_either_spelling(tmp_path):
 
 
 def test_example_of_the_readme(tmp_path):
-    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "run.toml").write_text(text)
+    study, run = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "run.toml").write_text(run)
     words = ["--data", "fashion-mnist", "--epochs", 3, "--grad-accumulation", 2, "--lr-milestones", 0.5, 0.75]
     assert options("pretrain", "--config", tmp_path / "run.toml") == options("pretrain", "jigsaw", *words)
+    (tmp_path / "birds.toml").write_text(study)
+    found = options("study", tmp_path / "birds.toml")
+    assert (found["name"], found["seeds"], found["num_labels"], found["workers"]) == ("birds", 3, 3000, "2")
+    assert [one.config().optim.lr for one in found["tasks"]][1:] == [0.01, 0.1]
+    assert [(one.data, one.size, one.protocols) for one in found["transfer"]] == [
+        ("labeled-photos", None, ()),
+        ("cifar10", 32, ("linear", "knn")),
+    ]
 
 
 def test_command_line_overrides_the_file(tmp_path):
@@ -113,7 +123,6 @@ def test_command_line_overrides_the_file(tmp_path):
 def test_task_may_be_on_the_command_line_alone():
     found = options("pretrain", "jigsaw", "--config", '{"grid": 2, "steps": 7}')
     assert (found["task"], found["grid"], found["steps"]) == ("jigsaw", 2, 7)
-    assert options("study", "full", "--config", '{"preset": "demo", "seed": 2}')["preset"] == "full"
 
 
 @pytest.mark.parametrize(
@@ -166,15 +175,13 @@ def test_evaluation_of_a_study_stays_as_it_was(tmp_path):
         ("pretrain", '{"task": "rotnet", "steps": 3.5}', "steps is 3.5, expected a valid integer"),
         ("pretrain", '{"task": "rotnet", "batch": null}', "batch is null, expected a valid integer"),
         ("pretrain", '{"task": "rotnet", "compile": 1}', "compile is 1, expected a valid boolean"),
-        ("pretrain", '{"task": "rotnet", "lr_milestones": 0.5}', "lr_milestones is 0.5, expected a valid array"),
+        ("pretrain", '{"task": "rotnet", "lr_milestones": "x"}', 'lr_milestones[0] is "x", expected a valid number'),
         ("pretrain", '{"task": "rotnet", "device": "gpu"}', "device is \"gpu\", expected 'auto', 'cpu' or 'cuda'"),
         ("pretrain", '{"task": "rotnet", "seed": 1, "seed": 2}', "seed is there twice"),
         ("pretrain", '{"grad-accumulation": 1, "grad_accumulation": 2}', "grad_accumulation is there twice"),
         ("pretrain", '{"task": "rotnet", "steps": 3, "epochs": 1}', "choose one"),
         ("pretrain", "{", "is no JSON"),
         ("pretrain", '{"seed": 1}', "pretrain: expected one of context, jigsaw, "),
-        ("study", '{"preset": "dmeo"}', "preset dmeo: did you mean demo?"),
-        ("study", '{"preset": "demo", "tasks": ["rotnet"]}', "no option tasks: "),
         ("evaluate", '{"size": 32}', "evaluate: expected STUDY"),
     ],
 )
@@ -194,6 +201,7 @@ def test_wrong_options_are_one_line(verb, text, said, tmp_path):
         ("c.toml", b"task = rotnet", "is no TOML"),
         ("c.toml", b"seed = 1\nseed = 2", "is no TOML"),
         ("c.toml", b"[optim]\nlr = 0.1", "no option optim: "),
+        ("c.toml", b"[runtime]\nlr = 0.1", "[runtime]: no option lr: there is address, "),
         ("c.toml", b'task = "rotnet"\nsteps = 2024-01-01', 'steps is "2024-01-01", expected a valid integer'),
         ("c.json", b"[1]", "expected an object of options"),
         ("c.json", b'{"seed": \xff}', "expected text in UTF-8"),
@@ -206,7 +214,7 @@ def test_files_that_cannot_be_read(name, content, said, tmp_path):
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"^--config ") as error:
+    with pytest.raises(UserError) as error:
         parse(kind("pretrain"), "pretrain", ["--config", str(path)])
     assert said in str(error.value) and str(path) in str(error.value)
 
@@ -222,10 +230,7 @@ def test_the_same_run_follows(tilespin, shapes, tmp_path):
     words = ["--data", shapes, "--size", 32, "--batch", 8, "--steps", 2, "--wandb", "off", "--device", "cpu"]
     tilespin("pretrain", "rotnet", *words, "--storage", tmp_path / "a", "--name", "x")
     said = tilespin("pretrain", "rotnet", *words, "--name", "x", "--print-config").stdout
-    values = {key: value for key, value in json.loads(said).items() if value is not None and key != "storage"}
-    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
-    (tmp_path / "run.toml").write_text(text)
-    assert tomllib.loads(text) == values
+    (tmp_path / "run.toml").write_text(said)
     tilespin("pretrain", "--config", tmp_path / "run.toml", "--storage", tmp_path / "b")
     (one,), (other,) = (list(Path(tmp_path / place).glob("x/pretrain/*/encoder.json")) for place in "ab")
     assert one.parent.name == other.parent.name

@@ -145,27 +145,43 @@ def test_failing_cells_do_not_hold_up_others(study, tilespin, tmp_path):
     assert len(records(folder)) == len(PROTOCOLS) * len(TASKS | FLOORS)
 
 
-def test_wandb_has_one_run_for_each_job(study):
-    """Read back from the offline files by W&B's own reader."""
-    folder, _ = study
-    token = json.loads((folder / "study.json").read_text())["token"]
-    found = {}
-    for file in folder.glob("wandb/offline-run-*/*.wandb"):
+def segments(folder: Path) -> dict[str, list[dict]]:
+    """What the offline files of each W&B run hold, the oldest first, read by W&B's own reader."""
+    found: dict[str, list[dict]] = {}
+    for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--summary", "--json", file]
         read = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
         run = json.loads(read.stdout)
-        assert run["run_id"] not in found and run["run_id"].endswith(token)
-        assert run["state"] == "finished" and run["project"] == "tilespin"
-        found[run["run_id"]] = run
-    trained = {name: run for name, run in found.items() if "options" in run["config"]}
-    judged = {name: run for name, run in found.items() if "protocol" in run["config"]}
-    assert {run["config"]["task"] for run in trained.values()} == TASKS
-    assert len(judged) == len(records(folder))
-    assert len(found) == len(trained) + len(judged) + 1  # and the comparison
-    for run in trained.values():
-        assert run["summary"]["train/step"] == run["config"]["steps"] and "samples" in run["summary"]
-    (compare,) = (run for name, run in found.items() if name.startswith("compare-"))
-    assert "rotnet/linear" in compare["summary"] and "comparison" in compare["summary"]
+        found.setdefault(run["run_id"], []).append(run)
+    return found
+
+
+def test_wandb_has_one_run_for_each_encoder(study):
+    """A training's run has its curves and then its results; a floor has a run of its own; and one is the comparison."""
+    folder, _ = study
+    token = json.loads((folder / "study.json").read_text())["token"]
+    found = segments(folder)
+    assert len(found) == len(TASKS | FLOORS) + 1 and all(id.endswith(token) for id in found)
+    assert all(run["state"] == "finished" and run["project"] == "tilespin" for of in found.values() for run in of)
+    compare = found.pop(f"compare-{token}")
+    assert "rotnet/linear" in compare[0]["summary"] and "comparison" in compare[0]["summary"]
+    trained = {of[0]["config"]["task"]: of for of in found.values() if "options" in of[0]["config"]}
+    assert trained.keys() == TASKS
+    for first, second in trained.values():
+        assert first["summary"]["train/step"] == first["config"]["steps"] and "samples" in first["summary"]
+        assert first["config"] == second["config"]
+    assert sorted(of[0]["config"]["task"] for of in found.values()) == sorted(
+        [*TASKS, "random-init", "random-init", "raw-pixels"]
+    )
+    top1 = {(r["pretrain_run"], r["protocol"]): float(r["value"]) for r in results(folder) if r["metric"] == "top1"}
+    for id, of in found.items():
+        values = [key for run in of for key in run["summary"] if key.startswith("eval/")]
+        assert len(values) == len(set(values)), "each value is there once"
+        assert any(key.endswith("/retrieval") for key in values), "a picture"
+        run = id.removesuffix(f"-{token}")
+        if (run, "knn") in top1:
+            (value,) = [v for key, v in of[-1]["summary"].items() if key.endswith("/knn/top1")]
+            assert value == pytest.approx(top1[run, "knn"])
 
 
 def test_stale_report_is_made_again(study, tilespin, tmp_path):

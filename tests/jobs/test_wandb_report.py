@@ -32,6 +32,6 @@ def test_it_is_made_once_and_then_renewed(tmp_path, monkeypatch):
         and "Within noise of it" not in renewed
         and "Best task by linear: rotnet" in renewed
     )
-    for kind in ("pretrain", "evaluate", "compare"):
+    for kind in ("pretrain", "compare", "encoders"):
         assert kind in said
-    assert said.count('"value": "demo"') == 3 and "linear/top1" in said and "train/loss" in said
+    assert said.count('"value": "demo"') == 4 and "/linear/top1" in said and "train/loss" in said

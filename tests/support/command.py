@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1", "WANDB_MODE": "offline"}
 # What nearly every verb imports, and torch.optim when it is first used; that takes longer than the verbs themselves
-PRELOADED = ["torch._dynamo", "timm.optim", "wandb", "matplotlib.figure", "jobs.commands.study", "jobs.commands.pack"]
+PRELOADED = ["torch._dynamo", "timm.optim", "matplotlib.figure", "jobs.commands.study", "jobs.commands.pack"]
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(PRELOADED)
 
@@ -56,6 +56,8 @@ def _main(module: str, arguments: list[str], cwd: str, env: dict[str, str], out:
     os.environ.clear()
     os.environ.update(env)
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
+        del sys.modules[name]  # timm has imported it, and it looks at the environment when it is imported
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -29,7 +29,7 @@ def records(
             label="made up",
             encoder=EncoderIdentity("rotnet", "convnet", f"rotnet-{i}", "shapes", 32, i, "dataset"),
             digest="0" * 64,
-            dataset=DatasetIdentity(name=dataset, digest="1" * 64, classes=4, images={"test": len(one)}),
+            dataset=DatasetIdentity(name=dataset, digest=dataset.ljust(64, "1"), classes=4, images={"test": len(one)}),
             protocol=ProtocolIdentity(
                 name=protocol, version=1, features=1, config={}, num_labels=0, val_fraction=0.1, probe_seed=0
             ),
@@ -50,6 +50,7 @@ def training(task: str, run: str, seconds: float = 10.0, data: str = "shapes") -
         task=task,
         run=run,
         data=data,
+        size=32,
         dataset="1" * 64,
         steps=100,
         images=1000,

@@ -69,6 +69,7 @@ def head() -> Iterator[Head]:
         f"--ray-client-server-port={client}",
         "--metrics-export-port=0",
         "--num-cpus=2",
+        "--include-log-monitor=False",  # a driver's job log has what it prints; nobody asks for its workers' lines
         "--object-store-memory=100000000",
     ]
     own = {"RAY_enable_worker_prestart": "0", **KEYS}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.tracking import offline_runs
-from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.records import EncoderRecord
 
 EVERY = 20  # steps between rows of metrics.jsonl
@@ -69,7 +68,9 @@ def check_same(faulty: Any, alone: Any) -> None:
     for run in _runs(faulty):
         check_rows(rows(run), one[run.name].training.steps)
     found = results(faulty)
-    numbers = [tuple(row[key] for key in ("task", "encoder", "pretrain_run", "protocol", "metric")) for row in found]
+    numbers = [
+        tuple(row[key] for key in ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric")) for row in found
+    ]
     assert len(set(numbers)) == len(numbers)
     assert found == results(alone)
     cells = [path.name + str(path.parent.name) for path in faulty.glob("evaluate/*/*.json")]
@@ -89,17 +90,22 @@ def expected(steps: int) -> list[int]:
 
 def check_tracked(folder: Path, root: Any) -> None:
     """W&B, from the segments below the local `folder` in the order in which they are uploaded: each training's
-    history has every step once, in order, each judgment's its one row."""
+    history has every step once, in order, and then its results; each other encoder's has its results once."""
     history = tracked(folder)
     trained = encoders(root)
     for name, run in trained.items():
         (steps,) = (steps for id, steps in history.items() if id.startswith(name))
         last = run.training.steps
-        assert steps == [*expected(last), last + 1], f"{name}: {steps}"  # the last is the picture's
-    judged = {id: steps for id, steps in history.items() if id.partition("-")[0] in protocols()}
-    assert len(judged) == len(list(root.glob("evaluate/*/*.json")))
-    for id, steps in judged.items():  # the second row is the picture's, if there is one
-        assert steps == ([0, 1] if id.startswith("retrieval") else [0]), f"{id}: {steps}"
+        own = [step for step in steps if step <= last + 1]
+        assert own == [*expected(last), last + 1], f"{name}: {steps}"  # the last is the picture's
+        assert steps == sorted(set(steps)) and len(steps) > len(own), f"{name}: {steps}"
+    tracked_results = {path.stem for path in root.glob("tracked/*.json")}
+    assert tracked_results <= history.keys() and len(history) == len(tracked_results) + 1  # and the comparison
+    found = [json.loads(path.read_text()) for path in root.glob("evaluate/*/*.json")]
+    assert len(tracked_results) == len({(one["digest"], one["encoder"]["normalization"]) for one in found})
+    for id in tracked_results:
+        if not any(id.startswith(name) for name in trained):
+            assert history[id][0] == 0 and history[id] == sorted(set(history[id])), f"{id}: {history[id]}"
 
 
 def tracked(folder: Path) -> dict[str, list[int]]:

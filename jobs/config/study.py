@@ -1,0 +1,137 @@
+"""Defines a study: which tasks, encoders, starts and budgets are compared, and on which datasets."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from jobs.config.config_file import check_names, fill, ungrouped
+from jobs.config.evaluation import Transfers
+from jobs.config.options import flat, one_word
+from jobs.config.published import PUBLISHED
+from ssl_core.errors import UserError, choose
+from ssl_core.task import tasks
+
+SUPERVISED = "supervised"  # the task that learns from labels: a reference for the others
+LENGTHS = ("budget", "epochs", "steps")  # options that say how long trainings are; one of them is given
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """Names a task of a study, or a recipe of the literature, and gives its options.
+
+    Attributes:
+        name: The task's or the recipe's name.
+        options: Those that differ from its own, by the names that `tilespin pretrain` has for them.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self) -> Any:
+        """Returns the options of the task, of its own type.
+
+        Raises:
+            UserError: If there is no such task or recipe, or an option does not exist or is of another type.
+        """
+        known = {name: task.Config for name, task in tasks().items()}
+        if self.name not in known and self.name not in PUBLISHED:
+            raise UserError(f"--tasks {self.name}: {choose(self.name, [*known, *PUBLISHED])}")
+        base = known[self.name]() if self.name in known else PUBLISHED[self.name].recipe.task
+        where = f"--tasks {self.name}"
+        values = ungrouped(self.options, type(base), where)
+        names = {one.name for one in flat(type(base))}
+        check_names(values, names, where, f"tilespin pretrain {self.name} --help lists those there are")
+        return fill(type(base), base, values, where)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(self.options)})" if self.options else self.name
+
+    def document(self) -> Any:
+        """Returns it as a study's file has it: its name, or a table with name and options."""
+        return {"name": self.name, **self.options} if self.options else self.name
+
+    @classmethod
+    def parse(cls, value: Any) -> "TaskEntry":
+        """Makes one of a name, or of a table with `name` and options. Raises ValueError for anything else."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise ValueError('expected a name, or a table such as {name = "pirl", transform = "jigsaw"}')
+        entry = cls(value["name"], {name: of for name, of in value.items() if name != "name"})
+        entry.config()
+        return entry
+
+
+Tasks = tuple[Annotated[TaskEntry, BeforeValidator(TaskEntry.parse), one_word(TaskEntry, "TASK")], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainData:
+    """Says which images are trained on."""
+
+    data: str = "cifar10"
+    """images to pretrain on, whose labels, if any, only the supervised reference looks at: cifar10, fashion-mnist,
+    a folder of images, with a sub-folder for each class or without, a folder of tar files or from tilespin pack,
+    or a URL of such a folder"""
+    size: int | None = None
+    """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Trains every combination of tasks, encoders, starts, budgets and seeds, and evaluates all on every dataset."""
+
+    tasks: Tasks = ()
+    """pretext tasks, or recipes of the literature, see tilespin pretrain; a file may give options of each"""
+    encoders: tuple[str, ...] = ("convnet",)
+    """encoders that every task trains, and that are compared at random initialization; see tilespin pretrain"""
+    init: tuple[str, ...] = ("random",)
+    """where encoders start, each of which is compared: random, or pretrained weights as --encoder of
+    tilespin evaluate takes them, such as timm:resnet18, which train the encoder of that architecture"""
+    budget: tuple[float, ...] = ()
+    """GMACs (10^9 multiply-accumulates) of encoder forward and backward that each task may spend;
+    several are compared; default: 2800"""
+    epochs: tuple[float, ...] = ()
+    """passes over the images instead of --budget: tasks then differ in what they cost"""
+    steps: tuple[int, ...] = ()
+    """optimizer steps instead of --budget"""
+    seed: int = 0
+    """seed of initialization, order and every random draw"""
+    seeds: int = 1
+    """trainings of each combination, with seeds from --seed on; with several, intervals include differences between
+    them"""
+    supervised: bool = True
+    """also train on labels, at the same budget, as a reference: those of the images that are pretrained on, or,
+    if these have none, those of each transfer dataset"""
+    transfer: Transfers = ()
+    """labeled datasets that every encoder is evaluated on, as DATA or DATA@SIZE with the side in pixels;
+    default: the images that are pretrained on"""
+    pretrain: PretrainData = PretrainData()
+
+    def lengths(self) -> tuple[str, tuple[float, ...]]:
+        """Returns what decides how long trainings are, "budget", "epochs" or "steps", and its values."""
+        given = [name for name in LENGTHS if getattr(self, name)]
+        return (given[0], getattr(self, given[0])) if given else ("budget", (2800.0,))
+
+    def check(self) -> None:
+        """Raises UserError if there is nothing to train, something is there twice, or a number is out of range."""
+        if not self.tasks and not self.supervised:
+            raise UserError("--tasks: expected at least one, such as rotnet")
+        if len(given := [f"--{name}" for name in LENGTHS if getattr(self, name)]) > 1:
+            raise UserError(f"{' and '.join(given)} are both given: choose one")
+        name, values = self.lengths()
+        for value in values:
+            if not (math.isfinite(value) and value > 0):
+                raise UserError(f"--{name} is {value}, expected {'GMACs ' if name == 'budget' else ''}above 0")
+        if self.seeds < 1:
+            raise UserError(f"--seeds is {self.seeds}, expected at least 1")
+        for option in ("encoders", "init", name, "tasks", "transfer"):
+            found = [repr(one) for one in getattr(self, option)]
+            if len(set(found)) < len(found) or (not found and option in ("encoders", "init")):
+                shown = " ".join(str(one) for one in getattr(self, option))
+                raise UserError(f"--{option} {shown}: expected at least one, each once")

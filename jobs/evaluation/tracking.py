@@ -1,0 +1,164 @@
+"""Sends results to W&B: to the run of each encoder's training, and to a run of its own for any other encoder."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.job import Job
+from jobs.config.evaluation import Evaluation
+from jobs.config.recipe import short_hash
+from jobs.evaluation.encoders import EvaluatedEncoder
+from jobs.evaluation.records import current_records, path_of
+from jobs.study.folder import Study
+from jobs.tracking.connection import DecidedMode
+from jobs.tracking.tracker import Tracker
+from ssl_core.encoders.pretrained import file_name
+from ssl_core.errors import UserError
+from ssl_core.storage.files import exists, read_json, write_json
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord
+
+ROWS = 100  # steps of a training's W&B run that are kept free for each result: its row, and pictures
+
+
+@dataclass(frozen=True)
+class TrackingJob:
+    """Says whose results are to be tracked.
+
+    Attributes:
+        root: The study's folder or URL.
+        encoders: One encoder, on each dataset that it is evaluated on.
+        evaluation: Protocols, splits and seed.
+        mode: How to track.
+    """
+
+    root: str
+    encoders: tuple[EvaluatedEncoder, ...]
+    evaluation: Evaluation
+    mode: DecidedMode
+
+
+def tracking_jobs(
+    study: Study, evaluated: list[EvaluatedEncoder], evaluation: Evaluation, mode: DecidedMode, jobs: list[Job]
+) -> list[Job]:
+    """Makes a job for each encoder whose results are not in W&B, or not all; it comes after its evaluations.
+
+    Args:
+        study: The study.
+        evaluated: The encoders.
+        evaluation: Protocols, splits and seed.
+        mode: How to track.
+        jobs: The jobs of evaluations that are missing; their arguments say whose they are.
+    """
+    if mode == "off":
+        return []
+    pending: dict[EvaluatedEncoder, list[str]] = defaultdict(list)
+    for job in jobs:
+        if (one := getattr(job.args[0], "encoder", None)) is not None:
+            pending[one].append(job.name)
+    alike: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
+    for one in evaluated:
+        alike[one.weights_name].append(one)
+    found = []
+    for encoders in alike.values():
+        needs = tuple(name for one in encoders for name in pending[one])
+        one = TrackingJob(str(study.root), tuple(encoders), evaluation, mode)
+        if needs or not _is_tracked(study, one):
+            label = short_hash([asdict(each) for each in encoders])
+            found.append(Job(f"tracking/{encoders[0].short_label}-{label}", track, (one,), needs, needs_success=False))
+    return found
+
+
+def track(job: TrackingJob, *_) -> None:
+    """Sends all results of an encoder that W&B does not have: numbers into its run's summary, and pictures."""
+    study = Study(job.root)
+    records = _records(study, job)
+    if not records:
+        return
+    first, digest = job.encoders[0], records[0].digest
+    names = _dataset_names(records)
+    values = {
+        f"eval/{names[id(record)]}/{record.protocol.name}/{metric}": value
+        for record in records
+        for metric, value in record.numbers.items()
+    }
+    pictures = {
+        f"eval/{names[id(record)]}/{record.protocol.name}": path
+        for record in records
+        if exists(path := path_of(study, record).with_suffix(".png"))
+    }
+    trained = EncoderRecord.read(study.run(first.run) / "encoder.json").training if first.run else None
+    # the training's own rows come before, and its picture
+    step = (trained.steps + 2 if trained else 0) + ROWS * len(values)
+    tracker = Tracker(
+        job.mode,
+        study.root,
+        id=run_id(study, first, digest),
+        study=study.root.name,
+        job_type="pretrain" if first.run else "encoder",
+        name=first.run or first.short_label,
+        config=_config(study, first),
+        tags=(first.task, first.encoder, *dict.fromkeys(record.dataset.name for record in records)),
+        step="train/step" if first.run else None,
+    )
+    tracker.result(values, step if first.run else 0)
+    for number, (name, path) in enumerate(pictures.items(), 1):
+        tracker.image(name, path, step + number)
+    tracker.finish()
+    write_json(_marker(study, first, digest), _names(study, records))
+
+
+def run_id(study: Study, one: EvaluatedEncoder, digest: str) -> str:
+    """Returns the id of an encoder's run in W&B: that of its training, or of its own."""
+    name = one.run or f"{file_name(one.short_label)}-{digest[:12]}"
+    return f"{name}-{study.token}"
+
+
+def _config(study: Study, one: EvaluatedEncoder) -> dict[str, Any]:
+    """Returns what W&B shows as an encoder's config: that of its training, as the training itself sends it."""
+    if not one.run:
+        names = ("task", "encoder", "seed", "normalization", "stem")
+        return {name: getattr(one, name) for name in names}
+    config = read_json(study.run(one.run) / "config.json")
+    options = {name: value for name, value in config["task"].items() if name != "name"}
+    return {**config, "task": config["task"]["name"], "options": options}
+
+
+def _dataset_names(records: list[EvaluationRecord]) -> dict[int, str]:
+    """Returns the name of each record's dataset, with the images' size where two datasets have the same."""
+    images = {(record.dataset.name, record.dataset.digest, record.encoder.size) for record in records}
+    repeated = {name for name, *_ in images if sum(name == other for other, *_ in images) > 1}
+    return {
+        id(record): f"{record.dataset.name}, {record.encoder.size} px"
+        if record.dataset.name in repeated
+        else record.dataset.name
+        for record in records
+    }
+
+
+def _records(study: Study, job: TrackingJob) -> list[EvaluationRecord]:
+    found = current_records(study, job.encoders, job.evaluation)
+    return [record for of in found.values() for record in of.values()]
+
+
+def _is_tracked(study: Study, job: TrackingJob) -> bool:
+    """Returns whether W&B has all results of an encoder that are there."""
+    records = _records(study, job)
+    if not records:
+        return True
+    marker = _marker(study, job.encoders[0], records[0].digest)
+    try:
+        return exists(marker) and read_json(marker) == _names(study, records)
+    except UserError:  # damaged: it is written anew
+        return False
+
+
+def _marker(study: Study, one: EvaluatedEncoder, digest: str) -> Path:
+    """Returns the file that says which results of an encoder are in W&B."""
+    return study.root / "tracked" / f"{run_id(study, one, digest)}.json"
+
+
+def _names(study: Study, records: Iterable[EvaluationRecord]) -> dict[str, str]:
+    """Returns the records' files and when they were finished."""
+    return {path_of(study, record).name: record.finished for record in records}
