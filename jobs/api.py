@@ -146,17 +146,14 @@ def study(study: str | Path | Mapping[str, Any] = "demo", *, verbose: bool = Fal
     Args:
         study: The file of a study (.toml, .json), the name of a built-in one, or what such a file holds as a mapping.
         verbose: Whether progress and the table are printed.
-        options: Any option of `tilespin study`, with underscores: data="birds", transfer=["labeled"],
-            tasks=["rotnet", {"name": "pirl", "lr": 0.01}], encoders=["resnet18"], budget=[10_000.0], seeds=3,
-            protocols=["linear", "knn"], workers="0".
+        options: Any of `tilespin study`, such as seeds=3, tasks=["rotnet", {"name": "pirl", "lr": 0.01}], workers="0".
 
     Raises:
         UserError: If an option does not exist or cannot work.
         JobsFailed: If some jobs failed; the same call does these again.
     """
-    file = [str(study)] if isinstance(study, (str, Path)) else []
-    values = options if file else {**study, **options}  # pyright: ignore[reportGeneralTypeIssues] a mapping then
-    parsed = _parsed(study_command.Options, "study", values, *file)
+    file, own = ([], study) if isinstance(study, Mapping) else ([str(study)], {})
+    parsed = _parsed(study_command.Options, "study", {**own, **options}, *file)
     with _session(verbose):
         return Study(study_command.run(parsed).root)
 

@@ -60,11 +60,11 @@ def tracking_jobs(
     alike: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
     for one in evaluated:
         alike[one.weights_name].append(one)
-    found = []
+    known, found = current_records(study, evaluated, evaluation), []
     for encoders in alike.values():
         needs = tuple(name for one in encoders for name in pending[one])
         one = TrackingJob(str(study.root), tuple(encoders), evaluation, mode)
-        if needs or not _is_tracked(study, one):
+        if needs or not _is_tracked(study, one, _flat(known[each] for each in encoders)):
             label = short_hash([asdict(each) for each in encoders])
             found.append(Job(f"tracking/{encoders[0].short_label}-{label}", track, (one,), needs, needs_success=False))
     return found
@@ -73,7 +73,7 @@ def tracking_jobs(
 def track(job: TrackingJob, *_) -> None:
     """Sends all results of an encoder that W&B does not have: numbers into its run's summary, and pictures."""
     study = Study(job.root)
-    records = _records(study, job)
+    records = _flat(current_records(study, job.encoders, job.evaluation).values())
     if not records:
         return
     first, digest = job.encoders[0], records[0].digest
@@ -137,14 +137,12 @@ def _dataset_names(records: list[EvaluationRecord]) -> dict[int, str]:
     }
 
 
-def _records(study: Study, job: TrackingJob) -> list[EvaluationRecord]:
-    found = current_records(study, job.encoders, job.evaluation)
-    return [record for of in found.values() for record in of.values()]
+def _flat(found: Iterable[dict[str, EvaluationRecord]]) -> list[EvaluationRecord]:
+    return [record for of in found for record in of.values()]
 
 
-def _is_tracked(study: Study, job: TrackingJob) -> bool:
-    """Returns whether W&B has all results of an encoder that are there."""
-    records = _records(study, job)
+def _is_tracked(study: Study, job: TrackingJob, records: list[EvaluationRecord]) -> bool:
+    """Returns whether W&B has all results of an encoder that are there, `records`."""
     if not records:
         return True
     marker = _marker(study, job.encoders[0], records[0].digest)

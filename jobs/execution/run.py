@@ -57,8 +57,7 @@ class StudyPlan:
         return [*trained, *(one.source for one in self.encoders)]
 
     def outline(self) -> list[str]:
-        """Returns how many trainings and evaluations there are, of what, how many are there already, and what the
-        trainings cost."""
+        """Returns how many trainings and evaluations there are, of what, and how many are there already."""
         jobs = self.jobs()
         waiting = {job.name for job in jobs}
         recipes = [one.recipe for one in self.trainings]

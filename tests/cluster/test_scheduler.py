@@ -22,7 +22,7 @@ def add(x: int, *more: int) -> int:
     return x + sum(more)
 
 
-def told(*values: int | None) -> list:
+def received(*values: int | None) -> list:
     return [*values]
 
 
@@ -47,7 +47,7 @@ def graph(tmp_path) -> list[Job]:
         Job("after bad", add, (1,), needs=("bad",)),
         Job("after that", add, (1,), needs=("after bad",)),
         Job("three", add, (3,), needs=("one", "two")),
-        Job("after all", told, needs=("two", "bad", "after that"), needs_success=False),
+        Job("after all", received, needs=("two", "bad", "after that"), needs_success=False),
     ]
 
 
