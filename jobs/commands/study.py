@@ -13,11 +13,11 @@ from jobs.config.options import VerbOptions, document_of
 from jobs.config.parsing import parse
 from jobs.config.plugins import PluginOptions
 from jobs.config.presets import describe_presets
-from jobs.config.recipe import resolve_data_path
+from jobs.config.recipe import PretrainConfig, resolve_data_path
 from jobs.config.runtime import RuntimeConfig
 from jobs.config.study import LENGTHS, StudyConfig
 from jobs.evaluation.encoders import from_training, on_datasets, with_baselines
-from jobs.evaluation.external import add_external, load_external
+from jobs.evaluation.external import ExternalEncoder, add_external, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
 from jobs.execution.run import StudyPlan, run_plan, show_plan
@@ -25,6 +25,7 @@ from jobs.pretraining.budget import longest_first, plan_trainings
 from jobs.pretraining.run import prepare_training
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
+from jobs.sweep.tuning import describe_tuning, tune
 from ssl_core.data.dataset import open_source
 from ssl_core.encoders.pretrained import RANDOM
 from ssl_core.errors import UserError
@@ -73,30 +74,50 @@ def run(options: Options) -> Study:
     """
     config, runtime = _resolved(options.study), options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or Path(config.pretrain.data).resolve().name)
-    trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in plan_trainings(config)])
     evaluation = replace(options.evaluation, transfer=config.transfer)
+    recipes = plan_trainings(config)
     starts = [
         load_external(init, entry.data, entry.size)
         for init in config.init
         if init != RANDOM
         for entry in evaluation.transfer or (TransferEntry(config.pretrain.data, config.pretrain.size),)
     ]
-    trained = on_datasets([from_training(one) for one in trainings], evaluation.transfer)
-    encoders = with_baselines([*(start.evaluated for start in starts), *trained])
-    check_evaluation(encoders, evaluation)
-    plan = StudyPlan(study, runtime, trainings, encoders, evaluation)
+    plan = _plan(study, runtime, recipes, starts, evaluation)
     if options.dry_run:
-        show_plan(plan)
+        show_plan(plan, describe_tuning(config, recipes))
         return study
     with study.lock():
         if starts:
             add_external(study, starts)
-        describe_evaluation(study, encoders, evaluation, config=document_of(config))
         named = replace(options, study=config, runtime=replace(options.runtime, name=study.root.name))
         write_text(study.root / "study.toml", to_toml(named))
+        describe_evaluation(study, plan.encoders, evaluation, config=document_of(config), tuning=())
+        if config.tune:
+            recipes, tuning = tune(config, recipes, study, runtime, evaluation)
+            plan = _plan(study, runtime, recipes, starts, evaluation)
+            describe_evaluation(study, plan.encoders, evaluation, tuning=tuning)
         with published_after(study, runtime.tracking):
             run_plan(plan)
     return study
+
+
+def _plan(
+    study: Study,
+    runtime: RuntimeConfig,
+    recipes: list[PretrainConfig],
+    starts: list[ExternalEncoder],
+    evaluation: Evaluation,
+) -> StudyPlan:
+    """Returns the trainings of these recipes and the evaluations of their encoders, starts and baselines.
+
+    Raises:
+        UserError: If something in them cannot work.
+    """
+    trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in recipes])
+    trained = on_datasets([from_training(one) for one in trainings], evaluation.transfer)
+    encoders = with_baselines([*(start.evaluated for start in starts), *trained])
+    check_evaluation(encoders, evaluation)
+    return StudyPlan(study, runtime, trainings, encoders, evaluation)
 
 
 def _resolved(config: StudyConfig) -> StudyConfig:

@@ -105,6 +105,11 @@ class StudyConfig:
     seeds: int = 1
     """trainings of each combination, with seeds from --seed on; with several, intervals include differences between
     them"""
+    tune: int = 0
+    """learning rates that are tried for each task, encoder, start and length, in short trainings before the long ones:
+    the task's own and others around it, two a decade; held-out images of the transfer datasets choose; 0: none"""
+    tune_fraction: float = 0.25
+    """share of the length of a training that each --tune gets, the same for all"""
     supervised: bool = True
     """also train on labels, at the same budget, as a reference: those of the images that are pretrained on, or,
     if these have none, those of each transfer dataset"""
@@ -130,6 +135,10 @@ class StudyConfig:
                 raise UserError(f"--{name} is {value}, expected {'GMACs ' if name == 'budget' else ''}above 0")
         if self.seeds < 1:
             raise UserError(f"--seeds is {self.seeds}, expected at least 1")
+        if self.tune < 0 or self.tune == 1:
+            raise UserError(f"--tune is {self.tune}, expected 0, or 2 or more learning rates to choose from")
+        if not 0 < self.tune_fraction <= 1:
+            raise UserError(f"--tune-fraction is {self.tune_fraction}, expected a share above 0 and at most 1")
         for option in ("encoders", "init", name, "tasks", "transfer"):
             found = [repr(one) for one in getattr(self, option)]
             if len(set(found)) < len(found) or (not found and option in ("encoders", "init")):

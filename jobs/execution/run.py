@@ -131,9 +131,9 @@ class StudyPlan:
         return found
 
 
-def show_plan(plan: StudyPlan) -> None:
-    """Prints what a plan is about and how much of it is to be done, and does nothing."""
-    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *plan.outline()]:
+def show_plan(plan: StudyPlan, more: Collection[str] = ()) -> None:
+    """Prints what a plan is about and how much of it is to be done, and `more` lines, and does nothing."""
+    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *more, *plan.outline()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

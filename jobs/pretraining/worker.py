@@ -23,7 +23,7 @@ from ssl_core.data.loaders.prefetch import TimedIterator
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import DiskFull, Diverged, OutOfMemory, StorageError, UserError
 from ssl_core.storage.async_writer import DISK_FULL_ERRORS, AsyncWriter
-from ssl_core.storage.files import exists, write_text
+from ssl_core.storage.files import exists, write_json, write_text
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.storage.retry import short_deadline
 from ssl_core.task import InputFormat, PretextModel
@@ -69,6 +69,10 @@ def iter_metrics(training: Training, device: str) -> Generator[dict, None, Encod
     try:
         with AsyncWriter(lambda message: warn(training.root, message)) as writer:
             return (yield from _train_loop(training, device, writer))
+    except Diverged as error:
+        if rank_and_world_size()[0] == 0:  # by which tuning knows that the learning rate is at fault
+            write_json(training.folder / "diverged.json", {"why": str(error)})
+        raise
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(_out_of_memory_advice(training, error)) from error
     except OSError as error:

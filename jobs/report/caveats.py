@@ -10,12 +10,14 @@ from pathlib import Path
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.report.comparison import DatasetComparison, readable
+from jobs.report.tuning import tuning_notes
 from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies
 from ssl_core.evaluation.coverage import SHOWN, missing_classes
 from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, make_splits
 from ssl_core.storage.files import exists
-from ssl_core.storage.records import CopiesRecord, MissingClasses
+from ssl_core.storage.records import MissingClasses
+from ssl_core.storage.study_record import CopiesRecord
 
 WITHOUT = {
     "test": ("Without a test image", "All metrics are over the other {rest}."),
@@ -73,6 +75,7 @@ def caveats_of(part: DatasetComparison) -> list[str]:
         known = _saved_copies(study)
         datasets = dict.fromkeys(row.one.data for row in part.rows if row.study.root == study.root)
         lines += [line for data in datasets if data in known for line in _copies_caveats(known[data])]
+        lines += tuning_notes(study.read()) if exists(study.file) else []
     records = [record for row in part.rows for of in row.records.values() for record in of]
     lines += _class_caveats(_class_count(part), [record.dataset.lacking for record in records])
     lines += _unread_caveats([record.dataset.unread for record in records])

@@ -13,7 +13,7 @@ from typing import Any
 import jobs.study.lock as study_locks
 from ssl_core.errors import TilespinError, UserError
 from ssl_core.storage.files import exists, glob_files, open_path, write_text
-from ssl_core.storage.records import StudyRecord
+from ssl_core.storage.study_record import StudyRecord
 
 
 class JobsFailed(TilespinError, RuntimeError):

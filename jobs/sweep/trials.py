@@ -1,6 +1,5 @@
 """Reads how each trial of a sweep stands from what its run has left, and finds the best learning rate."""
 
-import math
 from dataclasses import dataclass, field
 from statistics import mean
 
@@ -12,6 +11,7 @@ from jobs.evaluation.encoders import from_run
 from jobs.evaluation.records import record_path
 from jobs.pretraining.run import Training
 from jobs.study.folder import Study
+from jobs.sweep.choice import Candidate, choose_learning_rate
 from ssl_core.storage.files import exists, read_json
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 from ssl_core.task import task_name
@@ -81,12 +81,8 @@ def _val_accuracy(study: Study, trained: EncoderRecord) -> tuple[float | None, i
 def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
     """Returns, by task and encoder, the best of the learning rates that are complete with every seed.
 
-    The held-out linear accuracy chooses, if all of them were evaluated, and where it cannot tell, the pretext loss:
-    of the rates within one standard error of the best accuracy the one with the lowest loss. The error is that of
-    the held-out images, not of the seeds; both numbers are means over seeds. Without evaluations it is the loss
-    alone. `supervised` has seen the labels of the images that are held out from the probe.
-
-    Source: after the rule of Breiman et al. 1984, section 3.4.3, which takes the simplest within one standard error.
+    `choose_learning_rate` says how; both of its numbers are means over seeds. `supervised` has seen the labels of the
+    images that are held out from the probe.
 
     Args:
         rows: All trials.
@@ -100,25 +96,19 @@ def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:
         for one in rows:
             if (one.task, one.encoder) == (task, encoder):
                 by_lr.setdefault(one.lr, []).append(one)
-        complete = {lr: of for lr, of in by_lr.items() if all(one.state == "complete" for one in of)}
-        if not complete:
-            continue
-        losses = {lr: mean(one.loss for one in of if one.loss is not None) for lr, of in complete.items()}
-        accuracies = {
-            lr: [one.val_accuracy for one in of if one.val_accuracy is not None] for lr, of in complete.items()
-        }
-        by, near, val_accuracy = "pretext loss", list(complete), {}
-        if all(len(accuracies[lr]) == len(of) for lr, of in complete.items()):
-            by = "held-out linear accuracy"
-            val_accuracy = {lr: mean(values) for lr, values in accuracies.items()}
-            most, images = max(val_accuracy.values()), min(one.val_images for of in complete.values() for one in of)
-            error = math.sqrt(most * (1 - most) / images)
-            near = [lr for lr, accuracy in val_accuracy.items() if accuracy >= most - error]
-            by += ", then pretext loss" if len(near) > 1 else ""
-        lr = min(near, key=lambda lr: (math.isnan(losses[lr]), losses[lr]))
-        chosen = {"lr": lr, "by": by, "loss": losses[lr], "val_accuracy": val_accuracy.get(lr)}
-        found.setdefault(task, {})[encoder] = chosen
+        if complete := [_candidate(lr, of) for lr, of in by_lr.items() if all(one.state == "complete" for one in of)]:
+            best, by = choose_learning_rate(complete)
+            accuracy = best.val_accuracy if all(one.val for one in complete) else None
+            found.setdefault(task, {})[encoder] = {"lr": best.lr, "by": by, "loss": best.loss, "val_accuracy": accuracy}
     return found
+
+
+def _candidate(lr: float, rows: list[TrialRow]) -> Candidate:
+    """Returns a learning rate with the means of its trials, one for each seed."""
+    accuracies = [one.val_accuracy for one in rows if one.val_accuracy is not None]
+    whole = len(accuracies) == len(rows)
+    val = {"": (mean(accuracies), min(one.val_images for one in rows))} if whole else {}
+    return Candidate(lr, mean(one.loss for one in rows if one.loss is not None), val)
 
 
 def trials_table(rows: list[TrialRow]) -> Table:

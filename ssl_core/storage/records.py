@@ -2,10 +2,10 @@
 
 | file | record |
 |---|---|
-| `study.json` | `StudyRecord` |
 | `pretrain/*/encoder.json`, `encoders/*/encoder.json` | `EncoderRecord` |
 | `evaluate/*/*.json` | `EvaluationRecord` |
 | `pretrain/*/checkpoints/step-*.json` | `CheckpointManifest` |
+| `study.json` | `StudyRecord`, see ssl_core/storage/study_record.py |
 """
 
 from dataclasses import dataclass, field
@@ -218,59 +218,3 @@ class EvaluationRecord(Record):
     seconds: float
     device: str
     finished: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CopiesRecord:
-    """Says which test images are copies of training images.
-
-    Attributes:
-        digest: Of the dataset.
-        test_images: How many test images there are.
-        compared: Test images that were looked at.
-        found: Of these, copies of training images.
-        relabeled: Of these, such with another label there.
-        pairs: Names of the first few, each with a training image of the same bytes.
-        remote: Whether they lie in a store, from where nothing is fetched for this.
-    """
-
-    digest: str
-    test_images: int
-    compared: int
-    found: int
-    relabeled: int
-    pairs: tuple[tuple[str, str], ...]
-    remote: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRecord(Record):
-    """Describes a study.
-
-    Attributes:
-        token: Makes the ids of its W&B runs its own.
-        tilespin: The version of the program.
-        commit: Its git commit, with + if files differ; None outside a checkout.
-        config: The options of `tilespin study`, if that made it.
-        evaluation: The options of its last evaluation.
-        sweep: The options of `tilespin sweep`, if that made it.
-        compared: The folders of the studies that it compares.
-        encoders: Encoders from elsewhere that were added to it.
-        datasets: Digest of each dataset that it evaluates on, by what --data named.
-        copies: Test images that are copies, by what --data named.
-        caveats: What limits its numbers, in sentences.
-        wandb_report: URL of its report in W&B.
-    """
-
-    token: str
-    tilespin: str
-    commit: str | None
-    config: dict[str, Any] | None = None
-    evaluation: dict[str, Any] | None = None
-    sweep: dict[str, Any] | None = None
-    compared: tuple[str, ...] = ()
-    encoders: tuple[EncoderIdentity, ...] = ()
-    datasets: dict[str, str] = field(default_factory=dict)
-    copies: dict[str, CopiesRecord] = field(default_factory=dict)
-    caveats: tuple[str, ...] = ()
-    wandb_report: str | None = None

@@ -19,7 +19,7 @@ from jobs.commands.compare import main as compare
 from jobs.commands.evaluate import main as evaluate
 from jobs.study.folder import JobsFailed
 from ssl_core.data.dataset import open_source
-from ssl_core.storage.records import StudyRecord
+from ssl_core.storage.study_record import StudyRecord
 
 pytestmark = pytest.mark.slow
 
