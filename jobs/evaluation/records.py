@@ -106,8 +106,10 @@ def current_records(
         encoders: The encoders.
         evaluation: Protocols, splits and seed.
     """
-    datasets = study.read().datasets
     everyone = list(encoders)
+    if not exists(study.file):  # nothing was begun
+        return {one: {} for one in everyone}
+    datasets = study.read().datasets
     names = {name for one in everyone for name in evaluation.on(one.data, one.size).protocols}
     wanted = {name: protocol_identity(name, evaluation) for name in names}
     found: dict[tuple, EvaluationRecord] = {}

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cluster.job import Retrying
+from jobs.execution.forecast import RemainingTime, format_seconds
 from jobs.study.folder import Study
 from jobs.study.warning_log import log_files
 from ssl_core.errors import StorageError
@@ -23,6 +24,7 @@ POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
 NOTABLE = 0.05  # of the time spent waiting for data: from here on it is shown
 # In a log, a run has a line after each tenth of its steps and each minute, but not more often than every few seconds
 LINE_SHARE, LINE_SECONDS, LINE_LEAST_SECONDS = 0.1, 60, 5
+FORECAST_SECONDS = 5.0  # after the first metrics: by then others that run at once have reported, too
 
 
 class ProgressMonitor:
@@ -51,6 +53,8 @@ class ProgressMonitor:
         self.all = self.progress.add_task("all jobs", total=total, speed="")
         self.bars: dict[str, TaskID] = {}
         self.last_lines: dict[str, tuple[int, float]] = {}  # the step and time of each run's last line
+        self.remaining, self.trainings = RemainingTime(), len(runs)
+        self.forecast_at: float | None = None  # when the line about all trainings is due in a log
         self.lock = threading.Lock()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -100,6 +104,8 @@ class ProgressMonitor:
                 with self.lock:
                     if name in self.runs:
                         self._show(name, row, self.runs[name])
+            with self.lock:
+                self._forecast()
             if time.monotonic() - warned >= pause:
                 with contextlib.suppress(OSError, StorageError), short_deadline():  # a storage that fails for a while
                     self._warn()
@@ -116,6 +122,19 @@ class ProgressMonitor:
         if name not in self.bars:
             self.bars[name] = self.progress.add_task(name, total=steps, speed="")
         self.progress.update(self.bars[name], completed=row["step"], speed=speed)
+
+    def _forecast(self) -> None:
+        """Shows how long all trainings still take, where there are several: in their bar, or in a log once."""
+        seconds = self.remaining.estimate(self.runs, self.reported) if self.trainings > 1 else None
+        if seconds is None:
+            return
+        left = f"about {format_seconds(seconds)} of training left"
+        self.progress.update(self.all, speed=left)
+        if self.forecast_at is None:
+            self.forecast_at = time.monotonic() + FORECAST_SECONDS
+        elif self.lines and time.monotonic() >= self.forecast_at:
+            self.forecast_at = math.inf  # once is enough: each run's lines say how long it takes
+            self.progress.console.print(f"{left}, by the speed of the first steps", highlight=False, soft_wrap=True)
 
     def _print_line(self, name: str, row: dict, steps: int, speed: str) -> None:
         """Prints a line for run `name`, if it is time for one."""
@@ -139,10 +158,7 @@ class ProgressMonitor:
 def _remaining(row: dict, steps: int) -> str:
     """Returns about how long a run still takes, by the speed of its last steps, or "" at its end."""
     seconds = (steps - row["step"]) * row["images"] / row["step"] / max(1e-9, row["images_per_second"])
-    for unit, length, most in (("s", 1, 100), ("min", 60, 6000), ("h", 3600, 1e99)):
-        if 0 < seconds < most:
-            return f", {seconds / length:.2g} {unit} left"
-    return ""
+    return f", {format_seconds(seconds)} left" if seconds > 0 else ""
 
 
 def retry_line(event: Retrying, study: Study) -> str:

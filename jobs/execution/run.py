@@ -24,6 +24,7 @@ from jobs.config.runtime import RuntimeConfig, WorkerRange
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.evaluation.jobs import evaluation_jobs
 from jobs.evaluation.records import headline
+from jobs.execution.forecast import forecast_trainings
 from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
 from jobs.pretraining.run import Training, decode_threads
@@ -132,8 +133,14 @@ class StudyPlan:
 
 
 def show_plan(plan: StudyPlan, more: Collection[str] = ()) -> None:
-    """Prints what a plan is about and how much of it is to be done, and `more` lines, and does nothing."""
+    """Prints what a plan is about, how much of it is to be done, `more` lines, and how long trainings take.
+
+    Nothing is done but the first steps of trainings, which are thrown away.
+    """
     for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *more, *plan.outline()]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    missing = [one for one in plan.trainings if not exists(one.folder / "encoder.json")]
+    if line := forecast_trainings(missing, plan.runtime.resolved_device()):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

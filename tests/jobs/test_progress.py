@@ -11,6 +11,7 @@ import jobs.execution.progress as progress
 from cluster.job import Job, run_here
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
+from jobs.execution.forecast import RemainingTime, format_seconds
 from jobs.execution.progress import ProgressMonitor
 from jobs.pretraining.run import prepare_training
 from jobs.pretraining.worker import run_training
@@ -49,6 +50,40 @@ def test_a_line_for_each_tenth_but_not_more_often_than_every_few_seconds(clock):
 def test_a_line_a_minute_where_a_tenth_takes_long(clock):
     assert len(lines(clock, [(t, t) for t in range(1, 3601)], 1_000_000)) == 60
     assert len(lines(clock, [(t, 7) for t in range(1, 3601)], 1_000_000)) == 1, "nothing has changed"
+
+
+def test_how_long_all_trainings_take_by_the_first_steps():
+    """Two run at once at 20 ms a step; of the three that wait, one is of a known task and the others as long as the
+    mean."""
+    remaining, runs = RemainingTime(), {"rotnet-1": 100, "jigsaw-1": 300, "rotnet-2": 200, "pirl-1": 7, "npid-1": 9}
+    assert remaining.estimate(runs, {}) is None
+    row = {"images": 80, "step": 10, "images_per_second": 400.0}  # 8 images a step
+    left = remaining.estimate(runs, {"rotnet-1": row, "jigsaw-1": row, "over": row})
+    assert left == pytest.approx((90 + 290 + 200 + 2 * (100 + 300) / 2) * 0.02 / 2)
+    del runs["rotnet-1"], runs["jigsaw-1"]
+    assert remaining.estimate(runs, {}) == pytest.approx((200 + 2 * (100 + 300) / 2) * 0.02)
+
+
+def test_a_log_says_once_how_long_all_take(clock):
+    out = io.StringIO()
+    watch = ProgressMonitor(Console(file=out, width=40), {"rotnet-1": 100, "rotnet-2": 100}, 2, None)
+    watch.report("rotnet-1", {**row(10), "images_per_second": 8.0})
+    for clock[0] in range(20):
+        watch._forecast()
+    assert out.getvalue() == "about 3.2 min of training left, by the speed of the first steps\n"
+    alone = ProgressMonitor(Console(file=out, width=40), {"rotnet-1": 100}, 1, None)
+    alone.report("rotnet-1", row(10))
+    for clock[0] in range(20, 40):
+        alone._forecast()
+    assert len(out.getvalue().splitlines()) == 1, "its own lines say it"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0.4 s"), (99, "99 s"), (150, "2.5 min"), (5900, "98 min"), (7200, "2 h"), (4e5, "111 h")],
+)
+def test_times_have_two_digits(seconds, text):
+    assert format_seconds(seconds) == text
 
 
 def test_reported_metrics_come_into_a_log():

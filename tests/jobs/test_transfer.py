@@ -120,16 +120,17 @@ def test_a_file_says_all_of_a_study(flat, shapes, weights, tmp_path, monkeypatch
         optim.lr = 0.01
         [evaluation]
         num_labels = 120
-        protocols = ["linear", "knn"]
+        protocols = ["knn", "collapse"]
         [runtime]
         workers = "0"
         wandb = "off"
     """)
-    command.main(["insects.toml", "--dry-run"])
+    command.main(["insects.toml", "--dry-run", "--wandb", "offline"])
     said = " ".join(capfd.readouterr().err.split())
     assert "2 trainings (1 task: pirl, 1 encoder: resnet18, 2 starts: random timm:resnet18=" in said
     # raw pixels, random encoders with either stem, the start itself, and both trainings
     assert "18 evaluations of 6 encoders, baselines included" in said and "32 px" in said and "24 px" in said
+    assert "of training on one worker like this machine (cpu), by its first steps: pirl " in said
     assert not Path("runs").exists(), "nothing was done"
     command.main(["insects.toml"])
     study = Study("runs/insects")
@@ -148,7 +149,7 @@ def test_a_file_says_all_of_a_study(flat, shapes, weights, tmp_path, monkeypatch
         "timm:resnet18=w.safetensors",
     }
     assert names == {f"{shapes.name}, {side} px": of | {f"random-init (stem for {side} px)"} for side in (32, 24)}
-    assert [part.protocols for part in parts] == [("linear", "knn"), ("knn",)]
+    assert [part.protocols for part in parts] == [("knn", "collapse"), ("knn",)]
 
 
 @pytest.mark.slow
