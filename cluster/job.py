@@ -28,6 +28,7 @@ class Job:
     starts_workers: bool = False  # True: the room is taken by workers that the call starts, not by its own process
     fetch: bool = True  # False: the result is large and only handed on to the jobs that need it
     result_bytes: int = 0  # bytes of that result, about
+    kind: str = ""  # what it is, for whoever counts jobs
     needs_success: bool = True  # False: it runs after those that it needs however they end, with None for a failed one
 
 

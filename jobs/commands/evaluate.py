@@ -10,20 +10,19 @@ from typing import Annotated, Self
 
 import tyro
 
-from jobs.config.evaluation import Evaluation, TransferEntry, Transfers
+from jobs.config.evaluation import Evaluation, Transfers, resolve_transfer
 from jobs.config.options import VerbOptions
 from jobs.config.parsing import parse
 from jobs.config.plugins import PluginOptions
-from jobs.config.recipe import resolve_data_path
 from jobs.config.runtime import RuntimeConfig
 from jobs.evaluation.encoders import with_baselines
 from jobs.evaluation.external import add_external, choose_datasets, describe_loading, list_encoders, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
-from jobs.execution.run import StudyPlan, run_plan
+from jobs.execution.plan import StudyPlan
+from jobs.execution.run import run_plan
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
-from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.storage.files import exists
 from ssl_core.storage.records import EncoderRecord
@@ -62,17 +61,14 @@ class Options(VerbOptions):
             asked = {field.name: getattr(evaluation, field.name) for field in fields(saved) if field.name in given}
             evaluation = replace(saved, **{name: value for name, value in asked.items() if name != "transfer"})
         if self.transfer:
-            evaluation = replace(evaluation, transfer=_resolved(study, self.transfer))
+            evaluation = replace(evaluation, transfer=resolve_transfer(self.transfer, _trained_size(study)))
         return replace(self, evaluation=evaluation)
 
 
-def _resolved(study: Study, transfer: Transfers) -> tuple[TransferEntry, ...]:
-    """Returns datasets with absolute paths and sizes, by default that of the first run's images."""
-    sizes = [
-        trained.size for folder in study.runs() if (trained := EncoderRecord.read(folder / "encoder.json").training)
-    ]
-    paths = (replace(one, data=resolve_data_path(one.data)) for one in transfer)
-    return tuple(replace(one, size=one.size or (sizes[0] if sizes else open_source(one.data).size)) for one in paths)
+def _trained_size(study: Study) -> int | None:
+    """Returns the side in pixels of the images that the study's first run was trained on; None if it has none."""
+    trained = (EncoderRecord.read(folder / "encoder.json").training for folder in study.runs())
+    return next((one.size for one in trained if one), None)
 
 
 def main(arguments: list[str]) -> None:

@@ -11,7 +11,8 @@ from jobs.config.plugins import PluginOptions, load_plugins
 from jobs.config.published import PUBLISHED
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
-from jobs.execution.run import StudyPlan, run_plan
+from jobs.execution.plan import StudyPlan
+from jobs.execution.run import run_plan
 from jobs.pretraining.run import Training, prepare_training
 from jobs.study.folder import Study
 from jobs.tracking.tracker import print_sync_command

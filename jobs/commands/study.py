@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 import tyro
 
 from jobs.config.config_file import to_toml
-from jobs.config.evaluation import Evaluation, TransferEntry
+from jobs.config.evaluation import Evaluation, TransferEntry, resolve_transfer
 from jobs.config.options import VerbOptions, document_of
 from jobs.config.parsing import parse
 from jobs.config.plugins import PluginOptions
@@ -20,7 +20,8 @@ from jobs.evaluation.encoders import from_training, on_datasets, with_baselines
 from jobs.evaluation.external import ExternalEncoder, add_external, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
-from jobs.execution.run import StudyPlan, run_plan, show_plan
+from jobs.execution.plan import StudyPlan
+from jobs.execution.run import run_plan, show_plan
 from jobs.pretraining.budget import longest_first, plan_trainings
 from jobs.pretraining.run import prepare_training
 from jobs.report.publish import published_after
@@ -127,9 +128,5 @@ def _resolved(config: StudyConfig) -> StudyConfig:
     the same scale.
     """
     size = open_source(config.pretrain.data, config.pretrain.size).size
-    sized = [replace(one, data=resolve_data_path(one.data), size=one.size or size) for one in config.transfer]
-    for one in sized:
-        if sum((other.data, other.size) == (one.data, one.size) for other in sized) > 1:
-            raise UserError(f"--transfer {one}: expected each dataset once")
     pretrain = replace(config.pretrain, data=resolve_data_path(config.pretrain.data))
-    return replace(config, transfer=tuple(sized), pretrain=pretrain)
+    return replace(config, transfer=resolve_transfer(config.transfer, size), pretrain=pretrain)

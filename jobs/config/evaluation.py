@@ -7,7 +7,9 @@ import tyro
 from pydantic import BeforeValidator, TypeAdapter
 
 from jobs.config.options import one_word
+from jobs.config.recipe import resolve_data_path
 from jobs.study.folder import Study
+from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError, closest
 from ssl_core.evaluation.frozen_encoder import Splits
 from ssl_core.evaluation.protocol import protocols
@@ -48,6 +50,26 @@ class TransferEntry:
 
 
 Transfers = tuple[Annotated[TransferEntry, BeforeValidator(TransferEntry.parse), one_word(TransferEntry, "DATA")], ...]
+
+
+def resolve_transfer(transfer: Transfers, size: int | None) -> tuple[TransferEntry, ...]:
+    """Returns datasets with absolute paths and sizes.
+
+    Args:
+        transfer: The datasets.
+        size: Side in pixels of the images of those that do not say; None: each dataset's own.
+
+    Raises:
+        UserError: If a dataset is there twice, or one that does not say its size cannot be opened.
+    """
+    found = []
+    for entry in transfer:
+        side = entry.size or size or open_source(entry.data).size
+        found.append(replace(entry, data=resolve_data_path(entry.data), size=side))
+    for one in found:
+        if sum((other.data, other.size) == (one.data, one.size) for other in found) > 1:
+            raise UserError(f"--transfer {one}: expected each dataset once")
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import os
 from functools import lru_cache
 
 import ssl_core.encoders.build as encoders
-from ssl_core.encoders.pretrained import RANDOM, Pretrained, load_pretrained
+from ssl_core.encoders.pretrained import RANDOM, Pretrained, load_pretrained, with_place
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
 
@@ -41,14 +41,4 @@ def start_digest(init: str) -> str | None:
 
 def resolve_start(init: str) -> str:
     """Makes the path of a file or folder absolute, so that it is found from whatever folder a run is continued in."""
-    library, colon, rest = init.partition(":")
-    if init == RANDOM or is_url(init):
-        return init
-    if not (colon and library in ("timm", "torchvision")):
-        return _absolute(init)
-    name, equals, file = rest.partition("=")
-    return f"{library}:{name}={_absolute(file)}" if equals and not is_url(file) else init
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    return with_place(init, lambda place: place if is_url(place) else os.path.abspath(os.path.expanduser(place)))

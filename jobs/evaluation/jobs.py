@@ -27,6 +27,8 @@ from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, glob_files, is_local, remove
 from ssl_core.storage.records import EvaluationRecord
 
+EVALUATION = "evaluation"  # the kind of jobs of which each leaves one result
+
 
 def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) -> None:
     """Checks, before anything runs, that encoders can be evaluated so.
@@ -104,9 +106,10 @@ def evaluation_jobs(
         for name in missing:
             job = EvaluationJob(str(study.root), one, label, evaluation, name)
             if name in on_features:
-                found.append(Job(f"{name}/{label}", _evaluate_features, (job,), (extract,)))
+                found.append(Job(f"{name}/{label}", _evaluate_features, (job,), (extract,), kind=EVALUATION))
             else:
-                found.append(Job(f"{name}/{label}", _evaluate_encoder, (job, *placement), needs, gpus=gpus))
+                whole = (job, *placement)
+                found.append(Job(f"{name}/{label}", _evaluate_encoder, whole, needs, gpus=gpus, kind=EVALUATION))
     return [*found, *tracking_jobs(study, evaluated, evaluation, tracking, found)]
 
 

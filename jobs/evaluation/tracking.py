@@ -9,8 +9,10 @@ from typing import Any
 from cluster.job import Job
 from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import short_hash
+from jobs.evaluation.dataset_names import Images, unique_dataset_names
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.evaluation.records import current_records, path_of
+from jobs.pretraining.recorder import tracked_config
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from jobs.tracking.tracker import Tracker
@@ -19,6 +21,7 @@ from ssl_core.errors import UserError
 from ssl_core.storage.files import exists, read_json, write_json
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
+TRACKING = "tracking"  # the kind of such jobs
 ROWS = 100  # steps of a training's W&B run that are kept free for each result: its row, and pictures
 
 
@@ -66,7 +69,8 @@ def tracking_jobs(
         one = TrackingJob(str(study.root), tuple(encoders), evaluation, mode)
         if needs or not _is_tracked(study, one, _flat(known[each] for each in encoders)):
             label = short_hash([asdict(each) for each in encoders])
-            found.append(Job(f"tracking/{encoders[0].short_label}-{label}", track, (one,), needs, needs_success=False))
+            name = f"{TRACKING}/{encoders[0].short_label}-{label}"
+            found.append(Job(name, track, (one,), needs, kind=TRACKING, needs_success=False))
     return found
 
 
@@ -77,14 +81,14 @@ def track(job: TrackingJob, *_) -> None:
     if not records:
         return
     first, digest = job.encoders[0], records[0].digest
-    names = _dataset_names(records)
+    names = unique_dataset_names({_images(record): record.dataset.name for record in records})
     values = {
-        f"eval/{names[id(record)]}/{record.protocol.name}/{metric}": value
+        f"eval/{names[_images(record)]}/{record.protocol.name}/{metric}": value
         for record in records
         for metric, value in record.numbers.items()
     }
     pictures = {
-        f"eval/{names[id(record)]}/{record.protocol.name}": path
+        f"eval/{names[_images(record)]}/{record.protocol.name}": path
         for record in records
         if exists(path := path_of(study, record).with_suffix(".png"))
     }
@@ -120,21 +124,11 @@ def _config(study: Study, one: EvaluatedEncoder) -> dict[str, Any]:
     if not one.run:
         names = ("task", "encoder", "seed", "normalization", "stem")
         return {name: getattr(one, name) for name in names}
-    config = read_json(study.run(one.run) / "config.json")
-    options = {name: value for name, value in config["task"].items() if name != "name"}
-    return {**config, "task": config["task"]["name"], "options": options}
+    return tracked_config(read_json(study.run(one.run) / "config.json"))
 
 
-def _dataset_names(records: list[EvaluationRecord]) -> dict[int, str]:
-    """Returns the name of each record's dataset, with the images' size where two datasets have the same."""
-    images = {(record.dataset.name, record.dataset.digest, record.encoder.size) for record in records}
-    repeated = {name for name, *_ in images if sum(name == other for other, *_ in images) > 1}
-    return {
-        id(record): f"{record.dataset.name}, {record.encoder.size} px"
-        if record.dataset.name in repeated
-        else record.dataset.name
-        for record in records
-    }
+def _images(record: EvaluationRecord) -> Images:
+    return record.dataset.digest, record.encoder.size
 
 
 def _flat(found: Iterable[dict[str, EvaluationRecord]]) -> list[EvaluationRecord]:

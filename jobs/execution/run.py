@@ -2,158 +2,46 @@
 
 import logging
 import socket
-import time
-from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-import jobs.pretraining.worker as worker
 import jobs.report.caveats as caveats
 from cluster.head import ClusterError
-from cluster.job import Job, Outcome, Retrying, run_here
+from cluster.job import Outcome, Retrying, run_here
 from cluster.scheduler import run_on_ray
 from cluster.session import run_on_each_node, session, wait_for_resources
-from cluster.worker_group import run_worker_group
-from jobs.config.evaluation import Evaluation
-from jobs.config.runtime import RuntimeConfig, WorkerRange
-from jobs.evaluation.encoders import EvaluatedEncoder
-from jobs.evaluation.jobs import evaluation_jobs
 from jobs.evaluation.records import headline
-from jobs.execution.forecast import forecast_trainings
+from jobs.execution.plan import StudyPlan
 from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
-from jobs.pretraining.run import Training, decode_threads
 from jobs.pretraining.similar_runs import differs_from_earlier
 from jobs.study.folder import JobsFailed, Study, Terminated
-from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.summary import summary
 from ssl_core.errors import StorageError, UserError
-from ssl_core.storage.files import exists, is_local
+from ssl_core.storage.files import is_local
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 from ssl_core.storage.retry import short_deadline
-from ssl_core.task import task_name
 
 console = Console(stderr=True)
 
 
-@dataclass(frozen=True)
-class StudyPlan:
-    """Holds what is to be done: pretrainings that are not complete, and the encoders to evaluate (finished and
-    planned)."""
-
-    study: Study
-    runtime: RuntimeConfig
-    trainings: list[Training]
-    encoders: list[EvaluatedEncoder]
-    evaluation: Evaluation | None = None
-
-    def sources(self) -> list[Source]:
-        """Opens the datasets that the plan trains or evaluates on."""
-        trained = [open_source(one.recipe.data, one.recipe.size) for one in self.trainings]
-        return [*trained, *(one.source for one in self.encoders)]
-
-    def outline(self) -> list[str]:
-        """Returns how many trainings and evaluations there are, of what, and how many are there already."""
-        jobs = self.jobs()
-        waiting = {job.name for job in jobs}
-        recipes = [one.recipe for one in self.trainings]
-        lines = []
-        if recipes:
-            kinds = [
-                ("task", [task_name(one.task) for one in recipes]),
-                ("encoder", [one.encoder for one in recipes]),
-                ("start", [one.init for one in recipes]),
-                ("seed", [str(one.seed) for one in recipes]),
-            ]
-            of = ", ".join(_count_of(kind, dict.fromkeys(values)) for kind, values in kinds)
-            there = sum(one.name not in waiting for one in self.trainings)
-            lines.append(f"{_number(len(recipes), 'training')} ({of}), {there} of them there already")
-        if self.evaluation:
-            data = Counter((one.data, one.size) for one in self.encoders)
-            total = sum(len(self.evaluation.on(one.data, one.size).protocols) for one in self.encoders)
-            others = waiting - {one.name for one in self.trainings}
-            missing = sum(not name.startswith(("features/", "tracking/")) for name in others)
-            on = ", ".join(f"{open_source(*one).name} of {one[1]} px" for one in data)
-            encoders = _number(max(data.values()), "encoder")
-            lines.append(
-                f"{_number(total, 'evaluation')} of {encoders}, baselines included, on {on}; "
-                f"{total - missing} of them there already"
-            )
-        return lines
-
-    def workload(self, jobs: list[Job]) -> str:
-        """Returns one line that says how much is to be done."""
-        names = {job.name for job in jobs}
-        recipes = [one.recipe for one in self.trainings if one.name in names]
-        steps = sorted({recipe.steps for recipe in recipes})
-        parts = []
-        if len(recipes) == 1:
-            passes = steps[0] * recipes[0].task.batch / len(self.sources()[0].train)
-            parts.append(f"1 training of {steps[0]:,} steps of {recipes[0].task.batch:,} images, {passes:,.3g} passes")
-        elif recipes:
-            span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-            parts.append(f"{len(recipes)} trainings of {span} steps")
-        if others := sum(not job.name.startswith("tracking/") for job in jobs) - len(recipes):
-            parts.append(f"{others} jobs of evaluation")
-        return f"to do: {', '.join(parts)}"
-
-    def jobs(self) -> list[Job]:
-        """Returns the jobs that are missing, pretrainings first."""
-        device, group = self.runtime.resolved_device(), self.runtime.worker_range
-        missing = [t for t in self.trainings if not exists(t.folder / "encoder.json")]
-        multi_worker = group.max > 1
-        train = _train_with_group if multi_worker else worker.run_training
-        extra = (device, group) if multi_worker else (device,)
-        count = max(1, group.min)
-        scale_up = max(1, group.max) / count
-        found = [
-            Job(
-                t.name,
-                train,
-                (t, *extra),
-                cpus=count,
-                gpus=count if device == "cuda" else 0,
-                scale_up=scale_up,
-                starts_workers=multi_worker,
-            )
-            for t in missing
-        ]
-        if self.evaluation:
-            threads = decode_threads(self.runtime, self.encoders[0].source)
-            planned = {t.name for t in missing}
-            found += evaluation_jobs(
-                self.study, self.encoders, self.evaluation, self.runtime.tracking, device, planned, threads
-            )
-        return found
-
-
 def show_plan(plan: StudyPlan, more: Collection[str] = ()) -> None:
-    """Prints what a plan is about, how much of it is to be done, `more` lines, and how long trainings take.
+    """Prints what a plan is about, `more` lines, how much of it is to be done, and how long trainings take.
 
     Nothing is done but the first steps of trainings, which are thrown away.
     """
-    for line in [*dict.fromkeys(summary(source) for source in plan.sources()), *more, *plan.outline()]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    missing = [one for one in plan.trainings if not exists(one.folder / "encoder.json")]
-    if line := forecast_trainings(missing, plan.runtime.resolved_device()):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _say(*dict.fromkeys(summary(source) for source in plan.sources()), *more, *plan.outline(plan.jobs()))
+    if line := plan.forecast():
+        _say(line)
 
 
-def _train_with_group(one: Training, device: str, group: WorkerRange) -> EncoderRecord | None:
-    return run_worker_group(
-        worker.run_training,
-        one,
-        workers=group,
-        gpu=device == "cuda",
-        name=f"{one.name}-{time.time_ns()}",
-        logs=Study(one.study).logs / "ray",
-        timeout=max(worker.FIRST_STEP_TIMEOUT_S, one.step_timeout) + 60,
-    )
+def _say(*lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def run_plan(plan: StudyPlan) -> None:
@@ -171,8 +59,8 @@ def run_plan(plan: StudyPlan) -> None:
         return
     similar = [line for one in plan.trainings if (line := differs_from_earlier(one))]
     read = dict.fromkeys(summary(source) for source in plan.sources())
-    for line in [*read, *limits, *similar, plan.workload(jobs)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    outline = plan.outline(jobs) if plan.evaluation else []
+    _say(*read, *limits, *similar, *outline, plan.workload(jobs))
     for name in ("timm", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainings = {t.name: t.recipe.steps for t in plan.trainings}
@@ -199,15 +87,6 @@ def run_plan(plan: StudyPlan) -> None:
         )
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def _count_of(kind: str, values: Collection[str]) -> str:
-    """Returns how many there are, with their names."""
-    return f"{_number(len(values), kind)}: {' '.join(values)}"
-
-
 @contextmanager
 def ray_session(plan: StudyPlan) -> Iterator[None]:
     """Starts Ray for the block if the plan asks for workers, or joins a cluster.
@@ -223,13 +102,9 @@ def ray_session(plan: StudyPlan) -> Iterator[None]:
     if not runtime.worker_range.max:
         yield
         return
-
-    def notify(what: str) -> None:
-        console.print(what, markup=False, highlight=False, soft_wrap=True)
-
-    with session(address=runtime.address, timeout=runtime.cluster_timeout_s, notify=notify):
+    with session(address=runtime.address, timeout=runtime.cluster_timeout_s, notify=_say):
         kind = "GPU" if runtime.resolved_device() == "cuda" else "CPU"
-        wait_for_resources(kind, runtime.worker_range.min, runtime.cluster_timeout_s, notify)
+        wait_for_resources(kind, runtime.worker_range.min, runtime.cluster_timeout_s, _say)
         if is_local(plan.study.root):
             _check_shared(plan.study)
         yield

@@ -3,7 +3,7 @@
 import resource
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save as safetensors_bytes
@@ -60,15 +60,9 @@ class RunRecorder:
         continued = exists(self.folder / "config.json")
         start = load_start(recipe.init)
         places = {"data": recipe.data, "init": start.label if start else recipe.init}
-        write_json(self.folder / "config.json", {**recipe.identity(source), **places})
+        config = {**recipe.identity(source), **places}
+        write_json(self.folder / "config.json", config)
         self.rows = MetricsFile(self.folder / "metrics.jsonl", first, writer)
-        # evaluation runs have the task's name under "task" too, so that W&B can group by it
-        flat = {
-            **recipe.identity(source),
-            **places,
-            "task": task_name(recipe.task),
-            "options": asdict(recipe.task),
-        }
         self.tracker = Tracker(
             training.tracking,
             Study(training.study).root,
@@ -77,7 +71,7 @@ class RunRecorder:
             job_type="pretrain",
             name=training.name,
             step="train/step",
-            config=flat,
+            config=tracked_config(config),
         )
         restarts = self.rows.restarts + continued
         if continued:
@@ -217,6 +211,15 @@ class RunRecorder:
                 pictures = model.task.visualize(inputs, predictions, targets)
                 write_bytes(self.folder / "samples.png", sample_sheet(pictures[:8]))
                 return
+
+
+def tracked_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what W&B shows as a run's config: what config.json says, with the task's name under "task".
+
+    Encoders that were not trained have it there too, so that W&B can group by it. The task's options are "options".
+    """
+    options = {name: value for name, value in config["task"].items() if name != "name"}
+    return {**config, "task": config["task"]["name"], "options": options}
 
 
 def _peak_bytes(device: torch.device) -> int:

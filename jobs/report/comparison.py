@@ -3,13 +3,14 @@
 import csv
 import io
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
+from jobs.evaluation.dataset_names import Images, unique_dataset_names
 from jobs.evaluation.encoders import PIXELS, RANDOM, EvaluatedEncoder
 from jobs.evaluation.records import unpack_bits
 from jobs.study.folder import Study
@@ -68,7 +69,7 @@ class EncoderRow:
         return readable(self._first.dataset.name if self._first else self.one.data)
 
     @property
-    def images(self) -> tuple[str, int]:
+    def images(self) -> Images:
         """Returns what says which images it was evaluated on: their digest, or place, and their size in pixels."""
         return (self._first.dataset.digest if self._first else self.one.data), self.one.size
 
@@ -209,14 +210,12 @@ def by_dataset(rows: list[EncoderRow]) -> list[DatasetComparison]:
     """
     evaluated = {(row.one.data, row.one.size): row for row in rows if row.records}
     like = [row if row.records else evaluated.get((row.one.data, row.one.size), row) for row in rows]
-    names_of = {one.images: one.dataset for one in like}
-    repeated = {name for name, count in Counter(names_of.values()).items() if count > 1}
     parts = []
-    for images, name in names_of.items():
+    for images, name in unique_dataset_names({one.images: one.dataset for one in like}).items():
         mine = [row for row, other in zip(rows, like) if other.images == images]
         if names := protocols_of(mine):
-            mine, shown = rank_rows(mine, names[0]), f"{name}, {images[1]} px" if name in repeated else name
-            parts.append(DatasetComparison(shown, mine, names, {p: found for p in names if (found := pairs(mine, p))}))
+            mine = rank_rows(mine, names[0])
+            parts.append(DatasetComparison(name, mine, names, {p: found for p in names if (found := pairs(mine, p))}))
     return parts
 
 

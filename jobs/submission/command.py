@@ -18,7 +18,7 @@ from jobs.config.plugins import load_plugins
 from jobs.config.study import StudyConfig
 from jobs.study.folder import Study
 from ssl_core.data.data_source import dataset_names
-from ssl_core.encoders.pretrained import RANDOM
+from ssl_core.encoders.pretrained import with_place
 from ssl_core.errors import UserError, choose
 from ssl_core.storage.object_store import is_url
 
@@ -148,16 +148,9 @@ def _resolved(name: str, value: Any, here: bool) -> Any:
         return tuple(_resolved(name, one, here) for one in value)
     if isinstance(value, TransferEntry):
         return replace(value, data=_absolute("data", value.data, here))
-    if name == "init" and value == RANDOM:
-        return value
-    if name not in ("encoder", "init"):
-        return _absolute(name, value, here)
-    library, colon, rest = value.partition(":")
-    if library not in ("timm", "torchvision"):
-        return _absolute(name, value, here)
-    model, equals, file = rest.partition("=")
-    path = file if file in ("", RANDOM) else _absolute(name, file, here)
-    return f"{library}{colon}{model}{equals}{path}"
+    if name in ("encoder", "init"):
+        return with_place(value, lambda place: _absolute(name, place, here))
+    return _absolute(name, value, here)
 
 
 def _absolute(name: str, value: str, here: bool) -> str:

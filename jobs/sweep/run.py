@@ -5,7 +5,8 @@ from contextlib import closing
 
 import cluster.tune as tune
 from jobs.config.runtime import RuntimeConfig
-from jobs.execution.run import StudyPlan, console, ray_session
+from jobs.execution.plan import StudyPlan
+from jobs.execution.run import console, ray_session
 from jobs.execution.signals import on_signals
 from jobs.pretraining.run import Training
 from jobs.pretraining.worker import iter_metrics

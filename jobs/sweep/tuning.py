@@ -10,7 +10,8 @@ from jobs.config.study import StudyConfig
 from jobs.evaluation.encoders import EvaluatedEncoder, from_training, on_datasets
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import current_records, describe_evaluation
-from jobs.execution.run import StudyPlan, console, run_plan
+from jobs.execution.plan import StudyPlan
+from jobs.execution.run import console, run_plan
 from jobs.pretraining.budget import longest_first
 from jobs.pretraining.run import Training, prepare_training
 from jobs.pretraining.similar_runs import flatten

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ssl_core.storage.files import exists, open_path, read_bytes
 from ssl_core.storage.records import EncoderRecord
 
 RANDOM = "random"
+LIBRARIES = ("timm", "torchvision")
 FORMS = (
     "timm:NAME, timm:NAME=FILE, timm:NAME=FILE#NETWORK, timm:NAME=random, the same with torchvision, or a run's folder"
 )
@@ -78,10 +80,28 @@ def load_pretrained(spec: str) -> Pretrained:
         raise UserError(f"--encoder {spec}: cannot be read: {error.strerror or error}") from error
 
 
+def with_place(spec: str, resolve: Callable[[str], str]) -> str:
+    """Returns an encoder's name with the place of its file or folder as `resolve` returns it.
+
+    A name without a place, such as "random" or "timm:resnet18", is returned as it is.
+
+    Args:
+        spec: The name, in one of FORMS, or "random".
+        resolve: Makes one place of another, such as an absolute path.
+    """
+    library, _, rest = spec.partition(":")
+    if spec == RANDOM:
+        return spec
+    if library not in LIBRARIES or ":" not in spec:
+        return resolve(spec)
+    name, _, place = rest.partition("=")
+    return f"{library}:{name}={resolve(place)}" if place not in ("", RANDOM) else spec
+
+
 def _load(spec: str) -> Pretrained:
     """Returns the encoder that `spec` names."""
     library, colon, rest = spec.partition(":")
-    if not colon or library not in ("timm", "torchvision"):
+    if not colon or library not in LIBRARIES:
         return _load_from_study(spec)
     name, equals, source = rest.partition("=")
     if not name or (equals and not source):

@@ -1,0 +1,12 @@
+"""Names datasets for people where several are compared."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+Images = tuple[str, int]  # which images an encoder is evaluated on: their digest, or place, and their side in pixels
+
+
+def unique_dataset_names(names: Mapping[Images, str]) -> dict[Images, str]:
+    """Returns each dataset's name, with the images' side in pixels where several have the same."""
+    repeated = {name for name, count in Counter(names.values()).items() if count > 1}
+    return {images: f"{name}, {images[1]} px" if name in repeated else name for images, name in names.items()}
