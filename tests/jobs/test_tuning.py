@@ -19,7 +19,7 @@ from ssl_core.errors import Diverged, UserError
 from ssl_core.storage.files import read_json
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
-SHORT = {"steps": [8], "workers": "0", "wandb": "off", "num_labels": 120, "decode_threads": 1, "protocols": ["knn"]}
+SHORT = {"steps": [8], "workers": "0", "wandb": "off", "num_labels": 60, "decode_threads": 1, "protocols": ["knn"]}
 TASKS = ["rotnet", {"name": "jigsaw", "batch": 16}]
 
 
@@ -38,28 +38,28 @@ def learning_rates(study: Study) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def tuned(shapes, tmp_path_factory) -> Study:
     storage = tmp_path_factory.mktemp("runs")
-    asked = options(data=shapes, size=32, tasks=TASKS, tune=3, tune_fraction=0.5, supervised=False, storage=storage)
+    asked = options(data=shapes, size=32, tasks=TASKS, tune=2, tune_fraction=0.5, supervised=False, storage=storage)
     return command.run(asked)
 
 
 @pytest.mark.slow
-def test_each_recipe_tries_as_many_rates_and_is_trained_with_the_best(tuned):
+def test_each_recipe_tries_as_many_rates_and_is_trained_with_the_best(tuned, shapes):
     """Held-out images choose, by what the trials' own records say."""
     tuning = tuned.read().tuning
     assert [one.task for one in tuning] == ["rotnet", "jigsaw (batch 16)"]
     assert learning_rates(tuned) == {"rotnet": tuning[0].lr, "jigsaw": tuning[1].lr}
     trials = Study(tuned.root / "tuning")
     for one in tuning:
-        assert [trial.steps for trial in one.trials] == [4, 4, 4]
+        assert [trial.steps for trial in one.trials] == [4, 4]
         rates = [trial.lr for trial in one.trials]
-        assert rates == sorted(rates) and rates == list(rates_around(rates[1], 3))
+        assert rates == sorted(rates) and rates == list(rates_around(rates[1], 2))
         candidates = []
         for trial in one.trials:
             record = EncoderRecord.read(trials.run(trial.run) / "encoder.json")
             (path,) = (trials.root / "evaluate" / record.digest[:16]).glob("linear-*.json")
             found = EvaluationRecord.read(path)
             accuracy = found.chosen["val_accuracy"]
-            assert trial.val_accuracy == {"shapes0, 32 px": accuracy} or [*trial.val_accuracy.values()] == [accuracy]
+            assert trial.val_accuracy == {f"{shapes.name}, 32 px": accuracy}
             candidates.append(Candidate(trial.lr, trial.loss, {"": (accuracy, found.dataset.images["val"])}))
         assert one.lr == choose_learning_rate(candidates)[0].lr
     assert not [*tuned.root.glob("wandb*")] and len(tuned.runs()) == 2
@@ -70,7 +70,7 @@ def test_the_same_study_again_tunes_and_trains_nothing(tuned, shapes, monkeypatc
     before = {path: path.stat().st_mtime_ns for path in tuned.root.rglob("encoder.json")}
     monkeypatch.setattr(worker, "iter_metrics", lambda *args: pytest.fail("something was trained"))
     asked = options(
-        data=shapes, size=32, tasks=TASKS, tune=3, tune_fraction=0.5, supervised=False, storage=tuned.root.parent
+        data=shapes, size=32, tasks=TASKS, tune=2, tune_fraction=0.5, supervised=False, storage=tuned.root.parent
     )
     tuning = tuned.read().tuning
     assert command.run(asked).read().tuning == tuning
@@ -81,12 +81,12 @@ def test_the_same_study_again_tunes_and_trains_nothing(tuned, shapes, monkeypatc
 def test_the_report_says_what_was_tried_and_what_it_cost(tuned):
     record = tuned.read()
     first, *rest = tuning_notes(record)
-    assert first.startswith("Each recipe tried 3 learning rates for 0.5 of its length, which cost it 1.5 times")
+    assert first.startswith("Each recipe tried 2 learning rates for 0.5 of its length, which cost it 1 times")
     assert "held-out training images" in first
     edges = [one.task for one in record.tuning if one.at_edge]
     assert bool(edges) == any(line.startswith("At the edge") for line in rest)
     rows = tuning_rows(record)
-    assert len(rows) == 6 and sum(row["chosen"] == "yes" for row in rows) == 2
+    assert len(rows) == 4 and sum(row["chosen"] == "yes" for row in rows) == 2
     assert first in tuned.report.read_text()
 
 
@@ -172,6 +172,7 @@ def test_rates_are_two_a_decade_with_the_own_among_them():
     assert rates_around(3e-4, 5) == (3e-05, 9.49e-05, 0.0003, 0.000949, 0.003)
 
 
+@pytest.mark.slow
 def test_studies_say_whether_recipes_are_tuned(tuned):
     """The tasks' own rates were chosen on CIFAR-10 with convnet, and nowhere else."""
     record = replace(tuned.read(), tuning=())
