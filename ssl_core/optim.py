@@ -83,8 +83,9 @@ def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optim
     warmup = int(config.warmup * steps)
     warm: dict[str, Any] = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
     if config.lr_milestones:
-        # timm counts milestones from 1, so that the step `at * steps`, counted from 0, is the first to be slower
-        milestones = [round(at * steps) + 1 for at in config.lr_milestones]
+        # timm counts milestones from 1, so that the step `at * steps`, counted from 0, is the first to be slower; the
+        # first step of all is never one, however short the training is
+        milestones = [max(1, round(at * steps)) + 1 for at in config.lr_milestones]
         schedule = MultiStepLRScheduler(optimizer, milestones, config.lr_gamma, warmup_prefix=False, **warm)
     else:
         schedule = CosineLRScheduler(optimizer, t_initial=max(1, steps - warmup), warmup_prefix=True, **warm)

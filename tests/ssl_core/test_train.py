@@ -207,3 +207,29 @@ def test_momentum_is_without_nesterovs_correction():
             optimizer.step()
         moved[name] = -module.weight.item()
     assert moved == pytest.approx({"momentum": 1 + 1.9, "sgd": 1.9 + 2.71})
+
+
+def rates(config: Optim, steps: int, fractions: list[float]) -> list[float]:
+    """Returns the learning rate at these fractions of a training of so many steps."""
+    optimizer, set_lr = optim.build_optimizer(config, nn.Linear(1, 1), steps)
+    found = []
+    for fraction in fractions:
+        set_lr(min(steps - 1, round(fraction * steps)))
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+@pytest.mark.parametrize(
+    "config", [Optim(lr=1.0), Optim(lr=1.0, warmup=0.1, lr_milestones=(0.3, 0.6))], ids=["cosine", "steps"]
+)
+def test_a_schedule_has_the_same_shape_at_any_length(config):
+    """At 50 steps as at 50,000, up to what one of 50 steps makes; and it always ends low, and reaches its peak."""
+    fractions = [i / 25 + 0.01 for i in range(25)]
+    fractions = [f for f in fractions if all(abs(f - at) > 0.02 for at in config.lr_milestones)]
+    short, long = rates(config, 50, fractions), rates(config, 50_000, fractions)
+    assert max(abs(one - other) for one, other in zip(short, long)) < 0.13
+    for steps in (1, 2, 3, 5, 50, 5000):
+        whole = rates(config, steps, [i / steps for i in range(steps)])
+        assert all(0 < lr <= 1 for lr in whole) and max(whole) == pytest.approx(1.0, abs=0.01)
+        if steps >= 50:
+            assert whole[-1] < 0.02 and whole[0] < 0.15
