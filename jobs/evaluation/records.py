@@ -21,6 +21,7 @@ from ssl_core.data.dataset import Source
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
+from ssl_core.evaluation.metrics import confusion_counts
 from ssl_core.evaluation.protocol import Result, is_accuracy, protocols
 from ssl_core.plugins import source_digest
 from ssl_core.storage.files import exists, glob_files, write_bytes
@@ -180,6 +181,7 @@ def make_record(
             images={split: len(of) for split, of in labels.items()},
             unread={split: (missing, total) for split, (missing, total) in counts.items() if missing},
             lacking=missing_classes(source.classes, labels),
+            class_names=tuple(map(str, source.classes)),
         ),
         protocol=protocol_identity(protocol, evaluation),
         numbers=numbers,
@@ -189,6 +191,7 @@ def make_record(
         seconds=seconds,
         device=device,
         finished=datetime.now(UTC).isoformat(),
+        confusion=() if result.predicted is None else confusion_counts(result.predicted, labels["test"]),
     )
 
 

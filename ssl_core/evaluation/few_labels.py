@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_core.evaluation.metrics import class_accuracies
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSubset:
@@ -64,7 +66,19 @@ def skipped_note(labels: np.ndarray, subsets: LabelSubset) -> tuple[str, ...]:
     return (f"no {' and no '.join(more)}: the rarest class has too few images to learn from ({rarest})",)
 
 
-def mean_and_std(name: str, accuracies: list[float]) -> dict[str, float]:
-    """Returns the mean over draws as `name` and their sample standard deviation as `name`/std, 0 for a single draw."""
-    deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
-    return {name: float(np.mean(accuracies)), f"{name}/std": deviation}
+def mean_accuracies(name: str, draws: list[np.ndarray | None], labels: np.ndarray) -> dict[str, float]:
+    """Returns what the answers of classifiers come to that learned from different draws of the same size.
+
+    Args:
+        name: The measure's name.
+        draws: [n] int64, the answers of each; None for a training that diverged, which counts as 0.
+        labels: [n] int64.
+
+    Returns:
+        `name`, the mean accuracy over draws; `name`/std, the sample standard deviation over draws, 0 for a single one;
+        `name`/balanced, the mean balanced accuracy.
+    """
+    top1 = [0.0 if one is None else float((one == labels).mean()) for one in draws]
+    balanced = [0.0 if one is None else float(class_accuracies(one, labels).mean()) for one in draws]
+    deviation = float(np.std(top1, ddof=1)) if len(top1) > 1 else 0.0
+    return {name: float(np.mean(top1)), f"{name}/std": deviation, f"{name}/balanced": float(np.mean(balanced))}

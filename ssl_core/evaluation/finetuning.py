@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 import ssl_core.storage.checkpoint as checkpoint
@@ -15,6 +15,7 @@ from ssl_core.augmentations import CROP, resized_crop
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import Diverged
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
+from ssl_core.evaluation.metrics import Answers
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, PretextModel, Task, TaskConfig
 from ssl_core.train import TrainConfig, train
@@ -148,8 +149,8 @@ def _new_classifier(model: FrozenEncoder, optim: Optim, batch: int, min_area: fl
 
 
 @torch.no_grad()
-def classify_correctly(tuned: PretextModel, model: FrozenEncoder, split: str) -> np.ndarray:
-    """Classifies each whole image of a split.
+def classify(tuned: PretextModel, model: FrozenEncoder, split: str) -> Answers:
+    """Classifies each whole image of a split, whose labels are then `model.labels`.
 
     Args:
         tuned: A trained classifier.
@@ -157,12 +158,12 @@ def classify_correctly(tuned: PretextModel, model: FrozenEncoder, split: str) ->
         split: "train", "val" or "test".
 
     Returns:
-        [n] bool, whether each answer is right; [stages, n] for a model with a classifier for each stage.
+        The answers, [n], or [stages, n] of a model with a classifier for each stage.
 
     Raises:
         UserError: If no image of the split can be decoded.
     """
-    found: list[Tensor] = []
+    found = []
     for images, labels in model.images(split):
-        found.append(tuned(normalize(images, model.normalization, model.format)).argmax(-1) == labels)
-    return torch.cat(found, dim=-1).cpu().numpy()
+        found.append(Answers.of(tuned(normalize(images, model.normalization, model.format)), labels))
+    return Answers.joined(found)

@@ -16,6 +16,7 @@ class Result:
     Attributes:
         numbers: Measures by name.
         correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers.
+        predicted: [n_test] int64, these answers: classes.
         chosen: What held-out data chose, such as a stage or a learning rate.
         sheet: A picture for people, [h, w, 3] uint8.
         notes: Sentences that say what these images do not allow to measure, and why.
@@ -26,6 +27,7 @@ class Result:
     chosen: dict = field(default_factory=dict)
     sheet: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    predicted: np.ndarray | None = None
 
 
 class Protocol:

@@ -136,6 +136,7 @@ class DatasetIdentity:
         name: For people.
         digest: Of the images.
         classes: How many classes it has; 0 without labels.
+        class_names: Their names.
         images: Images of each split (train, val, test) that could be read.
         unread: By split, how many could not be read, and of how many.
         lacking: By split, how many classes have no image in it, and the names of a few.
@@ -147,6 +148,7 @@ class DatasetIdentity:
     images: dict[str, int]
     unread: dict[str, tuple[int, int]] = field(default_factory=dict)
     lacking: dict[str, "MissingClasses"] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,8 @@ class EvaluationRecord(Record):
         numbers: What was measured on test images; accuracies are fractions.
         chosen: What held-out training images chose.
         correct: Base64 of one bit for each test image, whether it was classified right; None if that has no meaning.
+        confusion: The confusion matrix of test images, (label, answer, images) for each cell that is not zero, classes
+            by their places in `dataset.class_names`; empty where that has no meaning.
         notes: What limits the numbers, in sentences.
         seconds: How long it took.
         device: The GPU's name, or "cpu".
@@ -218,3 +222,4 @@ class EvaluationRecord(Record):
     seconds: float
     device: str
     finished: str
+    confusion: tuple[tuple[int, int, int], ...] = ()

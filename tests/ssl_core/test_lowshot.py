@@ -12,7 +12,7 @@ from support.synthetic_images import FORMAT, stripes
 import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Source
 from ssl_core.evaluation.features import FrozenFeatures
-from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets
+from ssl_core.evaluation.few_labels import LabelSubset, mean_accuracies, sample_subsets
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits
 from ssl_core.evaluation.protocols.lowshot import LowShot
 from ssl_core.evaluation.protocols.lowshot_finetune import LowShotFineTuning
@@ -44,8 +44,13 @@ def test_draws_are_of_their_sizes_nested_and_each_its_own():
 
 
 def test_mean_and_spread_by_hand():
-    assert mean_and_std("x", [0.2, 0.4, 0.6]) == pytest.approx({"x": 0.4, "x/std": 0.2})
-    assert mean_and_std("x", [0.3]) == {"x": 0.3, "x/std": 0}
+    """Ten images, eight of them of one class; a draw whose training diverged counts as 0."""
+    labels = np.array([0] * 8 + [1] * 2)
+    draws = [np.where(np.arange(10) < right, labels, 2) for right in (2, 4, 8)]
+    wanted = {"x": 14 / 30, "x/std": np.std([0.2, 0.4, 0.8], ddof=1), "x/balanced": (2 + 4 + 8) / 8 / 2 / 3}
+    assert mean_accuracies("x", draws, labels) == pytest.approx(wanted)
+    assert mean_accuracies("x", [labels], labels) == {"x": 1.0, "x/std": 0, "x/balanced": 1.0}
+    assert mean_accuracies("x", [labels, None], labels)["x"] == 0.5
 
 
 @pytest.mark.slow
@@ -88,7 +93,9 @@ def test_fine_tunes_on_few_images(tmp_path, monkeypatch):
         return FrozenEncoder(encoder, source, "dataset", Splits(), 0, torch.device("cpu"), 1, tmp_path)
 
     result = LowShotFineTuning().run(model(), config, 0)
-    assert set(result.numbers) == {"finetune/10%", "finetune/10%/std", "finetune/k5", "finetune/k5/std"}
+    assert set(result.numbers) == {
+        f"finetune/{size}{more}" for size in ("10%", "k5") for more in ("", "/std", "/balanced")
+    }
     assert result.numbers["finetune/10%"] > 0.9
     assert {path.name for path in tmp_path.iterdir()} == {"10%-0", "10%-1", "k5-0", "k5-1"}
     monkeypatch.setattr("ssl_core.evaluation.finetuning.train", None)

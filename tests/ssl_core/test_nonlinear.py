@@ -66,7 +66,7 @@ def test_the_encoder_stays_as_it_was_and_large_maps_are_averaged():
     one = model(encoders.build("convnet", 16, 0))
     before = encoders.digest(one.encoder)
     found = NonlinearProbe().run(one, replace(CONFIG, epochs=1, inputs=600), 0)
-    assert set(found.numbers) == {"top1", "top1/stage1", "top1/stage2", "top1/stage3"}
+    assert set(found.numbers) == {"top1", "top1/balanced", "top1/stage1", "top1/stage2", "top1/stage3"}
     assert encoders.digest(one.encoder) == before and not one.encoder.training
     maps = one.feature_maps(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))  # 32 x 8 x 8, 64 x 4 x 4, 128 x 2 x 2
     assert [x.shape[1] for x in nonlinear.flat(maps, 600)] == [32 * 16, 64 * 9, 128 * 4]

@@ -12,7 +12,7 @@ batches of 256; here it is for 30 epochs.
 from dataclasses import dataclass
 
 from ssl_core.errors import Diverged
-from ssl_core.evaluation.finetuning import classify_correctly, finetune
+from ssl_core.evaluation.finetuning import classify, finetune
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.optim import Optim
@@ -22,7 +22,7 @@ from ssl_core.task import PretextModel
 class FineTuning(Protocol):
     """Trains all of the encoder's weights with a new linear classifier."""
 
-    version = 2  # crops are those of pretraining
+    version = 3  # more numbers beside top1
     on = "encoder"
     needs_labels = True
     headline, higher_is_better = "top1", True
@@ -47,7 +47,8 @@ class FineTuning(Protocol):
             seed: Decides the classifier's initialization, the order of the images and the crops.
 
         Returns:
-            `top1`, the test accuracy, a fraction, at the learning rate with the highest held-out accuracy.
+            `top1`, the test accuracy, a fraction, at the learning rate with the highest held-out accuracy, with what
+            `Answers.numbers` has beside it.
 
         Raises:
             Diverged: If training diverges at every learning rate.
@@ -68,10 +69,10 @@ class FineTuning(Protocol):
             )
             if tuned is None:
                 continue
-            val = float(classify_correctly(tuned, model, "val").mean())
+            val = float((classify(tuned, model, "val").predicted == model.labels["val"]).mean())
             if val > best_val:
                 best, best_val, chosen = tuned, val, {"learning_rate": rate, "val_accuracy": val}
         if best is None:
             raise Diverged(f"fine-tuning diverged at every learning rate of {config.learning_rates}")
-        correct = classify_correctly(best, model, "test")
-        return Result({"top1": float(correct.mean())}, correct, chosen)
+        answers, labels = classify(best, model, "test"), model.labels["test"]
+        return Result(answers.numbers(labels), answers.predicted == labels, chosen, predicted=answers.predicted)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ssl_core.evaluation.features import FrozenFeatures
+from ssl_core.evaluation.metrics import Answers
 from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
 from ssl_core.evaluation.protocol import Protocol, Result
 
@@ -20,7 +21,7 @@ from ssl_core.evaluation.protocol import Protocol, Result
 class KNN(Protocol):
     """Classifies images by their weighted nearest neighbors."""
 
-    version = 2  # norms divide similarities, no longer features
+    version = 3  # more numbers beside top1
     on = "features"
     needs_labels = True
     headline, higher_is_better = "top1", True
@@ -42,41 +43,48 @@ class KNN(Protocol):
             seed: Is not used: nothing is random.
 
         Returns:
-            Accuracies, fractions: `top1` of the stage and number of neighbors with the highest held-out accuracy,
-            `top1/stageN` of stage N (counted from 1) with its own best number, `top1/kK` of K neighbors at its own best
-            stage; `correct` and `chosen` are those of `top1`.
+            Accuracies, fractions: `top1` of the stage and number of neighbors with the highest held-out accuracy, with
+            what `Answers.numbers` has beside it; `top1/stageN` of stage N (counted from 1) with its own best number,
+            `top1/kK` of K neighbors at its own best stage; `correct`, `predicted` and `chosen` are those of `top1`.
         """
-        val, test = {}, {}
+        val: dict[tuple[int, int], Answers] = {}
+        test: dict[tuple[int, int], Answers] = {}
         for i, stage in enumerate(features.stages, start=1):
             for split, into in (("val", val), ("test", test)):
-                for k, correct in _vote(stage, features, split, config).items():
-                    into[i, k] = correct
-        scores = {key: float(correct.mean()) for key, correct in val.items()}
+                for k, answers in _vote(stage, features, split, config).items():
+                    into[i, k] = answers
+        labels = features.labels["test"]
+        scores = {key: float((of.predicted == features.labels["val"]).mean()) for key, of in val.items()}
 
         def best(keys) -> tuple[int, int]:
             return max(keys, key=lambda key: scores[key])
 
         chosen = best(scores)
-        numbers = {"top1": float(test[chosen].mean())}
+        numbers = test[chosen].numbers(labels)
+
+        def accuracy(keys) -> float:
+            return float((test[best(keys)].predicted == labels).mean())
+
         for i in range(1, len(features.stages) + 1):
-            numbers[f"top1/stage{i}"] = float(test[best(key for key in scores if key[0] == i)].mean())
+            numbers[f"top1/stage{i}"] = accuracy(key for key in scores if key[0] == i)
         for k in config.neighbors:
-            numbers[f"top1/k{k}"] = float(test[best(key for key in scores if key[1] == k)].mean())
-        notes = too_few_note(len(features.labels["train"]), config.neighbors)
+            numbers[f"top1/k{k}"] = accuracy(key for key in scores if key[1] == k)
         return Result(
-            numbers, test[chosen], {"stage": chosen[0], "k": chosen[1], "val_accuracy": scores[chosen]}, notes=notes
+            numbers,
+            test[chosen].predicted == labels,
+            {"stage": chosen[0], "k": chosen[1], "val_accuracy": scores[chosen]},
+            notes=too_few_note(len(features.labels["train"]), config.neighbors),
+            predicted=test[chosen].predicted,
         )
 
 
-def _vote(
-    stage: dict[str, np.ndarray], features: FrozenFeatures, split: str, config: KNN.Config
-) -> dict[int, np.ndarray]:
+def _vote(stage: dict[str, np.ndarray], features: FrozenFeatures, split: str, config: KNN.Config) -> dict[int, Answers]:
     voters = torch.from_numpy(features.labels["train"])
     truth = torch.from_numpy(features.labels[split])
-    correct: dict[int, list[torch.Tensor]] = {k: [] for k in config.neighbors}
+    found: dict[int, list[Answers]] = {k: [] for k in config.neighbors}
     for which, cosines, rows in nearest_neighbors(stage[split], stage["train"], max(config.neighbors)):
         weights, classes = (cosines / config.temperature).exp(), voters[rows]
         for k in config.neighbors:
             votes = torch.zeros(len(rows), features.classes).scatter_add_(1, classes[:, :k], weights[:, :k])
-            correct[k].append(votes.argmax(1) == truth[which])
-    return {k: torch.cat(parts).numpy() for k, parts in correct.items()}
+            found[k].append(Answers.of(votes, truth[which]))
+    return {k: Answers.joined(parts) for k, parts in found.items()}

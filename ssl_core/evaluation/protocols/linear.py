@@ -15,13 +15,14 @@ import torch
 from torch.nn import functional as F
 
 from ssl_core.evaluation.features import FrozenFeatures
+from ssl_core.evaluation.metrics import Answers
 from ssl_core.evaluation.protocol import Protocol, Result
 
 
 class LinearProbe(Protocol):
     """Trains a linear classifier on frozen features."""
 
-    version = 1
+    version = 2  # more numbers beside top1
     on = "features"
     needs_labels = True
     headline, higher_is_better = "top1", True
@@ -44,30 +45,30 @@ class LinearProbe(Protocol):
             seed: Decides the order of the images.
 
         Returns:
-            Accuracies, fractions: `top1` of the chosen stage and learning rate, `top1/stageN` of stage N (counted from
-            1) with its own best learning rate; `correct` and `chosen` are those of `top1`. Of equal ones the shallower
-            stage and the smaller place in `learning_rates` are chosen.
+            Accuracies, fractions: `top1` of the chosen stage and learning rate, with what `Answers.numbers` has beside
+            it; `top1/stageN` of stage N (counted from 1) with its own best learning rate; `correct`, `predicted` and
+            `chosen` are those of `top1`. Of equal ones the shallower stage and the smaller place in `learning_rates`
+            are chosen.
         """
         numbers: dict[str, float] = {}
-        stages = []
+        stages, labels = [], features.labels["test"]
         for i, stage in enumerate(features.stages, start=1):
-            val, test = _probe(stage, features, config, seed)  # [rates], [rates, n_test] bool
+            val, test = _probe(stage, features, config, seed)  # [rates], and of each rate
             rate = int(val.argmax())
-            numbers[f"top1/stage{i}"] = float(test[rate].mean())
+            numbers[f"top1/stage{i}"] = float((test[rate].predicted == labels).mean())
             chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
             stages.append((test[rate], chosen))
-        correct, chosen = max(stages, key=lambda stage: stage[1]["val_accuracy"])  # the first of equal ones
-        numbers["top1"] = float(correct.mean())
-        return Result(numbers, correct, chosen)
+        best, chosen = max(stages, key=lambda stage: stage[1]["val_accuracy"])  # the first of equal ones
+        return Result({**numbers, **best.numbers(labels)}, best.predicted == labels, chosen, predicted=best.predicted)
 
 
 def _probe(
     stage: dict[str, np.ndarray], features: FrozenFeatures, config: LinearProbe.Config, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Answers]:
     """Trains a stage's classifiers, all learning rates in one pass.
 
     Returns:
-        Accuracies on "val", [rates], and whether each answer for "test" is right, [rates, n_test] bool.
+        Accuracies on "val", [rates], and the answers to "test", [rates, n_test].
     """
     x, y = torch.from_numpy(stage["train"]), torch.from_numpy(features.labels["train"])
     rates = torch.tensor(config.learning_rates)
@@ -92,8 +93,8 @@ def _probe(
                 parameter -= lr * velocity
             step += 1
 
-    def correct(split: str) -> np.ndarray:
+    def answers(split: str) -> Answers:
         logits = (torch.from_numpy(stage[split]) @ weight + bias).view(-1, *shape)
-        return (logits.argmax(2) == torch.from_numpy(features.labels[split])[:, None]).T.numpy()
+        return Answers.of(logits.transpose(0, 1), torch.from_numpy(features.labels[split]))
 
-    return correct("val").mean(1), correct("test")
+    return (answers("val").predicted == features.labels["val"]).mean(1), answers("test")

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_core.evaluation.features import FrozenFeatures
-from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets, skipped_note
+from ssl_core.evaluation.few_labels import LabelSubset, mean_accuracies, sample_subsets, skipped_note
 from ssl_core.evaluation.logistic import fit_logistic
 from ssl_core.evaluation.protocol import Protocol, Result
 
@@ -27,7 +27,7 @@ from ssl_core.evaluation.protocol import Protocol, Result
 class LowShot(Protocol):
     """Trains a linear classifier with few labels."""
 
-    version = 1
+    version = 2  # more numbers beside accuracies
     on = "features"
     needs_labels = True
     headline, higher_is_better = "linear/10%", True
@@ -54,22 +54,24 @@ class LowShot(Protocol):
 
         Returns:
             Accuracies, fractions: `linear/1%`, `linear/10%`, `linear/k5` and `linear/k20`, the means over draws, and
-            `linear/1%/std` and so on, their sample standard deviations; `chosen` has each draw's stage (counted from 1)
+            `linear/1%/std` and so on, their sample standard deviations, `linear/1%/balanced` and so on, the means of
+            balanced accuracies; `chosen` has each draw's stage (counted from 1)
             and penalty; notes name the sizes that there are too few images for.
         """
         pool = np.concatenate([features.labels["train"], features.labels["val"]])
         numbers, chosen = {}, {}
         for name, draws in sample_subsets(pool, config.subsets, seed).items():
-            accuracies, chosen[name] = [], []
+            found: list[np.ndarray | None] = []
+            chosen[name] = []
             for rows in draws:
                 y = torch.from_numpy(pool[rows])
                 subset = [_normalized_rows(stage, rows) for stage in features.stages]
                 stage, c = _choose_by_cross_validation(subset, y, features.classes, config)
                 layer = fit_logistic(subset[stage], y, features.classes, c)
-                correct = layer(F.normalize(torch.from_numpy(features.stages[stage]["test"]), dim=1)).argmax(1)
-                accuracies.append(float((correct.numpy() == features.labels["test"]).mean()))
+                logits = layer(F.normalize(torch.from_numpy(features.stages[stage]["test"]), dim=1))
+                found.append(logits.argmax(1).numpy())
                 chosen[name].append({"stage": stage + 1, "c": c})
-            numbers |= mean_and_std(f"linear/{name}", accuracies)
+            numbers |= mean_accuracies(f"linear/{name}", found, features.labels["test"])
         return Result(numbers, chosen=chosen, notes=skipped_note(pool, config.subsets))
 
 

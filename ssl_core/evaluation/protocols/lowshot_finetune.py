@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_core.evaluation.few_labels import LabelSubset, mean_and_std, sample_subsets, skipped_note
-from ssl_core.evaluation.finetuning import classify_correctly, finetune
+from ssl_core.evaluation.few_labels import LabelSubset, mean_accuracies, sample_subsets, skipped_note
+from ssl_core.evaluation.finetuning import classify, finetune
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.optim import Optim
@@ -22,7 +22,7 @@ from ssl_core.optim import Optim
 class LowShotFineTuning(Protocol):
     """Trains all of the encoder's weights with few labels."""
 
-    version = 2  # crops are those of pretraining
+    version = 3  # more numbers beside accuracies
     on = "encoder"
     needs_labels = True
     headline, higher_is_better = "finetune/10%", True
@@ -51,13 +51,14 @@ class LowShotFineTuning(Protocol):
 
         Returns:
             Accuracies, fractions: `finetune/1%`, `finetune/10%`, `finetune/k5` and `finetune/k20`, the means over
-            draws, and `finetune/1%/std` and so on, their sample standard deviations. A training that diverges counts as
-            0. Notes name the sizes that there are too few images for.
+            draws, `finetune/1%/std` and so on, their sample standard deviations, and `finetune/1%/balanced` and so
+            on, the means of balanced accuracies. A training that diverges counts as 0. Notes name the sizes that there
+            are too few images for.
         """
         pool = np.concatenate([model.parts["train"][1], model.parts["val"][1]])
         labels, numbers = model.source.train.labels[pool], {}
         for name, draws in sample_subsets(labels, config.subsets, seed).items():
-            accuracies = []
+            found: list[np.ndarray | None] = []
             for i, rows in enumerate(draws):
                 tuned = finetune(
                     model,
@@ -69,6 +70,6 @@ class LowShotFineTuning(Protocol):
                     seed=seed,
                     keep=model.keep / f"{name}-{i}" if model.keep else None,
                 )
-                accuracies.append(float(classify_correctly(tuned, model, "test").mean()) if tuned else 0.0)
-            numbers |= mean_and_std(f"finetune/{name}", accuracies)
+                found.append(classify(tuned, model, "test").predicted if tuned else None)
+            numbers |= mean_accuracies(f"finetune/{name}", found, model.labels["test"])
         return Result(numbers, notes=skipped_note(labels, config.subsets))

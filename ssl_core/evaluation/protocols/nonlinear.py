@@ -21,7 +21,7 @@ from kernels.crop_flip import crop_flip
 from kernels.random import randint
 from ssl_core.augmentations import BYTES, as_bhwc
 from ssl_core.errors import Diverged
-from ssl_core.evaluation.finetuning import classify_correctly, fit
+from ssl_core.evaluation.finetuning import classify, fit
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
 from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.optim import Optim
@@ -32,7 +32,7 @@ from ssl_core.train import TrainConfig
 class NonlinearProbe(Protocol):
     """Trains small convolutional or fully connected classifiers on frozen feature maps."""
 
-    version = 1
+    version = 2  # more numbers beside top1
     on = "encoder"
     needs_labels = True
     headline, higher_is_better = "top1", True
@@ -62,7 +62,8 @@ class NonlinearProbe(Protocol):
 
         Returns:
             Accuracies, fractions: `top1/stageN` of stage N (counted from 1), `top1` of the stage with the highest
-            held-out accuracy, the shallower one of equal ones; `correct` and `chosen` are those of `top1`.
+            held-out accuracy, the shallower one of equal ones, with what `Answers.numbers` has beside it; `correct`,
+            `predicted` and `chosen` are those of `top1`.
 
         Raises:
             Diverged: If training diverges.
@@ -79,13 +80,16 @@ class NonlinearProbe(Protocol):
         probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
         if probed is None:
             raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
-        val, test = classify_correctly(probed, model, "val").mean(1), classify_correctly(probed, model, "test")
+        val = (classify(probed, model, "val").predicted == model.labels["val"]).mean(1)
+        test, labels = classify(probed, model, "test"), model.labels["test"]
         best = int(val.argmax())
-        numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(test, start=1)}
+        correct = test.predicted == labels  # [stages, n]
+        numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(correct, start=1)}
         return Result(
-            {**numbers, "top1": numbers[f"top1/stage{best + 1}"]},
-            test[best],
+            {**numbers, **test[best].numbers(labels)},
+            correct[best],
             {"stage": best + 1, "val_accuracy": float(val[best])},
+            predicted=test[best].predicted,
         )
 
 
