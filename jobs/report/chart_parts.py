@@ -13,25 +13,30 @@ FADED = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}  # opacity
 CHOSEN = {"name": "chosen", "select": {"type": "point", "fields": ["encoder"]}, "bind": "legend"}
 
 
-def chart(description: str, values: list[Spec], layers: list[Spec], height: Any = 300, **more: Any) -> Spec:
+def chart(description: str, values: list[Spec], layers: list[Spec], height: int = 300, **more: Any) -> Spec:
     """Returns a chart in Vega-Lite that is as wide as its place in the page.
 
     Args:
         description: What a screen reader says of it.
         values: The data.
         layers: The marks, which share the data.
-        height: In pixels, or as `{"step": pixels}` for each value of the axis.
+        height: In pixels, without axes and legend.
         more: Other properties of the specification.
     """
     return {
         "description": description,
         "width": "container",
         "height": height,
-        "autosize": {"type": "fit-x", "contains": "padding"},
         "data": {"values": values},
         "layer": layers,
         **more,
     }
+
+
+def choosable_chart(description: str, values: list[Spec], layers: list[Spec], height: int = 300, **more: Any) -> Spec:
+    """Returns a chart, see `chart`, with a legend, in which a click chooses an encoder and the others fade."""
+    first, *others = layers  # Vega-Lite listens to the legend of the first layer
+    return chart(description, values, [{**first, "params": [CHOSEN]}, *others], height, **more)
 
 
 def encoder_channel(marks: Sequence[Mark], channel: str) -> Spec:
@@ -81,7 +86,6 @@ def intervals(description: str, values: list[Spec], marks: Sequence[Mark], title
     x = quantity("value", title)
     ends = {"x": quantity("low", title), "x2": {"field": "high"}}
     named = {"filter": "isValid(datum.encoder)"}
-    padding = {"left": 2, "top": 4, "bottom": 2, "right": NUMBERS}
     layers = [
         {
             "transform": [{"filter": "datum.kind === 'floor'"}],
@@ -104,7 +108,7 @@ def intervals(description: str, values: list[Spec], marks: Sequence[Mark], title
             "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "shown"}},
         },
     ]
-    return chart(description, values, layers, {"step": ROW}, padding=padding)
+    return chart(description, values, layers, ROW * len(order))
 
 
 def point(mark: Mark, x: int | float | str, value: float, digits: str) -> Spec:
@@ -125,19 +129,21 @@ def lines(description: str, values: list[Spec], marks: Sequence[Mark], x: Spec, 
         more: A layer between lines and points: the spread, a field of the data.
     """
     shared = {"x": x, "y": quantity("value", y)}
-    dash = {**encoder_channel(marks, "strokeDash"), "legend": None}
+    dash = encoder_channel(marks, "strokeDash")
     color = {"color": encoder_channel(marks, "color"), "opacity": FADED}
     hover = tooltip(x=of, shown=y, **dict.fromkeys(more, "± over draws"))
-    line = {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**shared, **color, "strokeDash": dash}}
+    line = {
+        "mark": {"type": "line", "strokeWidth": 2},
+        "encoding": {**shared, **color, "strokeDash": dash, "detail": {"field": "unit"}},
+    }
     points = chosen_points(marks, {**shared, "tooltip": hover}, 70)
-    return chart(description, values, [line, *more.values(), points])
+    return choosable_chart(description, values, [line, *more.values(), points])
 
 
 def chosen_points(marks: Sequence[Mark], encoding: Spec, size: int = 110) -> Spec:
     """Returns a layer of points, of which those that are chosen in the legend stand out."""
     channels = {channel: encoder_channel(marks, channel) for channel in ("color", "shape")}
     return {
-        "params": [CHOSEN],
         "mark": {"type": "point", "filled": True, "size": size},
         "encoding": {**encoding, **channels, "opacity": FADED},
     }

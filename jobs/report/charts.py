@@ -9,7 +9,7 @@ from jobs.evaluation.encoders import PIXELS
 from jobs.report.chart_parts import (
     FADED,
     Spec,
-    chart,
+    choosable_chart,
     chosen_points,
     encoder_channel,
     interval,
@@ -49,7 +49,9 @@ def ranking(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
             )
     title = axis_label(protocol) + (" of test images" if is_accuracy(protocol) else "")
     description = f"{protocol_title(protocol)}: every encoder with its 95 % interval"
-    return intervals(description, values, kept, title, tooltip(shown=title, interval="95 % interval", gain="gain"))
+    return intervals(
+        description, values, kept, title, tooltip(shown=axis_label(protocol), interval="95 % interval", gain="gain")
+    )
 
 
 def gains_over_datasets(summary: OverDatasets, marks: Sequence[Mark]) -> Spec:
@@ -103,12 +105,14 @@ def lowshot(rows: list[EncoderRow], marks: Marks) -> Spec | None:
         for kind, value in ((k, v) for k, v in found.items() if "/" not in k):
             spread, kinds[kind] = 100 * found.get(f"{kind}/std", 0.0), None
             ends = {"low": 100 * value - spread, "high": 100 * value + spread, "spread": f"{spread:.1f}"}
-            values.append({**point(marks[row], kind, 100 * value, ".1f"), **ends})
+            unit = "share" if kind.endswith("%") else "of each class"  # no line leads from one to the other
+            values.append({**point(marks[row], kind, 100 * value, ".1f"), **ends, "unit": unit})
         kept += [marks[row]] if found else []
     if not values:
         return None
     axis = {"labelAngle": 0}
-    x = {"field": "x", "type": "ordinal", "title": "labels that the probe may use", "sort": list(kinds), "axis": axis}
+    kinds = sorted(kinds, key=lambda kind: (not kind.endswith("%"), float(kind.strip("k%"))))
+    x = {"field": "x", "type": "ordinal", "title": "labels that the probe may use", "sort": kinds, "axis": axis}
     y = "linear probe top-1, %"
     spread = {
         "mark": {"type": "rule", "strokeWidth": 1.2},
@@ -127,7 +131,7 @@ def invariance(rows: list[EncoderRow], marks: Marks) -> Spec | None:
     """Shows, for each kind of transform, how far a transformed image moves, over the distance of two different
     images."""
     kinds = [k for row in rows for k in row.mean_values("invariance") if "/" not in k and k not in OF_ALL]
-    title = "distance to the transformed image / to another image"
+    title = "relative distance; 0 is invariant"
     return _dots(rows, "invariance", list(dict.fromkeys(kinds)), title, marks)
 
 
@@ -156,7 +160,7 @@ def _dots(rows: list[EncoderRow], protocol: str, kinds: list[str], title: str, m
         "x": quantity("value", title, zero=True),
         "tooltip": tooltip(kind="measure", shown=title),
     }
-    return chart(protocol_title(protocol), values, [chosen_points(kept, encoding)], {"step": KIND_ROW})
+    return choosable_chart(protocol_title(protocol), values, [chosen_points(kept, encoding)], KIND_ROW * len(kinds))
 
 
 def cost(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
@@ -190,7 +194,7 @@ def cost(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
         },
         chosen_points(kept, {"x": x, "y": quantity("value", title), "tooltip": hover}),
     ]
-    return chart("Transfer over training cost", values, layers)
+    return choosable_chart("Transfer over training cost", values, layers)
 
 
 def pretext(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
@@ -214,7 +218,7 @@ def pretext(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
     title, measure = "accuracy at the pretext task, %", axis_label(protocol)
     encoding = {"x": quantity("x", title), "y": quantity("value", measure)}
     encoding["tooltip"] = tooltip(accuracy=title, shown=measure)
-    return chart("Pretext accuracy against transfer", values, [chosen_points(kept, encoding)], title=r)
+    return choosable_chart("Pretext accuracy against transfer", values, [chosen_points(kept, encoding)], title=r)
 
 
 def training(curves: list[tuple[Mark, list[dict]]], metric: str) -> Spec:
