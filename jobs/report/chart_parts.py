@@ -46,6 +46,7 @@ def encoder_channel(marks: Sequence[Mark], channel: str) -> Spec:
         "field": "encoder",
         "type": "nominal",
         "title": None,
+        "legend": {"symbolLimit": 0},  # all encoders, however many
         "scale": {"domain": [one.label for one in shown], "range": [_plain(getattr(one, found)) for one in shown]},
     }
 

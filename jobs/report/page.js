@@ -70,7 +70,7 @@ function settings(width) {
     axisYDiscrete: { labelFontSize: 13, labelLimit: limit },
     axisX: { labelFlush: false },
     axisXQuantitative: { tickCount: width < 500 ? 5 : 8 },
-    legend: { orient: "bottom", columns, title: null, labelFontSize: 12.5, labelLimit: 0.8 * (width / columns), symbolLimit: 0, symbolSize: 90, symbolStrokeWidth: 0, offset: 12 },
+    legend: { orient: "bottom", columns, title: null, labelFontSize: 12.5, labelLimit: 0.8 * (width / columns), symbolSize: 90, symbolStrokeWidth: 0, offset: 12 },
     title: { anchor: "start", fontSize: 12.5, fontWeight: "normal" },
     style: { reference: { color: "#8b929b" } },
   };
