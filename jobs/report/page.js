@@ -43,12 +43,16 @@ function makeSortable(table) {
 function markSection() {
   const links = new Map([...document.querySelectorAll("nav.contents a")].map((a) => [a.hash.slice(1), a]));
   const anchors = [...document.querySelectorAll("main h2[id], main h3[id]")];
+  const nav = document.querySelector("nav.contents");
+  let current;
   const update = () => {
     const read = anchors.filter((anchor) => anchor.getBoundingClientRect().top < innerHeight / 3).pop();
-    for (const [id, link] of links) {
-      if (id === (read ? read.id : "top")) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
-    }
+    const link = links.get(read ? read.id : "top");
+    if (link === current) return;
+    current?.removeAttribute("aria-current");
+    link.setAttribute("aria-current", "true");
+    nav.scrollTop = link.offsetTop - nav.clientHeight / 2;
+    current = link;
   };
   addEventListener("scroll", update, { passive: true });
   update();
@@ -57,19 +61,26 @@ function markSection() {
 // Charts: Vega-Lite without eval, as wide as the page; colors of text and lines are in page.css.
 const font = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
+// A long name takes two lines where there is little room.
+const twoLines =
+  "length(datum.label) <= 17 ? datum.label : " +
+  "[slice(datum.label, 0, 16), length(datum.label) > 32 ? slice(datum.label, 16, 31) + '…' : slice(datum.label, 16)]";
+
 function settings(width) {
-  const limit = width < 500 ? 110 : 260;
+  const narrow = width < 500;
+  const names = narrow
+    ? { labelFontSize: 12, labelLimit: 120, labelLineHeight: 12, labelExpr: twoLines }
+    : { labelFontSize: 13, labelLimit: 300 };
   const axis = { labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 8, labelPadding: 6 };
-  const columns = Math.max(1, Math.floor(width / (width < 500 ? 170 : 210)));
+  const columns = Math.max(1, Math.floor(width / (narrow ? 170 : 210)));
   return {
     font,
     background: null,
     view: { stroke: null },
     axis,
-    axisY: { titleAnchor: "middle", labelLimit: limit },
-    axisYDiscrete: { labelFontSize: 13, labelLimit: limit },
+    axisYDiscrete: names,
     axisX: { labelFlush: false },
-    axisXQuantitative: { tickCount: width < 500 ? 5 : 8 },
+    axisXQuantitative: { tickCount: narrow ? 5 : 8 },
     legend: { orient: "bottom", columns, title: null, labelFontSize: 12.5, labelLimit: 0.8 * (width / columns), symbolSize: 90, symbolStrokeWidth: 0, offset: 12 },
     title: { anchor: "start", fontSize: 12.5, fontWeight: "normal" },
     style: { reference: { color: "#8b929b" } },
