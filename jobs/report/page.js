@@ -119,7 +119,9 @@ async function drawAll() {
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 markSection();
-if (typeof vegaEmbed === "function") {
+if (typeof vegaEmbed !== "function") {
+  document.querySelectorAll(".chart").forEach((place) => place.remove()); // a line at the top says why
+} else {
   let width = document.documentElement.clientWidth;
   let waiting;
   addEventListener("resize", () => {
