@@ -66,8 +66,9 @@ def tooltip(**fields: str) -> list[Spec]:
     return [{"field": field, "title": title} for field, title in shown.items()]
 
 
-def interval(value: float, low: float | None, high: float | None, digits: str) -> Spec:
-    """Returns a number with the ends of its interval, and these in words."""
+def interval(found: tuple[float, float | None, float | None], factor: float, digits: str) -> Spec:
+    """Returns the data of a number with the ends of its interval, times `factor`, and these in words."""
+    value, low, high = (end if end is None else factor * end for end in found)
     words = "-" if low is None or high is None else f"{low:{digits}} to {high:{digits}}"
     return {"value": value, "low": low, "high": high, "interval": words}
 

@@ -35,12 +35,11 @@ def ranking(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
     scale, digits, values, kept = percent_factor(protocol), ".1f" if is_accuracy(protocol) else ".3g", [], []
     for row in rows:
         if found := row.headline(protocol):
-            value, low, high = (end if end is None else scale * end for end in found)
             gain = row.gains.get(protocol)
             kept.append(marks[row])
             values.append(
                 {
-                    **interval(value, low, high, digits),
+                    **interval(found, scale, digits),
                     "encoder": marks[row].label,
                     "kind": row.kind,
                     "shown": format_number(row, protocol),
@@ -49,9 +48,8 @@ def ranking(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
             )
     title = axis_label(protocol) + (" of test images" if is_accuracy(protocol) else "")
     description = f"{protocol_title(protocol)}: every encoder with its 95 % interval"
-    return intervals(
-        description, values, kept, title, tooltip(shown=axis_label(protocol), interval="95 % interval", gain="gain")
-    )
+    hover = tooltip(shown=axis_label(protocol), interval="95 % interval", gain="gain")
+    return intervals(description, values, kept, title, hover)
 
 
 def gains_over_datasets(summary: OverDatasets, marks: Sequence[Mark]) -> Spec:
@@ -63,7 +61,7 @@ def gains_over_datasets(summary: OverDatasets, marks: Sequence[Mark]) -> Spec:
     """
     values = [
         {
-            **interval(100 * gain.mean, 100 * gain.low, 100 * gain.high, "+.1f"),
+            **interval((gain.mean, gain.low, gain.high), 100, "+.1f"),
             "encoder": mark.label,
             "kind": "task",
             "shown": format_difference(gain.mean, gain.low, gain.high),
@@ -169,11 +167,10 @@ def cost(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
     for row in rows:
         seconds, found = row.cost("seconds"), row.headline(protocol)
         if seconds is not None and found:
-            value, low, high = (end if end is None else scale * end for end in found)
             kept.append(marks[row])
             values.append(
                 {
-                    **interval(value, low, high, ".1f" if is_accuracy(protocol) else ".3g"),
+                    **interval(found, scale, ".1f" if is_accuracy(protocol) else ".3g"),
                     "encoder": marks[row].label,
                     "x": seconds,
                     "seconds": f"{seconds:,.0f}",
@@ -216,8 +213,8 @@ def pretext(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
     x, y = np.array([(one["x"], one["value"]) for one in values]).T
     r = f"correlation r = {np.corrcoef(x, y)[0, 1]:+.2f} over {len(x)} runs" if x.std() > 0 and y.std() > 0 else ""
     title, measure = "accuracy at the pretext task, %", axis_label(protocol)
-    encoding = {"x": quantity("x", title), "y": quantity("value", measure)}
-    encoding["tooltip"] = tooltip(accuracy=title, shown=measure)
+    hover = tooltip(accuracy=title, shown=measure)
+    encoding = {"x": quantity("x", title), "y": quantity("value", measure), "tooltip": hover}
     return choosable_chart("Pretext accuracy against transfer", values, [chosen_points(kept, encoding)], title=r)
 
 

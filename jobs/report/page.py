@@ -88,7 +88,7 @@ def chart_library() -> Script:
     """Returns Vega, Vega-Lite and Vega-Embed, as the package vl-convert-python holds them."""
     import vl_convert  # takes a while, and most commands write no report
 
-    return Script(Markup(vl_convert.javascript_bundle()))
+    return Script(Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")))
 
 
 def package_file(name: str) -> Markup:
