@@ -86,31 +86,39 @@ def intervals(description: str, values: list[Spec], marks: Sequence[Mark], title
     color = {**encoder_channel(marks, "color"), "legend": None}
     shape = {**encoder_channel(marks, "shape"), "legend": None}
     x = quantity("value", title)
-    ends = {"x": quantity("low", title), "x2": {"field": "high"}}
     named = {"filter": "isValid(datum.encoder)"}
+    baselines = {
+        "transform": [{"filter": "datum.kind === 'floor'"}],
+        "mark": {"type": "rule", "strokeDash": [2, 3], "style": "reference"},
+        "encoding": {"x": x},
+    }
+    points = {
+        "transform": [named],
+        "mark": {"type": "point", "filled": True, "opacity": 1, "size": 120},
+        "encoding": {"y": y, "x": x, "color": color, "shape": shape, "tooltip": hover},
+    }
+    numbers = {
+        "transform": [named],
+        "mark": {"type": "text", "align": "right", "dx": NUMBERS - 2, "fontSize": 12.5},
+        "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "shown"}},
+    }
+    ends = {"x": quantity("low", title), "x2": {"field": "high"}}
     layers = [
-        {
-            "transform": [{"filter": "datum.kind === 'floor'"}],
-            "mark": {"type": "rule", "strokeDash": [2, 3], "style": "reference"},
-            "encoding": {"x": x},
-        },
-        {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
-            "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-            "encoding": {"y": y, "color": color, "tooltip": hover, **ends},
-        },
-        {
-            "transform": [named],
-            "mark": {"type": "point", "filled": True, "opacity": 1, "size": 120},
-            "encoding": {"y": y, "x": x, "color": color, "shape": shape, "tooltip": hover},
-        },
-        {
-            "transform": [named],
-            "mark": {"type": "text", "align": "right", "dx": NUMBERS - 2, "fontSize": 12.5},
-            "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "shown"}},
-        },
+        *([baselines] if any(one["kind"] == "floor" for one in values) else []),
+        *interval_layer(values, {"y": y, "color": color, "tooltip": hover, **ends}),
+        points,
+        numbers,
     ]
     return chart(description, values, layers, ROW * len(order))
+
+
+def interval_layer(values: list[Spec], encoding: Spec) -> list[Spec]:
+    """Returns the layer of intervals, or no layer if there are none: Vega warns of an empty one in the console."""
+    if all(one.get("low") is None for one in values):
+        return []
+    filled = {"filter": "isValid(datum.low) && isValid(datum.high)"}
+    mark = {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"}
+    return [{"transform": [filled], "mark": mark, "encoding": encoding}]
 
 
 def point(mark: Mark, x: int | float | str, value: float, digits: str) -> Spec:

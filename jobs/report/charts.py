@@ -13,6 +13,7 @@ from jobs.report.chart_parts import (
     chosen_points,
     encoder_channel,
     interval,
+    interval_layer,
     intervals,
     lines,
     point,
@@ -183,14 +184,9 @@ def cost(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
     x = quantity("x", "seconds of training, one seed", zero=True)
     shared = {"x": x, "color": encoder_channel(kept, "color"), "opacity": FADED}
     hover = tooltip(seconds="seconds", shown=title, interval="95 % interval")
-    layers = [
-        {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {**shared, "y": quantity("low", title), "y2": {"field": "high"}, "tooltip": hover},
-        },
-        chosen_points(kept, {"x": x, "y": quantity("value", title), "tooltip": hover}),
-    ]
+    ends = {"y": quantity("low", title), "y2": {"field": "high"}}
+    points = chosen_points(kept, {"x": x, "y": quantity("value", title), "tooltip": hover})
+    layers = [*interval_layer(values, {**shared, **ends, "tooltip": hover}), points]
     return choosable_chart("Transfer over training cost", values, layers)
 
 

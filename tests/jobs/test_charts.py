@@ -74,6 +74,16 @@ def test_every_measure_is_drawn_that_was_taken(capfd):
     assert "WARN" not in "".join(capfd.readouterr())
 
 
+def test_a_chart_has_no_layer_without_data():
+    """Of which Vega warns in the reader's console: no baseline, and no interval for a single seed's other measures."""
+    one = measured(three()[2])
+    shown = charts.ranking([one], "invariance", Marks.of([one]))
+    assert [layer["mark"]["type"] for layer in shown["layer"]] == ["point", "text"] and "rotnet" in svg(shown)
+    assert [layer["mark"]["type"] for layer in charts.cost([one], "invariance", Marks.of([one]))["layer"]] == ["point"]
+    full = charts.ranking(three(), "linear", Marks.of(three()))
+    assert [layer["mark"]["type"] for layer in full["layer"]] == ["rule", "rule", "point", "text"]
+
+
 def test_training_against_transfer():
     rows = three()[1:]
     marks = Marks.of(rows)
