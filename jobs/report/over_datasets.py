@@ -74,6 +74,16 @@ def _answers(row: EncoderRow, protocol: str) -> tuple[np.ndarray, np.ndarray] | 
     return None if mine is None or base is None or mine.shape != base.shape else (mine, base)
 
 
+def conclusion_over_datasets(one: OverDatasets) -> str:
+    """Says in a sentence which encoder has the best mean rank, and how much it gains."""
+    rank, gain = one.ranks[0], one.gains[0]
+    return (
+        f"Best mean rank by {one.protocol} over {len(one.datasets)} datasets: {one.names[0]}, {rank.mean:.2f} "
+        f"({rank.low:.2f} to {rank.high:.2f}); over the same encoder at random initialization, "
+        f"{100 * gain.mean:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) on average."
+    )
+
+
 def over_datasets_csv(one: OverDatasets) -> str:
     """Returns rows for results.csv: the mean rank and the mean gain of each encoder, with their intervals."""
     out = io.StringIO()

@@ -146,37 +146,3 @@ def test_linear_over_knn_is_paired():
     both = replace(one, records={**one.records, "knn": records(np.arange(N)[None] < 200, "knn")})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
-
-
-@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # garbage of other tests is not what is drawn
-@pytest.mark.slow
-def test_many_names_have_room_in_a_figure():
-    from jobs.report import figures
-    from jobs.report.figure_style import figure_to_svg
-
-    one = three()[2]
-    many = [replace(one, name=f"rotnet (lr {i})") for i in range(60)]
-    text = figure_to_svg(figures.cost(many, "linear"))
-    assert all(f"rotnet (lr {i})" in text for i in range(60))
-
-
-def test_every_measure_is_drawn_that_was_taken():
-    """Bars of the invariance and the neighbors of a task, and its curve over few labels; none of what is not there."""
-    from jobs.report import figures
-
-    one = three()[2]
-    numbers = {
-        "invariance": {"rotation": 0.5, "crop": 0.25, "rotation/stage1": 0.1, "alignment": 1.0, "probe/rotation": 0.3},
-        "semantic_similarity": {"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
-        "lowshot": {"linear/1%": 0.2, "linear/1%/std": 0.01, "linear/k5": 0.15, "linear/k5/std": 0.02},
-    }
-    measured = {name: (replace(one.records["linear"][0], numbers=of, correct=None),) for name, of in numbers.items()}
-    full = replace(one, encoders=one.encoders[:1], records={**one.records, **measured})
-
-    def ticks(figure) -> list[str]:
-        return [label.get_text() for label in figure.axes[0].get_xticklabels()]
-
-    assert ticks(figures.invariance([full])) == ["crop", "rotation"]
-    assert ticks(figures.semantic_similarity([full])) == ["purity@1", "purity@20"]
-    assert ticks(figures.lowshot([full])) == ["1%", "k5"]
-    assert figures.invariance([one]) is figures.semantic_similarity([one]) is figures.lowshot([one]) is None

@@ -276,7 +276,7 @@ def test_numbers_of_several_datasets_follow_from_the_records(flat, shapes, tmp_p
     better = [np.sign(top1["rotnet", size] - top1["pirl", size]) for size in (32, 24)]
     assert means["rotnet", "mean-rank"] == 1.5 - np.mean(better) / 2
     report = study.report.read_text()
-    assert "Over 2 datasets" in report and f"{shapes.name}, 24 px" in report
+    assert "Mean gain over 2 datasets" in report and f"{shapes.name}, 24 px" in report
     history = tracked(study.root)
     assert len(history) == 4 + 1, "four encoders and the comparison"
     values: Counter = Counter()

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1", "WANDB_MODE": "offline"}
 # What nearly every verb imports, and torch.optim when it is first used; that takes longer than the verbs themselves
-PRELOADED = ["torch._dynamo", "timm.optim", "matplotlib.figure", "jobs.commands.study", "jobs.commands.pack"]
+PRELOADED = ["torch._dynamo", "timm.optim", "jobs.commands.study", "jobs.commands.pack"]
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(PRELOADED)
 
