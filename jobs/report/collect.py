@@ -1,6 +1,7 @@
 """Gathers the rows of a comparison from a study's records."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from jobs.config.evaluation import Evaluation
@@ -36,7 +37,7 @@ def collect(study: Study) -> list[EncoderRow]:
         groups[_recipe(study, one), one.data, one.size].append(one)
     for group in groups.values():
         group.sort(key=lambda one: one.seed)
-    unique, rows = _labels_by_dataset(everyone), []
+    unique, rows = _unique_labels(groups.values()), []
     apart = _distinguishing_names(study, [group[0] for group in groups.values() if group[0].run])
     for group in groups.values():
         one = group[0]
@@ -45,7 +46,7 @@ def collect(study: Study) -> list[EncoderRow]:
         base = _of_all_seeds(baselines, found) if trained and all(baseline in found for baseline in baselines) else {}
         here = [other[0] for other in groups.values() if (other[0].data, other[0].size) == (one.data, one.size)]
         only_one = sum(other.task == one.task for other in here) == 1
-        default_name = one.task if trained and only_one else unique[one] if len(group) == 1 else one.short_label
+        default_name = one.task if trained and only_one else unique[one]
         costs = tuple(trainings[each.run] for each in group if each.run)
         rows.append(
             EncoderRow(
@@ -61,22 +62,29 @@ def collect(study: Study) -> list[EncoderRow]:
     return rows
 
 
-def _labels_by_dataset(everyone: list[EvaluatedEncoder]) -> dict[EvaluatedEncoder, str]:
-    """Returns a name for each encoder that is unique among those of its dataset, which have a table of their own.
+def _unique_labels(groups: Iterable[list[EvaluatedEncoder]]) -> dict[EvaluatedEncoder, str]:
+    """Returns a name for each group of seeds, by its first encoder, unique among those of its dataset, which has a
+    table of its own.
 
-    It is the short label, with what sets the encoder apart where several have the same.
+    It is the short label, with what sets the group apart where several have the same.
     """
-    alike: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
-    for one in everyone:
-        alike[one.data, one.size, one.short_label].append(one)
+    alike: dict[tuple, list[list[EvaluatedEncoder]]] = defaultdict(list)
+    for group in groups:
+        one = group[0]
+        alike[one.data, one.size, one.short_label].append(group)
     found = {}
     for (*_, label), of in alike.items():
-        details = {one: (one.encoder, f"stem for {one.built} px", f"seed {one.seed}") for one in of}
-        differing = [i for i, values in enumerate(zip(*details.values())) if len(set(values)) > 1]
-        for one in of:
-            apart = ", ".join(details[one][i] for i in differing)
-            found[one] = f"{label} ({apart})" if apart else label
+        details = [(group[0].encoder, f"stem for {group[0].built} px", _seeds(group)) for group in of]
+        differing = [i for i, values in enumerate(zip(*details)) if len(set(values)) > 1]
+        for group, values in zip(of, details):
+            apart = ", ".join(values[i] for i in differing)
+            found[group[0]] = f"{label} ({apart})" if apart else label
     return found
+
+
+def _seeds(group: list[EvaluatedEncoder]) -> str:
+    """Returns the seeds of a group as text."""
+    return f"seed{'s' if len(group) > 1 else ''} {' '.join(str(one.seed) for one in group)}"
 
 
 def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:

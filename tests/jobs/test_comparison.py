@@ -11,7 +11,7 @@ from support.comparison import N, records, row, three, training
 
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder
-from jobs.report.collect import _distinguishing_names, collect
+from jobs.report.collect import _distinguishing_names, _unique_labels, collect
 from jobs.report.comparison import EncoderRow, as_csv, by_dataset, pairs, protocols_of
 from jobs.report.conclusions import conclusions, format_number
 from jobs.study.folder import Study
@@ -146,3 +146,17 @@ def test_linear_over_knn_is_paired():
     both = replace(one, records={**one.records, "knn": records(np.arange(N)[None] < 200, "knn")})
     assert one.gap is None and both.gap.mean == pytest.approx(0.25) and both.gap.low > 0.2
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
+
+
+def test_baselines_of_several_seeds_have_names_of_their_own():
+    """The same architecture with two stems, and another one; each of two seeds, in one table."""
+    kinds = [("resnet18", None), ("resnet18", 64), ("convnet", None)]
+    groups = [
+        [EvaluatedEncoder("random-init", name, None, "shapes", 32, seed, "dataset", stem=stem) for seed in (0, 1)]
+        for name, stem in kinds
+    ]
+    names = [f"random-init ({name}, stem for {stem or 32} px)" for name, stem in kinds]
+    assert [*_unique_labels(groups).values()] == names
+    assert [*_unique_labels(groups[:1]).values()] == ["random-init"]
+    alone = [group[:1] for group in groups[:1]] + [groups[0][1:]]
+    assert [*_unique_labels(alone).values()] == ["random-init (seed 0)", "random-init (seed 1)"]
