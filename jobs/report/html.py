@@ -12,6 +12,7 @@ from jobs.evaluation.records import path_of
 from jobs.report import charts
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.chart_style import Marks, protocol_title, transfer_title
+from jobs.report.classes import ClassAccuracies, class_accuracies, confusion
 from jobs.report.comparison import DatasetComparison, EncoderRow, readable
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
 from jobs.report.over_datasets import OverDatasets, conclusion_over_datasets
@@ -25,6 +26,7 @@ from jobs.report.page import (
     embed_image,
     package_file,
 )
+from jobs.report.tuning import tuning_rows
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
 from ssl_core.evaluation.protocol import protocols
@@ -68,6 +70,7 @@ def write_report(study: Study, parts: list[DatasetComparison], summary: OverData
         format_difference=format_difference,
         evaluations={one.root.name: Evaluation.of_study(one) for one in studies.values()},
         training=_training_charts(study, runs, marks),
+        tuning=[found for one in studies.values() if exists(one.file) and (found := tuning_rows(one.read()))],
         samples=[
             (marks[row], embed_image(_first_run_folder(row) / "samples.png"))
             for row in runs
@@ -120,6 +123,9 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
             for p in names
             if charts.has_stages(rows, p)
         },
+        "classes": (found := class_accuracies(rows, names[0])),
+        "confusion": found and chart_block(study, "confusion matrix", confusion, _best(rows, found), names[0]),
+        "most_accurate": found and _best(rows, found).name,
         "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
         "charts": {name: found for name, make in draw.items() if (found := chart_block(study, name, make))},
         "sheets": [
@@ -129,6 +135,12 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
         ],
         "seeds": part.seeds,
     }
+
+
+def _best(rows: list[EncoderRow], found: ClassAccuracies) -> EncoderRow:
+    """Returns the best task, or if there is none with answers the encoder with the best."""
+    tasks = [row for row in rows if row.kind == "task" and row in found.encoders]
+    return (tasks or found.encoders)[-1]
 
 
 def _training_charts(study: Study, runs: list[EncoderRow], marks: Marks) -> list[Markup | None]:

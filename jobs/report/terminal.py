@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.report.caveats import share_of_classes
-from jobs.report.comparison import DatasetComparison
+from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.conclusions import format_difference, format_number
 from ssl_core.evaluation.protocol import protocols
 
@@ -22,7 +22,9 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
     view = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     view.add_column("task", max_width=MAX_NAME_WIDTH, overflow="fold")
     # where room is short, an interval goes below its number
-    for name in (protocols[0], "gain", *protocols[1:], "images", "TMACs", "s"):
+    balanced = {row.name: row.mean_value(protocols[0], "top1/balanced") for row in part.rows}
+    unequal = any(_differs(row, balanced[row.name], protocols[0]) for row in part.rows)  # else it is the same again
+    for name in (protocols[0], *(["balanced"] if unequal else []), "gain", *protocols[1:], "images", "TMACs", "s"):
         view.add_column(name, justify="right", overflow="fold")
     kind = None
     for row in part.rows:
@@ -38,8 +40,17 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
                 f"{(row.cost('macs') or 0) / 1e12:.2f}",
                 f"{row.cost('seconds'):.0f}",
             )
-        view.add_row(escape(row.name), first, format_difference(gain.mean, *gain.ends) if gain else "", *others, *cost)
+        shown = balanced[row.name]
+        beside = [] if not unequal else ["" if shown is None else f"{100 * shown:.1f}"]
+        over = format_difference(gain.mean, *gain.ends) if gain else ""
+        view.add_row(escape(row.name), first, *beside, over, *others, *cost)
     return view
+
+
+def _differs(row: EncoderRow, balanced: float | None, protocol: str) -> bool:
+    """Returns whether a balanced accuracy is visibly another than the accuracy."""
+    value = row.mean_value(protocol, "top1")
+    return balanced is not None and value is not None and abs(balanced - value) >= 5e-4
 
 
 def diagnostics_table(part: DatasetComparison, names: tuple[str, ...]) -> Table:

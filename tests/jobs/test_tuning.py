@@ -87,7 +87,8 @@ def test_the_report_says_what_was_tried_and_what_it_cost(tuned):
     assert bool(edges) == any(line.startswith("At the edge") for line in rest)
     rows = tuning_rows(record)
     assert len(rows) == 4 and sum(row["chosen"] == "yes" for row in rows) == 2
-    assert first in tuned.report.read_text()
+    page = tuned.report.read_text()
+    assert first in page and all(f"<td>{row['pretext loss']}</td>" in page for row in rows)
 
 
 @pytest.mark.slow
