@@ -13,12 +13,11 @@ from ssl_core.storage import checkpoint
 from ssl_core.storage.record import OtherVersion, Record
 from ssl_core.storage.records import (
     CheckpointManifest,
-    CopiesRecord,
     EncoderIdentity,
     EncoderRecord,
     MissingClasses,
-    StudyRecord,
 )
+from ssl_core.storage.study_record import CopiesRecord, StudyRecord
 
 IDENTITY = EncoderIdentity("rotnet", "convnet", "rotnet-1", "/data", 32, 0, "dataset", stem=64)
 (EVALUATION,) = records(np.arange(9)[None] < 4)
