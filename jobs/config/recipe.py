@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jobs.config.start import load_start, resolve_start, start_digest
 from ssl_core.data.data_source import dataset_names
-from ssl_core.data.dataset import Source
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
@@ -47,11 +47,15 @@ class PretrainConfig:
     seed: int = 0
     """seed of initialization, order and every random draw"""
 
+    def source(self) -> Source:
+        """Opens the dataset, of the images that the task trains on; raises UserError if that cannot be done."""
+        return _open(self)
+
     def resolved(self, source: Source, device: str) -> "Recipe":
         """Fills in what was left open.
 
         Args:
-            source: The dataset that `data` names.
+            source: What `source` returns.
             device: "cuda" or "cpu".
 
         Raises:
@@ -119,6 +123,10 @@ class Recipe:
     grad_accumulation: int
     seed: int
 
+    def source(self) -> Source:
+        """Opens the dataset, of the images that the task trains on; raises UserError if that cannot be done."""
+        return _open(self)
+
     def identity(self, source: Source) -> dict:
         """Returns all that the weights depend on; not workers, device, loader, storage, name or tracking."""
         options = asdict(self)
@@ -141,6 +149,11 @@ class Recipe:
         if self.task.loader_min_area == MIN_AREA:
             identity["task"].pop("loader_min_area", None)  # so that runs keep the names from before it was an option
         return f"{task_name(self.task)}-{short_hash(identity)}"
+
+
+def _open(asked: PretrainConfig | Recipe) -> Source:
+    source = open_source(asked.data, asked.size)
+    return source.labeled() if asked.task.needs_labels else source
 
 
 def resolve_data_path(data: str) -> str:

@@ -68,7 +68,7 @@ def _of_lengths(config: StudyConfig, first: PretrainConfig) -> Iterator[Pretrain
     if unit != "budget":
         yield from (replace(first, **{unit: value}) for value in values)
         return
-    source = open_source(first.data, first.size)
+    source = first.source()
     macs = encoder_macs(build_model(first, source)[0], source.size) * first.task.batch
     for budget in values:
         steps = round(budget * 1e9 / macs)

@@ -3,7 +3,7 @@
 import io
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -157,6 +157,13 @@ class Packed(Split):
         assert (np.diff(self.offsets[:, 0]) >= 0).all(), "the images of a shard lie together"
         return np.bincount(self.offsets[:, 0] - self.offsets[0, 0])
 
+    def subset(self, ids: np.ndarray) -> Split:
+        """Returns the images `ids`, [k] int64; if these are in ascending order, shards are still fetched a few at a
+        time."""
+        if (np.diff(ids) < 0).any():
+            return super().subset(ids)
+        return replace(self, offsets=self.offsets[ids], labels=self.labels[ids])
+
     def size(self, i: int) -> int:
         """Returns the bytes of image `i`."""
         return int(self.offsets[i, 2])
@@ -186,7 +193,7 @@ class Source:
         name: What users call it.
         digest: Names the content and its order; for a folder by paths and sizes, not bytes.
         size: The side in pixels that images are delivered at.
-        train: What encoders learn from.
+        train: What encoders learn from, labeled or not; probes and supervised training use the labeled images only.
         test: Empty where there are no labels.
         classes: Their names by number; none where there are no labels.
         mean: Of 0..255, per channel.
@@ -203,6 +210,13 @@ class Source:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     notes: tuple[str, ...] = field(default=())
+
+    def labeled(self) -> "Source":
+        """Returns the dataset without its unlabeled training images; itself if none or all have labels."""
+        labeled = self.train.labeled
+        if labeled.all() or not labeled.any():
+            return self
+        return replace(self, train=self.train.subset(np.flatnonzero(labeled)))
 
 
 @lru_cache(maxsize=4)

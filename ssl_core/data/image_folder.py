@@ -49,19 +49,20 @@ def from_folder_layout(
         layout = find_layout(paths)
     except UserError as error:
         raise UserError(f"--data {data}: {error}") from error
-    train_images, test_images, notes = layout.train, layout.test, layout.notes
+    train_images, test_images, notes = list(layout.train), layout.test, layout.notes
     if layout.classes and not test_images:
         names = ["/".join(path[len(layout.root) :]) for path in train_images]
         chosen = select_test_images(names, _labels_of(train_images, layout.labels))
         notes.append(test_split_note(int(chosen.sum()), len(train_images), "paths"))
         test_images = [path for path, out in zip(train_images, chosen) if out]
         train_images = [path for path, out in zip(train_images, chosen) if not out]
+    train_images += layout.unlabeled
     train, test = (
         make(["/".join(path) for path in images], _labels_of(images, layout.labels))
         for images in (train_images, test_images)
     )
     train, test = with_pixel_range(data, train, test, notes)
-    digest = _listing_digest(paths, sizes)
+    digest = _listing_digest(paths, sizes, "unlabeled images are trained on\n" if layout.unlabeled else "")
     return Source(name, digest, size or DEFAULT_SIZE, train, test, layout.classes, notes=(*notes, *left_out))
 
 
@@ -139,9 +140,10 @@ def _labels_of(images: Sequence[Parts], labels: Mapping[Parts, int]) -> np.ndarr
     return np.array([labels.get(image, -1) for image in images], np.int64)
 
 
-def _listing_digest(paths: Sequence[Parts], sizes: Mapping[str, int]) -> str:
-    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch."""
-    total = hashlib.sha256()
+def _listing_digest(paths: Sequence[Parts], sizes: Mapping[str, int], use: str) -> str:
+    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch; `use`
+    says what their names do not, and is empty for most datasets."""
+    total = hashlib.sha256(use.encode())
     for path in map("/".join, paths):
         total.update(f"{path}\0{sizes[path]}\n".encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -65,6 +65,11 @@ class Split(ABC):
     levels: Levels | None = None
 
     @property
+    def labeled(self) -> np.ndarray:
+        """Returns which images have a label, [n] bool."""
+        return self.labels >= 0
+
+    @property
     def pixels(self) -> np.ndarray | None:
         """Returns the images if they are kept decoded in memory, [n, size, size, 3] uint8; else None."""
         return None

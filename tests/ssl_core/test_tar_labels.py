@@ -194,11 +194,13 @@ def test_splits_that_cannot_be_understood(tmp_path):
         open_source(str(tmp_path / "data"))
 
 
-def test_unlabeled_shards_are_not_mixed_in(tmp_path):
+def test_unlabeled_shards_are_trained_on_without_labels(tmp_path):
     for part in ("train", "test", "unlabeled"):
         write(tmp_path / "data" / f"{part}.tar", named(("cat", "dog") * 3))
     source = open_source(str(tmp_path / "data"))
-    assert (len(source.train), len(source.test)) == (6, 6) and "not used: 1 unlabeled shards" in source.notes
+    assert (len(source.train), len(source.test)) == (12, 6)
+    assert "trained on without labels: 1 unlabeled shards" in source.notes
+    assert (source.train.labels >= 0).tolist() == [True] * 6 + [False] * 6
 
 
 def test_one_file_or_a_pattern_of_several(shards):

@@ -124,7 +124,7 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     notes = list(found.notes)
     if not len(found.offsets):
         raise UserError(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
-    train, test = _splits(data, names, found, notes)
+    train, test, unlabeled = _splits(data, names, found, notes)
     if not train.any():
         raise UserError(f"--data {data}: no images in the shards to train on; {'; '.join(notes)}")
     _check_folders(data, found, notes)
@@ -140,23 +140,31 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     elif classes and (unknown := np.unique(found.labels[test & (labels == NO_LABEL)])).size:
         without = [found.values[i] if i >= 0 else "none" for i in unknown]
         raise UserError(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
+    labels[unlabeled] = NO_LABEL
     training, testing = (
         Tars(part, files, found.offsets[rows], labels[rows], names=found.names)
-        for part, rows in (("train", train), ("test", test))
+        for part, rows in (("train", train | unlabeled), ("test", test))
     )
     training, testing = with_pixel_range(data, training, testing, notes)
-    content = lines_digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
-    return Source(root.name, content, size or DEFAULT_SIZE, training, testing, classes, notes=(*notes, *left_out))
+    content = [f"tar {name}\0{(root / name).stat().st_size}" for name in names]
+    if unlabeled.any():
+        content.append("unlabeled images are trained on")
+    return Source(
+        root.name, lines_digest(content), size or DEFAULT_SIZE, training, testing, classes, notes=(*notes, *left_out)
+    )
 
 
-def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images to train on and those to test with, [n] bool each; without test images if no name says which
-    they are."""
+def _splits(
+    data: str, names: Sequence[str], found: Scan, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the images to train on, those to test with, and those that are trained on as well, without labels: [n]
+    bool each; without test images if no name says which they are."""
     roles = _shard_roles(names)
     of_shard = np.array([roles.get(name, "other") for name in names])
     kinds = dict.fromkeys(roles.values())
     if not kinds:
-        return np.ones(len(found.offsets), bool), np.zeros(len(found.offsets), bool)
+        no_image = np.zeros(len(found.offsets), bool)
+        return ~no_image, no_image, no_image
     train = "train" if "train" in kinds else "other"
     if train not in of_shard:
         if "unlabeled" not in kinds:
@@ -170,9 +178,11 @@ def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> t
     test = next((role for role in labeled[1:]), None) if train in labeled else None
     counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
     notes.append(f"trained on {counts[train]}" + (f", tested on {counts[test]}" if test else "") + ", by their names")
-    if unused := [count for role, count in counts.items() if role not in (train, test)]:
+    if train != "unlabeled" and "unlabeled" in counts:
+        notes.append(f"trained on without labels: {counts['unlabeled']}")
+    if unused := [count for role, count in counts.items() if role not in (train, test, "unlabeled")]:
         notes.append(f"not used: {', '.join(unused)}")
-    return of_image == train, of_image == (test or "")
+    return of_image == train, of_image == (test or ""), (of_image == "unlabeled") & (of_image != train)
 
 
 def _all_labeled(labels: np.ndarray) -> bool:
