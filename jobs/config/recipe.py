@@ -11,6 +11,7 @@ from jobs.config.start import load_start, resolve_start, start_digest
 from ssl_core.data.data_source import dataset_names
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.decoding.crops import MIN_AREA
+from ssl_core.data.label_table import split_column
 from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
@@ -25,7 +26,7 @@ class PretrainConfig:
 
     task: Any  # the Config of a task
     data: str = "cifar10"
-    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled),
+    """cifar10, fashion-mnist, a folder of images (class sub-folders, a table of labels, or unlabeled), such a table,
     a folder of tar files in webdataset's layout, a folder from tilespin pack,
     or a URL (s3://, gs://, https://) of images or of such a folder"""
     size: int | None = None
@@ -153,7 +154,11 @@ class Recipe:
 
 def _open(asked: PretrainConfig | Recipe) -> Source:
     source = open_source(asked.data, asked.size)
-    return source.labeled() if asked.task.needs_labels else source
+    if not asked.task.needs_labels:
+        return source
+    if source.multilabel:
+        raise UserError(f"{task_name(asked.task)} needs one label an image, and those of {source.name} have several")
+    return source.labeled()
 
 
 def resolve_data_path(data: str) -> str:
@@ -163,10 +168,11 @@ def resolve_data_path(data: str) -> str:
     """
     if data in dataset_names() or is_url(data):
         return data
-    path = Path(data).expanduser()
+    place, column = split_column(data)
+    path, column = Path(place).expanduser(), "" if column is None else f"#{column}"
     if path.is_dir():
-        return str(path.resolve())
-    return str(path.absolute()) if path.exists() or TarFiles().opens(data) else data
+        return f"{path.resolve()}{column}"
+    return f"{path.absolute()}{column}" if path.exists() or TarFiles().opens(data) else data
 
 
 def short_hash(value) -> str:

@@ -211,6 +211,11 @@ class Source:
     std: tuple[float, ...] = IMAGENET_STD
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def multilabel(self) -> bool:
+        """Returns whether an image may have several labels: `labels` of splits are then [n, classes] bool."""
+        return self.train.labels.ndim == 2
+
     def labeled(self) -> "Source":
         """Returns the dataset without its unlabeled training images; itself if none or all have labels."""
         labeled = self.train.labeled
@@ -224,8 +229,8 @@ def open_source(data: str, size: int | None = None) -> Source:
     """Opens a dataset, once in a process: a folder is listed, and arrays are resized, only the first time.
 
     Args:
-        data: A known name, a URL, a packed dataset, tar files, a folder of tar files or of images, or what a plug-in
-            opens.
+        data: A known name, a URL, a packed dataset, tar files, a folder of tar files or of images, a table of images,
+            or what a plug-in opens.
         size: The side in pixels that images are delivered at, 8 to 4096; None: the dataset's own.
 
     Raises:

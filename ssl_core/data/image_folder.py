@@ -1,7 +1,7 @@
 """Makes a dataset of the image files below a folder, on a disk or in a store."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -62,7 +62,8 @@ def from_folder_layout(
         for images in (train_images, test_images)
     )
     train, test = with_pixel_range(data, train, test, notes)
-    digest = _listing_digest(paths, sizes, "unlabeled images are trained on\n" if layout.unlabeled else "")
+    names = map("/".join, paths)
+    digest = listing_digest(names, sizes, "unlabeled images are trained on\n" if layout.unlabeled else "")
     return Source(name, digest, size or DEFAULT_SIZE, train, test, layout.classes, notes=(*notes, *left_out))
 
 
@@ -140,10 +141,15 @@ def _labels_of(images: Sequence[Parts], labels: Mapping[Parts, int]) -> np.ndarr
     return np.array([labels.get(image, -1) for image in images], np.int64)
 
 
-def _listing_digest(paths: Sequence[Parts], sizes: Mapping[str, int], use: str) -> str:
-    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch; `use`
-    says what their names do not, and is empty for most datasets."""
+def listing_digest(paths: Iterable[str], sizes: Mapping[str, int], use: str = "") -> str:
+    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch.
+
+    Args:
+        paths: Of the images, from the dataset's folder on, in the dataset's order.
+        sizes: Bytes of each image by its path.
+        use: What paths and sizes do not say of how the images are used.
+    """
     total = hashlib.sha256(use.encode())
-    for path in map("/".join, paths):
+    for path in paths:
         total.update(f"{path}\0{sizes[path]}\n".encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -53,11 +53,17 @@ class FetchedShard(NamedTuple):
     images: int
 
 
+def has_label(labels: np.ndarray) -> np.ndarray:
+    """Returns which images have a label, [n] bool, of labels as in Split."""
+    return labels.any(1) if labels.ndim == 2 else labels >= 0
+
+
 class Split(ABC):
     """Images of a dataset and their classes; several threads may open images at once.
 
     Attributes:
-        labels: The images' classes, [n] int64, -1 where there are none.
+        labels: The images' classes, [n] int64, -1 where there are none; or, where an image may have several,
+            [n, classes] bool, nothing but False where there are none.
         levels: The values of images of more than eight bits that become black and white; None: not looked at.
     """
 
@@ -67,7 +73,7 @@ class Split(ABC):
     @property
     def labeled(self) -> np.ndarray:
         """Returns which images have a label, [n] bool."""
-        return self.labels >= 0
+        return has_label(self.labels)
 
     @property
     def pixels(self) -> np.ndarray | None:

@@ -66,6 +66,32 @@ def split_roles(names: Iterable[str]) -> dict[str, Role]:
     return {name: role for name, (role, rest) in parsed.items() if role and (not rest or len(alike[rest]) > 1)}
 
 
+def roles_of_paths(paths: Iterable[str], endings: tuple[str, ...] = ()) -> dict[str, Role]:
+    """Finds the files whose folder's name, or whose own, is that of a split.
+
+    Args:
+        paths: The files, with slashes.
+        endings: What the names of files end in, in lower case; without, their own names say nothing.
+
+    Returns:
+        The role of each file that has one.
+    """
+    paths = list(paths)
+
+    def stem(path: str) -> str:
+        base = path.rpartition("/")[2]
+        return next((base[: -len(end)] for end in endings if base.lower().endswith(end)), "")
+
+    of_stems = split_roles({stem(path) for path in paths} - {""})
+    of_folders = split_roles({part for path in paths for part in path.split("/")[:-1]})
+    found: dict[str, Role] = {}
+    for path in paths:
+        parents = reversed(path.split("/")[:-1])
+        if role := next((of_folders[part] for part in parents if part in of_folders), of_stems.get(stem(path))):
+            found[path] = role
+    return found
+
+
 def _parsed(name: str) -> tuple[Role | None, tuple[str, ...]]:
     """Returns the role in a name, and its words that are neither a role's nor plain."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)

@@ -23,6 +23,10 @@ def _classes(source: Source) -> str:
     if not source.classes:
         return "without labels"
     labels = np.concatenate([source.train.labels, source.test.labels])
-    counts = np.bincount(labels[labels >= 0], minlength=len(source.classes)).tolist()
-    named = [f"{name} {count:,}" for name, count in zip(source.classes, counts)]
-    return f"{len(named):,} classes ({some(named, CLASSES)})"
+    if source.multilabel:
+        counts, images = labels.sum(0), labels.any(1).sum()
+        several = f", {counts.sum() / images:.3g} an image"
+    else:
+        counts, several = np.bincount(labels[labels >= 0], minlength=len(source.classes)), ""
+    named = [f"{name} {count:,}" for name, count in zip(source.classes, counts.tolist())]
+    return f"{len(named):,} classes ({some(named, CLASSES)}){several}"

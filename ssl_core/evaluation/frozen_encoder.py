@@ -154,8 +154,8 @@ class FrozenEncoder:
 
     @property
     def classes(self) -> int:
-        """Returns the number of classes; 0 where there are no labels."""
-        return len(self.source.classes)
+        """Returns the number of classes; 0 where there are no labels, or images have several."""
+        return 0 if self.source.multilabel else len(self.source.classes)
 
     def images(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Reads whole images of a split in order; those that cannot be decoded are left out.

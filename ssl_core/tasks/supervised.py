@@ -32,7 +32,7 @@ class Supervised(Task):
     def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         if not data.classes:
-            raise UserError("supervised training needs labels: a folder with one sub-folder for each class")
+            raise UserError("supervised training needs labels: a folder with one sub-folder for each class, or a table")
         self.size = crop_side(config.crop, data.size)
         self.head = nn.Linear(encoder.widths[-1], data.classes)
 

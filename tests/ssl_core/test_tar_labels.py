@@ -186,7 +186,7 @@ def test_shards_are_split_by_their_names(tmp_path, train, test):
 
 def test_splits_that_cannot_be_understood(tmp_path):
     write(tmp_path / "data" / "test-0.tar", named(("cat", "dog") * 5))
-    with pytest.raises(UserError, match=r"no shards to train on: found test-0\.tar"):
+    with pytest.raises(UserError, match="no shards to train on: found 1 test shards"):
         open_source(str(tmp_path / "data"))
     write(tmp_path / "data" / "train-0.tar", named(("cat", "cow") * 5))
     open_source.cache_clear()

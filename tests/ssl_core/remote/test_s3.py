@@ -1,5 +1,7 @@
 """Data on an S3 server on this machine are what they are on the disk."""
 
+import shutil
+
 import fsspec
 import pytest
 import torch
@@ -57,6 +59,18 @@ def test_a_folder_in_a_store_is_the_same_as_on_the_disk(kind, folder, request):
     for split, same in ((source.train, local.train), (source.test, local.test)):
         assert [split.open(i).read() for i in range(len(split))] == [p.read_bytes() for p in same.paths]
         assert split.labels.tolist() == same.labels.tolist()
+
+
+@pytest.mark.network
+def test_a_table_beside_images_in_a_store(s3, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "insects")
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
+    rows = "".join(f"{name},{'odd' if i % 3 else 'even'},{i}\n" for i, name in enumerate(names))
+    (tmp_path / "insects" / "metadata.csv").write_text(f"file_name,kind,number\n{rows}")
+    fsspec.filesystem("s3").put(f"{tmp_path}/insects/", "bucket/labeled/", recursive=True)
+    source, local = open_source(f"{s3}/labeled#kind"), open_source(f"{tmp_path}/insects#kind")
+    assert source.classes == local.classes == ("even", "odd") and source.digest == local.digest
+    assert source.train.labels.tolist() == local.train.labels.tolist()
 
 
 def test_trains_from_a_folder_on_s3(s3):
