@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from pyarrow import csv, parquet
 
 from ssl_core.data.labeling import label_in_text, label_text
 from ssl_core.data.parquet_schema import class_names
@@ -100,18 +99,18 @@ def parse_table(name: str, data: bytes, column: str | None) -> Table | None:
     unusable: Counter[str] = Counter()
 
     def labels_of(value: Any) -> tuple[str, ...]:
-        values = value if isinstance(value, list) else [value]
-        if several and read is _csv_label:
-            values = value.split(SEPARATOR)
+        split_up = several and read is _csv_label
+        values = value.split(SEPARATOR) if split_up else value if isinstance(value, list) else [value]
         try:
             return tuple(dict.fromkeys(text for one in values if (text := read(one)) is not None))
         except ValueError as error:
             unusable[str(error)] += 1
             return ()
 
-    labels = map(labels_of, given) if label else [()] * len(columns[file])
-    splits = [str(value or "") for value in columns[split]] if split else [""] * len(columns[file])
-    rows = [Row(str(path or ""), *rest) for path, *rest in zip(columns[file], labels, splits)]
+    count = len(columns[file])
+    labels: list[tuple[str, ...]] = [labels_of(value) for value in given] if label else [()] * count
+    splits = [str(value or "") for value in columns[split]] if split else [""] * count
+    rows = [Row(str(path or ""), of, where) for path, of, where in zip(columns[file], labels, splits)]
     notes = [f"{unusable.total():,} labels cannot be used, such as {next(iter(unusable))}"] if unusable else []
     return Table(rows, label, split, several, notes)
 
@@ -135,12 +134,12 @@ def _parse_csv(data: bytes) -> dict[str, list[str]]:
     header = data.partition(b"\n")[0].decode("utf-8-sig", errors="replace").lower()
     fields = {mark: [field.strip(' "\r') for field in header.split(mark)] for mark in DELIMITERS}
     mark = next((mark for mark in DELIMITERS if set(fields[mark]) & set(FILE_COLUMNS)), ",")
-    parse = pa.csv.ParseOptions(delimiter=mark, newlines_in_values=True)
-    names = pa.csv.open_csv(io.BytesIO(data), parse_options=parse).schema.names
+    parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True)
+    names = csv.open_csv(io.BytesIO(data), parse_options=parse).schema.names
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"several columns are called {twice[0]}")
-    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    table = pa.csv.read_csv(io.BytesIO(data), parse_options=parse, convert_options=convert)
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    table = csv.read_csv(io.BytesIO(data), parse_options=parse, convert_options=convert)
     return {name.strip(): table[name].to_pylist() for name in names}
 
 
@@ -156,7 +155,7 @@ def _parse_json_lines(data: bytes) -> dict[str, list]:
 
 
 def _parse_parquet(data: bytes) -> dict[str, list]:
-    table = pa.parquet.read_table(pa.BufferReader(data))
+    table = parquet.read_table(pa.BufferReader(data))
     columns = {name: table[name].to_pylist() for name in table.column_names}
     for name, classes in class_names(table.schema).items():
         columns[name] = [_named(value, classes) for value in columns[name]]

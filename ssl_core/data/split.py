@@ -55,7 +55,7 @@ class FetchedShard(NamedTuple):
 
 def has_label(labels: np.ndarray) -> np.ndarray:
     """Returns which images have a label, [n] bool, of labels as in Split."""
-    return labels.any(1) if labels.ndim == 2 else labels >= 0
+    return np.any(labels, axis=1) if labels.ndim == 2 else labels >= 0
 
 
 class Split(ABC):

@@ -87,7 +87,8 @@ def roles_of_paths(paths: Iterable[str], endings: tuple[str, ...] = ()) -> dict[
     found: dict[str, Role] = {}
     for path in paths:
         parents = reversed(path.split("/")[:-1])
-        if role := next((of_folders[part] for part in parents if part in of_folders), of_stems.get(stem(path))):
+        roles: list[Role] = [of_folders[part] for part in parents if part in of_folders]
+        if role := roles[0] if roles else of_stems.get(stem(path)):
             found[path] = role
     return found
 

@@ -131,7 +131,7 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     )
 
     def keys(rows: np.ndarray) -> list[str]:
-        return [f"{names[found.offsets[row, 0]]}/{_decode_name(found.names[row])}" for row in rows]
+        return [f"{names[found.offsets[row, 0]]}/{_decode_name(found.names.item(row))}" for row in rows]
 
     split = arrange(data, labeled, keys, notes)
     _check_folders(data, found, notes)
