@@ -12,6 +12,7 @@ from ssl_core.data.data_source import dataset_names
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.data.label_table import split_column
+from ssl_core.data.sources.parquet import ParquetFiles
 from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
@@ -162,7 +163,7 @@ def _open(asked: PretrainConfig | Recipe) -> Source:
 
 
 def resolve_data_path(data: str) -> str:
-    """Makes the path of a folder, a file or a pattern of tar files absolute, and returns anything else as it is.
+    """Makes the path of a folder, a file or a pattern of shards absolute, and returns anything else as it is.
 
     So data is found from whatever folder a run is continued in.
     """
@@ -172,7 +173,8 @@ def resolve_data_path(data: str) -> str:
     path, column = Path(place).expanduser(), "" if column is None else f"#{column}"
     if path.is_dir():
         return f"{path.resolve()}{column}"
-    return f"{path.absolute()}{column}" if path.exists() or TarFiles().opens(data) else data
+    known = path.exists() or TarFiles().opens(data) or ParquetFiles().opens(data)
+    return f"{path.absolute()}{column}" if known else data
 
 
 def short_hash(value) -> str:

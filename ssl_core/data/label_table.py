@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from ssl_core.data.labeling import label_in_text, label_text
-from ssl_core.data.parquet_schema import class_names
+from ssl_core.data.parquet_schema import class_names, with_names
 from ssl_core.errors import UserError, choose, some
 from ssl_core.storage.object_store import is_url
 
@@ -158,15 +158,8 @@ def _parse_parquet(data: bytes) -> dict[str, list]:
     table = parquet.read_table(pa.BufferReader(data))
     columns = {name: table[name].to_pylist() for name in table.column_names}
     for name, classes in class_names(table.schema).items():
-        columns[name] = [_named(value, classes) for value in columns[name]]
+        columns[name] = [with_names(value, classes) for value in columns[name]]
     return columns
-
-
-def _named(value: Any, classes: list[str]) -> Any:
-    """Returns the names of the classes that a value of a column stands for."""
-    if isinstance(value, list):
-        return [_named(one, classes) for one in value]
-    return classes[value] if isinstance(value, int) and 0 <= value < len(classes) else value
 
 
 def _csv_label(text: str) -> str | None:

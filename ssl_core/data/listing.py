@@ -24,6 +24,7 @@ class Listing:
         root: The folder.
         images: Bytes of each image; -1 for a link that leads nowhere.
         tars: Tar files.
+        parquets: Other Parquet files, which may have images.
         tables: Tables that may have the images' labels.
         compressed: Compressed tar files, which cannot be read from any place in them.
         left_out: Files that are none of these.
@@ -35,6 +36,7 @@ class Listing:
     root: Path
     images: dict[str, int] = field(default_factory=dict)
     tars: list[str] = field(default_factory=list)
+    parquets: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     compressed: list[str] = field(default_factory=list)
     left_out: SkippedFiles = field(default_factory=SkippedFiles)
@@ -94,6 +96,8 @@ def _add(found: Listing, folder: str, name: str, below: str) -> None:
         found.tars.append(below + name)
     elif name in METADATA and os.path.isfile(path):
         found.tables.append(below + name)
+    elif lower.endswith(".parquet") and os.path.isfile(path):
+        found.parquets.append(below + name)
     elif lower.endswith(COMPRESSED):
         found.compressed.append(below + name)
     else:

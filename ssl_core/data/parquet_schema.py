@@ -29,3 +29,10 @@ def _class_names(feature: dict[str, Any]) -> list[str]:
     if feature.get("_type") != "ClassLabel" or not isinstance(names, list):
         return []
     return names if all(isinstance(name, str) for name in names) else []
+
+
+def with_names(value: Any, classes: list[str]) -> Any:
+    """Returns the names of the classes whose numbers a value of a column is, or has in a list."""
+    if isinstance(value, list):
+        return [with_names(one, classes) for one in value]
+    return classes[value] if isinstance(value, int) and 0 <= value < len(classes) else value

@@ -45,6 +45,9 @@ _TWO_WORDS = re.compile(
 )  # un-labelled
 
 
+_OF_SEVERAL = re.compile(r"-\d+-of-\d+$")  # train-00000-of-00004
+
+
 def split_roles(names: Iterable[str]) -> dict[str, Role]:
     """Finds the names that are those of splits.
 
@@ -80,7 +83,8 @@ def roles_of_paths(paths: Iterable[str], endings: tuple[str, ...] = ()) -> dict[
 
     def stem(path: str) -> str:
         base = path.rpartition("/")[2]
-        return next((base[: -len(end)] for end in endings if base.lower().endswith(end)), "")
+        whole = next((base[: -len(end)] for end in endings if base.lower().endswith(end)), "")
+        return _OF_SEVERAL.sub("", whole)
 
     of_stems = split_roles({stem(path) for path in paths} - {""})
     of_folders = split_roles({part for path in paths for part in path.split("/")[:-1]})

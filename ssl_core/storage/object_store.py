@@ -21,6 +21,7 @@ STAMPS = (
     "content_md5",
     "Content-MD5",
     "Digest",
+    "blob_id",
     "LastModified",
     "last_modified",
     "updated",

@@ -7,7 +7,7 @@ from support.tar_files import labeled, named, open_shards, picture, write
 
 from ssl_core.data import tar_shards
 from ssl_core.data.dataset import open_source
-from ssl_core.data.sources import tars
+from ssl_core.data.path_patterns import expand_braces
 from ssl_core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -208,8 +208,8 @@ def test_one_file_or_a_pattern_of_several(shards):
     for pattern in ("set-{0..1}.tar", "set-{0,1}.tar", "set-[01].tar"):
         source = open_source(str(shards / pattern))
         assert len(source.train) + len(source.test) == 20, pattern
-    assert tars.expand_braces("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
-    assert tars.expand_braces("{8..10}") == ["8", "9", "10"]
+    assert expand_braces("a-{08..11}-{x,y}.tar")[::2] == ["a-08-x.tar", "a-09-x.tar", "a-10-x.tar", "a-11-x.tar"]
+    assert expand_braces("{8..10}") == ["8", "9", "10"]
     for pattern, why in (("set-{0..3}.tar", r"there is no .*set-3\.tar"), ("other-*.tar", "no file fits this pattern")):
         with pytest.raises(UserError, match=why):
             open_source(str(shards / pattern))

@@ -1,4 +1,4 @@
-"""Any folder of images in formats that Pillow reads, or of tar shards, at any depth.
+"""Any folder of images in formats that Pillow reads, or of tar or Parquet shards, at any depth.
 
 Sub-folders may be splits or classes, or there are no labels.
 """
@@ -11,7 +11,9 @@ from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Files, Source
 from ssl_core.data.label_table import split_column
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
+from ssl_core.data.parquet_shards import local_object
 from ssl_core.data.sources import tars
+from ssl_core.data.sources.parquet import source_of_parquet
 from ssl_core.data.table_folder import from_images
 from ssl_core.data.tar_shards import scan_shards_cached
 from ssl_core.errors import UserError, some
@@ -19,7 +21,7 @@ from ssl_core.storage.object_store import is_url
 
 
 class Folder(DataSource):
-    """Opens a folder of images or of tar shards."""
+    """Opens a folder of images or of shards."""
 
     fallback = True  # a folder may be something more particular, such as a packed dataset
 
@@ -48,9 +50,17 @@ class Folder(DataSource):
         if listing.compressed:
             left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
         if listing.tars and _is_mostly_shards(listing):
-            if others := sorted([*listing.images, *listing.tables]):
+            if others := sorted([*listing.images, *listing.tables, *listing.parquets]):
                 left_out.append(f"left out: {some(others)} beside the shards")
             return tars.source_of_shards(data, root, listing.tars, size, left_out)
+        if listing.parquets:
+            files = [local_object(root / name) for name in listing.parquets]
+            others = sorted([*listing.images, *listing.tables, *listing.tars])
+            notes = [*left_out, f"left out: {some(others)} beside the shards"] if others else left_out
+            few = max(1, len(listing.images))
+            if found := source_of_parquet(data, root.name, listing.parquets, files, column, size, notes, few):
+                return found
+            left_out.append(f"left out: {some(sorted(listing.parquets))} beside the images")
         if listing.compressed and not listing.images:
             raise UserError(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
         if listing.tars:

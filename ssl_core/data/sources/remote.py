@@ -1,4 +1,4 @@
-"""A packed dataset or a folder of images at a URL that fsspec opens, such as s3://, gs:// or https://."""
+"""A packed dataset, Parquet shards or a folder of images at a URL that fsspec opens, such as s3:// or hf://."""
 
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -15,8 +15,9 @@ from ssl_core.data.packing.record import ShardEntry
 from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.packed import build_source, parse_index
+from ssl_core.data.sources.parquet import END, source_of_parquet
 from ssl_core.data.table_folder import from_images
-from ssl_core.errors import ObjectNotFound, StorageError, UserError
+from ssl_core.errors import ObjectNotFound, StorageError, UserError, some
 from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit, read_cached
 from ssl_core.storage.object_store import Object, check_url, is_url, list_objects, read, stat
 from ssl_core.storage.retry import RetryDeadline, short_deadline
@@ -83,8 +84,11 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
     def is_table(path: str) -> bool:
         return path.rpartition("/")[2] in METADATA
 
+    def is_parquet(path: str) -> bool:
+        return path.lower().endswith(END) and not is_table(path)
+
     with saying_if_slow(lambda: f"listing {url}"):
-        found = list_objects(url, lambda path: is_table(path) or others.wants(path), gone.append)
+        found = list_objects(url, lambda path: is_table(path) or is_parquet(path) or others.wants(path), gone.append)
 
     def make(paths: list[str], labels: np.ndarray) -> RemoteFiles:
         return RemoteFiles([found[path] for path in paths], labels)
@@ -92,6 +96,15 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
     left_out = others.clauses()
     if gone:
         left_out.append(f"{len(gone):,} files are left out, such as {'; '.join(sorted(map(str, gone))[:NAMED])}")
-    tables = {path: read_cached(obj) for path, obj in found.items() if is_table(path)}
-    sizes = {path: obj.size for path, obj in found.items() if path not in tables}
-    return from_images(url, name, sizes, tables, column, make, size, left_out, bool(column))
+    shards = {path: obj for path, obj in found.items() if is_parquet(path)}
+    tables = {path: obj for path, obj in found.items() if is_table(path)}
+    sizes = {path: obj.size for path, obj in found.items() if path not in shards and path not in tables}
+    if shards:
+        few = max(1, len(sizes))
+        notes = [f"left out: {some(sorted([*sizes, *tables]))} beside the shards"] if sizes or tables else []
+        files = list(shards.values())
+        if source := source_of_parquet(url, name, list(shards), files, column, size, [*left_out, *notes], few):
+            return source
+        left_out.append(f"left out: {some(sorted(shards))} beside the images")
+    contents = {path: read_cached(obj) for path, obj in tables.items()}
+    return from_images(url, name, sizes, contents, column, make, size, left_out, bool(column))

@@ -1,4 +1,7 @@
-"""A table of image files and their labels, CSV, JSON lines or Parquet, that lies in a folder with the images."""
+"""A table of image files and their labels, CSV or JSON lines, that lies in a folder with the images.
+
+Those in Parquet are opened by ssl_core/data/sources/parquet.py.
+"""
 
 from pathlib import Path
 
@@ -31,13 +34,28 @@ class TableFile(DataSource):
             UserError: If the table is damaged, ambiguous or names no files, or there is nothing to train on.
         """
         place, column = split_column(data)
-        path = Path(place).expanduser().resolve()
-        root, listing = path.parent, list_folder(path.parent)
+        return load_table(data, Path(place), column, size)
 
-        def make(names: list[str], labels: np.ndarray) -> Files:
-            return Files([root / name for name in names], labels)
 
-        listing.left_out.take_back(path.name)
-        tables = {path.name: path.read_bytes()}
-        left_out = listing.left_out.clauses()
-        return from_images(data, root.name, listing.images, tables, column, make, size, left_out, needed=True)
+def load_table(data: str, table: Path, column: str | None, size: int | None) -> Source:
+    """Opens the images below a table's folder.
+
+    Args:
+        data: The value of --data, for messages.
+        table: The table.
+        column: The column of the labels; None: see `parse_table`.
+        size: The side in pixels that images are delivered at; None: that of any folder.
+
+    Raises:
+        UserError: If the table is damaged, ambiguous or names no files, or there is nothing to train on.
+    """
+    path = table.expanduser().resolve()
+    root, listing = path.parent, list_folder(path.parent)
+
+    def make(names: list[str], labels: np.ndarray) -> Files:
+        return Files([root / name for name in names], labels)
+
+    listing.left_out.take_back(path.name)
+    tables = {path.name: path.read_bytes()}
+    left_out = listing.left_out.clauses()
+    return from_images(data, root.name, listing.images, tables, column, make, size, left_out, needed=True)

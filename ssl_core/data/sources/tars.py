@@ -1,10 +1,7 @@
 """Tar files in webdataset's layout that others made: one, a pattern of several, or those that lie in a folder."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from glob import glob, has_magic
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +11,11 @@ from ssl_core.data.dataset import Packed, Shard, Source
 from ssl_core.data.image_folder import DEFAULT_SIZE, with_pixel_range
 from ssl_core.data.labeling import NO_LABEL, Labeled, arrange
 from ssl_core.data.listing import COMPRESSED, compressed_advice
+from ssl_core.data.path_patterns import files_of_pattern, is_file_or_pattern
 from ssl_core.data.split_names import roles_of_paths, split_roles
 from ssl_core.data.tar_shards import Scan, lines_digest, scan_shards_cached
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_store import is_url
-
-BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class TarFiles(DataSource):
         """
         if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
             return False
-        return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
+        return is_file_or_pattern(data)
 
     def load(self, data: str, size: int | None) -> Source:
         """Opens tar files as a dataset.
@@ -62,39 +58,8 @@ class TarFiles(DataSource):
         """
         if data.lower().endswith(COMPRESSED):
             raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
-        place = Path(data).expanduser()
-        patterns = [] if place.is_file() else expand_braces(str(place))  # a name with brackets in it is no pattern
-        paths = [Path(found) for pattern in patterns for found in _glob_pattern(pattern)] or [place] * place.is_file()
-        if missing := [path for path in paths if not path.is_file()]:
-            raise UserError(f"--data {data}: there is no {some(map(str, missing))}")
-        if not paths:
-            raise UserError(f"--data {data}: no file fits this pattern")
-        paths = sorted({path.resolve() for path in paths})
-        root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common_folder(paths)
-        return source_of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """Returns the names that a pattern with braces stands for, such as `a-{000..002}.tar` or `{train,val}.tar`."""
-    pieces = BRACES.split(pattern)
-    choices = [[piece] if i % 2 == 0 else _brace_choices(piece) for i, piece in enumerate(pieces)]
-    return ["".join(words) for words in product(*choices)]
-
-
-def _brace_choices(inside: str) -> list[str]:
-    if found := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
-        first, last = found.groups()
-        width = len(first) if first.startswith("0") or len(first) == len(last) else 0
-        return [str(i).zfill(width) for i in range(int(first), int(last) + 1)]
-    return inside.split(",")
-
-
-def _glob_pattern(pattern: str) -> list[str]:
-    return sorted(glob(pattern)) if has_magic(pattern) else [pattern]
-
-
-def _common_folder(paths: Sequence[Path]) -> Path:
-    return next(parent for parent in paths[0].parents if all(path.is_relative_to(parent) for path in paths))
+        root, names = files_of_pattern(data)
+        return source_of_shards(data, root, names, size, ())
 
 
 def open_shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
