@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import parquet_files
 from support.loaders import each_kind
 from support.sources import each_source, store
 from support.tar_files import picture
@@ -18,8 +19,12 @@ from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Arrays
 from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.loaders.base import EncodedLoader
 from ssl_core.data.loaders.cpu import CpuLoader
+from ssl_core.data.parquet_scan import scan_cached
+from ssl_core.data.parquet_shards import local_object
 from ssl_core.data.sampler import Sampler, ShuffledSampler, make_sampler
+from ssl_core.data.sources.parquet import ParquetImages
 from ssl_core.data.split import Split
 
 CPU = torch.device("cpu")
@@ -168,6 +173,46 @@ def check_stored(split: Split, crops: dict, schedule: Schedule, kind=CpuLoader, 
 @pytest.mark.slow
 def test_each_image_once_an_epoch_from_every_source(stored, crops, schedule):
     check_stored(stored, crops, schedule)
+
+
+class Bytes(EncodedLoader):
+    """Reads images without decoding them: each is as many pixels as its file says."""
+
+    def read(self, requests):
+        for wanted in requests:
+            numbers = [int(self.split.open(id).read()) for id in wanted.ids.tolist()]
+            yield self.batch(wanted, torch.tensor(numbers), {})
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory) -> Split:
+    """31 numbers, as if they were images, in 13 Parquet shards, more than a window has, and row groups of 1 to 3."""
+    place, start = tmp_path_factory.mktemp("sharded"), 0
+    for number in range(13):
+        count = 1 + number * 5 % 4
+        images = [str(i).encode() for i in range(start, start + count)]
+        parquet_files.write(place / f"{number:02d}.parquet", images, groups=1 + number % 3)
+        start += count
+    files = [local_object(path) for path in sorted(place.iterdir())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILESPIN_CACHE", str(place / "cache"))
+        shards = scan_cached(files, None).shards
+        rows = [(i, row, 0) for i, shard in enumerate(shards) for row in range(shard.rows)]
+        offsets = np.concatenate([np.array(rows), np.arange(start)[:, None]], 1)
+        yield ParquetImages("train", shards, offsets, np.arange(start), windowed=True)
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+@given(schedule=schedules(steps=12))
+@pytest.mark.slow
+def test_each_image_once_an_epoch_from_shards_that_are_fetched(sharded, schedule):
+    schedule = replace(schedule, n=len(sharded))
+    order = make_sampler(sharded, schedule.seed)
+    batches = survivors(schedule, lambda: Bytes(sharded, 8, CPU, 1), order)
+    check_each_once(schedule, batches)
+    one = joined(batches)
+    assert torch.equal(one.images, one.ids) and torch.equal(one.labels, one.ids)
+    assert np.array_equal(one.ids, order.at(np.arange(schedule.steps * schedule.batch))[0])
 
 
 @each_kind
