@@ -28,8 +28,9 @@ class PretrainConfig:
     task: Any  # the Config of a task
     data: str = "cifar10"
     """cifar10, fashion-mnist, a folder of images (class sub-folders, a table of labels, or unlabeled), such a table,
-    a folder of tar files in webdataset's layout, a folder from tilespin pack,
-    or a URL (s3://, gs://, https://) of images or of such a folder"""
+    a folder of tar files in webdataset's layout or of Parquet shards, a folder from tilespin pack,
+    or a URL (s3://, gs://, https://, hf://datasets/) of images, of Parquet shards or of a folder from tilespin pack;
+    DATA#COLUMN names the column of the labels in tables and Parquet shards"""
     size: int | None = None
     """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"

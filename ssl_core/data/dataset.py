@@ -124,7 +124,8 @@ class Packed(Split):
         shards: The shards of the whole dataset; those of this split follow one another.
         offsets: [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed.
         labels: [n] int64, -1 where there are none.
-        windowed: Whether training reads a few shards at a time, because they have to be fetched from a store.
+        windowed: Whether training reads a few shards at a time, because they have to be fetched from a store, or to be
+            written out first.
         levels: As in Split.
     """
 

@@ -67,7 +67,7 @@ class Copies:
         found: How many of the compared are copies of training images.
         relabeled: How many of the copies have another label there; unlabeled ones have none.
         pairs: Names of the first few copies, each with that of a training image of the same bytes.
-        remote: Whether the dataset is in a store, from where nothing is fetched for this.
+        remote: Whether the dataset is in a store or in Parquet shards, of which nothing is fetched for this.
     """
 
     test_images: int

@@ -29,7 +29,7 @@ class Readable(Protocol):
 
 
 class Fetchable(Protocol):
-    """A file in a store that is fetched to this machine before it is read."""
+    """A file that is fetched from a store, or written out from a shard, before it is read."""
 
     @property
     def size(self) -> int:
@@ -82,7 +82,7 @@ class Split(ABC):
 
     @property
     def remote(self) -> bool:
-        """Returns whether images have to be fetched from a store."""
+        """Returns whether images have to be fetched, from a store or from shards that are written out first."""
         return False
 
     def fetched_shards(self) -> list[FetchedShard]:
