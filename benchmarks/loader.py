@@ -22,8 +22,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 import benchmarks.readers
 from benchmarks.harness import environment as machine
@@ -88,6 +90,18 @@ def tar_up(paths: tuple[Path, ...], place: Path, shards: int) -> tuple[Path, ...
             for i, path in enumerate(paths[number::shards]):
                 tar.add(path, f"{i:08d}.jpg")
     return tuple(sorted(place.iterdir()))
+
+
+def parquet_up(paths: tuple[Path, ...], place: Path, shards: int) -> Path:
+    """The very files in Parquet shards as the Hugging Face Hub has them, 100 in each row group."""
+    place.mkdir()
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for number in range(shards):
+        rows = [{"bytes": path.read_bytes(), "path": path.name} for path in paths[number::shards]]
+        parquet.write_table(
+            pa.table({"image": pa.array(rows, kind)}), place / f"{number:03d}.parquet", row_group_size=100
+        )
+    return place
 
 
 def once(way: Callable, photos: Photos, count: Callable) -> float:
@@ -195,9 +209,11 @@ def main() -> None:
         paths = tuple(path for path in source.train.paths if path.suffix.lower() in (".jpg", ".jpeg"))
         packed = pack(source, Path(place) / "packed", Packing())
         raw = pack(source, Path(place) / "raw", Packing(lossless=True))
-        tars = tar_up(paths, Path(place) / "tars", 2 * max(asked.cores))
+        shards = 2 * max(asked.cores)
+        tars = tar_up(paths, Path(place) / "tars", shards)
+        parquets = parquet_up(paths, Path(place) / "parquet", shards)
         for cores, size in itertools.product(asked.cores, asked.sizes):
-            photos = Photos(folder, paths, tars, packed, raw, size, asked.batch, cores, device)
+            photos = Photos(folder, paths, tars, parquets, packed, raw, size, asked.batch, cores, device)
             with pinned(cores) as process:
                 stages = ("to a batch", "decode only") if size == asked.sizes[0] else ("to a batch",)
                 lines += process.submit(measure, photos, asked.rounds, stages).result()

@@ -77,6 +77,9 @@ class TaskConfig:
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of other tasks that this one is made of. No option, but a property where options decide it."""
 
+    needs_labels: ClassVar[bool] = False
+    """Whether the task is trained on labeled images only, even where there are others. No option."""
+
     batch: int = 64
     """images in a global batch, whatever the number of workers"""
     loader_min_area: float = MIN_AREA

@@ -17,12 +17,13 @@ SCALE, RATIO = (0.25, 1.0), (1.0, 1.0)  # of the crops: squares, as Tilespin's a
 
 @dataclass(frozen=True)
 class Photos:
-    """What is read, and how: `tars` are webdataset shards of the same files, `packed` and `raw` what
-    `tilespin pack` made of them by default and with --lossless."""
+    """What is read, and how: `tars` are webdataset shards of the same files, `parquet` a folder of Parquet
+    shards of them, `packed` and `raw` what `tilespin pack` made of them by default and with --lossless."""
 
     folder: Path
     paths: tuple[Path, ...]
     tars: tuple[Path, ...]
+    parquet: Path
     packed: Path
     raw: Path
     size: int

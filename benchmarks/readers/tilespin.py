@@ -57,6 +57,8 @@ def _folder(photos: Photos) -> str:
 WAYS = {
     "tilespin cpu": _way("cpu", _folder),
     "tilespin memory": _way("memory", _folder, epochs=10),
+    "tilespin cpu, tars": _way("cpu", lambda photos: str(photos.tars[0].parent)),
+    "tilespin cpu, parquet": _way("cpu", lambda photos: str(photos.parquet)),
     "tilespin cpu, packed": _way("cpu", lambda photos: str(photos.packed)),
     "tilespin cpu, packed raw": _way("cpu", lambda photos: str(photos.raw)),
 }

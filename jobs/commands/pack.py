@@ -48,7 +48,7 @@ class Options(VerbOptions):
     anew."""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
-    """dataset: a folder of images or of tar files, a packed dataset, a URL, cifar10, or fashion-mnist"""
+    """dataset: a folder of images or of shards, a packed dataset, a URL, cifar10, or fashion-mnist"""
     dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """new folder for the packed dataset"""
     packing: Packing = Packing()

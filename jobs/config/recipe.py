@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from jobs.config.start import load_start, resolve_start, start_digest
 from ssl_core.data.data_source import dataset_names
-from ssl_core.data.dataset import Source
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.decoding.crops import MIN_AREA
+from ssl_core.data.label_table import split_column
+from ssl_core.data.sources.parquet import ParquetFiles
 from ssl_core.data.sources.tars import TarFiles
 from ssl_core.errors import UserError
 from ssl_core.storage.object_store import is_url
@@ -25,9 +27,10 @@ class PretrainConfig:
 
     task: Any  # the Config of a task
     data: str = "cifar10"
-    """cifar10, fashion-mnist, a folder of images (class sub-folders, or flat and unlabeled),
-    a folder of tar files in webdataset's layout, a folder from tilespin pack,
-    or a URL (s3://, gs://, https://) of images or of such a folder"""
+    """cifar10, fashion-mnist, a folder of images (class sub-folders, a table of labels, or unlabeled), such a table,
+    a folder of tar files in webdataset's layout or of Parquet shards, a folder from tilespin pack,
+    or a URL (s3://, gs://, https://, hf://datasets/) of images, of Parquet shards or of a folder from tilespin pack;
+    DATA#COLUMN names the column of the labels in tables and Parquet shards"""
     size: int | None = None
     """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"
@@ -47,11 +50,15 @@ class PretrainConfig:
     seed: int = 0
     """seed of initialization, order and every random draw"""
 
+    def source(self) -> Source:
+        """Opens the dataset, of the images that the task trains on; raises UserError if that cannot be done."""
+        return _open(self)
+
     def resolved(self, source: Source, device: str) -> "Recipe":
         """Fills in what was left open.
 
         Args:
-            source: The dataset that `data` names.
+            source: What `source` returns.
             device: "cuda" or "cpu".
 
         Raises:
@@ -119,6 +126,10 @@ class Recipe:
     grad_accumulation: int
     seed: int
 
+    def source(self) -> Source:
+        """Opens the dataset, of the images that the task trains on; raises UserError if that cannot be done."""
+        return _open(self)
+
     def identity(self, source: Source) -> dict:
         """Returns all that the weights depend on; not workers, device, loader, storage, name or tracking."""
         options = asdict(self)
@@ -143,17 +154,28 @@ class Recipe:
         return f"{task_name(self.task)}-{short_hash(identity)}"
 
 
+def _open(asked: PretrainConfig | Recipe) -> Source:
+    source = open_source(asked.data, asked.size)
+    if not asked.task.needs_labels:
+        return source
+    if source.multilabel:
+        raise UserError(f"{task_name(asked.task)} needs one label an image, and those of {source.name} have several")
+    return source.labeled()
+
+
 def resolve_data_path(data: str) -> str:
-    """Makes the path of a folder, a file or a pattern of tar files absolute, and returns anything else as it is.
+    """Makes the path of a folder, a file or a pattern of shards absolute, and returns anything else as it is.
 
     So data is found from whatever folder a run is continued in.
     """
     if data in dataset_names() or is_url(data):
         return data
-    path = Path(data).expanduser()
+    place, column = split_column(data)
+    path, column = Path(place).expanduser(), "" if column is None else f"#{column}"
     if path.is_dir():
-        return str(path.resolve())
-    return str(path.absolute()) if path.exists() or TarFiles().opens(data) else data
+        return f"{path.resolve()}{column}"
+    known = path.exists() or TarFiles().opens(data) or ParquetFiles().opens(data)
+    return f"{path.absolute()}{column}" if known else data
 
 
 def short_hash(value) -> str:

@@ -76,8 +76,8 @@ class PretrainData:
 
     data: str = "cifar10"
     """images to pretrain on, whose labels, if any, only the supervised reference looks at: cifar10, fashion-mnist,
-    a folder of images, with a sub-folder for each class or without, a folder of tar files or from tilespin pack,
-    or a URL of such a folder"""
+    a folder of images, with a sub-folder for each class or without, a folder of tar files, of Parquet shards or from
+    tilespin pack, or a URL; see tilespin pretrain"""
     size: int | None = None
     """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
 

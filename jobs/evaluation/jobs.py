@@ -46,14 +46,14 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
 
 
 def check_dataset(source: Source, evaluation: Evaluation) -> None:
-    """Raises UserError if a dataset lacks labels that a protocol needs, or has too few images."""
+    """Raises UserError if a dataset lacks labels that a protocol needs, or has several an image, or too few images."""
     known = protocols()
-    if not source.classes and any(known[name].needs_labels for name in evaluation.protocols):
+    if (source.multilabel or not source.classes) and any(known[name].needs_labels for name in evaluation.protocols):
         without = " ".join(name for name, of in known.items() if not of.needs_labels)
-        raise UserError(
-            f"{source.name} has no labels: evaluation needs a folder with one sub-folder for each class, or what "
-            f"does without labels: --protocols {without}"
-        )
+        why = "has no labels: evaluation needs a folder with one sub-folder for each class, or a table of labels"
+        if source.multilabel:
+            why = "has several labels an image: evaluation needs one"
+        raise UserError(f"{source.name} {why}, or what does without labels: --protocols {without}")
     make_splits(source, evaluation.splits(), evaluation.probe_seed)
 
 

@@ -9,7 +9,6 @@ from statistics import mean, median
 import torch
 
 from jobs.pretraining.run import Training, build_model
-from ssl_core.data.dataset import open_source
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.task import task_name
 from ssl_core.train import TrainConfig, train
@@ -32,7 +31,7 @@ def measure_step_seconds(training: Training, device: str) -> float:
         OutOfMemoryError: If the GPU's memory is too small.
     """
     recipe, where = training.recipe, torch.device(device)
-    source = open_source(recipe.data, recipe.size)
+    source = recipe.source()
     model, format = build_model(recipe, source)
     _, batches = training_batches(
         source,

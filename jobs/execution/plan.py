@@ -81,7 +81,7 @@ class StudyPlan:
         steps = sorted({recipe.steps for recipe in recipes})
         parts = []
         if len(recipes) == 1:
-            passes = steps[0] * recipes[0].task.batch / len(self.sources()[0].train)
+            passes = steps[0] * recipes[0].task.batch / len(recipes[0].source().train)
             parts.append(f"1 training of {steps[0]:,} steps of {recipes[0].task.batch:,} images, {passes:,.3g} passes")
         elif recipes:
             span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"

@@ -7,7 +7,7 @@ from jobs.config.recipe import PretrainConfig
 from jobs.config.start import load_start
 from jobs.config.study import SUPERVISED, StudyConfig, TaskEntry
 from jobs.pretraining.run import Training, build_model
-from ssl_core.data.dataset import open_source
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.errors import UserError
 from ssl_core.task import task_name
 from ssl_core.train import encoder_macs
@@ -54,12 +54,16 @@ def _tasks(config: StudyConfig) -> Iterator[tuple[object, str, int | None]]:
     if not config.supervised or SUPERVISED in {entry.name for entry in config.tasks}:
         return
     task = TaskEntry(SUPERVISED).config()
-    if open_source(data, size).classes:
+    if _has_one_label(open_source(data, size)):
         yield task, data, size
         return
     for entry in config.transfer:
-        if open_source(entry.data, entry.size).classes:
+        if _has_one_label(open_source(entry.data, entry.size)):
             yield task, entry.data, entry.size
+
+
+def _has_one_label(source: Source) -> bool:
+    return bool(source.classes) and not source.multilabel
 
 
 def _of_lengths(config: StudyConfig, first: PretrainConfig) -> Iterator[PretrainConfig]:
@@ -68,7 +72,7 @@ def _of_lengths(config: StudyConfig, first: PretrainConfig) -> Iterator[Pretrain
     if unit != "budget":
         yield from (replace(first, **{unit: value}) for value in values)
         return
-    source = open_source(first.data, first.size)
+    source = first.source()
     macs = encoder_macs(build_model(first, source)[0], source.size) * first.task.batch
     for budget in values:
         steps = round(budget * 1e9 / macs)

@@ -16,7 +16,7 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.config.start import load_start, start_digest
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
-from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
@@ -94,7 +94,7 @@ def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfi
     Raises:
         UserError: If something in the options cannot work.
     """
-    source = open_source(config.data, config.size)
+    source = config.source()
     recipe = config.resolved(source, runtime.resolved_device())
     worlds = range(max(1, runtime.worker_range.min), max(1, runtime.worker_range.max) + 1)
     fewest = check_parts(recipe.task, recipe.grad_accumulation, worlds, len(source.train))

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from jobs.pretraining.run import Training
-from ssl_core.data.dataset import open_source
 from ssl_core.data.decoding.crops import MIN_AREA
 from ssl_core.errors import UserError
 from ssl_core.storage.files import exists, glob_files, read_json
@@ -20,7 +19,7 @@ def differs_from_earlier(training: Training) -> str:
     if exists(training.folder / "config.json"):
         return ""
     recipe = training.recipe
-    identity = recipe.identity(open_source(recipe.data, recipe.size))
+    identity = recipe.identity(recipe.source())
     mine = flatten(json.loads(json.dumps(identity)))  # a file has lists where this has tuples
     nearest: dict[str, str] = {}
     name = ""

@@ -18,7 +18,7 @@ from jobs.config.recipe import Recipe
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
 from jobs.study.warning_log import warn
-from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.prefetch import TimedIterator
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import DiskFull, Diverged, OutOfMemory, StorageError, UserError
@@ -227,7 +227,7 @@ def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFor
     otherwise."""
     opened, user_error = [], None
     try:
-        source = open_source(recipe.data, recipe.size)
+        source = recipe.source()
         opened = [source, *build_model(recipe, source)]
     except UserError as error:
         user_error = error

@@ -113,7 +113,7 @@ def _copies_caveats(kept: CopiesRecord) -> list[str]:
             + (f" {kept.relabeled:,} of {found:,}: with another label there." if kept.relabeled else "")
         )
     if unknown:
-        why = "they lie in a store" if kept.remote else "it would take too long"
+        why = "they lie in a store or in Parquet shards" if kept.remote else "it would take too long"
         lines.append(f"{unknown:,} of {total:,} test images: not checked for copies of training images, {why}.")
     return lines
 

@@ -13,7 +13,7 @@ class Batch(NamedTuple):
         ids: [b] int64: the image's row in its split.
         epochs: [b] int64: a batch may belong to two epochs.
         weights: [b] float32: 0 for an image that could not be decoded.
-        labels: [b] int64, -1 where there is none; only supervised training looks at them.
+        labels: [b] int64, -1 where there is none, or [b, classes] bool; only supervised training looks at them.
     """
 
     images: Tensor

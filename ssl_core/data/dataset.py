@@ -3,7 +3,7 @@
 import io
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -124,7 +124,8 @@ class Packed(Split):
         shards: The shards of the whole dataset; those of this split follow one another.
         offsets: [n, 4] int64: shard, offset in it, bytes, number in the dataset that was packed.
         labels: [n] int64, -1 where there are none.
-        windowed: Whether training reads a few shards at a time, because they have to be fetched from a store.
+        windowed: Whether training reads a few shards at a time, because they have to be fetched from a store, or to be
+            written out first.
         levels: As in Split.
     """
 
@@ -157,6 +158,13 @@ class Packed(Split):
         assert (np.diff(self.offsets[:, 0]) >= 0).all(), "the images of a shard lie together"
         return np.bincount(self.offsets[:, 0] - self.offsets[0, 0])
 
+    def subset(self, ids: np.ndarray) -> Split:
+        """Returns the images `ids`, [k] int64; if these are in ascending order, shards are still fetched a few at a
+        time."""
+        if (np.diff(ids) < 0).any():
+            return super().subset(ids)
+        return replace(self, offsets=self.offsets[ids], labels=self.labels[ids])
+
     def size(self, i: int) -> int:
         """Returns the bytes of image `i`."""
         return int(self.offsets[i, 2])
@@ -186,7 +194,7 @@ class Source:
         name: What users call it.
         digest: Names the content and its order; for a folder by paths and sizes, not bytes.
         size: The side in pixels that images are delivered at.
-        train: What encoders learn from.
+        train: What encoders learn from, labeled or not; probes and supervised training use the labeled images only.
         test: Empty where there are no labels.
         classes: Their names by number; none where there are no labels.
         mean: Of 0..255, per channel.
@@ -204,14 +212,26 @@ class Source:
     std: tuple[float, ...] = IMAGENET_STD
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def multilabel(self) -> bool:
+        """Returns whether an image may have several labels: `labels` of splits are then [n, classes] bool."""
+        return self.train.labels.ndim == 2
+
+    def labeled(self) -> "Source":
+        """Returns the dataset without its unlabeled training images; itself if none or all have labels."""
+        labeled = self.train.labeled
+        if labeled.all() or not labeled.any():
+            return self
+        return replace(self, train=self.train.subset(np.flatnonzero(labeled)))
+
 
 @lru_cache(maxsize=4)
 def open_source(data: str, size: int | None = None) -> Source:
     """Opens a dataset, once in a process: a folder is listed, and arrays are resized, only the first time.
 
     Args:
-        data: A known name, a URL, a packed dataset, tar files, a folder of tar files or of images, or what a plug-in
-            opens.
+        data: A known name, a URL, a packed dataset, tar files, a folder of tar files or of images, a table of images,
+            or what a plug-in opens.
         size: The side in pixels that images are delivered at, 8 to 4096; None: the dataset's own.
 
     Raises:

@@ -5,6 +5,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
+
 from ssl_core.data.dataset import Source
 
 Image = tuple[str, int]  # the part of the dataset, "test" or "train", and the number in it
@@ -19,12 +21,12 @@ def group_by_size(source: Source) -> list[list[Image]]:
         source: The dataset.
 
     Returns:
-        Each group of several images, test images first; empty and missing files are left out.
+        Each group of several images, test images first, then labeled ones; empty and missing files are left out.
     """
     found: dict[int, list[Image]] = defaultdict(list)
     for part in ("test", "train"):
         split = getattr(source, part)
-        for i in range(len(split)):
+        for i in np.argsort(~split.labeled, kind="stable").tolist():
             found[split.size(i)].append((part, i))
     return [images for size, images in found.items() if size and len(images) > 1]
 
@@ -63,9 +65,9 @@ class Copies:
         test_images: How many there are.
         compared: How many of them were compared; the others took too long, or are in a store.
         found: How many of the compared are copies of training images.
-        relabeled: How many of the copies have another label there.
+        relabeled: How many of the copies have another label there; unlabeled ones have none.
         pairs: Names of the first few copies, each with that of a training image of the same bytes.
-        remote: Whether the dataset is in a store, from where nothing is fetched for this.
+        remote: Whether the dataset is in a store or in Parquet shards, of which nothing is fetched for this.
     """
 
     test_images: int
@@ -103,6 +105,6 @@ def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
             trained = [i for part, i in same if part == "train"]
             found |= {i: trained for part, i in same if part == "test" and trained}
     train, test = source.train.labels, source.test.labels
-    relabeled = sum(any(train[j] != test[i] for j in trained) for i, trained in found.items())
+    relabeled = sum(any(train[j] != test[i] for j in trained if train[j] >= 0) for i, trained in found.items())
     pairs = tuple((source.test.name(i), source.train.name(found[i][0])) for i in sorted(found)[:MAX_PAIRS])
     return Copies(total, total - unknown, len(found), relabeled, pairs)

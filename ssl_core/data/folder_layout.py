@@ -16,11 +16,12 @@ class Layout:
     """Which images are trained on, which ones test, and their classes.
 
     Attributes:
-        train: The training images.
+        train: The training images, without those that lie in folders of unlabeled images.
         root: The folder whose sub-folders are the classes.
         test: The test images, if the folder says which they are.
         classes: The classes by number; none if there are no labels.
         labels: The number of the class of each training and test image, if there are classes.
+        unlabeled: The images in folders of unlabeled images beside the others, which are trained on as well.
         notes: How the folder was understood, for the user.
     """
 
@@ -29,6 +30,7 @@ class Layout:
     test: Sequence[Parts] = ()
     classes: tuple[str, ...] = ()
     labels: dict[Parts, int] = field(default_factory=dict)
+    unlabeled: Sequence[Parts] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,8 +66,9 @@ def find_layout(images: Sequence[Parts]) -> Layout:
     """Finds out how images are arranged in folders.
 
     Splits are recognized by their usual names and are never classes. Class folders are looked for in the training
-    split, or in the folder itself, or, where nearly all is in one sub-folder, in that, as in unzipped archives. A few
-    stray images beside them are left out and named; where most images are beside them, there are no labels.
+    split, or in the folder itself, or, where nearly all is in one sub-folder, in that, as in unzipped archives. Folders
+    of unlabeled images beside either are trained on as well. A few stray images beside them are left out and named;
+    where most images are beside them, there are no labels.
 
     Args:
         images: The paths of all images, in the order that the dataset keeps.
@@ -113,41 +116,51 @@ def _read(folder: Folder, notes: list[str], in_split: bool = False) -> Layout | 
         # a flat folder `train` among others may as well be a class: trains
         if others and not tests and not splits["unlabeled"] and not folder.child(splits["train"][0]).children:
             raise _ambiguous(folder, splits["train"][0])
-        return _with_training_split(folder, splits["train"][0], tests, notes)
+        return _with_training_split(folder, splits["train"][0], tests, splits["unlabeled"], notes)
     if tests and not others:
         if splits["unlabeled"]:
-            return _with_training_split(folder, splits["unlabeled"][0], tests, notes)
+            return _with_training_split(folder, splits["unlabeled"][0], tests, splits["unlabeled"][1:], notes)
         raise UserError(f"no images to train on: {_contents(folder)}; give the one to train on itself")
     if tests and len(others) == 1:
         raise _ambiguous(folder, tests[0])
     if len(others) > 1 and len(folder.loose) >= inside:
         notes.append(f"labels are not used: {len(folder.loose):,} images lie beside sub-folders with {inside:,}")
         return None
+    unused = tests
     if len(divided := _split_subfolders(folder, others)) == 1:
-        others, roles = divided, dict.fromkeys(set(folder.children) - set(divided), "unlabeled")
+        others, unused = divided, [name for name in folder.children if name not in (*divided, *splits["unlabeled"])]
     elif divided:
         raise UserError(f"several folders have splits of their own: {_contents(folder)}; give one of them")
     if len(others) > 1 and (layout := _with_classes(folder, others)):
         used = _use_test_split(folder, tests, layout)
         layout.notes += [f"tested on {folder.display_path(used)}"] if used else []
-        layout.notes += _unused_note(folder, [name for name in roles if name != used])
-        return layout
+        layout.notes += _unused_note(folder, [name for name in unused if name != used])
+        return _with_unlabeled(folder, splits["unlabeled"], layout)
     if len(others) == 1 and len(folder.loose) < inside and (layout := _read(folder.child(others[0]), notes)):
         layout.notes.insert(0, f"read from {folder.display_path(others[0])}")
-        layout.notes += _left_out(folder.loose, folder.display_path(others[0])) + _unused_note(folder, list(roles))
-        return layout
+        layout.notes += _left_out(folder.loose, folder.display_path(others[0])) + _unused_note(folder, unused)
+        return _with_unlabeled(folder, splits["unlabeled"], layout)
     return None
 
 
-def _with_training_split(folder: Folder, train: str, tests: list[str], notes: list[str]) -> Layout:
+def _with_training_split(
+    folder: Folder, train: str, tests: list[str], unlabeled: list[str], notes: list[str]
+) -> Layout:
     inner = folder.child(train)
     layout = _read(inner, notes, in_split=True) or Layout(inner.images, inner.path)
     used = _use_test_split(folder, tests, layout) if layout.classes and not layout.test else None
     layout.notes.insert(
         0, f"trained on {folder.display_path(train)}" + (f", tested on {folder.display_path(used)}" if used else "")
     )
-    layout.notes += _unused_note(folder, [name for name in folder.children if name not in (train, used)])
+    layout.notes += _unused_note(folder, [name for name in folder.children if name not in (train, used, *unlabeled)])
     layout.notes += _left_out(folder.loose, folder.display_path(train))
+    return _with_unlabeled(folder, unlabeled, layout)
+
+
+def _with_unlabeled(folder: Folder, names: list[str], layout: Layout) -> Layout:
+    """Returns `layout`, to whose unlabeled images those of the sub-folders `names` are added."""
+    layout.unlabeled = [*layout.unlabeled, *(image for name in names for image in folder.children[name])]
+    layout.notes += [f"trained on without labels: {some(_count_note(folder, names))}"] if names else []
     return layout
 
 

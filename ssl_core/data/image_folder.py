@@ -1,7 +1,7 @@
 """Makes a dataset of the image files below a folder, on a disk or in a store."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -49,19 +49,21 @@ def from_folder_layout(
         layout = find_layout(paths)
     except UserError as error:
         raise UserError(f"--data {data}: {error}") from error
-    train_images, test_images, notes = layout.train, layout.test, layout.notes
+    train_images, test_images, notes = list(layout.train), layout.test, layout.notes
     if layout.classes and not test_images:
         names = ["/".join(path[len(layout.root) :]) for path in train_images]
         chosen = select_test_images(names, _labels_of(train_images, layout.labels))
         notes.append(test_split_note(int(chosen.sum()), len(train_images), "paths"))
         test_images = [path for path, out in zip(train_images, chosen) if out]
         train_images = [path for path, out in zip(train_images, chosen) if not out]
+    train_images += layout.unlabeled
     train, test = (
         make(["/".join(path) for path in images], _labels_of(images, layout.labels))
         for images in (train_images, test_images)
     )
     train, test = with_pixel_range(data, train, test, notes)
-    digest = _listing_digest(paths, sizes)
+    names = map("/".join, paths)
+    digest = listing_digest(names, sizes, "unlabeled images are trained on\n" if layout.unlabeled else "")
     return Source(name, digest, size or DEFAULT_SIZE, train, test, layout.classes, notes=(*notes, *left_out))
 
 
@@ -139,9 +141,15 @@ def _labels_of(images: Sequence[Parts], labels: Mapping[Parts, int]) -> np.ndarr
     return np.array([labels.get(image, -1) for image in images], np.int64)
 
 
-def _listing_digest(paths: Sequence[Parts], sizes: Mapping[str, int]) -> str:
-    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch."""
-    total = hashlib.sha256()
-    for path in map("/".join, paths):
+def listing_digest(paths: Iterable[str], sizes: Mapping[str, int], use: str = "") -> str:
+    """Returns a digest of paths and sizes, not contents: reading a large folder would take as long as an epoch.
+
+    Args:
+        paths: Of the images, from the dataset's folder on, in the dataset's order.
+        sizes: Bytes of each image by its path.
+        use: What paths and sizes do not say of how the images are used.
+    """
+    total = hashlib.sha256(use.encode())
+    for path in paths:
         total.update(f"{path}\0{sizes[path]}\n".encode(errors="surrogateescape"))
     return total.hexdigest()

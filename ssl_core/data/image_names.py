@@ -111,6 +111,10 @@ class SkippedFiles:
         elif name.rpartition("/")[2] != hidden:
             self.hidden.add(hidden)
 
+    def take_back(self, name: str) -> None:
+        """Takes back a file that was counted, since it is read after all."""
+        self.suffixes = +(self.suffixes - Counter([splitext(name)[1].lower()]))
+
     def add_folder(self, name: str) -> None:
         """Notes a hidden folder, which is not searched."""
         self.hidden.add(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ssl_core.data.image_names import SkippedFiles, has_no_extension, holds_image, is_hidden, is_image
 
 QUIET_S = 2.0  # seconds that something may take before a line says what is going on
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # which Hugging Face reads beside images
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 
 
@@ -23,6 +24,8 @@ class Listing:
         root: The folder.
         images: Bytes of each image; -1 for a link that leads nowhere.
         tars: Tar files.
+        parquets: Other Parquet files, which may have images.
+        tables: Tables that may have the images' labels.
         compressed: Compressed tar files, which cannot be read from any place in them.
         left_out: Files that are none of these.
         unlisted: Errors of the folders that cannot be listed.
@@ -33,6 +36,8 @@ class Listing:
     root: Path
     images: dict[str, int] = field(default_factory=dict)
     tars: list[str] = field(default_factory=list)
+    parquets: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     compressed: list[str] = field(default_factory=list)
     left_out: SkippedFiles = field(default_factory=SkippedFiles)
     unlisted: list[OSError] = field(default_factory=list)
@@ -89,6 +94,10 @@ def _add(found: Listing, folder: str, name: str, below: str) -> None:
         found.images[below + name] = _size(path)
     elif lower.endswith(".tar") and os.path.isfile(path):
         found.tars.append(below + name)
+    elif name in METADATA and os.path.isfile(path):
+        found.tables.append(below + name)
+    elif lower.endswith(".parquet") and os.path.isfile(path):
+        found.parquets.append(below + name)
     elif lower.endswith(COMPRESSED):
         found.compressed.append(below + name)
     else:

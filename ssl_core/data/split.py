@@ -29,7 +29,7 @@ class Readable(Protocol):
 
 
 class Fetchable(Protocol):
-    """A file in a store that is fetched to this machine before it is read."""
+    """A file that is fetched from a store, or written out from a shard, before it is read."""
 
     @property
     def size(self) -> int:
@@ -53,16 +53,27 @@ class FetchedShard(NamedTuple):
     images: int
 
 
+def has_label(labels: np.ndarray) -> np.ndarray:
+    """Returns which images have a label, [n] bool, of labels as in Split."""
+    return np.any(labels, axis=1) if labels.ndim == 2 else labels >= 0
+
+
 class Split(ABC):
     """Images of a dataset and their classes; several threads may open images at once.
 
     Attributes:
-        labels: The images' classes, [n] int64, -1 where there are none.
+        labels: The images' classes, [n] int64, -1 where there are none; or, where an image may have several,
+            [n, classes] bool, nothing but False where there are none.
         levels: The values of images of more than eight bits that become black and white; None: not looked at.
     """
 
     labels: np.ndarray
     levels: Levels | None = None
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """Returns which images have a label, [n] bool."""
+        return has_label(self.labels)
 
     @property
     def pixels(self) -> np.ndarray | None:
@@ -71,7 +82,7 @@ class Split(ABC):
 
     @property
     def remote(self) -> bool:
-        """Returns whether images have to be fetched from a store."""
+        """Returns whether images have to be fetched, from a store or from shards that are written out first."""
         return False
 
     def fetched_shards(self) -> list[FetchedShard]:

@@ -45,6 +45,9 @@ _TWO_WORDS = re.compile(
 )  # un-labelled
 
 
+_OF_SEVERAL = re.compile(r"-\d+-of-\d+$")  # train-00000-of-00004
+
+
 def split_roles(names: Iterable[str]) -> dict[str, Role]:
     """Finds the names that are those of splits.
 
@@ -64,6 +67,34 @@ def split_roles(names: Iterable[str]) -> dict[str, Role]:
         if role or len(parsed) == 2:
             alike[rest].add(role)
     return {name: role for name, (role, rest) in parsed.items() if role and (not rest or len(alike[rest]) > 1)}
+
+
+def roles_of_paths(paths: Iterable[str], endings: tuple[str, ...] = ()) -> dict[str, Role]:
+    """Finds the files whose folder's name, or whose own, is that of a split.
+
+    Args:
+        paths: The files, with slashes.
+        endings: What the names of files end in, in lower case; without, their own names say nothing.
+
+    Returns:
+        The role of each file that has one.
+    """
+    paths = list(paths)
+
+    def stem(path: str) -> str:
+        base = path.rpartition("/")[2]
+        whole = next((base[: -len(end)] for end in endings if base.lower().endswith(end)), "")
+        return _OF_SEVERAL.sub("", whole)
+
+    of_stems = split_roles({stem(path) for path in paths} - {""})
+    of_folders = split_roles({part for path in paths for part in path.split("/")[:-1]})
+    found: dict[str, Role] = {}
+    for path in paths:
+        parents = reversed(path.split("/")[:-1])
+        roles: list[Role] = [of_folders[part] for part in parents if part in of_folders]
+        if role := roles[0] if roles else of_stems.get(stem(path)):
+            found[path] = role
+    return found
 
 
 def _parsed(name: str) -> tuple[Role | None, tuple[str, ...]]:

@@ -16,13 +16,12 @@ import numpy as np
 from ssl_core.data.dataset import Shard
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.image_names import is_hidden, is_image
+from ssl_core.data.labeling import NO_LABEL, label_in_text, label_text
 from ssl_core.errors import UserError, some
 from ssl_core.storage import cache
 
 NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
 LABEL_BYTES = 2**20  # a larger .cls or .json is not read
-LABEL_LENGTH = 200  # characters; a longer text is no name of a class
-NO_LABEL = -1
 # in a .json, in any case; the first counts
 LABEL_KEYS = ("label", "cls", "class", "class_name", "label_name", "category", "target", "label_id", "class_id")
 SCAN = 3  # raise when the same shards would be understood in another way
@@ -171,30 +170,16 @@ def parse_label(kind: str, data: bytes) -> str | None:
         ValueError: If it is no class, such as a list; it shows the label.
     """
     text = data.decode("utf-8-sig", errors="surrogateescape").strip()
+    if kind == "cls":
+        return label_in_text(text)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if kind == "json":
-            raise ValueError(f"{text[:40]!r}, which is no JSON") from error
-        value = text
-    if kind == "json" and isinstance(value, dict):
+        raise ValueError(f"{text[:40]!r}, which is no JSON") from error
+    if isinstance(value, dict):
         named = {key.lower(): found for key, found in value.items() if found is not None}
         value = next((named[key] for key in LABEL_KEYS if key in named), None)
-    elif kind == "json":
-        pass
-    elif isinstance(value, bool) or value is None:
-        value = text  # a name like any other, where the file is no JSON
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int):
-        return str(value) if value >= 0 else None
-    if isinstance(value, str) and len(value := value.strip()) <= LABEL_LENGTH and value.isprintable():
-        return None if value.startswith("-") and value[1:].isdigit() else value or None
-    raise ValueError(f"{str(value)[:40]!r}")
+    return label_text(value)
 
 
 def _tar_members(path: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:

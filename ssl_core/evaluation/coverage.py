@@ -14,13 +14,14 @@ def missing_classes(classes: Sequence[str], labels: Mapping[str, np.ndarray]) ->
 
     Args:
         classes: Names of all classes; a label is a place in this list.
-        labels: By split, [n] int64.
+        labels: By split, [n] int64, or [n, len(classes)] bool.
 
     Returns:
         By split, for those with missing classes only: how many are missing, and the names of the first SHOWN.
     """
     found = {}
     for split, present in labels.items():
+        present = np.flatnonzero(present.any(0)) if present.ndim == 2 else present
         absent = np.setdiff1d(np.arange(len(classes)), present)
         if len(absent):
             names = tuple(classes[int(i)] for i in absent[:SHOWN])

@@ -61,7 +61,7 @@ def make_splits(source: Source, splits: Splits, seed: int) -> tuple[np.ndarray, 
         UserError: If fewer than two images to learn from or no test image would be left.
     """
     shuffled = make_sampler(source.train, seed).at(np.arange(len(source.train)))[0]
-    usable = shuffled[source.train.labels[shuffled] >= 0] if source.classes else shuffled
+    usable = shuffled[source.train.labeled[shuffled]] if source.classes else shuffled
     usable, test = usable[: splits.num_labels or None], ("test", np.arange(len(source.test)))
     if not source.classes and not len(source.test):
         test, usable = ("train", usable[: len(usable) // 2]), usable[len(usable) // 2 :]
@@ -154,8 +154,8 @@ class FrozenEncoder:
 
     @property
     def classes(self) -> int:
-        """Returns the number of classes; 0 where there are no labels."""
-        return len(self.source.classes)
+        """Returns the number of classes; 0 where there are no labels, or images have several."""
+        return 0 if self.source.multilabel else len(self.source.classes)
 
     def images(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Reads whole images of a split in order; those that cannot be decoded are left out.

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from ssl_core.storage import cache
 from ssl_core.storage.object_store import Object, read
 from ssl_core.storage.retry import RetryDeadline
 
+Fill = Callable[[BinaryIO, RetryDeadline], None]
 LIMIT_VARIABLE = "TILESPIN_CACHE_GB"
 DEFAULT_GB = 50.0
 PART_BYTES = 2**21  # bytes of one request: a minute is enough for several of them at once over a slow link
@@ -37,8 +38,12 @@ def cache_limit() -> int:
     raise UserError(f"{LIMIT_VARIABLE} is {value!r}, expected gigabytes above 0")
 
 
-def open_cached(obj: Object) -> io.FileIO:
+def open_cached(obj: Object, fill: Fill | None = None) -> io.FileIO:
     """Opens this machine's copy of an object; if there is none, one of all its threads and processes fetches it.
+
+    Args:
+        obj: The object; or what stands for a file that is made from one, of at most `obj.size` bytes.
+        fill: Writes such a file, and renews the deadline as it goes on; None: the bytes are those of the object.
 
     Raises:
         ObjectNotFound: If the store has no such object any more.
@@ -52,7 +57,7 @@ def open_cached(obj: Object) -> io.FileIO:
                 with suppress(PermissionError):  # another user's, in a cache of several
                     os.utime(file.fileno())
                 return file
-            if file := _fetch(obj, Path(cached_path), deadline):
+            if file := _fetch(obj, Path(cached_path), deadline, fill):
                 return file
     except ObjectNotFound:
         raise
@@ -77,7 +82,7 @@ def _cache_root() -> Path:
     return cache.folder() / "remote"
 
 
-def _fetch(obj: Object, cached_path: Path, deadline: RetryDeadline) -> io.FileIO | None:
+def _fetch(obj: Object, cached_path: Path, deadline: RetryDeadline, fill: Fill | None) -> io.FileIO | None:
     """Puts the object at `cached_path` and returns it; None if another has done so, or has failed, meanwhile."""
     part = cached_path.with_suffix(".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,9 @@ def _fetch(obj: Object, cached_path: Path, deadline: RetryDeadline) -> io.FileIO
             if deadline.over():
                 raise StorageError(f"{obj.url}: others have failed to fetch it for {deadline.seconds:g} s")
             _reserve(file.fileno(), obj, deadline)
-            _fill(file, obj, deadline)
+            fill(file, deadline) if fill else _fill(file, obj, deadline)
+            file.flush()
+            os.fsync(file.fileno())
             with _locked_usage():  # nobody counts meanwhile, and misses it
                 os.replace(part, cached_path)
         except BaseException:
@@ -137,8 +144,6 @@ def _fill(file: BinaryIO, obj: Object, deadline: RetryDeadline) -> None:
             break
     else:
         raise StorageError(f"{obj.url} has other bytes than its index says: upload it again")
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _reserve(descriptor: int, obj: Object, deadline: RetryDeadline) -> None:

@@ -14,11 +14,13 @@ from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
 
 
 class Supervised(Task):
-    """Trains on labels with random crops, flips and cross-entropy, in the same loop as any pretext task."""
+    """Trains on the labeled images with random crops, flips and cross-entropy, in the same loop as any pretext task."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Train with labels: the ceiling that pretext tasks are held against."""
+
+        needs_labels = True
 
         crop: float = 0.75
         """side of the random window that is shown, as a fraction of the image's"""
@@ -30,7 +32,7 @@ class Supervised(Task):
     def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         if not data.classes:
-            raise UserError("supervised training needs labels: a folder with one sub-folder for each class")
+            raise UserError("supervised training needs labels: a folder with one sub-folder for each class, or a table")
         self.size = crop_side(config.crop, data.size)
         self.head = nn.Linear(encoder.widths[-1], data.classes)
 

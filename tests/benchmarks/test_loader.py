@@ -35,12 +35,14 @@ def photos(folder, tmp_path) -> Photos:
     packed = loader.pack(source, tmp_path / "packed", Packing())
     raw = loader.pack(source, tmp_path / "raw", Packing(lossless=True))
     tars = loader.tar_up(paths, tmp_path / "tars", 2)
-    return Photos(folder, paths, tars, packed, raw, SIZE, BATCH, 2, torch.device("cpu"))
+    parquets = loader.parquet_up(paths, tmp_path / "parquet", 2)
+    return Photos(folder, paths, tars, parquets, packed, raw, SIZE, BATCH, 2, torch.device("cpu"))
 
 
 def test_every_reader_delivers_normalized_batches(photos):
     found = loader.readers()["to a batch"]
-    assert {"tilespin cpu", "tilespin memory", "DataLoader, torchvision"} <= set(found)
+    own = {"tilespin cpu", "tilespin cpu, tars", "tilespin cpu, parquet", "tilespin memory"}
+    assert {*own, "DataLoader, torchvision"} <= set(found)
     for name, read in found.items():
         batches = list(read(photos))
         passes = 10 if name == "tilespin memory" else 1

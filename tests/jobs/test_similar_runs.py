@@ -10,7 +10,6 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.pretraining.run import Training, prepare_training
 from jobs.pretraining.similar_runs import differs_from_earlier
 from jobs.study.folder import Study
-from ssl_core.data.dataset import open_source
 from ssl_core.optim import Optim
 from ssl_core.tasks.rotnet import RotNet
 
@@ -24,7 +23,7 @@ def prepared(shapes, tmp_path):
         one = prepare_training(recipe, Study.open(str(tmp_path), "study"), RuntimeConfig(wandb="off", decode_threads=1))
         if begun:
             one.folder.mkdir(parents=True)
-            identity = one.recipe.identity(open_source(one.recipe.data, one.recipe.size))
+            identity = one.recipe.identity(one.recipe.source())
             (one.folder / "config.json").write_text(json.dumps(identity))
         return one
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -10,19 +10,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from support import parquet_files
 from support.loaders import each_kind
-from support.synthetic_images import gradients
+from support.sources import each_source, store
+from support.tar_files import picture
 
 from kernels.random import RandomBits
 from ssl_core.data.batch import Batch
-from ssl_core.data.dataset import Arrays, Files
+from ssl_core.data.dataset import Arrays
 from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.loaders.base import EncodedLoader
 from ssl_core.data.loaders.cpu import CpuLoader
-from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.data.parquet_scan import scan_cached
+from ssl_core.data.parquet_shards import local_object
+from ssl_core.data.sampler import Sampler, ShuffledSampler, make_sampler
+from ssl_core.data.sources.parquet import ParquetImages
+from ssl_core.data.split import Split
 
 CPU = torch.device("cpu")
-MOST = 200  # images
+MOST = 200  # images in memory
+MOST_STORED = 7  # and on a disk
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,11 @@ def joined(parts) -> Batch:
     return Batch(*map(torch.cat, zip(*parts)))
 
 
-def survivors(schedule: Schedule, loader: Callable[[], ArrayLoader | CpuLoader]) -> list[Batch]:
+def survivors(
+    schedule: Schedule, loader: Callable[[], ArrayLoader | CpuLoader], order: Sampler | None = None
+) -> list[Batch]:
     """The global batch of each step as it was last taken; a loader for every worker of every attempt."""
-    order, done, kept = ShuffledSampler(schedule.n, schedule.seed), 0, {}
+    order, done, kept = order or ShuffledSampler(schedule.n, schedule.seed), 0, {}
     for number, attempt in enumerate(schedule.attempts):
         crashes = number < len(schedule.attempts) - 1
         stop = min(schedule.steps, done + attempt.steps) if crashes else schedule.steps
@@ -125,16 +134,17 @@ def test_each_image_once_an_epoch_from_memory(schedule):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Files:
-    root = tmp_path_factory.mktemp("files")
-    paths = [root / f"{number}.png" for number in range(7)]
-    for image, path in zip(gradients(len(paths), 24).numpy(), paths):
-        Image.fromarray(image).save(path)
-    return Files(paths, np.arange(len(paths)))
+def stored(request, tmp_path_factory) -> Split:
+    """Seven images in a source of each kind."""
+    place = tmp_path_factory.mktemp("stored")
+    images = {f"{number}.png": picture(number) for number in range(MOST_STORED)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILESPIN_CACHE", str(place / "cache"))
+        yield store(request.param, place, images)
 
 
 @pytest.fixture(scope="module")
-def crops() -> dict:
+def crops(stored) -> dict:
     """(image, epoch, seed) -> the pixels that it was first delivered with."""
     return {}
 
@@ -146,28 +156,71 @@ def check_crops(schedule: Schedule, batches: list[Batch], crops: dict) -> None:
             assert torch.equal(image, first), "an image's crop hangs on the seed, the epoch and itself alone"
 
 
-@settings(max_examples=40, derandomize=True, deadline=None, database=None)
-@given(schedule=schedules(most=7, steps=6))
-@pytest.mark.slow
-def test_each_image_once_an_epoch_from_files(files, crops, schedule):
-    split = Files(files.paths[: schedule.n], files.labels[: schedule.n])
-    batches = survivors(schedule, lambda: CpuLoader(split, 12, CPU, 0))
-    check_each_once(schedule, batches)
-    check_crops(schedule, batches, crops)
+def check_stored(split: Split, crops: dict, schedule: Schedule, kind=CpuLoader, threads: int = 1) -> None:
+    """Checks the images of a schedule, with crashes and without."""
+    split = split.subset(np.arange(schedule.n))
+    order = make_sampler(split, schedule.seed)
     alone = Schedule(schedule.n, schedule.batch, schedule.steps, schedule.seed, [Attempt(1, 0, 0, 0)])
-    check_crops(alone, survivors(alone, lambda: CpuLoader(split, 12, CPU, 0)), crops)
+    for one in (schedule, alone):
+        batches = survivors(one, lambda: kind(split, 12, CPU, threads), order)
+        check_each_once(one, batches)
+        check_crops(one, batches, crops)
+
+
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
+@given(schedule=schedules(most=MOST_STORED, steps=6))
+@each_source
+@pytest.mark.slow
+def test_each_image_once_an_epoch_from_every_source(stored, crops, schedule):
+    check_stored(stored, crops, schedule)
+
+
+class Bytes(EncodedLoader):
+    """Reads images without decoding them: each is as many pixels as its file says."""
+
+    def read(self, requests):
+        for wanted in requests:
+            numbers = [int(self.split.open(id).read()) for id in wanted.ids.tolist()]
+            yield self.batch(wanted, torch.tensor(numbers), {})
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory) -> Split:
+    """31 numbers, as if they were images, in 13 Parquet shards, more than a window has, and row groups of 1 to 3."""
+    place, start = tmp_path_factory.mktemp("sharded"), 0
+    for number in range(13):
+        count = 1 + number * 5 % 4
+        images = [str(i).encode() for i in range(start, start + count)]
+        parquet_files.write(place / f"{number:02d}.parquet", images, groups=1 + number % 3)
+        start += count
+    files = [local_object(path) for path in sorted(place.iterdir())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILESPIN_CACHE", str(place / "cache"))
+        shards = scan_cached(files, None).shards
+        rows = [(i, row, 0) for i, shard in enumerate(shards) for row in range(shard.rows)]
+        offsets = np.concatenate([np.array(rows), np.arange(start)[:, None]], 1)
+        yield ParquetImages("train", shards, offsets, np.arange(start), windowed=True)
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+@given(schedule=schedules(steps=12))
+@pytest.mark.slow
+def test_each_image_once_an_epoch_from_shards_that_are_fetched(sharded, schedule):
+    schedule = replace(schedule, n=len(sharded))
+    order = make_sampler(sharded, schedule.seed)
+    batches = survivors(schedule, lambda: Bytes(sharded, 8, CPU, 1), order)
+    check_each_once(schedule, batches)
+    one = joined(batches)
+    assert torch.equal(one.images, one.ids) and torch.equal(one.labels, one.ids)
+    assert np.array_equal(one.ids, order.at(np.arange(schedule.steps * schedule.batch))[0])
 
 
 @each_kind
-def test_what_was_read_ahead_of_a_crash_is_read_again(files, kind):
+@each_source
+def test_what_was_read_ahead_of_a_crash_is_read_again(stored, kind):
     """Each loader has batches in hand when its worker dies."""
-    crops = {}
     schedule = Schedule(7, 5, 9, 1, [Attempt(2, 4, 1, 0), Attempt(1, 2, 0, 0), Attempt(3, 0, 0, 0)])
-    batches = survivors(schedule, lambda: kind(files, 12, CPU, 2))
-    check_each_once(schedule, batches)
-    check_crops(schedule, batches, crops)
-    alone = Schedule(7, 5, 9, 1, [Attempt(1, 0, 0, 0)])
-    check_crops(alone, survivors(alone, lambda: kind(files, 12, CPU, 1)), crops)
+    check_stored(stored, {}, schedule, kind, 2)
 
 
 def test_a_trillion_images_need_no_memory():

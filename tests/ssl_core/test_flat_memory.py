@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.jpegs import jpeg
 from support.loaders import each_kind
+from support.sources import each_plain_source, store
 from support.synthetic_images import arrays, gradients
 
-from ssl_core.data.dataset import Files
 from ssl_core.data.loaders.arrays import ArrayLoader
-from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.data.sampler import Sampler, ShuffledSampler, make_sampler
+from ssl_core.data.split import Split
 
 pytestmark = pytest.mark.slow
 
@@ -30,23 +32,29 @@ def resident() -> int:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Files:
-    root = tmp_path_factory.mktemp("jpegs")
-    paths = [root / f"{number}.jpg" for number in range(COUNT)]
-    for image, path in zip(gradients(COUNT, 100).numpy(), paths):
-        Image.fromarray(image).save(path)
-    paths[3].write_bytes(b"broken")  # and its warning is not kept again and again
-    return Files(paths, torch.zeros(COUNT, dtype=torch.int64).numpy())
+def stored(request, tmp_path_factory) -> Split:
+    place, images = tmp_path_factory.mktemp("stored"), {}
+    for number, image in enumerate(gradients(COUNT, 100).numpy()):
+        images[f"{number:02d}.jpg"] = jpeg(Image.fromarray(image))
+    images["03.jpg"] = b"broken"  # and its warning is not kept again and again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILESPIN_CACHE", str(place / "cache"))
+        yield store(request.param, place, images)
+
+
+def order_of(loader) -> Sampler:
+    return ORDER if isinstance(loader, ArrayLoader) else make_sampler(loader.split, 0)
 
 
 def anew(loader):
     """A stream of batches for each epoch, as commands that are stopped and continued would have."""
-    return (loader.training(ORDER, BATCH, range(e * STEPS, (e + 1) * STEPS), 0, 1) for e in range(EPOCHS))
+    order = order_of(loader)
+    return (loader.training(order, BATCH, range(e * STEPS, (e + 1) * STEPS), 0, 1) for e in range(EPOCHS))
 
 
 def at_once(loader):
     """One stream, an epoch at a time."""
-    stream = loader.training(ORDER, BATCH, range(EPOCHS * STEPS), 0, 1)
+    stream = loader.training(order_of(loader), BATCH, range(EPOCHS * STEPS), 0, 1)
     return (itertools.islice(stream, STEPS) for _ in range(EPOCHS))
 
 
@@ -59,9 +67,10 @@ def check_flat(epochs, count: int) -> None:
 
 
 @each_kind
+@each_plain_source
 @pytest.mark.parametrize("epochs", [anew, at_once])
-def test_from_files(files, epochs, kind):
-    check_flat(epochs(kind(files, SIZE, CPU, 2, lambda said: None)), COUNT - 1)
+def test_from_every_source(stored, epochs, kind):
+    check_flat(epochs(kind(stored, SIZE, CPU, 2, lambda said: None)), COUNT - 1)
 
 
 @pytest.mark.parametrize("epochs", [anew, at_once])

@@ -25,6 +25,7 @@ def classes(*roots: str) -> list[str]:
 
 
 CAT_DOG = ("cat", "dog")
+UNLABELED = "trained on without labels"
 
 
 @pytest.mark.parametrize(
@@ -56,13 +57,16 @@ CAT_DOG = ("cat", "dog")
         (["cat", "dog", "test"], CAT_DOG, None, None, "not used: test/ (4 images)"),
         ([*classes("train"), *classes("test"), "extra"], CAT_DOG, "train", "test", "not used: extra/ (4 images)"),
         # images without labels are no class
-        (["cat", "dog", "unlabelled"], CAT_DOG, None, None, "not used: unlabelled/ (4 images)"),
-        ([*classes("train", "test"), "Unlabeled"], CAT_DOG, "train", "test", "not used: Unlabeled/ (4 images)"),
-        ([*classes("train", "test"), "train/unsup"], CAT_DOG, "train", "test", "not used: train/unsup/ (4 images)"),
-        (["cat", "dog", "un-labelled"], CAT_DOG, None, None, "not used: un-labelled/ (4 images)"),
-        (["cat", "dog", "Not Labeled"], CAT_DOG, None, None, "not used: Not Labeled/ (4 images)"),
+        (["cat", "dog", "unlabelled"], CAT_DOG, None, None, f"{UNLABELED}: unlabelled/ (4 images)"),
+        ([*classes("train", "test"), "Unlabeled"], CAT_DOG, "train", "test", f"{UNLABELED}: Unlabeled/ (4 images)"),
+        ([*classes("train", "test"), "train/unsup"], CAT_DOG, "train", "test", f"{UNLABELED}: train/unsup/ (4"),
+        (["cat", "dog", "un-labelled"], CAT_DOG, None, None, f"{UNLABELED}: un-labelled/ (4 images)"),
+        (["cat", "dog", "Not Labeled"], CAT_DOG, None, None, f"{UNLABELED}: Not Labeled/ (4 images)"),
+        ([*classes("train", "test"), "unsup", "a"], CAT_DOG, "train", "test", f"a/ (4 images); {UNLABELED}: unsup/"),
+        ([*classes("ds/train", "ds/test"), "unsup", "a"], CAT_DOG, "ds/train", "ds/test", f"{UNLABELED}: unsup/ (4"),
+        (["train", "unlabeled"], (), "train", None, f"{UNLABELED}: unlabeled/ (4 images)"),
         ([*CAT_DOG, *classes("hold_out")], CAT_DOG, None, "hold_out", "tested on hold_out/"),
-        (["unlabeled", *classes("labeled")], CAT_DOG, "labeled", None, "not used: unlabeled/ (4 images)"),
+        (["unlabeled", *classes("labeled")], CAT_DOG, "labeled", None, f"{UNLABELED}: unlabeled/ (4 images)"),
         (["unlabeled", *classes("test")], (), "unlabeled", None, "trained on unlabeled/"),
         # a few images beside class folders
         ([*CAT_DOG, "cover.png"], CAT_DOG, None, None, "left out: cover.png beside the class folders"),
@@ -92,7 +96,8 @@ def test_what_folders_are_taken_for(images, names, train, test, note):
     else:
         assert not found.test
     assert note in "; ".join(found.notes), found.notes
-    assert not set(found.train) & set(found.test)
+    assert not set(found.train) & set(found.test) and len(found.unlabeled) == 4 * (UNLABELED in note)
+    assert not set(found.unlabeled) & {*found.train, *found.test}
     if names:
         assert all(names[found.labels[image]] in image for image in (*found.train, *found.test))
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from support.loaders import each_kind
+from support.sources import each_plain_source, store
 
 from ssl_core.data.dataset import Files, open_source
 from ssl_core.data.decoding.crops import CENTER, Buffer, crop_resize
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
-from ssl_core.data.sampler import ShuffledSampler
+from ssl_core.data.sampler import ShuffledSampler, make_sampler
 from ssl_core.errors import UserError
 
 CPU = torch.device("cpu")
@@ -108,6 +109,36 @@ def test_every_file_is_trained_on_or_named(hostile, kind):
     for name, (_, reason) in FAILING.items():
         [line] = [line for line in said if repr(name)[1:-1] in line]
         assert reason in line
+
+
+@pytest.fixture(scope="module")
+def stored(request, tmp_path_factory):
+    """The same files, by numbers, in shards of each kind."""
+    place = tmp_path_factory.mktemp("stored")
+    contents = [data for data, _ in (READ | SKIPPED).values()]
+    endings = [os.path.splitext(name)[1] for name in READ | SKIPPED]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILESPIN_CACHE", str(place / "cache"))
+        yield store(request.param, place, {f"{i:03d}{end}": of for i, (end, of) in enumerate(zip(endings, contents))})
+
+
+@each_kind
+@each_plain_source
+def test_every_image_of_any_source_is_trained_on_or_named(stored, kind):
+    said, n = [], len(READ) + len(SKIPPED)
+    assert len(stored) == n
+    loader = kind(stored, 16, CPU, 2, said.append)
+    met = [
+        (int(epoch), int(id))
+        for batch in loader.training(make_sampler(stored, 0), 3, range(2 * n // 3), 0, 1)  # two epochs
+        for id, epoch, weight in zip(batch.ids, batch.epochs, batch.weights)
+        if weight > 0
+    ]
+    assert sorted(met) == [(epoch, id) for epoch in range(2) for id in range(len(READ))]
+    assert loader.skipped == {stored.name(id) for id in range(len(READ), n)} and len(said) == len(SKIPPED)
+    for id, (_, reason) in enumerate(SKIPPED.values(), start=len(READ)):
+        [line] = [line for line in said if stored.name(id) in line]
+        assert reason in line and "\n" not in line
 
 
 @pytest.mark.parametrize("name", READ)

@@ -12,7 +12,7 @@ from ssl_core.data.decoding.decode import UNREADABLE, with_retries
 from ssl_core.data.decoding.deep_pixels import Levels, deep_values, has_more_bits, levels_of
 from ssl_core.data.split import Split
 
-HEADERS = 256  # files of a folder on a disk whose headers are read, evenly spaced in a split
+HEADERS = 256  # files of a folder on a disk whose headers are read, evenly spaced in a split or its first shard
 SAMPLE = 32  # files among them with more than eight bits whose pixels are read; in a store, files whose headers are
 T = TypeVar("T")
 SHALLOW = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".avif", ".heic", ".qoi"}  # eight bits
@@ -53,7 +53,9 @@ def range_mismatch_note(split: Split, levels: Levels | None, headers: int) -> st
 
 
 def _levels(split: Split, headers: int) -> Levels | None:
-    candidates = [i for i in range(len(split)) if splitext(split.name(i))[1].lower() not in SHALLOW]
+    shards = split.fetched_shards()
+    count = shards[0].images if shards else len(split)  # of a shard that is read for this, no other has to be fetched
+    candidates = [i for i in range(count) if splitext(split.name(i))[1].lower() not in SHALLOW]
     deep = [i for i in _evenly_spaced(candidates, headers) if _inspect(split, i, _may_be_deep)]
     found = (_inspect(split, i, deep_values) for i in _evenly_spaced(deep, SAMPLE))
     return levels_of(values for values in found if values is not None)

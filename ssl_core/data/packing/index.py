@@ -31,7 +31,12 @@ def make_plan(source: Source, packing: Packing) -> PackPlan:
     Args:
         source: The dataset to pack.
         packing: How.
+
+    Raises:
+        UserError: If images have several labels each, which `.cls` files cannot hold.
     """
+    if source.multilabel:
+        raise UserError(f"{source.name} has several labels an image, and shards have one: it cannot be packed")
     return PackPlan(
         options=packing,
         source=source.digest,

@@ -1,4 +1,4 @@
-"""Any folder of images in formats that Pillow reads, or of tar shards, at any depth.
+"""Any folder of images in formats that Pillow reads, or of tar or Parquet shards, at any depth.
 
 Sub-folders may be splits or classes, or there are no labels.
 """
@@ -9,34 +9,40 @@ import numpy as np
 
 from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Files, Source
-from ssl_core.data.image_folder import from_folder_layout
+from ssl_core.data.label_table import split_column
 from ssl_core.data.listing import Listing, compressed_advice, list_folder
+from ssl_core.data.parquet_shards import local_object
 from ssl_core.data.sources import tars
+from ssl_core.data.sources.parquet import source_of_parquet
+from ssl_core.data.table_folder import from_images
 from ssl_core.data.tar_shards import scan_shards_cached
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_store import is_url
 
 
 class Folder(DataSource):
-    """Opens a folder of images or of tar shards."""
+    """Opens a folder of images or of shards."""
 
     fallback = True  # a folder may be something more particular, such as a packed dataset
 
     def opens(self, data: str) -> bool:
-        """Returns whether a value of --data is a folder."""
-        return not is_url(data) and Path(data).expanduser().is_dir()
+        """Returns whether a value of --data is a folder, perhaps with the column of its labels in a table."""
+        return not is_url(data) and Path(split_column(data)[0]).expanduser().is_dir()
 
     def load(self, data: str, size: int | None) -> Source:
         """Lists a folder and reads its shards or, if more images are beside the shards than in them, those images.
 
+        Labels of images are those in metadata.csv, .jsonl or .parquet, if there is one, else the folders' names.
+
         Args:
-            data: The folder.
+            data: The folder; and behind a # the column of the labels in such a table.
             size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
 
         Raises:
             UserError: If there is nothing to train on, or the folder cannot be understood.
         """
-        root = Path(data).expanduser().resolve()
+        place, column = split_column(data)
+        root = Path(place).expanduser().resolve()
         listing = list_folder(root)
         left_out = [f"a folder is left out, {error}" for error in listing.unlisted] + listing.left_out.clauses()
         if listing.visited_again:
@@ -44,9 +50,17 @@ class Folder(DataSource):
         if listing.compressed:
             left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
         if listing.tars and _is_mostly_shards(listing):
-            if listing.images:
-                left_out.append(f"left out: {some(sorted(listing.images))} beside the shards")
+            if others := sorted([*listing.images, *listing.tables, *listing.parquets]):
+                left_out.append(f"left out: {some(others)} beside the shards")
             return tars.source_of_shards(data, root, listing.tars, size, left_out)
+        if listing.parquets:
+            files = [local_object(root / name) for name in listing.parquets]
+            others = sorted([*listing.images, *listing.tables, *listing.tars])
+            notes = [*left_out, f"left out: {some(others)} beside the shards"] if others else left_out
+            few = max(1, len(listing.images))
+            if found := source_of_parquet(data, root.name, listing.parquets, files, column, size, notes, few):
+                return found
+            left_out.append(f"left out: {some(sorted(listing.parquets))} beside the images")
         if listing.compressed and not listing.images:
             raise UserError(f"--data {data}: {compressed_advice(sorted(listing.compressed)[0])}")
         if listing.tars:
@@ -57,7 +71,8 @@ class Folder(DataSource):
 
         if empty := _empty_folders(listing):
             left_out.append(f"no images in {some(empty)}")
-        return from_folder_layout(data, root.name, listing.images, make, size, left_out)
+        tables = {table: (root / table).read_bytes() for table in listing.tables}
+        return from_images(data, root.name, listing.images, tables, column, make, size, left_out, bool(column))
 
 
 def _empty_folders(listing: Listing) -> list[str]:

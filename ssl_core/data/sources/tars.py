@@ -1,26 +1,21 @@
 """Tar files in webdataset's layout that others made: one, a pattern of several, or those that lie in a folder."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from glob import glob, has_magic
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Packed, Shard, Source
-from ssl_core.data.folder_layout import class_of, similar_classes_note
-from ssl_core.data.image_folder import DEFAULT_SIZE, select_test_images, test_split_note, with_pixel_range
+from ssl_core.data.image_folder import DEFAULT_SIZE, with_pixel_range
+from ssl_core.data.labeling import NO_LABEL, Labeled, arrange
 from ssl_core.data.listing import COMPRESSED, compressed_advice
-from ssl_core.data.split_names import Role, split_roles
-from ssl_core.data.tar_shards import NO_LABEL, Scan, lines_digest, scan_shards_cached
+from ssl_core.data.path_patterns import files_of_pattern, is_file_or_pattern
+from ssl_core.data.split_names import roles_of_paths, split_roles
+from ssl_core.data.tar_shards import Scan, lines_digest, scan_shards_cached
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_store import is_url
-
-BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class TarFiles(DataSource):
         """
         if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
             return False
-        return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
+        return is_file_or_pattern(data)
 
     def load(self, data: str, size: int | None) -> Source:
         """Opens tar files as a dataset.
@@ -63,39 +58,8 @@ class TarFiles(DataSource):
         """
         if data.lower().endswith(COMPRESSED):
             raise UserError(f"--data {data}: {compressed_advice(Path(data).name)}")
-        place = Path(data).expanduser()
-        patterns = [] if place.is_file() else expand_braces(str(place))  # a name with brackets in it is no pattern
-        paths = [Path(found) for pattern in patterns for found in _glob_pattern(pattern)] or [place] * place.is_file()
-        if missing := [path for path in paths if not path.is_file()]:
-            raise UserError(f"--data {data}: there is no {some(map(str, missing))}")
-        if not paths:
-            raise UserError(f"--data {data}: no file fits this pattern")
-        paths = sorted({path.resolve() for path in paths})
-        root = paths[0].parent if len({path.parent for path in paths}) == 1 else _common_folder(paths)
-        return source_of_shards(data, root, [str(path.relative_to(root)) for path in paths], size, ())
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """Returns the names that a pattern with braces stands for, such as `a-{000..002}.tar` or `{train,val}.tar`."""
-    pieces = BRACES.split(pattern)
-    choices = [[piece] if i % 2 == 0 else _brace_choices(piece) for i, piece in enumerate(pieces)]
-    return ["".join(words) for words in product(*choices)]
-
-
-def _brace_choices(inside: str) -> list[str]:
-    if found := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
-        first, last = found.groups()
-        width = len(first) if first.startswith("0") or len(first) == len(last) else 0
-        return [str(i).zfill(width) for i in range(int(first), int(last) + 1)]
-    return inside.split(",")
-
-
-def _glob_pattern(pattern: str) -> list[str]:
-    return sorted(glob(pattern)) if has_magic(pattern) else [pattern]
-
-
-def _common_folder(paths: Sequence[Path]) -> Path:
-    return next(parent for parent in paths[0].parents if all(path.is_relative_to(parent) for path in paths))
+        root, names = files_of_pattern(data)
+        return source_of_shards(data, root, names, size, ())
 
 
 def open_shards(root: Path, names: Sequence[str]) -> tuple[Shard, ...]:
@@ -124,59 +88,28 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     notes = list(found.notes)
     if not len(found.offsets):
         raise UserError(f"--data {data}: no images in its tar files; {'; '.join(notes)}".rstrip("; "))
-    train, test = _splits(data, names, found, notes)
-    if not train.any():
-        raise UserError(f"--data {data}: no images in the shards to train on; {'; '.join(notes)}")
+    roles = roles_of_paths(names, (".tar",))
+    of_shard = np.array([roles.get(name, "other") for name in names])
+    counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
+    labeled = Labeled(
+        of_shard[found.offsets[:, 0]], found.labels, found.values, counts, "shards", "their names", complete=True
+    )
+
+    def keys(rows: np.ndarray) -> list[str]:
+        return [f"{names[found.offsets[row, 0]]}/{_decode_name(found.names.item(row))}" for row in rows]
+
+    split = arrange(data, labeled, keys, notes)
     _check_folders(data, found, notes)
-    labels, classes = _number_classes(found, train, notes)
-    if classes and not test.any():
-        keys = [
-            f"{names[place[0]]}/{_decode_name(name)}" for place, name in zip(found.offsets[train], found.names[train])
-        ]
-        out = np.zeros(len(train), bool)
-        out[train] = select_test_images(keys, labels[train])
-        notes.append(test_split_note(int(out.sum()), int(train.sum()), "keys"))
-        train, test = train & ~out, out
-    elif classes and (unknown := np.unique(found.labels[test & (labels == NO_LABEL)])).size:
-        without = [found.values[i] if i >= 0 else "none" for i in unknown]
-        raise UserError(f"--data {data}: test shards have classes that the training shards lack: {some(without)}")
     training, testing = (
-        Tars(part, files, found.offsets[rows], labels[rows], names=found.names)
-        for part, rows in (("train", train), ("test", test))
+        Tars(part, files, found.offsets[rows], split.labels[rows], names=found.names)
+        for part, rows in (("train", split.train), ("test", split.test))
     )
     training, testing = with_pixel_range(data, training, testing, notes)
-    content = lines_digest(f"tar {name}\0{(root / name).stat().st_size}" for name in names)
-    return Source(root.name, content, size or DEFAULT_SIZE, training, testing, classes, notes=(*notes, *left_out))
-
-
-def _splits(data: str, names: Sequence[str], found: Scan, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images to train on and those to test with, [n] bool each; without test images if no name says which
-    they are."""
-    roles = _shard_roles(names)
-    of_shard = np.array([roles.get(name, "other") for name in names])
-    kinds = dict.fromkeys(roles.values())
-    if not kinds:
-        return np.ones(len(found.offsets), bool), np.zeros(len(found.offsets), bool)
-    train = "train" if "train" in kinds else "other"
-    if train not in of_shard:
-        if "unlabeled" not in kinds:
-            raise UserError(
-                f"--data {data}: no shards to train on: found {some(names)}; name those to train on by a pattern"
-            )
-        train = "unlabeled"
-    of_image = of_shard[found.offsets[:, 0]]
-    labeled = [role for role in (train, "test", "val") if _all_labeled(found.labels[of_image == role])]
-    # competitions ship test images without labels
-    test = next((role for role in labeled[1:]), None) if train in labeled else None
-    counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
-    notes.append(f"trained on {counts[train]}" + (f", tested on {counts[test]}" if test else "") + ", by their names")
-    if unused := [count for role, count in counts.items() if role not in (train, test)]:
-        notes.append(f"not used: {', '.join(unused)}")
-    return of_image == train, of_image == (test or "")
-
-
-def _all_labeled(labels: np.ndarray) -> bool:
-    return len(labels) > 0 and bool((labels != NO_LABEL).all())
+    content = [f"tar {name}\0{(root / name).stat().st_size}" for name in names]
+    if split.unlabeled:
+        content.append("unlabeled images are trained on")
+    digest = lines_digest(content)
+    return Source(root.name, digest, size or DEFAULT_SIZE, training, testing, split.classes, notes=(*notes, *left_out))
 
 
 def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
@@ -188,44 +121,6 @@ def _check_folders(data: str, found: Scan, notes: list[str]) -> None:
         raise UserError(f"--data {data}: {advice}; found {some(f'{name}/' for name in splits)}")
     if (found.labels == NO_LABEL).all() and any(len(level) > 1 for level in levels):
         notes.append(advice)
-
-
-def _shard_roles(names: Sequence[str]) -> dict[str, Role]:
-    """Returns the role of each tar file whose own name, or folder's name, is that of a split."""
-    found: dict[str, Role] = {}
-    stems = split_roles({name.rpartition("/")[2][: -len(".tar")] for name in names})
-    folders = split_roles({part for name in names for part in name.split("/")[:-1]})
-    for name in names:
-        *parents, base = name.split("/")
-        of_folders: list[Role] = [folders[part] for part in reversed(parents) if part in folders]
-        if role := of_folders[0] if of_folders else stems.get(base[: -len(".tar")]):
-            found[name] = role
-    return found
-
-
-def _number_classes(found: Scan, train: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the images' classes, [n] int64, NO_LABEL for a label that no training image has, and the classes' names.
-
-    They are ordered by number where all labels are numbers, else by name. There are none unless all training images
-    have a label.
-    """
-    nothing = np.full(len(found.labels), NO_LABEL)
-    trained = found.labels[train]
-    if not found.values or (trained == NO_LABEL).all():
-        return nothing, ()
-    if missing := int((trained == NO_LABEL).sum()):
-        notes.append(f"labels are not used, {missing:,} images have none")
-        return nothing, ()
-    numeric = all(value.isdecimal() for value in found.values)
-    plain = [str(int(value)) if numeric else unicodedata.normalize("NFC", value) for value in found.values]
-    names = sorted({plain[i] for i in np.unique(trained)}, key=int if numeric else None)
-    if len(names) < 2:
-        notes.append(f"labels are not used, all images have the same: {names[0]}")
-        return nothing, ()
-    notes += similar_classes_note(names)
-    numbers = [class_of(name, tuple(names)) for name in plain]
-    table = np.array([NO_LABEL if i is None else i for i in [*numbers, None]])  # the last for NO_LABEL itself
-    return table[found.labels], tuple(names)
 
 
 def _decode_name(name: bytes) -> str:

@@ -1,17 +1,20 @@
 """Data on an S3 server on this machine are what they are on the disk."""
 
+import shutil
+
 import fsspec
 import pytest
 import torch
 from support.command import complaint
 from support.packing import pack
+from support.parquet_files import labeled
 from support.remote import CLASSES, CPU, check_each_once, pixels_of, trained
 
 from ssl_core.data.dataset import open_source
 from ssl_core.data.loaders.cpu import CpuLoader
 from ssl_core.data.remote import RemoteFiles
 from ssl_core.data.sampler import make_sampler
-from ssl_core.errors import UserError
+from ssl_core.errors import StorageError, UserError
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +60,50 @@ def test_a_folder_in_a_store_is_the_same_as_on_the_disk(kind, folder, request):
     for split, same in ((source.train, local.train), (source.test, local.test)):
         assert [split.open(i).read() for i in range(len(split))] == [p.read_bytes() for p in same.paths]
         assert split.labels.tolist() == same.labels.tolist()
+
+
+@pytest.mark.network
+def test_a_table_beside_images_in_a_store(s3, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "insects")
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
+    rows = "".join(f"{name},{'odd' if i % 3 else 'even'},{i}\n" for i, name in enumerate(names))
+    (tmp_path / "insects" / "metadata.csv").write_text(f"file_name,kind,number\n{rows}")
+    fsspec.filesystem("s3").put(f"{tmp_path}/insects/", "bucket/labeled/", recursive=True)
+    source, local = open_source(f"{s3}/labeled#kind"), open_source(f"{tmp_path}/insects#kind")
+    assert source.classes == local.classes == ("even", "odd") and source.digest == local.digest
+    assert source.train.labels.tolist() == local.train.labels.tolist()
+
+
+@pytest.fixture
+def hub(s3, tmp_path):
+    """Parquet shards on S3, more than a window has, and the same on this machine."""
+    for number in range(10):
+        labeled(tmp_path / "hub" / "data" / f"train-{number:05d}-of-00010.parquet", 5 * number, 3 + number % 3)
+    labeled(tmp_path / "hub" / "data" / "test-00000-of-00001.parquet", 100, 4)
+    fsspec.filesystem("s3").put(f"{tmp_path}/hub/", "bucket/hub/", recursive=True)
+    return tmp_path / "hub"
+
+
+@pytest.mark.network
+def test_trains_from_parquet_shards_on_s3(s3, hub):
+    source, local = open_source(f"{s3}/hub"), open_source(str(hub))
+    assert source.digest == local.digest and source.classes == local.classes and source.notes == local.notes
+    steps = range(-(-2 * len(source.train) // 9))
+    batches, near = trained(source, steps, 3), trained(local, steps)
+    check_each_once(source, batches, 2)
+    assert torch.equal(torch.cat([b.ids for b in batches]), torch.cat([b.ids for b in near]))
+    assert torch.equal(torch.cat([b.images for b in batches]), torch.cat([b.images for b in near]))
+    restarted = trained(source, range(3, steps.stop), 2)
+    assert torch.equal(torch.cat([b.ids for b in restarted]), torch.cat([b.ids for b in near[3:]]))
+
+
+@pytest.mark.network
+def test_a_parquet_shard_that_is_gone_ends_training(s3, hub, cache):
+    source = open_source(f"{s3}/hub")
+    fsspec.filesystem("s3").rm("bucket/hub/data/train-00005-of-00010.parquet")
+    shutil.rmtree(cache)
+    with pytest.raises(StorageError, match=r"train-00005-of-00010\.parquet"):
+        trained(source, range(5))
 
 
 def test_trains_from_a_folder_on_s3(s3):
