@@ -52,6 +52,7 @@ def from_images(
         StorageError: If a store fails.
     """
     parsed: dict[str, Table] = {}
+    unread: list[str] = []
     for place, content in sorted(tables.items()):
         try:
             table = None if column == "" else parse_table(place, content, column)
@@ -59,15 +60,16 @@ def from_images(
             raise UserError(f"--data {data}: {error}") from error
         if table is None:
             why = "no table is asked for" if column == "" else f"it has no column {FILE_COLUMNS[0]}"
-            left_out = [*left_out, f"{place} is not read: {why}"]
+            unread.append(f"{place} is not read: {why}")
         elif (folder := posixpath.dirname(place)) in map(posixpath.dirname, parsed):
             raise UserError(f"--data {data}: several tables lie in {folder or 'the folder'}: remove all but one")
         else:
             parsed[place] = table
+    left_out = [*left_out, *unread]
     if parsed and sizes:
         return _from_tables(data, name, sizes, tables, parsed, make, size, left_out)
     if needed and not parsed:
-        raise UserError(f"--data {data}: {'; '.join(left_out) or 'there is no table of files'}")
+        raise UserError(f"--data {data}: {'; '.join(unread) or 'there is no table of labels'}")
     return from_folder_layout(data, name, sizes, make, size, left_out)
 
 

@@ -9,6 +9,8 @@ import pyarrow.parquet
 import pytest
 from support.frozen_encoders import Constant, frozen
 from support.image_folders import names_of, put
+from support.tar_files import labeled as tar_files
+from support.tar_files import write
 
 from jobs.config.recipe import resolve_data_path
 from ssl_core.data.dataset import Source, open_source
@@ -257,3 +259,12 @@ def test_evaluation_without_labels_takes_several(flat):
     model, retrieval = frozen(Constant(), source), protocols()["retrieval"]
     found = retrieval.run(model, retrieval.Config(queries=2, neighbors=2, shown=2), 0)
     assert model.classes == 0 and set(found.numbers) == {"similarity@2"}
+
+
+def test_a_column_where_there_is_no_table(flat, tmp_path):
+    (flat / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"flat#kind: there is no table of labels$"):
+        open_source(f"{flat}#kind")
+    write(tmp_path / "tars" / "a.tar", tar_files(0, 4))
+    with pytest.raises(UserError, match="tar files have no columns"):
+        open_source(f"{tmp_path}/tars#kind")

@@ -50,6 +50,8 @@ class Folder(DataSource):
         if listing.compressed:
             left_out.append(f"compressed shards are left out: {some(sorted(listing.compressed))}")
         if listing.tars and _is_mostly_shards(listing):
+            if column:
+                raise UserError(f"--data {data}: tar files have no columns")
             if others := sorted([*listing.images, *listing.tables, *listing.parquets]):
                 left_out.append(f"left out: {some(others)} beside the shards")
             return tars.source_of_shards(data, root, listing.tars, size, left_out)

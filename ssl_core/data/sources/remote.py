@@ -62,6 +62,8 @@ def _load(url: str, column: str | None, size: int | None) -> Source:
         index = stat(f"{url}/{INDEX}")
     except ObjectNotFound:
         return _folder(url, name, column, size)
+    if column:
+        raise UserError(f"--data {url}#{column}: packed datasets have no columns")
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
     index = parse_index(url, read(index, 0, index.size, RetryDeadline()))
     table = stat(f"{url}/{TABLE}")._replace(sha256=index.table_sha256)
