@@ -119,7 +119,7 @@ MEMORY = ArrayLoader(SPLIT, CPU)
 
 
 @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
-@given(schedules())
+@given(schedules(steps=20))
 @pytest.mark.slow
 def test_each_image_once_an_epoch_from_memory(schedule):
     batches = survivors(schedule, lambda: MEMORY)
@@ -202,10 +202,7 @@ def sharded(tmp_path_factory) -> Split:
         yield ParquetImages("train", shards, offsets, np.arange(start), windowed=True)
 
 
-@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
-@given(schedule=schedules(steps=12))
-@pytest.mark.slow
-def test_each_image_once_an_epoch_from_shards_that_are_fetched(sharded, schedule):
+def check_sharded(sharded: Split, schedule: Schedule) -> None:
     schedule = replace(schedule, n=len(sharded))
     order = make_sampler(sharded, schedule.seed)
     batches = survivors(schedule, lambda: Bytes(sharded, 8, CPU, 1), order)
@@ -213,6 +210,21 @@ def test_each_image_once_an_epoch_from_shards_that_are_fetched(sharded, schedule
     one = joined(batches)
     assert torch.equal(one.images, one.ids) and torch.equal(one.labels, one.ids)
     assert np.array_equal(one.ids, order.at(np.arange(schedule.steps * schedule.batch))[0])
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@given(schedule=schedules(steps=12))
+@pytest.mark.slow
+def test_each_image_once_an_epoch_from_shards_that_are_fetched(sharded, schedule):
+    check_sharded(sharded, schedule)
+
+
+@settings(max_examples=1000, deadline=None, database=None)
+@given(schedule=schedules(steps=12))
+@pytest.mark.faults
+def test_each_image_once_through_a_thousand_other_schedules(sharded, schedule):
+    """Others each time: a failure prints how to repeat it."""
+    check_sharded(sharded, schedule)
 
 
 @each_kind
