@@ -48,12 +48,16 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
 def check_dataset(source: Source, evaluation: Evaluation) -> None:
     """Raises UserError if a dataset lacks labels that a protocol needs, or has several an image, or too few images."""
     known = protocols()
-    if (source.multilabel or not source.classes) and any(known[name].needs_labels for name in evaluation.protocols):
-        without = " ".join(name for name, of in known.items() if not of.needs_labels)
-        why = "has no labels: evaluation needs a folder with one sub-folder for each class, or a table of labels"
+    able = [name for name, of in known.items() if not of.needs_labels or (source.multilabel and of.multilabel)]
+    refused = [name for name in evaluation.protocols if name not in able]
+    if refused and (source.multilabel or not source.classes):
+        why = (
+            "has no labels: evaluation needs a folder with one sub-folder for each class, or a table of labels, or "
+            "what does without labels"
+        )
         if source.multilabel:
-            why = "has several labels an image: evaluation needs one"
-        raise UserError(f"{source.name} {why}, or what does without labels: --protocols {without}")
+            why = f"has several labels an image, and {' and '.join(refused)} need one: take what can do with several"
+        raise UserError(f"{source.name} {why}: --protocols {' '.join(able)}")
     make_splits(source, evaluation.splits(), evaluation.probe_seed)
 
 

@@ -21,7 +21,7 @@ from ssl_core.data.dataset import Source
 from ssl_core.evaluation import features
 from ssl_core.evaluation.coverage import missing_classes
 from ssl_core.evaluation.frozen_encoder import make_splits
-from ssl_core.evaluation.metrics import confusion_counts
+from ssl_core.evaluation.metrics import confusion_counts, main_measure
 from ssl_core.evaluation.protocol import Result, is_accuracy, protocols
 from ssl_core.plugins import source_digest
 from ssl_core.storage.files import exists, glob_files, write_bytes
@@ -259,7 +259,7 @@ def headline(protocol: str, numbers: dict[str, float]) -> str:
     Returns:
         The text; "done" if the number needs labels and there were none.
     """
-    name = protocols()[protocol].headline
+    name = main_measure(protocols()[protocol].headline, numbers)
     if name not in numbers:
         return "done"
     return f"{name} {numbers[name]:.1%}" if is_accuracy(protocol) else f"{name} {numbers[name]:.3g}"

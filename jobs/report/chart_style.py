@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.report.comparison import EncoderRow, readable
+from jobs.report.comparison import EncoderRow, measure_name, measure_of, readable
 from ssl_core.evaluation.protocol import is_accuracy, protocols
 
 # Vega's tableau10, which is legible on white and on black, without its gray, which floors have, and its green
@@ -81,9 +81,11 @@ def percent_factor(protocol: str) -> int:
     return 100 if is_accuracy(protocol) else 1
 
 
-def axis_label(protocol: str) -> str:
-    """Returns the name of a protocol's main number, for an axis."""
-    return f"{protocol} top-1, %" if is_accuracy(protocol) else f"{protocol}: {protocols()[protocol].headline}"
+def axis_label(protocol: str, rows: Sequence[EncoderRow]) -> str:
+    """Returns the name of a protocol's main number, for an axis of a chart of these rows."""
+    if is_accuracy(protocol):
+        return f"{protocol} {measure_name(measure_of(rows, protocol))}, %"
+    return f"{protocol}: {protocols()[protocol].headline}"
 
 
 def protocol_title(protocol: str) -> str:

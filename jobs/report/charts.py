@@ -21,10 +21,10 @@ from jobs.report.chart_parts import (
     tooltip,
 )
 from jobs.report.chart_style import Mark, Marks, axis_label, percent_factor, protocol_title
-from jobs.report.comparison import EncoderRow
+from jobs.report.comparison import EncoderRow, measure_of
 from jobs.report.conclusions import format_difference, format_number
 from jobs.report.over_datasets import OverDatasets
-from ssl_core.evaluation.protocol import is_accuracy, protocols
+from ssl_core.evaluation.protocol import is_accuracy
 
 OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 MOST_POINTS = 200  # of a training curve: more are evenly spaced
@@ -47,9 +47,9 @@ def ranking(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
                     "gain": format_difference(gain.mean, *gain.ends) if gain else "-",
                 }
             )
-    title = axis_label(protocol) + (" of test images" if is_accuracy(protocol) else "")
+    title = axis_label(protocol, rows) + (" of test images" if is_accuracy(protocol) else "")
     description = f"{protocol_title(protocol)}: every encoder with its 95 % interval"
-    hover = tooltip(shown=axis_label(protocol), interval="95 % interval", gain="gain")
+    hover = tooltip(shown=axis_label(protocol, rows), interval="95 % interval", gain="gain")
     return intervals(description, values, kept, title, hover)
 
 
@@ -78,19 +78,19 @@ def gains_over_datasets(summary: OverDatasets, marks: Sequence[Mark]) -> Spec:
 
 def has_stages(rows: list[EncoderRow], protocol: str) -> bool:
     """Returns whether the protocol evaluates each stage by itself."""
-    return any("top1/stage2" in row.mean_values(protocol) for row in rows)
+    return any(f"{measure_of(rows, protocol)}/stage2" in row.mean_values(protocol) for row in rows)
 
 
 def stages(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
     """Shows accuracy over the encoder's stages, shallow to deep."""
-    values, kept = [], []
+    values, kept, prefix = [], [], f"{measure_of(rows, protocol)}/stage"
     for row in rows:
         numbers = row.mean_values(protocol)
-        curve = {int(k.removeprefix("top1/stage")): v for k, v in numbers.items() if k.startswith("top1/stage")}
+        curve = {int(k.removeprefix(prefix)): v for k, v in numbers.items() if k.startswith(prefix)}
         if len(curve) > 1:
             kept.append(marks[row])
             values += [point(marks[row], x, 100 * curve[x], ".1f") for x in sorted(curve)]
-    title = axis_label(protocol)
+    title = axis_label(protocol, rows)
     x = {"field": "x", "type": "ordinal", "title": "stage of the encoder", "axis": {"labelAngle": 0}}
     return lines(f"{protocol} accuracy of each stage", values, kept, x, title, "stage")
 
@@ -180,7 +180,7 @@ def cost(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
             )
     if not values:
         return None
-    title = axis_label(protocol)
+    title = axis_label(protocol, rows)
     x = quantity("x", "seconds of training, one seed", zero=True)
     shared = {"x": x, "color": encoder_channel(kept, "color"), "opacity": FADED}
     hover = tooltip(seconds="seconds", shown=title, interval="95 % interval")
@@ -196,7 +196,7 @@ def pretext(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
     It returns None for fewer than three points. Across tasks it is at most a hint: their accuracies are of different
     things.
     """
-    name, scale, values, kept = protocols()[protocol].headline, percent_factor(protocol), [], []
+    name, scale, values, kept = measure_of(rows, protocol), percent_factor(protocol), [], []
     for row in (row for row in rows if row.kind == "task"):
         for run, record in zip(row.trainings, row.records.get(protocol, ())):
             x, y = run.pretext.get("accuracy"), record.numbers.get(name)
@@ -208,7 +208,7 @@ def pretext(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:
         return None
     x, y = np.array([(one["x"], one["value"]) for one in values]).T
     r = f"correlation r = {np.corrcoef(x, y)[0, 1]:+.2f} over {len(x)} runs" if x.std() > 0 and y.std() > 0 else ""
-    title, measure = "accuracy at the pretext task, %", axis_label(protocol)
+    title, measure = "accuracy at the pretext task, %", axis_label(protocol, rows)
     hover = tooltip(accuracy=title, shown=measure)
     encoding = {"x": quantity("x", title), "y": quantity("value", measure), "tooltip": hover}
     return choosable_chart("Pretext accuracy against transfer", values, [chosen_points(kept, encoding)], title=r)

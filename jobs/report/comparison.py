@@ -1,9 +1,7 @@
 """Decides which rows can be compared, and how: what the table, results.csv and the report show."""
 
-import csv
-import io
 import math
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -14,6 +12,7 @@ from jobs.evaluation.dataset_names import Images, unique_dataset_names
 from jobs.evaluation.encoders import PIXELS, RANDOM, EvaluatedEncoder
 from jobs.evaluation.records import unpack_bits
 from jobs.study.folder import Study
+from ssl_core.evaluation.metrics import main_measure
 from ssl_core.evaluation.protocol import protocols
 from ssl_core.evaluation.statistics import (
     Interval,
@@ -27,7 +26,6 @@ from ssl_core.evaluation.statistics import (
 from ssl_core.storage.records import EvaluationRecord, TrainingRecord
 
 CEILING = "supervised"
-COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
 NOISE = 0.05  # an adjusted p value from which a difference is within noise
 ORDER = {"floor": 0, "task": 1, "ceiling": 2, "external": 3}
 
@@ -125,7 +123,7 @@ class EncoderRow:
         return self._headlines.get(protocol)
 
     def _headline(self, protocol: str) -> tuple[float, float | None, float | None] | None:
-        name, correct = protocols()[protocol].headline, self.correct(protocol)
+        name, correct = self.main_measure(protocol), self.correct(protocol)
         value = self.mean_value(protocol, name)
         if value is None:
             return None
@@ -134,6 +132,11 @@ class EncoderRow:
             return value, *widen_to_mean(value, *ends)
         found = self.values_by_seed(protocol, name)
         return (value, *widen_to_mean(value, *t_interval(np.array(found)))) if len(found) > 1 else (value, None, None)
+
+    def main_measure(self, protocol: str) -> str:
+        """Returns the name of a protocol's main number: its headline, or `map` where images have several labels."""
+        numbers = {name: 0.0 for record in self.records.get(protocol, ()) for name in record.numbers}
+        return main_measure(protocols()[protocol].headline, numbers)
 
     @cached_property
     def gap(self) -> Interval | None:
@@ -150,6 +153,16 @@ class EncoderRow:
         return (
             "better than random" if gain.low > 0 else "worse than random" if gain.high < 0 else "within noise of random"
         )
+
+
+def measure_of(rows: Sequence[EncoderRow], protocol: str) -> str:
+    """Returns the name of a protocol's main number for the rows of one dataset, see `EncoderRow.main_measure`."""
+    return next((row.main_measure(protocol) for row in rows if protocol in row.records), "")
+
+
+def measure_name(measure: str) -> str:
+    """Returns what people call the main number of a protocol that measures accuracy."""
+    return "mAP" if measure == "map" else "top-1"
 
 
 def stack_correct(records: tuple[EvaluationRecord, ...]) -> np.ndarray | None:
@@ -197,6 +210,16 @@ class DatasetComparison:
     protocols: tuple[str, ...]
     pairs: dict[str, list[Pair]]  # of tasks, by protocol; none for one that measures no accuracy
 
+    def main_measure(self, protocol: str) -> str:
+        """Returns the name of a protocol's main number, see `EncoderRow.main_measure`."""
+        return measure_of(self.rows, protocol)
+
+    @property
+    def accuracy_name(self) -> str:
+        """Returns what people call the main numbers of protocols that measure accuracy: top-1, or mAP where images have
+        several labels."""
+        return measure_name("map" if "map" in map(self.main_measure, self.protocols) else "top1")
+
     @property
     def seeds(self) -> int:
         """Returns the largest number of seeds that a row has."""
@@ -240,38 +263,3 @@ def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
             found.append((one, other, paired_difference(mine, theirs)))
     adjusted = holm([difference.p for _, _, difference in found])
     return [Pair(better, worse, difference, p) for (better, worse, difference), p in zip(found, adjusted)]
-
-
-def as_csv(parts: list[DatasetComparison]) -> str:
-    """Returns results.csv: one row a number, which is a mean over seeds. Accuracies are fractions.
-
-    Intervals are 95 %: of accuracies, of the gain over the baseline and of the difference from each task that is
-    worse.
-    """
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(COLUMNS)
-    over: dict[tuple[str, str, str], list[Pair]] = defaultdict(list)
-    for part in parts:
-        for protocol, pair in ((name, pair) for name, of in part.pairs.items() for pair in of):
-            over[part.dataset, pair.better.name, protocol].append(pair)
-    for dataset, row in ((part.dataset, row) for part in parts for row in part.rows):
-        runs = " ".join(one.run for one in row.encoders if one.run)
-        for protocol in row.records:
-            head = [row.one.task if runs else row.name, row.one.encoder, runs, dataset, protocol]
-
-            def write(metric: str, *values, head=head, row=row) -> None:
-                table.writerow([*head, metric, *values, len(row.encoders)])
-
-            name, shown = protocols()[protocol].headline, row.headline(protocol)
-            for metric, value in row.mean_values(protocol).items():
-                low_high = shown[1:] if shown and metric == name and shown[1] is not None else ("", "")
-                write(metric, value, *low_high)
-            if gain := row.gains.get(protocol):
-                write(f"{name}/gain-over-random-init", gain.mean, gain.low, gain.high)
-            if protocol == "linear" and (gap := row.gap):
-                write(f"{name}/over-knn", gap.mean, gap.low, gap.high)
-            for pair in over[dataset, row.name, protocol]:
-                write(f"{name}/over/{pair.worse.name}", pair.difference.mean, pair.difference.low, pair.difference.high)
-                write(f"{name}/over/{pair.worse.name}/p", pair.adjusted, "", "")
-    return out.getvalue()

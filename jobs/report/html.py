@@ -111,6 +111,7 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
     return {
         "dataset": part.dataset,
         "rows": rows,
+        "measure": part.accuracy_name,
         "accuracies": accuracies,
         "others": others,
         "conclusions": conclusions(part),

@@ -9,7 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.report.comparison import COLUMNS, DatasetComparison, EncoderRow
+from jobs.report.comparison import DatasetComparison, EncoderRow
+from jobs.report.results_csv import COLUMNS
 from ssl_core.evaluation.over_datasets import Summary, mean_gains, mean_ranks
 from ssl_core.evaluation.protocol import is_accuracy
 
@@ -45,8 +46,10 @@ def over_datasets(parts: list[DatasetComparison]) -> OverDatasets | None:
     if not shared:
         return None
     protocol = shared[0]
-    taken = [part for part in parts if protocol in part.protocols]
-    left_out = [f"{part.dataset} has no {protocol}." for part in parts if part not in taken]
+    taken = [part for part in parts if protocol in part.protocols and part.main_measure(protocol) == "top1"]
+    left_out = [_why_left_out(part, protocol) for part in parts if part not in taken]
+    if len(taken) < 2:
+        return None
     answers = [{row.name: found for row in part.rows if (found := _answers(row, protocol))} for part in taken]
     names = [name for name in answers[0] if all(name in of for of in answers)]
     for part, of in zip(taken, answers):
@@ -66,6 +69,13 @@ def over_datasets(parts: list[DatasetComparison]) -> OverDatasets | None:
         tuple(gains[i] for i in order),
         tuple(left_out),
     )
+
+
+def _why_left_out(part: DatasetComparison, protocol: str) -> str:
+    """Returns why a dataset has no answers to compare encoders by, in a sentence."""
+    if protocol in part.protocols:
+        return f"{part.dataset} has several labels an image, and no answers that are right or wrong."
+    return f"{part.dataset} has no {protocol}."
 
 
 def _answers(row: EncoderRow, protocol: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -9,10 +9,11 @@ from rich.console import Console
 from jobs.report import wandb_report
 from jobs.report.caveats import caveats_of
 from jobs.report.collect import collect
-from jobs.report.comparison import DatasetComparison, EncoderRow, as_csv, by_dataset, protocols_of
+from jobs.report.comparison import DatasetComparison, EncoderRow, by_dataset, protocols_of
 from jobs.report.conclusions import GAIN, conclusions, split_by_kind
 from jobs.report.html import write_report
 from jobs.report.over_datasets import over_datasets, over_datasets_csv, over_datasets_table
+from jobs.report.results_csv import as_csv
 from jobs.report.terminal import accuracy_table, diagnostics_table
 from jobs.study.folder import JobsFailed, Study
 from jobs.study.warning_log import warn
@@ -150,7 +151,7 @@ def _track_comparison(study: Study, parts: list[DatasetComparison], tracking: De
                 *values,
             ]
         )
-        tracker.summary({f"{row.name}/{p}": row.mean_value(p, heads[p]) for p in names if row.headline(p)})
+        tracker.summary({f"{row.name}/{p}": row.mean_value(p, row.main_measure(p)) for p in names if row.headline(p)})
     tracker.table("comparison", columns, lines)
     if found:
         tracker.table(

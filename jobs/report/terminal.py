@@ -16,7 +16,7 @@ MAX_NAME_WIDTH = 36  # characters; longer names take several lines, and numbers 
 
 def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table:
     """Returns the table of accuracies, in percent, with 95 % intervals behind ±."""
-    title = f"{part.dataset}: test images, frozen encoder, top-1 in %; 95 % intervals"
+    title = f"{part.dataset}: test images, frozen encoder, {part.accuracy_name} in %; 95 % intervals"
     title += f", {part.seeds} seeds" if part.seeds > 1 else ""
     title += f", {share_of_classes(part)}" if share_of_classes(part) else ""
     view = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -6,7 +6,6 @@ from jobs.report.caveats import caveats_of
 from jobs.report.comparison import DatasetComparison
 from jobs.report.conclusions import conclusions
 from jobs.study.folder import Study
-from ssl_core.evaluation.protocol import protocols
 
 
 def save(study: Study, parts: list[DatasetComparison], entity: str, project: str) -> str:
@@ -31,7 +30,7 @@ def save(study: Study, parts: list[DatasetComparison], entity: str, project: str
     findings = []
     for part in parts:
         findings += [wr.H2(part.dataset), wr.UnorderedList(items=[*conclusions(part), *caveats_of(part)])]
-    heads = [f"eval/{part.dataset}/{name}/{protocols()[name].headline}" for part in parts for name in part.protocols]
+    heads = [f"eval/{part.dataset}/{name}/{part.main_measure(name)}" for part in parts for name in part.protocols]
     bars = [wr.BarPlot(title=head, metrics=[head], groupby="config.task", orientation="h") for head in heads]
     recipe = [wr.Config(name) for name in ("options.optim.lr", "options.batch", "steps")]
     columns = [wr.ParallelCoordinatesPlotColumn(one) for one in (*recipe, *map(wr.SummaryMetric, heads[:1]))]

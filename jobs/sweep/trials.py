@@ -75,7 +75,7 @@ def _val_accuracy(study: Study, trained: EncoderRecord) -> tuple[float | None, i
     if not (path and exists(path)):
         return None, 0
     record = EvaluationRecord.read(path)
-    return record.chosen["val_accuracy"], record.dataset.images["val"]
+    return record.chosen["val_score"], record.dataset.images["val"]
 
 
 def best_learning_rates(rows: list[TrialRow]) -> dict[str, dict[str, dict]]:

@@ -171,8 +171,7 @@ def _val(one: Training, evaluation: Evaluation) -> dict[str, tuple[float, int]]:
     encoders: list[EvaluatedEncoder] = on_datasets([from_training(one)], evaluation.transfer)
     records = [of[PROTOCOL] for of in current_records(Study(one.study), encoders, evaluation).values() if of]
     return {
-        f"{of.dataset.name}, {of.encoder.size} px": (of.chosen["val_accuracy"], of.dataset.images["val"])
-        for of in records
+        f"{of.dataset.name}, {of.encoder.size} px": (of.chosen["val_score"], of.dataset.images["val"]) for of in records
     }
 
 

@@ -23,13 +23,19 @@ class FrozenFeatures:
 
     Attributes:
         stages: For each stage, shallow to deep, by split: [n, d] float32, standardized by the statistics of "train".
-        labels: By split, "train", "val" and "test": [n] int64, -1 where there are none.
-        classes: The number of classes; 0 where there are no labels.
+        labels: By split, "train", "val" and "test": [n] int64, -1 where there are none, or [n, classes] bool where
+            images may have several.
+        classes: The number of classes, of which each image has one; 0 where there are no such labels.
     """
 
     stages: list[dict[str, np.ndarray]]
     labels: dict[str, np.ndarray]
     classes: int
+
+    @property
+    def multilabel(self) -> bool:
+        """Returns whether images may have several labels."""
+        return self.labels["train"].ndim == 2
 
 
 def standardize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import ssl_core.storage.checkpoint as checkpoint
 from ssl_core.augmentations import CROP, resized_crop
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import Diverged
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
-from ssl_core.evaluation.metrics import Answers
+from ssl_core.evaluation.metrics import Answers, Scores, joined, label_loss, predictions
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, PretextModel, Task, TaskConfig
 from ssl_core.train import TrainConfig, train
@@ -26,7 +25,8 @@ CHECKPOINT_EVERY_S = 60.0  # seconds between checkpoints: what a killed job lose
 class Classifier(Task):
     """Classifies images by a linear layer on the last stage's map, averaged over its cells.
 
-    It is trained on random resized crops (Szegedy et al. 2015, arXiv:1409.4842), mirrored or not, with cross-entropy.
+    It is trained on random resized crops (Szegedy et al. 2015, arXiv:1409.4842), mirrored or not, with cross-entropy,
+    in its binary form where images have several labels.
     """
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo, normalization: str, min_area: float):
@@ -54,7 +54,7 @@ class Classifier(Task):
         return self.head(encoder(inputs)[-1].mean((2, 3)))
 
     def loss(self, predictions, targets):
-        return F.cross_entropy(predictions.float(), targets, reduction="none")
+        return label_loss(predictions, targets)
 
 
 def finetune(
@@ -142,14 +142,14 @@ def _new_classifier(model: FrozenEncoder, optim: Optim, batch: int, min_area: fl
     info = EncoderInfo("tuned", tuple(m.shape[1] for m in model.blank_maps()), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        data = DataInfo(model.source.size, model.classes)
+        data = DataInfo(model.source.size, len(model.source.classes))
         task = Classifier(TaskConfig(batch=batch, optim=optim), info, data, model.normalization, min_area)
     module, layout = PretextModel(encoder, task), torch.channels_last
     return module.to(model.device, memory_format=layout)  # pyright: ignore[reportCallIssue]  torch lacks an overload
 
 
 @torch.no_grad()
-def classify(tuned: PretextModel, model: FrozenEncoder, split: str) -> Answers:
+def classify(tuned: PretextModel, model: FrozenEncoder, split: str) -> Answers | Scores:
     """Classifies each whole image of a split, whose labels are then `model.labels`.
 
     Args:
@@ -158,12 +158,12 @@ def classify(tuned: PretextModel, model: FrozenEncoder, split: str) -> Answers:
         split: "train", "val" or "test".
 
     Returns:
-        The answers, [n], or [stages, n] of a model with a classifier for each stage.
+        The predictions for [n] images, or [stages, n] of a model with a classifier for each stage.
 
     Raises:
         UserError: If no image of the split can be decoded.
     """
     found = []
     for images, labels in model.images(split):
-        found.append(Answers.of(tuned(normalize(images, model.normalization, model.format)), labels))
-    return Answers.joined(found)
+        found.append(predictions(tuned(normalize(images, model.normalization, model.format)), labels))
+    return joined(found)

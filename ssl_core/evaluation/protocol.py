@@ -15,9 +15,11 @@ class Result:
 
     Attributes:
         numbers: Measures by name.
-        correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers.
+        correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers, or
+            images with several labels.
         predicted: [n_test] int64, these answers: classes.
-        chosen: What held-out data chose, such as a stage or a learning rate.
+        chosen: What held-out data chose, such as a stage or a learning rate, and `val_score`, the accuracy (or mean
+            average precision) there that chose.
         sheet: A picture for people, [h, w, 3] uint8.
         notes: Sentences that say what these images do not allow to measure, and why.
     """
@@ -38,6 +40,8 @@ class Protocol:
         on: What `run` gets. "features": `FrozenFeatures`, which all such protocols share; "encoder": a `FrozenEncoder`,
             the encoder itself with its images.
         needs_labels: Whether images must have labels.
+        multilabel: Whether images may have several, if it needs them; their main number is then `map`, the mean average
+            precision.
         headline: The name among the result's numbers that stands in tables.
         higher_is_better: Whether a higher headline is the better one.
         Config: A frozen dataclass with the literature's hyperparameters as its defaults.
@@ -46,6 +50,7 @@ class Protocol:
     version: ClassVar[int]
     on: ClassVar[Literal["features", "encoder"]]
     needs_labels: ClassVar[bool]
+    multilabel: ClassVar[bool] = False
     headline: ClassVar[str]
     higher_is_better: ClassVar[bool]
     Config: ClassVar[type]

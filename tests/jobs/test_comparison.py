@@ -12,8 +12,9 @@ from support.comparison import N, records, row, three, training
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.report.collect import _distinguishing_names, _unique_labels, collect
-from jobs.report.comparison import EncoderRow, as_csv, by_dataset, pairs, protocols_of
+from jobs.report.comparison import EncoderRow, by_dataset, pairs, protocols_of
 from jobs.report.conclusions import conclusions, format_number
+from jobs.report.results_csv import as_csv
 from jobs.study.folder import Study
 from ssl_core.evaluation.statistics import two_way_bootstrap, wilson_interval
 from ssl_core.storage.files import write_json

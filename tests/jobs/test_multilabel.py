@@ -23,7 +23,8 @@ def test_what_needs_one_label_refuses_several(tmp_path):
     (tmp_path / "pets" / "metadata.jsonl").write_text("\n".join(rows))
     source = open_source(str(tmp_path / "pets"))
     with pytest.raises(
-        UserError, match=r"pets has several labels an image: evaluation needs one.*--protocols .*collapse"
+        UserError,
+        match=r"pets has several labels an image, and semantic_similarity need one: .*--protocols .*knn linear",
     ):
         check_dataset(source, Evaluation())
     check_dataset(source, Evaluation(protocols=("collapse", "retrieval")))

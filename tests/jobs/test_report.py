@@ -16,10 +16,11 @@ from support.comparison import records, row, three
 
 from jobs.evaluation.records import path_of
 from jobs.report import html
-from jobs.report.comparison import EncoderRow, as_csv, by_dataset, rank_rows
+from jobs.report.comparison import EncoderRow, by_dataset, rank_rows
 from jobs.report.conclusions import format_number
 from jobs.report.html import write_report
 from jobs.report.over_datasets import over_datasets
+from jobs.report.results_csv import as_csv
 from jobs.study.folder import Study
 from ssl_core.evaluation.protocols.retrieval import contact_sheet
 from ssl_core.storage.files import write_json

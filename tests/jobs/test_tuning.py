@@ -58,7 +58,7 @@ def test_each_recipe_tries_as_many_rates_and_is_trained_with_the_best(tuned, sha
             record = EncoderRecord.read(trials.run(trial.run) / "encoder.json")
             (path,) = (trials.root / "evaluate" / record.digest[:16]).glob("linear-*.json")
             found = EvaluationRecord.read(path)
-            accuracy = found.chosen["val_accuracy"]
+            accuracy = found.chosen["val_score"]
             assert trial.val_accuracy == {f"{shapes.name}, 32 px": accuracy}
             candidates.append(Candidate(trial.lr, trial.loss, {"": (accuracy, found.dataset.images["val"])}))
         assert one.lr == choose_learning_rate(candidates)[0].lr

@@ -59,7 +59,7 @@ def test_finds_what_can_be_told_apart(protocol):
     assert result.numbers["top1"] > 0.95
     assert result.numbers["top1/stage1"] < 0.4
     assert result.numbers["top1/stage2"] == result.numbers["top1"]
-    assert result.chosen["stage"] == 2 and result.chosen["val_accuracy"] > 0.95
+    assert result.chosen["stage"] == 2 and result.chosen["val_score"] > 0.95
 
 
 @each_protocol

@@ -68,4 +68,4 @@ def test_tunes_on_files_and_under_the_per_image_normalization(shapes):
     source = open_source(str(shapes), 32)
     one = FrozenEncoder(encoders.build("convnet", 32, 0), source, "image", Splits(num_labels=60), 0, CPU, 1)
     result = FineTuning().run(one, replace(CONFIG, epochs=1), 0)
-    assert result.correct.shape == (len(source.test),) and 0 <= result.chosen["val_accuracy"] <= 1
+    assert result.correct.shape == (len(source.test),) and 0 <= result.chosen["val_score"] <= 1

@@ -25,6 +25,7 @@ class FineTuning(Protocol):
     version = 3  # more numbers beside top1
     on = "encoder"
     needs_labels = True
+    multilabel = True
     headline, higher_is_better = "top1", True
 
     @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class FineTuning(Protocol):
 
         Returns:
             `top1`, the test accuracy, a fraction, at the learning rate with the highest held-out accuracy, with what
-            `Answers.numbers` has beside it.
+            `Answers.numbers` has beside it; where images have several labels it is `map`.
 
         Raises:
             Diverged: If training diverges at every learning rate.
@@ -69,10 +70,11 @@ class FineTuning(Protocol):
             )
             if tuned is None:
                 continue
-            val = float((classify(tuned, model, "val").predicted == model.labels["val"]).mean())
+            val = classify(tuned, model, "val").value(model.labels["val"])
             if val > best_val:
-                best, best_val, chosen = tuned, val, {"learning_rate": rate, "val_accuracy": val}
+                best, best_val, chosen = tuned, val, {"learning_rate": rate, "val_score": val}
         if best is None:
             raise Diverged(f"fine-tuning diverged at every learning rate of {config.learning_rates}")
-        answers, labels = classify(best, model, "test"), model.labels["test"]
-        return Result(answers.numbers(labels), answers.predicted == labels, chosen, predicted=answers.predicted)
+        of = classify(best, model, "test")
+        labels = model.labels["test"]
+        return Result(of.numbers(labels), of.correct(labels), chosen, predicted=of.predicted)

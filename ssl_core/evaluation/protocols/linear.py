@@ -1,21 +1,22 @@
 """Evaluates features by a linear probe: the test accuracy of a softmax classifier that is trained on them.
 
 For every stage and every learning rate a classifier [d] -> [classes] with bias starts from zero and is trained on the
-standardized features of "train" by cross-entropy: SGD with momentum 0.9, no weight decay, a cosine schedule to zero
-without warm-up, shuffled batches, no augmentation. For each stage the learning rate with the highest accuracy on "val"
-is taken, and of the stages the one with the highest accuracy there; test images choose nothing.
+standardized features of "train" by cross-entropy, in its binary form where images have several labels: SGD with
+momentum 0.9, no weight decay, a cosine schedule to zero without warm-up, shuffled batches, no augmentation. For each
+stage the learning rate with the highest accuracy on "val" is taken, and of the stages the one with the highest accuracy
+there; test images choose nothing.
 
 Source: SGD with momentum on frozen features, as Kolesnikov et al. 2019 (arXiv:1901.09005).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from ssl_core.evaluation.features import FrozenFeatures
-from ssl_core.evaluation.metrics import Answers
+from ssl_core.evaluation.metrics import Answers, Scores, label_targets, predictions
 from ssl_core.evaluation.protocol import Protocol, Result
 
 
@@ -25,6 +26,7 @@ class LinearProbe(Protocol):
     version = 2  # more numbers beside top1
     on = "features"
     needs_labels = True
+    multilabel = True
     headline, higher_is_better = "top1", True
 
     @dataclass(frozen=True, kw_only=True)
@@ -48,34 +50,36 @@ class LinearProbe(Protocol):
             Accuracies, fractions: `top1` of the chosen stage and learning rate, with what `Answers.numbers` has beside
             it; `top1/stageN` of stage N (counted from 1) with its own best learning rate; `correct`, `predicted` and
             `chosen` are those of `top1`. Of equal ones the shallower stage and the smaller place in `learning_rates`
-            are chosen.
+            are chosen. Where images have several labels it is `map` in place of `top1`.
         """
         numbers: dict[str, float] = {}
         stages, labels = [], features.labels["test"]
         for i, stage in enumerate(features.stages, start=1):
             val, test = _probe(stage, features, config, seed)  # [rates], and of each rate
             rate = int(val.argmax())
-            numbers[f"top1/stage{i}"] = float((test[rate].predicted == labels).mean())
-            chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_accuracy": float(val[rate])}
+            numbers[f"{test.measure}/stage{i}"] = test[rate].value(labels)
+            chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_score": float(val[rate])}
             stages.append((test[rate], chosen))
-        best, chosen = max(stages, key=lambda stage: stage[1]["val_accuracy"])  # the first of equal ones
-        return Result({**numbers, **best.numbers(labels)}, best.predicted == labels, chosen, predicted=best.predicted)
+        best, chosen = max(stages, key=lambda stage: stage[1]["val_score"])  # the first of equal ones
+        return Result({**numbers, **best.numbers(labels)}, best.correct(labels), chosen, predicted=best.predicted)
 
 
 def _probe(
     stage: dict[str, np.ndarray], features: FrozenFeatures, config: LinearProbe.Config, seed: int
-) -> tuple[np.ndarray, Answers]:
+) -> tuple[np.ndarray, Answers | Scores]:
     """Trains a stage's classifiers, all learning rates in one pass.
 
     Returns:
-        Accuracies on "val", [rates], and the answers to "test", [rates, n_test].
+        Accuracies, or mean average precisions, on "val", [rates], and the predictions for "test", [rates, n_test].
     """
     x, y = torch.from_numpy(stage["train"]), torch.from_numpy(features.labels["train"])
+    classes = y.shape[1] if features.multilabel else features.classes
+    to_probabilities = torch.sigmoid if features.multilabel else partial(torch.softmax, dim=2)
     rates = torch.tensor(config.learning_rates)
     # one wide layer holds every learning rate's classifier: [d, rates * classes]
-    shape = (len(rates), features.classes)
-    weight = torch.zeros(x.shape[1], len(rates) * features.classes)
-    bias = torch.zeros(len(rates) * features.classes)
+    shape = (len(rates), classes)
+    weight = torch.zeros(x.shape[1], len(rates) * classes)
+    bias = torch.zeros(len(rates) * classes)
     speed = [torch.zeros_like(weight), torch.zeros_like(bias)]
     order = torch.Generator().manual_seed(seed)
     per_epoch = -(-len(x) // config.batch)
@@ -84,17 +88,18 @@ def _probe(
         for rows in torch.randperm(len(x), generator=order).split(config.batch):
             batch = x[rows]
             logits = torch.addmm(bias, batch, weight).view(len(rows), *shape)
-            error = (logits.softmax(2) - F.one_hot(y[rows], features.classes)[:, None]) / len(rows)
+            error = (to_probabilities(logits) - label_targets(y[rows], classes)[:, None]) / len(rows)
             error = error.flatten(1)
             decay = 0.5 * (1 + np.cos(np.pi * step / total))
-            lr = (rates * decay).repeat_interleave(features.classes)
+            lr = (rates * decay).repeat_interleave(classes)
             for parameter, velocity, gradient in zip((weight, bias), speed, (batch.T @ error, error.sum(0))):
                 velocity.mul_(0.9).add_(gradient)
                 parameter -= lr * velocity
             step += 1
 
-    def answers(split: str) -> Answers:
+    def of(split: str) -> Answers | Scores:
         logits = (torch.from_numpy(stage[split]) @ weight + bias).view(-1, *shape)
-        return Answers.of(logits.transpose(0, 1), torch.from_numpy(features.labels[split]))
+        return predictions(logits.transpose(0, 1), torch.from_numpy(features.labels[split]))
 
-    return (answers("val").predicted == features.labels["val"]).mean(1), answers("test")
+    val = of("val")
+    return np.array([val[i].value(features.labels["val"]) for i in range(len(rates))]), of("test")

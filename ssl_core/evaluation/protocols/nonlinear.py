@@ -23,6 +23,7 @@ from ssl_core.augmentations import BYTES, as_bhwc
 from ssl_core.errors import Diverged
 from ssl_core.evaluation.finetuning import classify, fit
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, normalize
+from ssl_core.evaluation.metrics import label_loss
 from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.optim import Optim
 from ssl_core.task import DataInfo, EncoderInfo, PretextModel, Task, TaskConfig
@@ -35,6 +36,7 @@ class NonlinearProbe(Protocol):
     version = 2  # more numbers beside top1
     on = "encoder"
     needs_labels = True
+    multilabel = True
     headline, higher_is_better = "top1", True
 
     @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,8 @@ class NonlinearProbe(Protocol):
         Returns:
             Accuracies, fractions: `top1/stageN` of stage N (counted from 1), `top1` of the stage with the highest
             held-out accuracy, the shallower one of equal ones, with what `Answers.numbers` has beside it; `correct`,
-            `predicted` and `chosen` are those of `top1`.
+            `predicted` and `chosen` are those of `top1`. Where images have several labels it is `map` in place of
+            `top1`.
 
         Raises:
             Diverged: If training diverges.
@@ -80,15 +83,15 @@ class NonlinearProbe(Protocol):
         probed = fit(_probe(model, config, seed), model, ids, plan, model.keep)
         if probed is None:
             raise Diverged(f"the non-linear probe diverged at the learning rate {config.lr:g}")
-        val = (classify(probed, model, "val").predicted == model.labels["val"]).mean(1)
-        test, labels = classify(probed, model, "test"), model.labels["test"]
-        best = int(val.argmax())
-        correct = test.predicted == labels  # [stages, n]
-        numbers = {f"top1/stage{i}": float(of.mean()) for i, of in enumerate(correct, start=1)}
+        held_out, test = classify(probed, model, "val"), classify(probed, model, "test")
+        labels, stages = model.labels["test"], range(len(model.blank_maps()))
+        val = [held_out[i].value(model.labels["val"]) for i in stages]
+        best = max(stages, key=val.__getitem__)
+        numbers = {f"{test.measure}/stage{i + 1}": test[i].value(labels) for i in stages}
         return Result(
             {**numbers, **test[best].numbers(labels)},
-            correct[best],
-            {"stage": best + 1, "val_accuracy": float(val[best])},
+            test[best].correct(labels),
+            {"stage": best + 1, "val_score": val[best]},
             predicted=test[best].predicted,
         )
 
@@ -155,8 +158,8 @@ class Heads(Task):
     def loss(self, predictions, targets):
         """Returns the sum of the stages' cross-entropies, [b]; none of them changes another's gradient."""
         stages, b, classes = predictions.shape
-        each = F.cross_entropy(predictions.float().flatten(0, 1), targets.repeat(stages), reduction="none")
-        return each.view(stages, b).sum(0)
+        every = targets.repeat(stages, *(1 for _ in targets.shape[1:]))
+        return label_loss(predictions.flatten(0, 1), every).view(stages, b).sum(0)
 
 
 def flat(maps: list[Tensor], most: int) -> list[Tensor]:
@@ -181,6 +184,6 @@ def _probe(model: FrozenEncoder, config: NonlinearProbe.Config, seed: int) -> Pr
     info = EncoderInfo("frozen", tuple(x.shape[1] for x in flat(model.blank_maps(), config.inputs)), ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        data = DataInfo(model.source.size, model.classes)
+        data = DataInfo(model.source.size, len(model.source.classes))
         task = Heads(TaskConfig(batch=config.batch), info, data, model.normalization, config)
     return PretextModel(Frozen(model.encoder), task).to(model.device)
