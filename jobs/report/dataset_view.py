@@ -59,8 +59,10 @@ def _balance(record: DatasetRecord) -> str:
         return f"classes: {empty:,} of {len(counts):,} without a training image, such as {least}{many}"
     if counts[least] == counts[most]:
         return f"classes: {counts[least]:,} training images in each{many}"
-    ratio = counts[most] / counts[least]
-    return f"classes: the largest, {most}, has {ratio:.3g} times as many training images as the smallest, {least}{many}"
+    return (
+        f"classes: {counts[least]:,} ({least}) to {counts[most]:,} ({most}) training images, "
+        f"{counts[most] / counts[least]:.3g} times as many{many}"
+    )
 
 
 def _split_lines(part: str, split: SplitDescription, record: DatasetRecord) -> list[str]:
