@@ -12,6 +12,7 @@ from ssl_core.errors import TilespinError, choose
 
 # verb: (module with main(arguments), what it does). No torch, Ray or W&B may be imported above this line.
 VERBS = {
+    "data": ("jobs.commands.data", "describe a dataset: classes, sizes, what cannot be read, what is there twice"),
     "study": (
         "jobs.commands.study",
         "pretrain every task of a preset at equal budget, evaluate all, compare",

@@ -76,7 +76,16 @@ def test_make_targets_exist():
 
 def test_options_exist(capsys):
     """Every --option in the README is one of some verb's."""
-    verbs = (["pretrain", "rotnet"], ["study", "demo"], ["sweep"], ["evaluate"], ["export"], ["pack"], ["submit"])
+    verbs = (
+        ["pretrain", "rotnet"],
+        ["study", "demo"],
+        ["sweep"],
+        ["evaluate"],
+        ["export"],
+        ["pack"],
+        ["submit"],
+        ["data"],
+    )
     for verb in verbs:
         with pytest.raises(SystemExit, match=r"^0$"):
             run_command([*verb, "--help"])

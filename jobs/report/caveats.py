@@ -13,6 +13,7 @@ from jobs.report.comparison import DatasetComparison, readable
 from jobs.report.tuning import tuning_notes
 from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies
+from ssl_core.data.near_duplicates import BITS, MAX_DISTANCE, MIN_CORRELATION
 from ssl_core.evaluation.coverage import SHOWN, missing_classes
 from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, make_splits
 from ssl_core.storage.files import exists
@@ -42,8 +43,12 @@ def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Eva
         source, kept = one.source, known.get(one.data)
         if kept is None or kept.digest != source.digest:
             found = find_copies(source)
-            pairs = tuple((_name_in_dataset(one.data, a), _name_in_dataset(one.data, b)) for a, b in found.pairs)
-            new[one.data] = kept = CopiesRecord(**{**asdict(found), "pairs": pairs}, digest=source.digest)
+            pairs, near_pairs = (
+                tuple((_name_in_dataset(one.data, a), _name_in_dataset(one.data, b)) for a, b in named)
+                for named in (found.pairs, found.near_pairs)
+            )
+            named = {"pairs": pairs, "near_pairs": near_pairs}
+            new[one.data] = kept = CopiesRecord(**{**asdict(found), **named}, digest=source.digest)
         parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
         labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
         lines += [
@@ -115,6 +120,15 @@ def _copies_caveats(kept: CopiesRecord) -> list[str]:
     if unknown:
         why = "they lie in a store or in Parquet shards" if kept.remote else "it would take too long"
         lines.append(f"{unknown:,} of {total:,} test images: not checked for copies of training images, {why}.")
+    if kept.near_found:
+        pairs = ", ".join(f"{test} of {train}" for test, train in kept.near_pairs)
+        lines.append(
+            f"{kept.near_found:,} of {total:,} test images: near copies of training images (at most {MAX_DISTANCE} of "
+            f"{BITS} bits of a perceptual hash differ, and colors correlate by {MIN_CORRELATION} or more), such as "
+            f"{pairs}."
+        )
+    if total and not kept.near_compared and not kept.remote:
+        lines.append("Test images were not checked for near copies of training images; `tilespin data` does it.")
     return lines
 
 

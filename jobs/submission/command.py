@@ -24,6 +24,7 @@ from ssl_core.storage.object_store import is_url
 
 # verb: its options that say where something lies that it reads or writes
 PATH_OPTIONS = {
+    "data": ("dataset", "contact_sheet", "json"),
     "study": ("storage", "data", "transfer", "init"),
     "pretrain": ("storage", "data", "init"),
     "sweep": ("storage", "data"),
@@ -32,8 +33,9 @@ PATH_OPTIONS = {
     "pack": ("src", "dst"),
     "doctor": (),
 }
-DATASETS = ("data", "src")  # options that may be a dataset's name as well
-LABELS = {"study": "STUDY", "studies": "STUDY", "src": "SRC", "dst": "DST"}  # arguments without a flag, in messages
+DATASETS = ("data", "dataset", "src")  # options that may be a dataset's name as well
+# arguments without a flag, in messages
+LABELS = {"study": "STUDY", "studies": "STUDY", "dataset": "DATA", "src": "SRC", "dst": "DST"}
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def _check(options: Any) -> None:
         options.check()
     if hasattr(options, "packing"):
         options.packing.checked()
+    if hasattr(options, "effort"):
+        options.effort.checked()
 
 
 def _texts(values: Mapping[str, Any]) -> Iterator[str]:
@@ -160,9 +164,10 @@ def _absolute(name: str, value: str, here: bool) -> str:
         return value
     if here:
         return os.path.abspath(value)
+    option = LABELS.get(name) or f"--{name}".replace("_", "-")
     raise UserError(
-        f"{LABELS.get(name, f'--{name}')} {value}: a relative path would lie in a temporary folder of one of the "
-        "cluster's machines: give an absolute path that all of them share, or a URL such as s3://BUCKET/FOLDER"
+        f"{option} {value}: a relative path would lie in a temporary folder of one of the cluster's "
+        "machines: give an absolute path that all of them share, or a URL such as s3://BUCKET/FOLDER"
     )
 
 

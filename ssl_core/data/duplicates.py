@@ -1,17 +1,22 @@
-"""Finds images of a dataset that are equal, byte for byte."""
+"""Finds images of a dataset that are equal, byte for byte, and test images that are near copies of training images."""
 
 import hashlib
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from ssl_core.data.dataset import Source
+from ssl_core.data.near_duplicates import NearPairs, fingerprints, near_pairs
+from ssl_core.data.split import Split, has_label
 
 Image = tuple[str, int]  # the part of the dataset, "test" or "train", and the number in it
 TIME_LIMIT_S = 20.0  # seconds that looking for copies may take
 MAX_PAIRS = 2  # pairs that are named
+MAX_DECODED = 20_000  # images of each part, beyond which files are not decoded to look for near copies
+MAX_IN_MEMORY = 200_000  # and those that are decoded already are not compared
 
 
 def group_by_size(source: Source) -> list[list[Image]]:
@@ -68,6 +73,9 @@ class Copies:
         relabeled: How many of the copies have another label there; unlabeled ones have none.
         pairs: Names of the first few copies, each with that of a training image of the same bytes.
         remote: Whether the dataset is in a store or in Parquet shards, of which nothing is fetched for this.
+        near_compared: Whether near copies were looked for, too.
+        near_found: How many other test images are near copies of training images.
+        near_pairs: Names of the first few, each with that of a training image.
     """
 
     test_images: int
@@ -76,13 +84,17 @@ class Copies:
     relabeled: int
     pairs: tuple[tuple[str, str], ...]
     remote: bool = False
+    near_compared: bool = False
+    near_found: int = 0
+    near_pairs: tuple[tuple[str, str], ...] = ()
 
 
 def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
-    """Looks for test images that are copies of training images, byte for byte.
+    """Looks for test images that are copies of training images, byte for byte, and for near copies.
 
     Only images whose size an image of the other part has are read, those of rare sizes first, which compares the most
-    test images in the time. Nothing is fetched from a store.
+    test images in the time. Near copies are looked for where there are no more images than MAX_DECODED or MAX_IN_MEMORY
+    and the time that is left suffices. Nothing is fetched from a store.
 
     Args:
         source: The dataset.
@@ -101,10 +113,54 @@ def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
         except TimeoutError:
             unknown += asked
             continue
-        for same in groups:
-            trained = [i for part, i in same if part == "train"]
-            found |= {i: trained for part, i in same if part == "test" and trained}
-    train, test = source.train.labels, source.test.labels
-    relabeled = sum(any(train[j] != test[i] for j in trained if train[j] >= 0) for i, trained in found.items())
-    pairs = tuple((source.test.name(i), source.train.name(found[i][0])) for i in sorted(found)[:MAX_PAIRS])
-    return Copies(total, total - unknown, len(found), relabeled, pairs)
+        found |= trained_on(groups)
+    relabeled = sum(has_other_label(source, i, trained) for i, trained in found.items())
+    pairs = _named(source, {i: trained[0] for i, trained in found.items()})
+    near = _find_near(source, found, deadline - time.monotonic())
+    return Copies(
+        test_images=total,
+        compared=total - unknown,
+        found=len(found),
+        relabeled=relabeled,
+        pairs=pairs,
+        near_compared=near is not None,
+        near_found=len(near.first) if near else 0,
+        near_pairs=_named(source, near.first) if near else (),
+    )
+
+
+def trained_on(groups: list[list[Image]]) -> dict[int, list[int]]:
+    """Returns the test images among groups of equal images that training images equal, and these."""
+    found = {}
+    for same in groups:
+        trained = [i for part, i in same if part == "train"]
+        found |= {i: trained for part, i in same if part == "test" and trained}
+    return found
+
+
+def has_other_label(source: Source, i: int, trained: list[int]) -> bool:
+    """Returns whether any of some training images, if it has a label, has another than test image `i`."""
+    train, label = source.train.labels, source.test.labels[i]
+    return any(bool(np.any(train[j] != label)) for j in trained if has_label(train[j : j + 1])[0])
+
+
+def _named(source: Source, found: dict[int, int]) -> tuple[tuple[str, str], ...]:
+    return tuple((source.test.name(i), source.train.name(found[i])) for i in sorted(found)[:MAX_PAIRS])
+
+
+def _find_near(source: Source, copies: Collection[int], seconds: float) -> NearPairs | None:
+    """Returns the near copies among all test images but `copies`; None if it takes longer or there are too many."""
+    start = time.monotonic()
+    parts: tuple[Split, Split] = (source.test, source.train)
+    if any(len(part) > (MAX_DECODED if part.pixels is None else MAX_IN_MEMORY) for part in parts):
+        return None
+    others = np.setdiff1d(np.arange(len(source.test)), list(copies))
+    if not len(others):
+        return NearPairs({}, 0)
+    try:
+        left = seconds * len(others) / (len(others) + len(source.train))
+        test = fingerprints(source.test, others, seconds=left)
+        train = fingerprints(source.train, np.arange(len(source.train)), seconds=start + seconds - time.monotonic())
+        return near_pairs(test.prints, train.prints, start + seconds - time.monotonic())
+    except TimeoutError:
+        return None

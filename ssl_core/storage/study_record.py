@@ -19,6 +19,9 @@ class CopiesRecord:
         relabeled: Of these, such with another label there.
         pairs: Names of the first few, each with a training image of the same bytes.
         remote: Whether they lie in a store, from where nothing is fetched for this.
+        near_compared: Whether near copies were looked for, too.
+        near_found: How many other test images are near copies of training images.
+        near_pairs: Names of the first few, each with a training image.
     """
 
     digest: str
@@ -28,6 +31,9 @@ class CopiesRecord:
     relabeled: int
     pairs: tuple[tuple[str, str], ...]
     remote: bool = False
+    near_compared: bool = False
+    near_found: int = 0
+    near_pairs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,8 +33,8 @@ def picture(rng: np.random.Generator) -> Image.Image:
 
 @pytest.fixture
 def dirty(tmp_path) -> Path:
-    """Three classes of six training images; of five test images two are copies, one of them of another class, and one
-    cannot be decoded, which leaves a class without any, as another is from the beginning."""
+    """Three classes of six training images; of five test images two are copies, one of them of another class, one is a
+    darker copy, and one cannot be decoded, which leaves a class without any, as another is from the beginning."""
     root, rng = tmp_path / "dirty", np.random.default_rng(0)
     for kind, name in enumerate(("<b>", "[red]", "$x_{")):
         for part, count in (("train", 6), ("test", (2, 1, 0)[kind])):
@@ -44,8 +44,9 @@ def dirty(tmp_path) -> Path:
     (root / "test/<b>/0.png").write_bytes((root / "train/<b>/1.png").read_bytes())
     (root / "test/<b>/1.png").write_bytes((root / "train/$x_{/1.png").read_bytes())
     (root / "test/[red]/0.png").write_bytes(b"no image")
-    for i in (2, 3):
-        picture(rng).save(root / "test" / "<b>" / f"{i}.png")
+    picture(rng).save(root / "test/<b>/2.png")
+    with Image.open(root / "train/[red]/4.png") as image:
+        image.point(lambda value: value * 0.9).save(root / "test/<b>/3.png")
     return root
 
 
@@ -65,6 +66,8 @@ def test_it_is_said_and_stays_said(dirty, tmp_path, capsys):
     lines = [
         f"{COPIES}test/<b>/1.png of train/$x_{{/1.png. What they score may be remembered and not recognized. 1 of 2: "
         "with another label there.",
+        "1 of 5 test images: near copies of training images (at most 4 of 64 bits of a perceptual hash differ, and colors "
+        "correlate by 0.9 or more), such as test/<b>/3.png of train/[red]/4.png.",
         "Without a test image: $x_{, [red] (2 of 3 classes). All metrics are over the other 1.",
         "1 of 5 test images could not be decoded and are left out of all numbers.",
         "knn: fewer training images than 20 and 200 neighbors: all 15 count.",

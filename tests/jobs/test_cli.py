@@ -46,7 +46,7 @@ def test_every_verb_explains_its_options(here, verb):
     code, said, _ = here(verb, "--help")
     assert code == 0
     assert f"usage: tilespin {verb}" in said
-    assert verb in ("export", "pack", "submit", "jobs", "doctor") or "--wandb" in said
+    assert verb in ("data", "export", "pack", "submit", "jobs", "doctor") or "--wandb" in said
 
 
 def test_task_help_lists_defaults_and_meanings(here):
@@ -122,6 +122,9 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["submit", "study", "demo", "--protocols", "linaer"], "did you mean linear? there is collapse, "),
         (["submit", "--no-wait", "--retries", "1", "doctor"], "only who waits can retry"),
         (["submit", "--address", "ray://head:10001", "doctor"], "such as http://HEAD:8265"),
+        (["data", "cifra10"], "tilespin: cifra10: no such folder: did you mean cifar10?"),
+        (["data", "cifar10", "--sample", "-1"], "--sample is -1, expected 0 or more"),
+        (["data", "cifar10", "--json", "."], "--json . is a folder: give a file in it"),
         (["jobs", "lisst"], "jobs lisst: did you mean list?"),
     ],
 )

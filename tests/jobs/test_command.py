@@ -126,6 +126,7 @@ def test_what_is_sent_is_read_as_it_was_typed(verb):
         "compare": "/r/one /r/two --wandb off",
         "pack": "/a /b --side 64 --lossless",
         "doctor": "--no-ray",
+        "data": "/d --sample 9 --decode --contact-sheet /sheet.png",
     }[verb].split()
     module = import_module(VERBS[verb][0])
     kind = module.options_type() if hasattr(module, "options_type") else module.Options

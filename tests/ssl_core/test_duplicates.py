@@ -45,6 +45,22 @@ def test_copies_are_counted_and_named(folder):
     assert found.pairs[0] == (str(folder / "test/a/other name.ppm"), str(folder / "train/a/0.ppm"))
 
 
+def test_near_copies_are_counted_and_named(folder):
+    """One that was saved as a JPEG; copies to the byte are not among them, nor what cannot be decoded."""
+    copy(folder, "train/a/0.ppm", "test/a/0.ppm")
+    with Image.open(folder / "train/b/1.ppm") as image:
+        image.save(folder / "test/a/saved again.jpg", quality=95)
+    (folder / "test/b/0.ppm").write_bytes(b"broken")
+    found = find_copies(open_source(str(folder)))
+    assert found.near_compared and (found.found, found.near_found) == (1, 1)
+    assert found.near_pairs == ((str(folder / "test/a/saved again.jpg"), str(folder / "train/b/1.ppm")),)
+
+
+def test_of_many_files_near_copies_are_not_looked_for(folder, monkeypatch):
+    monkeypatch.setattr("ssl_core.data.duplicates.MAX_DECODED", 7)
+    assert not find_copies(open_source(str(folder))).near_compared
+
+
 def test_packing_keeps_the_test_image_of_copies(folder):
     copy(folder, "train/a/0.ppm", "test/a/0.ppm")
     copy(folder, "train/a/0.ppm", "train/b/0.ppm")
@@ -71,7 +87,7 @@ def test_only_what_may_be_a_copy_is_read(folder):
     source = open_source(str(folder))
     assert len(group_by_size(source)) == 1
     found = find_copies(source, seconds=-1)
-    assert (found.test_images, found.compared, found.found) == (6, 1, 0)
+    assert (found.test_images, found.compared, found.found, found.near_compared) == (6, 1, 0, False)
 
 
 def test_pixels_that_are_kept_in_memory():
@@ -79,6 +95,16 @@ def test_pixels_that_are_kept_in_memory():
     train, test = Arrays(pixels[:4], labels[:4]), Arrays(pixels[[1, 4, 5]], labels[[0, 4, 5]])
     found = find_copies(Source("made up", "digest", 8, train, test, ("a", "b")))
     assert (found.found, found.relabeled, found.pairs) == (1, 1, (("image 0", "image 1"),))
+    assert found.near_compared and found.near_found == 0
+
+
+def test_several_labels():
+    """A copy has another label if any of them is not the same."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    train = Arrays(pixels, np.array([[True, False], [True, True], [False, False]]))
+    test = Arrays(pixels, np.array([[True, False], [True, False], [True, False]]))
+    found = find_copies(Source("made up", "digest", 8, train, test, ("a", "b")))
+    assert (found.found, found.relabeled) == (3, 1), "the last has no label in train"
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from support.sources import each_plain_source, store
 from ssl_core.data.dataset import Files, open_source
 from ssl_core.data.decoding.crops import CENTER, Buffer, crop_resize
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
+from ssl_core.data.description import Effort, describe
+from ssl_core.data.description_record import DatasetRecord
 from ssl_core.data.sampler import ShuffledSampler, make_sampler
 from ssl_core.errors import UserError
 
@@ -109,6 +111,21 @@ def test_every_file_is_trained_on_or_named(hostile, kind):
     for name, (_, reason) in FAILING.items():
         [line] = [line for line in said if repr(name)[1:-1] in line]
         assert reason in line
+
+
+def test_every_file_is_described_as_read_or_named(hostile):
+    source = open_source(str(hostile), 16)
+    record = describe(source, source, "hostile", Effort(), lambda *_: None)
+    found = record.splits["train"]
+    assert found.looked_at == found.decoded == found.images == len(READ) + len(FAILING)
+    reasons = {one.name: one.reason for one in found.unreadable}
+    assert reasons.keys() == {repr(str(hostile / name))[1:-1] for name in FAILING}
+    for name, (_, reason) in FAILING.items():
+        assert reason in reasons[repr(str(hostile / name))[1:-1]]
+    headers = sum(found.formats.values())
+    assert headers == sum(found.modes.values()) == len(READ) + 2, "of those that are cut off, too"
+    record.write(hostile.with_suffix(".json"))
+    assert DatasetRecord.read(hostile.with_suffix(".json")) == record, "whatever bytes are in names"
 
 
 @pytest.fixture(scope="module")
