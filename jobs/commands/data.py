@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Annotated
 
 import tyro
@@ -21,6 +22,7 @@ from ssl_core.errors import UserError
 from ssl_core.storage.files import is_local, open_path, write_bytes
 
 console = Console(stderr=True)
+SECONDS_UNSAID = 0.5  # an opening that takes longer is announced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,12 @@ def main(arguments: list[str]) -> None:
     effort = options.effort.checked()
     for option, given in (("--contact-sheet", options.contact_sheet), ("--json", options.json)):
         _check_writable(option, given)
-    console.print(f"opening {options.dataset}", markup=False, highlight=False, soft_wrap=True)
-    source = open_dataset(options.dataset, options.size)
+    opening = Timer(SECONDS_UNSAID, _say_opening, [options.dataset])
+    opening.start()
+    try:
+        source = open_dataset(options.dataset, options.size)
+    finally:
+        opening.cancel()
     print(summary(source), flush=True)
     seen = looked_at(source, effort)
     with Bar() as bar:
@@ -58,6 +64,10 @@ def main(arguments: list[str]) -> None:
         _write("--contact-sheet", options.contact_sheet, lambda path: write_bytes(path, sheet))
     if options.json is not None:
         _write("--json", options.json, record.write)
+
+
+def _say_opening(data: str) -> None:
+    console.print(f"opening {data}", markup=False, highlight=False, soft_wrap=True)
 
 
 def open_dataset(data: str, size: int | None) -> Source:

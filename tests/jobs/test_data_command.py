@@ -22,7 +22,7 @@ def test_what_is_printed_and_written(shapes, tmp_path, capsys):
         "copies of training images, byte for byte: 0 of 48 test images",
     ):
         assert line in lines
-    assert progress.splitlines()[0] == f"opening {shapes}" and "headers of train images: 192" in progress
+    assert "headers of train images: 192" in progress
     record = DatasetRecord.read(tmp_path / "it.json")
     assert record.splits["train"].formats == {"PNG": 192} and record.data == str(shapes)
     with Image.open(tmp_path / "sheet.png") as sheet:

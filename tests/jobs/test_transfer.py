@@ -49,6 +49,16 @@ def flat(shapes, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def few(shapes, tmp_path_factory) -> Path:
+    """Labeled images, twelve of each class."""
+    folder = tmp_path_factory.mktemp("few")
+    for path in sorted(shapes.glob("*/*.png"))[::5]:
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, folder / path.parent.name / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     torch.manual_seed(7)
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
@@ -102,7 +112,7 @@ def test_two_thousand_unlabeled_and_three_hundred_labeled_images(tilespin, tmp_p
 
 
 @pytest.mark.slow
-def test_a_file_says_all_of_a_study(flat, shapes, weights, tmp_path, monkeypatch, capfd):
+def test_a_file_says_all_of_a_study(flat, few, weights, tmp_path, monkeypatch, capfd):
     """Two starts, two sizes of one dataset with protocols of their own, and options of a task."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "insects.toml").write_text(f"""
@@ -110,7 +120,7 @@ def test_a_file_says_all_of_a_study(flat, shapes, weights, tmp_path, monkeypatch
         encoders = ["resnet18"]
         init = ["random", "timm:resnet18={weights}"]
         supervised = false
-        transfer = [{{ data = "{shapes}" }}, {{ data = "{shapes}", size = 24, protocols = ["knn"] }}]
+        transfer = [{{ data = "{few}" }}, {{ data = "{few}", size = 24, protocols = ["knn"] }}]
         [pretrain]
         data = "{flat}"
         size = 32
@@ -148,7 +158,7 @@ def test_a_file_says_all_of_a_study(flat, shapes, weights, tmp_path, monkeypatch
         "pirl (init timm:resnet18=w.safetensors)",
         "timm:resnet18=w.safetensors",
     }
-    assert names == {f"{shapes.name}, {side} px": of | {f"random-init (stem for {side} px)"} for side in (32, 24)}
+    assert names == {f"{few.name}, {side} px": of | {f"random-init (stem for {side} px)"} for side in (32, 24)}
     assert [part.protocols for part in parts] == [("knn", "collapse"), ("knn",)]
 
 
