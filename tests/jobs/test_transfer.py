@@ -127,6 +127,7 @@ def test_a_file_says_all_of_a_study(flat, few, weights, tmp_path, monkeypatch, c
         [[tasks]]
         name = "pirl"
         transform = "jigsaw"
+        batch = 8
         optim.lr = 0.01
         [evaluation]
         num_labels = 120
