@@ -11,7 +11,7 @@ import torch
 from jobs.pretraining.run import Training, build_model
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.task import task_name
-from ssl_core.train import TrainConfig, train
+from ssl_core.train import train
 
 MEASURED = 3  # steps that are timed, after one that is not: the first compiles and allocates
 
@@ -45,17 +45,10 @@ def measure_step_seconds(training: Training, device: str) -> float:
         threads=training.threads,
         min_area=recipe.task.loader_min_area,
     )
-    plan = TrainConfig(
-        steps=recipe.steps,
-        seed=recipe.seed,
-        optim=recipe.task.optim,
-        precision=recipe.precision,
-        grad_accumulation=recipe.grad_accumulation,
-    )
     # the stub of Module.to does not have memory_format together with a device
     model = model.to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     ends = []
-    for step in train(model, batches, format, plan):
+    for step in train(model, batches, format, training.train_config):
         float(step.metrics["loss"])  # waits for the device
         ends.append(time.perf_counter())
     return median(later - earlier for earlier, later in pairwise(ends))

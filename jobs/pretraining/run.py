@@ -21,7 +21,7 @@ from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
 from ssl_core.task import DataInfo, InputFormat, PretextModel, task_name, tasks
-from ssl_core.train import check_one_image, check_parts
+from ssl_core.train import TrainConfig, check_one_image, check_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,19 @@ class Training:
     def folder(self) -> Path:
         """Returns the run's folder."""
         return Study(self.study).run(self.name)
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """Returns how long and how its model is trained."""
+        recipe = self.recipe
+        return TrainConfig(
+            steps=recipe.steps,
+            seed=recipe.seed,
+            optim=recipe.task.optim,
+            precision=recipe.precision,
+            grad_accumulation=recipe.grad_accumulation,
+            compile=self.compile,
+        )
 
 
 def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[PretextModel, InputFormat]:

@@ -27,7 +27,7 @@ from ssl_core.storage.files import exists, write_json, write_text
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.storage.retry import short_deadline
 from ssl_core.task import InputFormat, PretextModel
-from ssl_core.train import TrainConfig, encoder_macs, rank_and_world_size, train
+from ssl_core.train import encoder_macs, rank_and_world_size, train
 
 FIRST_STEP_TIMEOUT_S = 1200.0  # seconds: what is compiled or fetched at the beginning is no hang
 
@@ -106,14 +106,6 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         warn=lambda message: warn(training.root, message),
         min_area=recipe.task.loader_min_area,
     )
-    plan = TrainConfig(
-        steps=recipe.steps,
-        seed=recipe.seed,
-        optim=recipe.task.optim,
-        precision=recipe.precision,
-        grad_accumulation=recipe.grad_accumulation,
-        compile=training.compile,
-    )
     recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world) if rank == 0 else None
     watchdog = Watchdog(
         training.step_timeout, lambda stacks: _report_hang(training, rank, heartbeat.step, stacks), FIRST_STEP_TIMEOUT_S
@@ -125,7 +117,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         window, batches, timer = MetricsWindow(state), TimedIterator(batches), IntervalTimer(training.checkpoint_every)
         heartbeat.beat(first)
         with watchdog:
-            steps = train(model, batches, format, plan, state)
+            steps = train(model, batches, format, training.train_config, state)
             del state  # as large as the model and its optimizer; `train` lets go of it too
             for step in steps:
                 watchdog.feed()
