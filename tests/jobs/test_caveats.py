@@ -66,8 +66,8 @@ def test_it_is_said_and_stays_said(dirty, tmp_path, capsys):
     lines = [
         f"{COPIES}test/<b>/1.png of train/$x_{{/1.png. What they score may be remembered and not recognized. 1 of 2: "
         "with another label there.",
-        "1 of 5 test images: near copies of training images (at most 4 of 64 bits of a perceptual hash differ, and colors "
-        "correlate by 0.9 or more), such as test/<b>/3.png of train/[red]/4.png.",
+        "1 of 5 test images: near copies of training images (at most 4 of 64 bits of a perceptual hash differ, and "
+        "colors correlate by 0.9 or more), such as test/<b>/3.png of train/[red]/4.png.",
         "Without a test image: $x_{, [red] (2 of 3 classes). All metrics are over the other 1.",
         "1 of 5 test images could not be decoded and are left out of all numbers.",
         "knn: fewer training images than 20 and 200 neighbors: all 15 count.",
