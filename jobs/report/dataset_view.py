@@ -78,8 +78,8 @@ def _split_lines(part: str, split: SplitDescription, record: DatasetRecord) -> l
         if split.sizes.smaller_than_size:
             line += f"; {split.sizes.smaller_than_size:,} with a side below {record.size} would be enlarged"
         lines.append(line)
-    how = "all were" if split.decoded == split.looked_at else f"all headers were read, {split.decoded:,} images"
-    lines.append(f"{part}: {len(split.unreadable):,} of {split.looked_at:,} cannot be decoded ({how} decoded)")
+    how = "all were tried" if split.decoded == split.looked_at else f"all headers were read, {split.decoded:,} tried"
+    lines.append(f"{part}: {len(split.unreadable):,} of {split.looked_at:,} images cannot be decoded ({how})")
     for one in split.unreadable[:NAMED]:
         lines.append(f"  {one.reason}" if one.name in one.reason else f"  {one.name}: {one.reason}")
     if len(split.unreadable) > NAMED:

@@ -22,7 +22,7 @@ def in_threads(work: Callable[[np.ndarray], T], ids: np.ndarray) -> Iterator[tup
         For each chunk in order, how many images it has and what `work` returned. Chunks that have not begun when the
         caller stops are left out.
     """
-    chunks = np.split(ids, range(CHUNK, len(ids), CHUNK))
+    chunks = np.split(ids, range(CHUNK, len(ids), CHUNK)) if len(ids) else []
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
         yield from zip(map(len, chunks), pool.map(work, chunks))

@@ -18,7 +18,7 @@ def test_what_is_printed_and_written(shapes, tmp_path, capsys):
     assert "classes: 48 training images in each" in lines
     for line in (
         "train: 32 x 32 pixels; 192 with a side below 96 would be enlarged",
-        "train: 0 of 192 cannot be decoded (all were decoded)",
+        "train: 0 of 192 images cannot be decoded (all were tried)",
         "copies of training images, byte for byte: 0 of 48 test images",
     ):
         assert line in lines
@@ -35,7 +35,9 @@ def test_broken_images_are_named_and_more_are_counted(photos, tmp_path, capsys):
         (tmp_path / "photos" / f"more {i}.jpg").write_bytes(b"")
     main([str(tmp_path / "photos")])
     said = capsys.readouterr().out
-    assert "train: 7 of 27 cannot be decoded (all were decoded)" in said and "and 2 more, which --json names" in said
+    assert (
+        "train: 7 of 27 images cannot be decoded (all were tried)" in said and "and 2 more, which --json names" in said
+    )
     assert "empty.jpg" in said and "classes" not in said
 
 
