@@ -41,9 +41,9 @@ def accuracy_table(part: DatasetComparison, protocols: tuple[str, ...]) -> Table
                 f"{row.cost('seconds'):.0f}",
             )
         shown = balanced[row.name]
-        beside = [] if not unequal else ["" if shown is None else f"{100 * shown:.1f}"]
+        second = [] if not unequal else ["" if shown is None else f"{100 * shown:.1f}"]
         over = format_difference(gain.mean, *gain.ends) if gain else ""
-        view.add_row(escape(row.name), first, *beside, over, *others, *cost)
+        view.add_row(escape(row.name), first, *second, over, *others, *cost)
     return view
 
 

@@ -22,6 +22,7 @@ SMALLEST = {
     "compare": ("runs/demo", "runs/other"),
     "export": ("runs/demo/x", "--format", "onnx", "--output", "x.onnx"),
     "pack": ("photos", "small"),
+    "data": ("photos",),
     "jobs": ("logs", "demo-1"),
 }
 
