@@ -107,6 +107,8 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
         "lowshot": partial(charts.lowshot, rows, marks),
         "cost": partial(charts.cost, rows, names[0], marks),
     }
+    by_class = class_accuracies(rows, names[0])
+    best = by_class and _best(rows, by_class)
     ranked = dict.fromkeys(p for p in (names[0], *accuracies) if any(row.headline(p) for row in rows))
     return {
         "dataset": part.dataset,
@@ -124,9 +126,9 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
             for p in names
             if charts.has_stages(rows, p)
         },
-        "classes": (found := class_accuracies(rows, names[0])),
-        "confusion": found and chart_block(study, "confusion matrix", confusion, _best(rows, found), names[0]),
-        "most_accurate": found and _best(rows, found).name,
+        "classes": by_class,
+        "confusion": best and chart_block(study, "confusion matrix", confusion, best, names[0]),
+        "most_accurate": best and best.name,
         "pairs": {p: part.pairs[p] for p in accuracies if p in part.pairs},
         "charts": {name: found for name, make in draw.items() if (found := chart_block(study, name, make))},
         "sheets": [
