@@ -10,7 +10,7 @@ from kernels.crop_flip import crop_flip
 from kernels.photometric import photometric
 from kernels.random import randint, uniform
 from ssl_core.errors import UserError
-from ssl_core.task import InputFormat, crop_side
+from ssl_core.task import InputFormat, crop_side, to_uint8
 
 CROP, COLOR = 5, 10  # random words that a crop, and its colors, take
 ASPECT = math.log(4 / 3)  # of a box's sides, at most, either way
@@ -29,32 +29,49 @@ def as_bhwc(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1)
 
 
-def resized_crop(images: Tensor, words: Tensor, side: int, min_area: float) -> Tensor:
-    """Cuts a random box out of each image and resizes it to a square, half of the results mirrored.
+def random_boxes(
+    images: Tensor, words: Tensor, min_area: float, max_area: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Draws a random box in each image, and whether it is mirrored, as `kernels.crop_flip.crop_flip` takes them.
 
-    A box has a share of the image's area between `min_area` and 1, an aspect ratio of 3/4 to 4/3 and a random place; if
-    it is longer than the image, it is cut off there. Source: random resized crops (Szegedy et al. 2015,
+    A box has a share of the image's area between `min_area` and `max_area`, an aspect ratio of 3/4 to 4/3 and a random
+    place; if it is longer than the image, it is cut off there. Source: random resized crops (Szegedy et al. 2015,
     arXiv:1409.4842).
+
+    Args:
+        images: [b, h, w, 3] uint8.
+        words: [b, CROP] int64, random words in [0, 2^32).
+        min_area: Smallest share of an image's area.
+        max_area: Largest share of it.
+
+    Returns:
+        [b] int64, 1 where the box is mirrored; and [b, 4] int64 (y, x, height, width), in pixels.
+    """
+    high, wide = images.shape[1:3]
+    # in float64, where a GPU's exp rounds to the pixel that a CPU's does
+    share, aspect = (uniform(words[:, i]).double() for i in (0, 1))
+    length = (high * wide * (min_area + (max_area - min_area) * share)).sqrt()
+    stretch = (ASPECT * (aspect - 0.5)).exp()
+    height = (length * stretch).round().clamp(1, high).long()
+    width = (length / stretch).round().clamp(1, wide).long()
+    y, x = randint(words[:, 2], high - height + 1), randint(words[:, 3], wide - width + 1)
+    return randint(words[:, 4], 2), torch.stack([y, x, height, width], dim=1)
+
+
+def resized_crop(images: Tensor, words: Tensor, side: int, min_area: float, max_area: float = 1.0) -> Tensor:
+    """Cuts a random box out of each image, see `random_boxes`, and resizes it to a square, half of them mirrored.
 
     Args:
         images: [b, h, w, 3] uint8.
         words: [b, CROP] int64, random words in [0, 2^32).
         side: Side of the result in pixels.
         min_area: Smallest share of an image's area.
+        max_area: Largest share of it.
 
     Returns:
         [b, side, side, 3] uint8.
     """
-    high, wide = images.shape[1:3]
-    # in float64, where a GPU's exp rounds to the pixel that a CPU's does
-    share, aspect = (uniform(words[:, i]).double() for i in (0, 1))
-    length = (high * wide * (min_area + (1 - min_area) * share)).sqrt()
-    stretch = (ASPECT * (aspect - 0.5)).exp()
-    height = (length * stretch).round().clamp(1, high).long()
-    width = (length / stretch).round().clamp(1, wide).long()
-    y, x = randint(words[:, 2], high - height + 1), randint(words[:, 3], wide - width + 1)
-    boxes = torch.stack([y, x, height, width], dim=1)
-    return as_bhwc(crop_flip(images, randint(words[:, 4], 2), boxes, size=side, **BYTES))
+    return as_bhwc(crop_flip(images, *random_boxes(images, words, min_area, max_area), size=side, **BYTES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +90,12 @@ class ContrastiveAugmentation:
     grayscale: float = 0.2
     """share of views that lose their color"""
 
-    def side(self, size: int) -> int:
+    def side(self, size: int, multiple: int = 1) -> int:
         """Returns the side of a view and checks the options.
 
         Args:
             size: The images' side in pixels.
+            multiple: What the view's side has to be a multiple of, see `crop_side`.
 
         Returns:
             Pixels.
@@ -89,7 +107,7 @@ class ContrastiveAugmentation:
             raise UserError(f"--min-area is {self.min_area}: expected a share of the image, above 0 and at most 1")
         if not 0 <= self.jitter <= 1 or not 0 <= self.grayscale <= 1:
             raise UserError(f"--jitter is {self.jitter} and --grayscale {self.grayscale}: expected 0 to 1")
-        return crop_side(self.crop, size)
+        return crop_side(self.crop, size, multiple)
 
     def color(self, images: Tensor, words: Tensor, format: InputFormat) -> Tensor:
         """Changes the colors of four in five images, makes some gray, and normalizes all.
@@ -121,3 +139,14 @@ class ContrastiveAugmentation:
             [b, 3, side, side] of the format's dtype.
         """
         return self.color(resized_crop(images, words[:, :CROP], side, self.min_area), words[:, CROP:], format)
+
+
+def view_pictures(inputs: Tensor, cosines: Tensor) -> list[tuple[Tensor, str]]:
+    """Returns pictures of each image's two views side by side, with their cosine.
+
+    Args:
+        inputs: [2 b, 3, h, w] of any normalization, an image's views one after the other.
+        cosines: [b].
+    """
+    pairs = to_uint8(inputs).unflatten(0, (-1, 2)).transpose(1, 2).flatten(2, 3)
+    return [(pair, f"two views, cosine {cosine:.2f}") for pair, cosine in zip(pairs, cosines.tolist())]

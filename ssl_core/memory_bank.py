@@ -6,11 +6,11 @@ Source: Wu et al. 2018, arXiv:1805.01978.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.random import randint
-from ssl_core.all_gather import all_gather_with_grad
+from ssl_core.collectives import Replicated, all_gather_with_grad
 from ssl_core.errors import UserError
 
 
@@ -51,7 +51,7 @@ class MemoryOptions:
             raise UserError(f"--memory-warmup is {self.memory_warmup}, expected at least 0")
 
 
-class MemoryBank(nn.Module):
+class MemoryBank(Replicated):
     """Keeps a row of length 1 for each training image, and how often each image was seen.
 
     Rows begin at random, and an image's own is an epoch old when it is needed, twice as old as the others' on average:
@@ -61,7 +61,6 @@ class MemoryBank(nn.Module):
 
     Every worker has the whole bank and makes the same updates, so that it is right for any number of workers, also when
     training continues with another number. That takes 4 * width bytes an image: 0.66 GB for ImageNet at width 128.
-    DistributedDataParallel must not send it around, see `ddp_ignored_buffers`.
 
     Attributes:
         rows: [images, width] float32, a buffer and so a part of every checkpoint.
@@ -181,17 +180,3 @@ class MemoryBank(nn.Module):
         new = F.normalize(memory_momentum * old + (1 - memory_momentum) * features[last - 1], dim=1)
         self.rows[ids] = torch.where(last[:, None] > 0, new, old)  # each writer of a row writes the same
         self.visits[ids] = visits + (last > 0).int()
-
-
-def ddp_ignored_buffers(module: nn.Module) -> list[str]:
-    """Returns the names of the buffers that every worker keeps up to date by itself.
-
-    Args:
-        module: The model; its memory banks are found.
-    """
-    return [
-        f"{path}.{name}"
-        for path, memory in module.named_modules()
-        if isinstance(memory, MemoryBank)
-        for name, _ in memory.named_buffers()
-    ]

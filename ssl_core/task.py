@@ -43,12 +43,23 @@ class EncoderInfo:
     Attributes:
         name: As `--encoder` takes it.
         widths: Channels of each stage's feature map, shallow to deep.
-        strides: How many input pixels lie between two positions of each stage's map.
+        strides: How many input pixels lie between two positions of each stage's map; 0 for a stage that is a vector
+            of the whole image, such as a class token, given as a map of one cell.
+        patch_size: Sides of the images that it is shown have to be multiples of this, in pixels.
+        prefix: For an encoder with `tokens`: how many of them, class and register tokens, come before those of the
+            patches. None for an encoder without.
     """
 
     name: str
     widths: tuple[int, ...]
     strides: tuple[int, ...]
+    patch_size: int = 1
+    prefix: int | None = None
+
+    @property
+    def last_map(self) -> int:
+        """Returns the number, from 0, of the deepest stage that is a map of the image."""
+        return max(i for i, stride in enumerate(self.strides) if stride)
 
 
 @dataclass(frozen=True)
@@ -99,10 +110,12 @@ class Task(nn.Module):
         Config: The task's options, a frozen dataclass; each field is an option of the command line.
         normalization: "dataset" if the encoder sees pixels normalized by the dataset's mean and standard deviation,
             "image" if the task standardizes every image by its own.
+        needs_tokens: Whether the task needs an encoder with `tokens`, a vision transformer.
     """
 
     Config: type[TaskConfig] = TaskConfig
     normalization: Literal["dataset", "image"] = "dataset"
+    needs_tokens: ClassVar[bool] = False
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo):
         """Builds the head, with random weights from torch's generator.
@@ -116,6 +129,11 @@ class Task(nn.Module):
             UserError: If the options do not fit each other, the encoder or the data.
         """
         super().__init__()
+        if self.needs_tokens and encoder.prefix is None:
+            raise UserError(
+                f"{task_name(config)} drops patch tokens, which encoder {encoder.name!r} does not have: choose a vision "
+                "transformer, such as vit-small-images or timm's vit_tiny_patch16_224 and vit_small_patch16_dinov3"
+            )
         self.config = config
 
     def make_batch(self, batch: Batch, bits: RandomBits, format: InputFormat) -> tuple:
@@ -136,7 +154,8 @@ class Task(nn.Module):
         """Returns the predictions of the head, whose parameters belong to the task.
 
         Args:
-            encoder: [n, 3, h, w] -> list of feature maps [n, width, h', w'], shallow to deep.
+            encoder: [n, 3, h, w] -> list of feature maps [n, width, h', w'], shallow to deep; a vision transformer's
+                ends in vectors [n, width, 1, 1] and has `tokens`, see ssl_core.encoders.tokens.
             inputs: What `make_batch` gave.
         """
         raise NotImplementedError
@@ -152,10 +171,22 @@ class Task(nn.Module):
         """
         return {}
 
-    def after_step(self, predictions, targets) -> None:
-        """Updates what a task remembers, such as a memory bank, after the optimizer's step.
+    def copy_encoder(self, encoder: nn.Module) -> None:
+        """Copies the encoder at its start, for a task that keeps a teacher; called once, before training.
 
-        All workers call it equally often: once for each part of an accumulated batch.
+        Args:
+            encoder: The encoder, on the CPU, with the weights that training starts from.
+        """
+
+    def after_step(self, encoder: nn.Module, outcomes: list[tuple[Any, Any]], progress: float) -> None:
+        """Updates what a task remembers, such as a memory bank or a teacher, after the optimizer's step.
+
+        All workers call it together, with equally many outcomes; nothing here may wait for the device.
+
+        Args:
+            encoder: The encoder after the step.
+            outcomes: (predictions, targets) of each part of the batch; one unless gradients are accumulated.
+            progress: The share of the training's steps that are completed, above 0 and at most 1.
         """
 
     def visualize(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
@@ -203,24 +234,26 @@ class PretextModel(nn.Module):
     def __init__(self, encoder: nn.Module, task: Task):
         super().__init__()
         self.encoder, self.task = encoder, task
+        task.copy_encoder(encoder)
 
     def forward(self, inputs):
         return self.task(self.encoder, inputs)
 
 
-def crop_side(crop: float, size: int) -> int:
+def crop_side(crop: float, size: int, multiple: int = 1) -> int:
     """Returns the side in pixels of a random window.
 
     Args:
         crop: Side of the window as a fraction of the image's.
         size: Side of the image, in pixels.
+        multiple: What the side has to be a multiple of, as `size` is: the nearest one is taken, but none of 0.
 
     Raises:
         UserError: Unless 0 < crop <= 1.
     """
     if not 0 < crop <= 1:
         raise UserError(f"crop is {crop}: expected a fraction of the image's side, above 0 and at most 1")
-    return max(1, round(crop * size))
+    return max(1, round(crop * size / multiple)) * multiple
 
 
 def crop_corners(words: Tensor, images: Tensor, size: int) -> Tensor:

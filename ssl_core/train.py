@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ssl_core.optim as optim
 from kernels.random import RandomBits
+from ssl_core.collectives import all_reduce_sum, ddp_ignored
 from ssl_core.data.batch import Batch
 from ssl_core.errors import Diverged, UserError
-from ssl_core.memory_bank import ddp_ignored_buffers
 from ssl_core.task import InputFormat, PretextModel, TaskConfig, task_name
+from ssl_core.teacher import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         count = count or _all_reduce_min(max(1, min(plan.grad_accumulation, len(batch.ids))), device)
         parts = _split_parts(batch, count)
-        weight = _all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
+        weight = all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
         outcomes = []
         for i, part in enumerate(parts):
@@ -121,9 +122,8 @@ def train(
         if plan.optim.clip_grad_norm:
             nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip_grad_norm)
         optimizer.step()
-        for outcome in outcomes:
-            model.task.after_step(*outcome)
-        means = _all_reduce_sum(torch.stack(list(totals.values()))) / weight
+        model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
+        means = all_reduce_sum(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
         metrics["weight"] = weight  # of the images that counted
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
@@ -139,20 +139,14 @@ def _state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -
     return state
 
 
-def _all_reduce_sum(value: Tensor) -> Tensor:
-    value = value.detach().clone()
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(value)
-    return value
-
-
 def _wrap_in_ddp(model: nn.Module) -> DistributedDataParallel:
-    """Returns the model in DistributedDataParallel, which leaves out buffers that workers keep up to date themselves.
+    """Returns the model in DistributedDataParallel, which leaves out what workers keep up to date themselves.
 
-    It would otherwise send all buffers from the first worker at each step, and with them whole memory banks.
+    It would otherwise send all buffers from the first worker at each step, and with them whole memory banks. A task may
+    leave a part of a vision transformer unused, such as the layer norm of the mean token.
     """
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored_buffers(model))
-    return DistributedDataParallel(model)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored(model))
+    return DistributedDataParallel(model, find_unused_parameters=hasattr(model.encoder, "tokens"))
 
 
 def _all_reduce_min(parts: int, device: torch.device) -> int:
@@ -174,7 +168,8 @@ def _split_parts(batch: Batch, count: int) -> list[Batch]:
 def encoder_macs(model: PretextModel, size: int) -> int:
     """Counts an encoder's multiply-accumulates, forward and backward, for one image with all views that its task makes.
 
-    This is the budget in which tasks are made equal. A backward pass of a convolution is counted as two forward passes.
+    This is the budget in which tasks are made equal. A backward pass is counted as two forward passes; a teacher has
+    none. Tokens that are dropped before the encoder cost nothing.
 
     Args:
         model: Encoder and task; its mode, training or evaluation, is restored.
@@ -182,22 +177,41 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     """
     count = 2
     inputs = _blank_inputs(model, size, count)
-    counter = FlopCounterMode(display=False)
-    flops = 0
-
-    def encoder(x: Tensor) -> list[Tensor]:
-        nonlocal flops
-        with counter:
-            maps = model.encoder(x)
-        flops += counter.get_total_flops()
-        return maps
-
+    encoder, counters = _Counted(model.encoder), {}
+    for teacher in (one for one in model.task.modules() if isinstance(one, Teacher)):
+        counters[teacher], teacher.encoder = teacher.encoder, _Counted(teacher.encoder)
     was = model.training
     model.eval()
-    with torch.no_grad():
-        model.task(encoder, inputs)
-    model.train(was)
-    return 3 * flops // 2 // count
+    try:
+        with torch.no_grad():
+            model.task(encoder, inputs)
+        once = sum(teacher.encoder.flops for teacher in counters)
+    finally:
+        for teacher, own in counters.items():
+            teacher.encoder = own
+        model.train(was)
+    return (3 * encoder.flops + once) // 2 // count
+
+
+class _Counted(nn.Module):
+    """Counts the floating-point operations of an encoder."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder, self.flops = encoder, 0
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self._count(self.encoder, images)
+
+    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        return self._count(self.encoder.tokens, images, keep)
+
+    def _count(self, function: Callable, *given):
+        counter = FlopCounterMode(display=False)
+        with counter:
+            result = function(*given)
+        self.flops += counter.get_total_flops()
+        return result
 
 
 def _blank_inputs(model: PretextModel, size: int, count: int):

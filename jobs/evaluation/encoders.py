@@ -35,7 +35,7 @@ class EvaluatedEncoder(EncoderIdentity):
 
     @property
     def built(self) -> int:
-        """Returns the images' side in pixels that decides the encoder's stem."""
+        """Returns the images' side in pixels that decides the encoder's stem and position embeddings."""
         return self.stem or self.size
 
     @property
@@ -46,12 +46,12 @@ class EvaluatedEncoder(EncoderIdentity):
     @property
     def weights_name(self) -> tuple:
         """Returns what encoders of the same weights on other datasets have in common."""
-        return self.task, self.encoder, self.run, self.external, self.seed, self.normalization, self._stem_side
+        return self.task, self.encoder, self.run, self.external, self.seed, self.normalization, self._built_side
 
     @property
-    def _stem_side(self) -> int | None:
-        """Returns the images' side that decides the stem, or None for an encoder that has the same at any."""
-        return self.built if self.encoder not in encoders.OWN and self.encoder != PIXELS else None
+    def _built_side(self) -> int | None:
+        """Returns the images' side that it is built for, or None for an encoder that is the same at any."""
+        return self.built if self.encoder != PIXELS and encoders.depends_on_size(self.encoder) else None
 
     def load(self, study: Study) -> torch.nn.Module:
         """Builds the encoder with its weights, which lie in `study` unless they are random."""
@@ -110,7 +110,7 @@ def from_run(record: EncoderRecord) -> EvaluatedEncoder:
     one = EvaluatedEncoder(
         trained.task, record.encoder, trained.run, trained.data, trained.size, record.seed, record.normalization
     )
-    return replace(one, stem=encoders.stem_size(record.encoder, record.size, trained.size))
+    return replace(one, stem=encoders.build_size(record.encoder, record.size, trained.size))
 
 
 def from_training(one: Training) -> EvaluatedEncoder:
@@ -120,7 +120,7 @@ def from_training(one: Training) -> EvaluatedEncoder:
     normalization = tasks()[task].normalization
     found = EvaluatedEncoder(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalization)
     start = load_start(recipe.init)
-    return replace(found, stem=encoders.stem_size(recipe.encoder, start.built, recipe.size)) if start else found
+    return replace(found, stem=encoders.build_size(recipe.encoder, start.built, recipe.size)) if start else found
 
 
 def on_datasets(trained: list[EvaluatedEncoder], transfer: Sequence[TransferEntry]) -> list[EvaluatedEncoder]:
@@ -136,7 +136,7 @@ def on_datasets(trained: list[EvaluatedEncoder], transfer: Sequence[TransferEntr
     for entry in transfer:
         size = entry.size or open_source(entry.data).size
         for one in trained:
-            stem = encoders.stem_size(one.encoder, one.built, size)
+            stem = encoders.build_size(one.encoder, one.built, size)
             found.append(replace(one, data=entry.data, size=size, stem=stem))
     return found
 
@@ -161,7 +161,7 @@ def unique_labels(evaluated: list[EvaluatedEncoder]) -> dict[EvaluatedEncoder, s
     plain = Counter(one.short_label for one in evaluated)
 
     def full_label(one: EvaluatedEncoder) -> str:
-        stem = f", stem for {one.stem} px" if one.stem else ""
+        stem = f", built for {one.stem} px" if one.stem else ""
         return f"{one.short_label} ({one.encoder}{stem}, {Path(one.data).name}, {one.size} px, seed {one.seed})"
 
     return {one: one.short_label if plain[one.short_label] == 1 else full_label(one) for one in evaluated}

@@ -51,7 +51,7 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
     one = load_pretrained(spec)
     source = open_source(data, size)
     data = resolve_data_path(data)
-    stem = encoders.stem_size(one.architecture, one.built, source.size)
+    stem = encoders.build_size(one.architecture, one.built, source.size)
     encoders.describe(encoders.build(one.architecture, stem or source.size, 0), one.architecture, source.size)
     at_random = EvaluatedEncoder(
         task=RANDOM,

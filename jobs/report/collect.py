@@ -74,7 +74,7 @@ def _unique_labels(groups: Iterable[list[EvaluatedEncoder]]) -> dict[EvaluatedEn
         alike[one.data, one.size, one.short_label].append(group)
     found = {}
     for (*_, label), of in alike.items():
-        details = [(group[0].encoder, f"stem for {group[0].built} px", _seeds(group)) for group in of]
+        details = [(group[0].encoder, f"built for {group[0].built} px", _seeds(group)) for group in of]
         differing = [i for i, values in enumerate(zip(*details)) if len(set(values)) > 1]
         for group, values in zip(of, details):
             apart = ", ".join(values[i] for i in differing)

@@ -10,7 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ssl_core.encoders.small import OWN
+from ssl_core.encoders.small import OWN, VIT
+from ssl_core.encoders.timm_models import build_timm, is_sized, native_size
+from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError, closest
 from ssl_core.task import EncoderInfo
 
@@ -59,25 +61,41 @@ def build(name: str, size: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in OWN:
-            return OWN[name]()
+            return OWN[name](size)
         if name.startswith(TORCHVISION):
             if size < SMALL_IMAGE_SIZE:
                 raise UserError(f"encoder {name!r} needs images of at least {SMALL_IMAGE_SIZE} px, these are {size} px")
             from ssl_core.encoders.torchvision import build_stages
 
             return build_stages(name.removeprefix(TORCHVISION))
-        import timm  # takes two seconds, which most commands need not wait for
-
         try:
-            encoder = timm.create_model(name, pretrained=False, features_only=True)
+            encoder = build_timm(name, size)
         except Exception as error:
-            near = closest(name, [*OWN, *timm.list_models()])
-            hint = f"did you mean {near}? " if near and near != name else ""
-            others = ", ".join([*OWN, *timm.list_models(f"*{name}*")[:5]])
-            raise UserError(f"encoder {name!r} cannot be built: {error}; {hint}try one of: {others}") from error
-        if size < SMALL_IMAGE_SIZE:
+            raise UserError(f"encoder {name!r} cannot be built{_why_not(name, size, error)}") from error
+        if isinstance(encoder, TokenEncoder):
+            _check_patches(name, encoder, size)
+            return encoder
+        if size < SMALL_IMAGE_SIZE and not is_sized(name):
             _small_stem(name, encoder, size)
         return encoder
+
+
+def _why_not(name: str, size: int, error: Exception) -> str:
+    import timm
+
+    if timm.is_model(name.split(".")[0]):
+        return f" for images of {size} px: {str(error).splitlines()[0]}"
+    near = closest(name, [*OWN, *timm.list_models()])
+    hint = f"did you mean {near}? " if near and near != name else ""
+    return f": {error}; {hint}try one of: {', '.join([*OWN, *timm.list_models(f'*{name}*')[:5]])}"
+
+
+def _check_patches(name: str, encoder: TokenEncoder, size: int) -> None:
+    if size % encoder.patch_size:
+        raise UserError(
+            f"encoder {name!r} cuts images into patches of {encoder.patch_size} px: their side has to be a multiple of "
+            f"that, not {size} px"
+        )
 
 
 def build_full_model(name: str) -> nn.Module:
@@ -119,7 +137,7 @@ def feature_prefix(encoder: nn.Module) -> str:
     return f"{children[0]}." if children in (["model"], ["body"]) else ""
 
 
-def stem_size(name: str, built: int, size: int) -> int | None:
+def build_size(name: str, built: int, size: int) -> int | None:
     """Returns the image size that `build` has to be given for a trained encoder when it is used at another size.
 
     Args:
@@ -128,9 +146,38 @@ def stem_size(name: str, built: int, size: int) -> int | None:
         size: The image side that it is used at.
 
     Returns:
-        `built` if an encoder built for `size` would have another stem, else None.
+        `built` if an encoder built for `size` would be another one, by its stem or by its position embeddings.
     """
-    return built if name not in OWN and (built < SMALL_IMAGE_SIZE) != (size < SMALL_IMAGE_SIZE) else None
+    if built == size or not depends_on_size(name):
+        return None
+    other_stem = (built < SMALL_IMAGE_SIZE) != (size < SMALL_IMAGE_SIZE)
+    return built if name in OWN or other_stem or (not name.startswith(TORCHVISION) and is_sized(name)) else None
+
+
+def depends_on_size(name: str) -> bool:
+    """Returns whether `build` may give different encoders for different image sizes.
+
+    Args:
+        name: The encoder's name.
+    """
+    return name not in OWN or name == VIT
+
+
+def published_size(name: str) -> int:
+    """Returns the image side in pixels that an encoder is built for which gets a library's published weights.
+
+    Args:
+        name: The encoder's name, none of OWN.
+
+    Raises:
+        UserError: If there is no encoder of this name.
+    """
+    if name.startswith(TORCHVISION):
+        return SMALL_IMAGE_SIZE
+    try:
+        return native_size(name)
+    except Exception as error:
+        raise UserError(f"encoder {name!r} cannot be built{_why_not(name, SMALL_IMAGE_SIZE, error)}") from error
 
 
 def has_small_stem(name: str, built: int) -> bool:
@@ -140,7 +187,7 @@ def has_small_stem(name: str, built: int) -> bool:
         name: The encoder's name.
         built: The image side in pixels that it is built for.
     """
-    return stem_size(name, built, SMALL_IMAGE_SIZE) is not None
+    return name not in OWN and built < SMALL_IMAGE_SIZE and not is_sized(name)
 
 
 def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
@@ -170,7 +217,8 @@ def _is_resnet(name: str) -> bool:
 def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
     """Measures an encoder's stages by forward passes of blank images.
 
-    Widths are measured at the images' own size, strides at PROBE_SIZE, which every stride divides.
+    Widths are measured at the images' own size, strides at PROBE_SIZE, which every stride divides, or at the images' own
+    size if the encoder takes no other.
 
     Args:
         encoder: On the CPU; its mode, training or evaluation, is restored.
@@ -178,25 +226,39 @@ def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
         size: The image side in pixels that it is used at.
 
     Raises:
-        UserError: If it is not convolutional, or no map is left at this size.
+        UserError: If it gives no maps, or none is left at this size.
     """
     training = encoder.training
     encoder.eval()
+    if isinstance(encoder, TokenEncoder):
+        _check_patches(name, encoder, size)
     try:
         maps = encoder(torch.zeros(1, 3, size, size))
         info = getattr(encoder, "feature_info", None)  # timm's encoders have one
         widths = [m.shape[1] for m in maps] if info is None else info.channels()
         if not all(m.ndim == 4 and m.shape[1] == width for m, width in zip(maps, widths)):
-            raise UserError(f"encoder {name!r} gives no maps of [channels, height, width]: choose a convolutional one")
-        probed = encoder(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE))
+            raise UserError(f"encoder {name!r} gives no maps of [channels, height, width]: choose another, such as timm's")
+        strides = _strides(encoder, maps, size)
     except (AssertionError, RuntimeError) as error:
         message = str(error).splitlines()[0]
-        raise UserError(
-            f"encoder {name!r} cannot take images of {size} or {PROBE_SIZE} px, choose a convolutional one: {message}"
-        ) from error
+        raise UserError(f"encoder {name!r} cannot take images of {size} px: {message}") from error
     finally:
         encoder.train(training)
-    return EncoderInfo(name, tuple(widths), tuple(PROBE_SIZE // m.shape[2] for m in probed))
+    if isinstance(encoder, TokenEncoder):
+        return EncoderInfo(name, tuple(widths), strides, encoder.patch_size, encoder.prefix)
+    return EncoderInfo(name, tuple(widths), strides)
+
+
+def _strides(encoder: nn.Module, maps: list[Tensor], size: int) -> tuple[int, ...]:
+    """Returns the stride of each stage, 0 for one that is a single vector of any image."""
+    probe = PROBE_SIZE
+    if isinstance(encoder, TokenEncoder):
+        probe = PROBE_SIZE // encoder.patch_size * encoder.patch_size
+    try:
+        probed = encoder(torch.zeros(1, 3, probe, probe))
+    except (AssertionError, RuntimeError):  # built for one size alone
+        return tuple(round(size / m.shape[2]) for m in maps)
+    return tuple(0 if m.shape[2] == 1 else probe // m.shape[2] for m in probed)
 
 
 def weights(encoder: nn.Module) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from ssl_core.encoders.choice import choose_network
 from ssl_core.encoders.state_dicts import read_state_dicts
+from ssl_core.encoders.timm_models import build_timm
 from ssl_core.errors import TilespinError, UserError
 from ssl_core.storage.files import exists, open_path, read_bytes
 from ssl_core.storage.records import EncoderRecord
@@ -108,13 +109,13 @@ def _load(spec: str) -> Pretrained:
         raise UserError(f"--encoder {spec}: expected {FORMS}")
     architecture = name if library == "timm" else spec.partition("=")[0]
     if source == RANDOM:
-        encoders.build(architecture, encoders.SMALL_IMAGE_SIZE, 0)
-        return Pretrained(spec, None, architecture, encoders.SMALL_IMAGE_SIZE)
+        built = encoders.published_size(architecture)
+        encoders.build(architecture, built, 0)
+        return Pretrained(spec, None, architecture, built)
     if source:
         return _load_from_file(library, name, architecture, source)
-    return Pretrained(
-        spec, _load_published(library, name), architecture, encoders.SMALL_IMAGE_SIZE, *_statistics(library, name)
-    )
+    encoder = _load_published(library, name, architecture)
+    return Pretrained(spec, encoder, architecture, encoders.published_size(architecture), *_statistics(library, name))
 
 
 def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -130,16 +131,14 @@ def _statistics(library: str, name: str) -> tuple[tuple[float, ...], tuple[float
     return tuple(255 * v for v in config.mean), tuple(255 * v for v in config.std)
 
 
-def _load_published(library: str, name: str) -> nn.Module:
+def _load_published(library: str, name: str, architecture: str) -> nn.Module:
     """Returns the encoder with the weights that the library itself publishes."""
-    built = name if library == "timm" else f"{encoders.TORCHVISION}{name}"
-    encoder = encoders.build(built, encoders.SMALL_IMAGE_SIZE, 0)  # says what is wrong with a name
+    built = encoders.published_size(architecture)
+    encoder = encoders.build(architecture, built, 0)  # says what is wrong with a name
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it tells of every attempt; one line is enough
     try:
         if library == "timm":
-            import timm
-
-            return timm.create_model(name, pretrained=True, features_only=True)
+            return build_timm(name, built, pretrained=True)
         from torchvision.models import get_model_weights
 
         published = get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue]  each enum has one
@@ -209,7 +208,8 @@ def load_saved(folder: Path) -> tuple[nn.Module, EncoderRecord]:
 def _load_from_file(library: str, name: str, architecture: str, source: str) -> Pretrained:
     """Returns the encoder with the weights of a file, or of one of the networks in it: FILE, or FILE#NETWORK."""
     file, asked = _split(source)
-    encoder = encoders.build(architecture, encoders.SMALL_IMAGE_SIZE, 0)
+    built = encoders.published_size(architecture)
+    encoder = encoders.build(architecture, built, 0)
     short = re.split(r"[/\\]", file.rstrip("/"))[-1]
     choice = choose_network(encoder, architecture, read_state_dicts(open_path(file, "--encoder")), file, asked)
     state = encoder.state_dict()
@@ -228,9 +228,7 @@ def _load_from_file(library: str, name: str, architecture: str, source: str) -> 
         notes.append(f"the numbers in its names count {name}'s children: {choice.network.order}")
     label = f"{library}:{name}={short}" + (f"#{choice.label}" if choice.label else "")
     mean, std = _statistics(library, name)
-    return Pretrained(
-        label, encoder, architecture, encoders.SMALL_IMAGE_SIZE, mean, std, unused=choice.unused, notes=tuple(notes)
-    )
+    return Pretrained(label, encoder, architecture, built, mean, std, unused=choice.unused, notes=tuple(notes))
 
 
 def _split(source: str) -> tuple[str, str | None]:

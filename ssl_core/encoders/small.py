@@ -5,6 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_core.encoders.tokens import TokenEncoder
+
 
 class ConvNet(nn.Module):
     """Computes three stages of two 3x3 convolutions with batch norm (or none) and ReLU; each stage halves the map.
@@ -66,6 +68,21 @@ class NIN(nn.Module):
         return maps
 
 
+def small_vit(size: int) -> TokenEncoder:
+    """Builds a vision transformer for small images, with random weights: 6 blocks of width 128 with 4 heads.
+
+    Patches have 4 px below 64 px and 8 px from there, so that 32 and 64 px are 64 patches.
+
+    Args:
+        size: The images' side in pixels.
+    """
+    from timm.models.vision_transformer import VisionTransformer  # takes two seconds, which few commands need
+
+    patch = 4 if size < 64 else 8
+    shape = dict(embed_dim=128, depth=6, num_heads=4, num_classes=0)
+    return TokenEncoder(VisionTransformer(img_size=size, patch_size=patch, dynamic_img_size=True, **shape))
+
+
 class RawPixels(nn.Module):
     """Returns the image itself, averaged to 8x8 cells, as a baseline without an encoder.
 
@@ -77,9 +94,12 @@ class RawPixels(nn.Module):
         return [F.pixel_unshuffle(F.adaptive_avg_pool2d(x, 8), 4)]
 
 
-OWN: dict[str, Callable[[], nn.Module]] = {
-    "convnet": ConvNet,
-    "convnet-plain": lambda: ConvNet(norm=False),
-    "nin": NIN,
-    "raw-pixels": RawPixels,
+VIT = "vit-small-images"
+# Each builds an encoder for images of a side in pixels, which only VIT looks at
+OWN: dict[str, Callable[[int], nn.Module]] = {
+    "convnet": lambda size: ConvNet(),
+    "convnet-plain": lambda size: ConvNet(norm=False),
+    "nin": lambda size: NIN(),
+    "raw-pixels": lambda size: RawPixels(),
+    VIT: small_vit,
 }

@@ -14,7 +14,7 @@ import ssl_core.encoders.build as encoders
 from ssl_core.data.dataset import Source
 from ssl_core.evaluation.frozen_encoder import POOL, SPLITS, FrozenEncoder, Splits, make_splits
 
-VERSION = 1  # raise when features would change
+VERSION = 2  # raise when features would change
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def standardize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def size_of(encoder: nn.Module, name: str, source: Source, splits: Splits, seed: int) -> int:
-    """Returns the bytes that the features take which `extract` returns.
+    """Returns the bytes that the features take which `extract` returns, at most.
 
     Args:
         encoder: On the CPU; is called with blank images.

@@ -21,7 +21,7 @@ from ssl_core.data.sampler import make_sampler
 from ssl_core.errors import Diverged, UserError
 from ssl_core.task import InputFormat
 
-POOL = 2  # every stage's map is averaged to POOL x POOL cells and flattened
+POOL = 2  # every stage's map is averaged to POOL x POOL cells and flattened; one of fewer cells stays as it is
 CALIBRATION_IMAGES = 2000  # unlabeled training images that batch norm's statistics are re-estimated on
 SPLITS = ("train", "val", "test")
 DESCRIPTIONS = {
@@ -227,15 +227,15 @@ class FrozenEncoder:
 
         Args:
             images: [b, s, s, 3] uint8 on the device.
-            cells: Cells along each side that a map is averaged to.
+            cells: Cells along each side that a map is averaged to; a map of fewer cells stays as it is.
 
         Returns:
-            For each stage: [b, width * cells**2] float32.
+            For each stage: [b, width * cells**2] float32, or [b, width] of a class token.
 
         Raises:
             Diverged: If a map is not finite.
         """
-        return [F.adaptive_avg_pool2d(m, cells).flatten(1) for m in self.feature_maps(images)]
+        return [F.adaptive_avg_pool2d(m, min(cells, *m.shape[2:])).flatten(1) for m in self.feature_maps(images)]
 
     def _batches(self, part: str, ids: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in evaluation_batches(self.source, part, ids, self.device, self.threads):

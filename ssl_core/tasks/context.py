@@ -41,14 +41,15 @@ class Context(Task):
 
     def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
-        self.size = crop_side(config.crop, data.size)
+        self.size = crop_side(config.crop, data.size, encoder.patch_size)
         if self.size < 8:
             raise UserError(f"context: the window is {self.size} px, expected at least 8")
         if config.blocks < 1:
             raise UserError(f"context: blocks is {config.blocks}, expected at least 1")
-        stride = encoder.strides[-1]
+        self.stage = encoder.last_map
+        stride = encoder.strides[self.stage]
         self.decoder = nn.Sequential(
-            nn.Conv2d(encoder.widths[-1], config.hidden_dim, 3, padding=1, bias=False),
+            nn.Conv2d(encoder.widths[self.stage], config.hidden_dim, 3, padding=1, bias=False),
             nn.BatchNorm2d(config.hidden_dim),
             nn.ReLU(inplace=True),
             nn.Conv2d(config.hidden_dim, 3 * stride**2, 1),
@@ -74,7 +75,7 @@ class Context(Task):
         return masked, (whole, erased)
 
     def forward(self, encoder, inputs):
-        return self.decoder(encoder(inputs)[-1])[:, :, : inputs.shape[2], : inputs.shape[3]]
+        return self.decoder(encoder(inputs)[self.stage])[:, :, : inputs.shape[2], : inputs.shape[3]]
 
     def loss(self, predictions, targets):
         whole, erased = targets

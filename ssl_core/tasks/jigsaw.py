@@ -55,12 +55,14 @@ class Jigsaw(Task):
         small = data.size < 96
         self.grid = config.grid or (2 if small else 3)
         cell = data.size // self.grid
-        self.gap = round(cell * (config.gap or (1 / 8 if self.grid == 2 else 1 / 4)))
-        self.tile = cell - self.gap
-        if self.tile < 4 or self.gap < 0:
+        gap = round(cell * (config.gap or (1 / 8 if self.grid == 2 else 1 / 4)))
+        self.tile = (cell - gap) // encoder.patch_size * encoder.patch_size
+        self.gap = cell - self.tile
+        if self.tile < max(4, encoder.patch_size) or self.gap < 0:
+            patches = f", which {encoder.name} cuts into patches of {encoder.patch_size} px" * (encoder.patch_size > 1)
             raise UserError(
-                f"jigsaw: {data.size} px cut {self.grid}x{self.grid} with gap {self.gap} leaves tiles of "
-                f"{self.tile} px: use larger images, a coarser grid or a smaller gap"
+                f"jigsaw: {data.size} px cut {self.grid}x{self.grid} with gap {gap} leaves tiles of "
+                f"{cell - gap} px{patches}: use larger images, a coarser grid or a smaller gap"
             )
         if config.orders < 1:
             raise UserError(f"jigsaw: --orders is {config.orders}, expected at least 1")

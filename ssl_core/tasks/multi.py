@@ -78,9 +78,13 @@ class Multi(Task):
             found |= {f"{name}/{metric}": value for metric, value in own.items()}
         return found
 
-    def after_step(self, predictions, targets):
-        for (_, part), outputs, true in self._each(predictions, targets):
-            part.after_step(outputs, true)
+    def copy_encoder(self, encoder):
+        for part in self._tasks().values():
+            part.copy_encoder(encoder)
+
+    def after_step(self, encoder, outcomes, progress):
+        for i, part in enumerate(self._tasks().values()):
+            part.after_step(encoder, [(outputs[i], true[i]) for outputs, true in outcomes], progress)
 
     def visualize(self, inputs, predictions, targets):
         shown = [

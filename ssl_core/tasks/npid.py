@@ -37,7 +37,7 @@ class NPID(Task):
 
     def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
-        self.side = config.views.side(data.size)
+        self.side = config.views.side(data.size, encoder.patch_size)
         self.memory = MemoryBank(data.images, config.projection_dim, config.memory)
         self.head = nn.Linear(encoder.widths[-1], config.projection_dim)
 
@@ -59,9 +59,9 @@ class NPID(Task):
     def metrics(self, predictions, targets):
         return {"accuracy": (predictions[1][:, 0].argmax(1) == 0).float()}
 
-    def after_step(self, predictions, targets):
-        ids, weights = targets
-        self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
+    def after_step(self, encoder, outcomes, progress):
+        for predictions, (ids, weights) in outcomes:
+            self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
 
     def visualize(self, inputs, predictions, targets):
         cosines = predictions[1][:, 0]

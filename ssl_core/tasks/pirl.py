@@ -57,7 +57,7 @@ class PIRL(Task):
         if not 0 < config.weight <= 1:
             raise UserError(f"pirl: --weight is {config.weight}, expected above 0 and at most 1")
         self.memory = MemoryBank(data.images, config.projection_dim, config.memory)
-        self.side = config.views.side(data.size)
+        self.side = config.views.side(data.size, encoder.patch_size)
         self.head = nn.Linear(encoder.widths[-1], config.projection_dim)
         self.tiles = 1
         if config.transform != "rotation":
@@ -65,10 +65,12 @@ class PIRL(Task):
             self.grid = config.grid or (2 if data.size < 96 else 3)
             if self.grid < 2:
                 raise UserError(f"pirl: --grid is {self.grid}, a puzzle needs at least 2x2 tiles")
-            self.tile_side = data.size // self.grid
-            self.gap = self.tile_side // (8 if self.grid == 2 else 4)  # against edges that continue, as in Jigsaw
-            if self.tile_side - self.gap < 4:
-                raise UserError(f"pirl: {data.size} px cut {self.grid}x{self.grid} leaves tiles of under 4 px")
+            self.cell = data.size // self.grid
+            gap = self.cell // (8 if self.grid == 2 else 4)  # against edges that continue, as in Jigsaw
+            self.tile = (self.cell - gap) // encoder.patch_size * encoder.patch_size
+            least = max(4, encoder.patch_size)
+            if self.tile < least:
+                raise UserError(f"pirl: {data.size} px cut {self.grid}x{self.grid} leaves tiles of under {least} px")
             self.tiles = self.grid**2
             self.embed = nn.Linear(encoder.widths[-1], config.projection_dim)
         across = self.tiles * config.projection_dim if self.tiles > 1 else encoder.widths[-1]
@@ -98,8 +100,8 @@ class PIRL(Task):
         if not shuffled:
             return shown
         index = torch.arange(self.tiles, device=images.device)
-        starts = torch.stack([index // self.grid, index % self.grid], dim=1) * self.tile_side
-        corners = starts + randint(jitter.view(-1, self.tiles, 2), self.gap + 1)
+        starts = torch.stack([index // self.grid, index % self.grid], dim=1) * self.cell
+        corners = starts + randint(jitter.view(-1, self.tiles, 2), self.cell - self.tile + 1)
         shifts = torch.zeros_like(crop[:, :3])[:, :, None].expand(-1, 3, 2)
         tiles = shuffle_tiles(
             shown,
@@ -107,7 +109,7 @@ class PIRL(Task):
             corners,
             shifts,
             still[:, 0],
-            tile=self.tile_side - self.gap,
+            tile=self.tile,
             standardize=False,
             **BYTES,
         )
@@ -131,9 +133,9 @@ class PIRL(Task):
         cosines = predictions[1][:, 1]
         return {"accuracy": (cosines.argmax(1) == 0).float(), "cosine": cosines[:, 0]}
 
-    def after_step(self, predictions, targets):
-        ids, weights = targets
-        self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
+    def after_step(self, encoder, outcomes, progress):
+        for predictions, (ids, weights) in outcomes:
+            self.memory.update(ids, predictions[0].detach(), weights, self.config.batch)
 
     def visualize(self, inputs, predictions, targets):
         image, other, cosines = to_uint8(inputs[0]), to_uint8(inputs[1]), predictions[1]

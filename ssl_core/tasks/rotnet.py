@@ -33,7 +33,7 @@ class RotNet(Task):
 
     def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
-        self.size = crop_side(config.crop, data.size)
+        self.size = crop_side(config.crop, data.size, encoder.patch_size)
         self.head = nn.Linear(encoder.widths[-1], 4)
 
     def make_batch(self, batch, bits, format):

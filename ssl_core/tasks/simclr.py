@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ssl_core.all_gather import all_gather_with_grad
-from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation
+from ssl_core.collectives import all_gather_with_grad
+from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation, view_pictures
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, to_uint8
+from ssl_core.task import Task, TaskConfig
 
 
 class SimCLR(Task):
@@ -42,7 +42,7 @@ class SimCLR(Task):
         super().__init__(config, encoder, data)
         if not 0 < config.temperature < float("inf"):
             raise UserError(f"simclr: --temperature is {config.temperature}, expected above 0")
-        self.side = config.views.side(data.size)
+        self.side = config.views.side(data.size, encoder.patch_size)
         self.head = nn.Sequential(
             nn.Linear(encoder.widths[-1], config.hidden_dim),
             nn.ReLU(inplace=True),
@@ -91,6 +91,4 @@ class SimCLR(Task):
         return {"accuracy": (predictions[1].argmax(2) == 0).float().mean(1)}
 
     def visualize(self, inputs, predictions, targets):
-        pairs = torch.cat(list(to_uint8(inputs[0]).unflatten(0, (-1, 2)).unbind(1)), dim=2)
-        cosines = (predictions[0][:, 0] * predictions[0][:, 1]).sum(1).tolist()
-        return [(pair, f"two views, cosine {cosine:.2f}") for pair, cosine in zip(pairs, cosines)]
+        return view_pictures(inputs[0], (predictions[0][:, 0] * predictions[0][:, 1]).sum(1))

@@ -33,7 +33,7 @@ class Supervised(Task):
         super().__init__(config, encoder, data)
         if not data.classes:
             raise UserError("supervised training needs labels: a folder with one sub-folder for each class, or a table")
-        self.size = crop_side(config.crop, data.size)
+        self.size = crop_side(config.crop, data.size, encoder.patch_size)
         self.head = nn.Linear(encoder.widths[-1], data.classes)
 
     def make_batch(self, batch, bits, format):

@@ -58,7 +58,7 @@ class Recorded(Task):
     def loss(self, predictions, targets):
         return predictions.flatten() ** 2
 
-    def after_step(self, predictions, targets):
+    def after_step(self, encoder, outcomes, progress):
         rank, world = rank_and_world_size()
         row = {"step": int(self.steps), "rank": rank, "world": world, "time": time.time_ns(), **self.met}
         with open(Path(os.environ["RECORDS"]) / f"{os.getpid()}.jsonl", "a") as file:

@@ -156,7 +156,7 @@ def test_baselines_of_several_seeds_have_names_of_their_own():
         [EvaluatedEncoder("random-init", name, None, "shapes", 32, seed, "dataset", stem=stem) for seed in (0, 1)]
         for name, stem in kinds
     ]
-    names = [f"random-init ({name}, stem for {stem or 32} px)" for name, stem in kinds]
+    names = [f"random-init ({name}, built for {stem or 32} px)" for name, stem in kinds]
     assert [*_unique_labels(groups).values()] == names
     assert [*_unique_labels(groups[:1]).values()] == ["random-init"]
     alone = [group[:1] for group in groups[:1]] + [groups[0][1:]]

@@ -154,12 +154,12 @@ def test_a_file_says_all_of_a_study(flat, few, weights, tmp_path, monkeypatch, c
     names = {part.dataset: {row.name for row in part.rows} for part in parts}
     of = {
         "raw-pixels",
-        "random-init (stem for 64 px)",
+        "random-init (built for 64 px)",
         "pirl (init random)",
         "pirl (init timm:resnet18=w.safetensors)",
         "timm:resnet18=w.safetensors",
     }
-    assert names == {f"{few.name}, {side} px": of | {f"random-init (stem for {side} px)"} for side in (32, 24)}
+    assert names == {f"{few.name}, {side} px": of | {f"random-init (built for {side} px)"} for side in (32, 24)}
     assert [part.protocols for part in parts] == [("knn", "collapse"), ("knn",)]
 
 

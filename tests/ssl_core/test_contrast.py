@@ -11,10 +11,10 @@ from support.synthetic_images import FORMAT, batch_of, pretext
 from torch.nn import functional as F
 
 from kernels.random import RandomBits
-from ssl_core.all_gather import all_gather_with_grad
+from ssl_core.collectives import all_gather_with_grad, ddp_ignored
 from ssl_core.augmentations import BYTES, ContrastiveAugmentation, resized_crop
 from ssl_core.errors import UserError
-from ssl_core.memory_bank import MemoryBank, MemoryOptions, ddp_ignored_buffers
+from ssl_core.memory_bank import MemoryBank, MemoryOptions
 from ssl_core.optim import Optim
 from ssl_core.task import InputFormat
 from ssl_core.train import TrainConfig, train
@@ -155,10 +155,10 @@ def test_a_share_larger_than_the_batch_allows_is_refused(monkeypatch):
 
 def test_ddp_leaves_memories_alone():
     model = pretext("multi", tasks=("npid", "pirl"))
-    assert ddp_ignored_buffers(model) == [
+    assert ddp_ignored(model) == [
         f"task.parts.{name}.memory.{buffer}" for name in ("npid", "pirl") for buffer in ("rows", "visits")
     ]
-    assert set(ddp_ignored_buffers(model)) < set(model.state_dict())
+    assert set(ddp_ignored(model)) < set(model.state_dict())
 
 
 def plain_nt_xent(features, ids, temperature: float) -> list[float]:

@@ -24,7 +24,7 @@ def test_multi_is_the_weighted_sum_of_its_tasks():
         assert torch.equal(metrics[f"{name}/accuracy"], part.metrics(said, true)["accuracy"])
     assert torch.allclose(losses, expected, rtol=1e-5)
     before = model.task.parts["npid"].memory.rows.clone()
-    model.task.after_step(predictions, targets)
+    model.task.after_step(model.encoder, [(predictions, targets)], 1.0)
     assert not torch.equal(model.task.parts["npid"].memory.rows, before)
 
 

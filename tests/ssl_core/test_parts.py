@@ -13,6 +13,7 @@ from ssl_core.train import check_one_image, check_parts, smallest_part
 
 CONTRAST = {
     "simclr": {},
+    "vicreg": {},
     "pirl": {},
     "npid": {"memory": MemoryOptions(memory_warmup=1)},
     "multi": {"tasks": ("rotnet", "simclr")},
@@ -24,6 +25,9 @@ ALONE = {
     "rotnet": {},
     "jigsaw": {},
     "context": {},
+    "mae": {},
+    "byol": {},
+    "dino": {},
 }
 
 

@@ -208,7 +208,7 @@ def test_pixels_are_standardized_as_the_encoder_wants_them():
 
 def test_nin_is_the_papers():
     """12 convolutions (Gidaris et al. 2018, section 4.1), of the widths, kernels and pools of its authors' code."""
-    nin = OWN["nin"]()
+    nin = OWN["nin"](32)
     kernels = [m.kernel_size[0] for m in nin.modules() if isinstance(m, nn.Conv2d)]
     assert kernels == [5, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
     maps = nin(IMAGES[:, :, :32, :32])

@@ -31,28 +31,28 @@ def assert_same_training(one: dict, other: dict, task: str) -> None:
     assert apart.norm() < 1e-3 * moved.norm()
 
 
-SHARED = ("rotnet", "supervised", "npid", "simclr", "pirl")
+SHARED = ("rotnet", "supervised", "npid", "simclr", "vicreg", "byol", "dino", "mae", "pirl")
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory) -> list[dict]:
-    """What each of two workers has after training each of SHARED together with the other."""
+def three_workers(tmp_path_factory) -> list[dict]:
+    """What each of three workers has after training each of SHARED together with the others."""
     folder = tmp_path_factory.mktemp("together")
-    processes.spawn(worker, args=(2, SHARED, str(folder)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    processes.spawn(worker, args=(3, SHARED, str(folder)), nprocs=3)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(3)]
 
 
 @pytest.mark.parametrize("task", SHARED)
 @pytest.mark.slow
-def test_two_workers_train_as_one_does(task, two_workers):
+def test_uneven_workers_train_as_one_does(task, three_workers):
     alone = run(task)
-    shared = [outcomes[task] for outcomes in two_workers]
+    shared = [outcomes[task] for outcomes in three_workers]
     for outcome in shared:
         assert_same_training(alone, outcome, task)
-    assert shared[0]["losses"] == shared[1]["losses"]
+    assert shared[0]["losses"] == shared[1]["losses"] == shared[2]["losses"]
     for step in range(STEPS):
         sizes = [len(outcome["ids"][step]) for outcome in shared]
-        assert sizes == [4, 3] and sum(sizes) == BATCH
+        assert sizes == [3, 2, 2] and sum(sizes) == BATCH
         assert torch.equal(torch.cat([outcome["ids"][step] for outcome in shared]), alone["ids"][step])
 
 
@@ -63,21 +63,34 @@ def test_a_batch_in_parts_trains_as_a_whole_one_does(task, parts):
 
 
 @pytest.mark.parametrize("task", ["npid", "pirl"])
-def test_each_worker_has_the_whole_memory(task, two_workers):
+def test_each_worker_has_the_whole_memory(task, three_workers):
     """Of every image that any worker met: the same bits on both, and what one worker alone has."""
     visits, rows = (f"task.memory.{name}" for name in ("visits", "rows"))
-    outcomes = (*(worker[task] for worker in two_workers), run(task))
-    one, other, alone = (outcome["weights"] for outcome in outcomes)
-    met = torch.cat(outcomes[2]["ids"]).tolist()
+    outcomes = (*(worker[task] for worker in three_workers), run(task))
+    one, other, _, alone = (outcome["weights"] for outcome in outcomes)
+    met = torch.cat(outcomes[-1]["ids"]).tolist()
     expected = {i for i in met if i % 5}  # every fifth counts for nothing
     assert set(one[visits].nonzero().flatten().tolist()) == expected and one[visits].max() == 1
     assert torch.equal(one[visits], alone[visits]) and torch.allclose(one[rows], alone[rows], atol=1e-4)
     assert torch.equal(one[rows], other[rows]) and torch.equal(one[visits], other[visits])
 
 
-def test_workers_of_uneven_shares_take_as_many_parts(two_workers):
-    """Four images in four parts and three in three, with a memory that exchanges features after each, would hang."""
-    one, other = (worker["in parts"] for worker in two_workers)
+@pytest.mark.parametrize("task", ["byol", "dino"])
+def test_each_worker_has_the_same_teacher(task, three_workers):
+    """To the bit, although none is sent; and it has moved, but less than the encoder that it follows."""
+    every = [worker[task]["weights"] for worker in three_workers]
+    first = pretext(task, "convnet-plain").state_dict()
+    of_teacher = [name for name in first if ".teacher." in name]
+    assert len(of_teacher) > 12 and all(torch.equal(every[0][n], other[n]) for other in every for n in of_teacher)
+    for name in (name for name in of_teacher if ".encoder." in name):
+        student = name.replace("task.teacher.", "")
+        assert torch.equal(first[name], first[student])
+        assert 0 < (every[0][name] - first[name]).norm() < (every[0][student] - first[student]).norm()
+
+
+def test_workers_of_uneven_shares_take_as_many_parts(three_workers):
+    """Three images in three parts and two in two, with a memory that exchanges features after each, would hang."""
+    one, other, _ = (worker["in parts"] for worker in three_workers)
     assert one["losses"] == other["losses"] and len(one["losses"]) == STEPS
     assert torch.equal(flat(one["weights"]), flat(other["weights"]))
 
@@ -97,7 +110,7 @@ def test_images_of_weight_zero_count_for_nothing():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "lars"])
-@pytest.mark.parametrize("task", ["rotnet", "context", "npid"])
+@pytest.mark.parametrize("task", ["rotnet", "context", "npid", "dino"])
 @pytest.mark.slow
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3

@@ -45,8 +45,14 @@ def batch_of(count: int, size: int = 32, epoch: int = 0) -> Batch:
     return Batch(gradients(count, size), ids, torch.full_like(ids, epoch), torch.ones(count), ids % CLASSES)
 
 
+def suited(task: str, encoder: str) -> str:
+    """`encoder`, or a vision transformer for a task that needs one."""
+    return "vit-small-images" if tasks()[task].needs_tokens else encoder
+
+
 def pretext(task: str, encoder: str = "convnet", size: int = 32, seed: int = 0, **options) -> PretextModel:
-    """The module that trains `encoder` on `task`, always initialized in the same way."""
+    """The module that trains `encoder`, or one that suits the task, always initialized in the same way."""
+    encoder = suited(task, encoder)
     built = encoders.build(encoder, size, seed)
     info = encoders.describe(built, encoder, size)
     kind = tasks()[task]

@@ -1,8 +1,26 @@
-"""Gathers rows of all workers on every worker, for losses and memory banks that use the whole global batch."""
+"""Gathers and sums over workers, for what uses the whole global batch, and marks what all of them keep equal."""
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Replicated(nn.Module):
+    """A module whose buffers every worker keeps equal by itself, so that DistributedDataParallel need not send them."""
+
+
+def ddp_ignored(module: nn.Module) -> list[str]:
+    """Returns the names of the buffers that every worker keeps up to date by itself.
+
+    Args:
+        module: The model; its modules of the class `Replicated` are found.
+    """
+    return [
+        f"{path}.{name}"
+        for path, one in module.named_modules()
+        if isinstance(one, Replicated)
+        for name, _ in one.named_buffers()
+    ]
 
 
 def all_gather_with_grad(rows: Tensor, batch: int) -> Tensor:
@@ -47,3 +65,36 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(total)
         first = dist.get_rank() * ctx.most
         return total[first : first + ctx.count], None
+
+
+def all_reduce_sum(value: Tensor) -> Tensor:
+    """Returns the sum of a value over all workers, without gradients.
+
+    Args:
+        value: Of the same shape on every worker; it stays as it is.
+    """
+    value = value.detach().clone()
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def all_reduce_sum_with_grad(value: Tensor) -> Tensor:
+    """Returns the sum of a value over all workers; gradients flow back to each of them, summed over the workers.
+
+    Args:
+        value: Of the same shape on every worker; it stays as it is.
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return value
+    return _Sum.apply(value)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return all_reduce_sum(value)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return all_reduce_sum(gradient.contiguous())

@@ -1,0 +1,110 @@
+"""Builds timm's models as encoders, and knows which of them are built for one image size."""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.encoders.tokens import MAPS, TokenEncoder, spread
+
+SIZE_FREE = 64  # pixels that models are said to be built for which are the same at any size
+
+
+def build_timm(name: str, size: int, pretrained: bool = False) -> nn.Module:
+    """Builds a model of timm as an encoder.
+
+    Args:
+        name: timm's name of the model.
+        size: The side of the square images in pixels; models that are the same at any size do not look at it.
+        pretrained: Whether it has the weights that timm publishes; otherwise they are random, by torch's generator.
+
+    Returns:
+        An encoder: [b, 3, h, w] to the list of its stages' maps, [b, width, h', w'] each; a TokenEncoder of a vision
+        transformer.
+    """
+    import timm  # takes two seconds, which most commands need not wait for
+    from timm.layers import Format
+
+    options = _size_options(name)
+    sized = {} if options is None else {**options, "img_size": size}
+    if _is_token_model(name):
+        model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+        if getattr(model, "attn_pool", None) is not None:  # is after the last map, as a classifier is
+            model.attn_pool = None
+        return TokenEncoder(model)
+    encoder = timm.create_model(name, pretrained=pretrained, features_only=True, **sized, **_spread_maps(name))
+    if getattr(encoder, "output_fmt", None) == Format.NHWC:
+        encoder.register_forward_hook(_channels_first)
+    return encoder
+
+
+def is_sized(name: str) -> bool:
+    """Returns whether a model of timm is another one for each image size, because of its position embeddings.
+
+    Args:
+        name: timm's name of the model.
+    """
+    return _size_options(name) is not None
+
+
+def native_size(name: str) -> int:
+    """Returns the image side in pixels that a model's published weights are for; SIZE_FREE if it is none of `is_sized`.
+
+    Args:
+        name: timm's name of the model.
+    """
+    return _published_size(name) if is_sized(name) else SIZE_FREE
+
+
+def _published_size(name: str) -> int:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return config.input_size[-1] if config else 224
+
+
+@cache
+def _size_options(name: str) -> dict[str, bool] | None:
+    """Returns what makes a sized model take images of other sides, too; None if it does not know image sizes.
+
+    Raises:
+        Exception: Whatever timm raises for a model that it cannot build.
+    """
+    _on_meta(name)  # says what is wrong with a name
+    for options in ({"dynamic_img_size": True}, {}):
+        try:
+            _on_meta(name, img_size=_published_size(name), **options)
+        except TypeError:
+            continue
+        return options
+    return None
+
+
+def _spread_maps(name: str) -> dict[str, list[int]]:
+    """Returns which blocks give the maps of a model whose blocks are all alike; timm takes the last three."""
+    model: Any = _on_meta(name)
+    blocks = getattr(model, "feature_info", None) or []
+    same = len({block["reduction"] for block in blocks}) == 1
+    return {"out_indices": spread(len(blocks))} if same and len(blocks) > MAPS else {}
+
+
+@cache
+def _is_token_model(name: str) -> bool:
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(_on_meta(name), (VisionTransformer, Eva))
+
+
+def _on_meta(name: str, **options) -> nn.Module:
+    """Returns a model without numbers."""
+    import timm
+
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, **options)
+
+
+def _channels_first(module: nn.Module, given: tuple, maps: list[Tensor]) -> list[Tensor]:
+    """A forward hook for models whose maps are [b, h, w, width]."""
+    return [one.permute(0, 3, 1, 2) for one in maps]
