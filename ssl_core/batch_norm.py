@@ -28,6 +28,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             count = sums[-1].detach()
             mean = sums[:-1] / count
             variance = all_reduce_sum_with_grad((x - mean).square().sum(0)) / count
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
                 rate = 0.1 if self.momentum is None else self.momentum
                 with torch.no_grad():
