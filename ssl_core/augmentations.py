@@ -29,9 +29,7 @@ def as_bhwc(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1)
 
 
-def random_boxes(
-    images: Tensor, words: Tensor, min_area: float, max_area: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def random_boxes(images: Tensor, words: Tensor, min_area: float, max_area: float = 1.0) -> tuple[Tensor, Tensor]:
     """Draws a random box in each image, and whether it is mirrored, as `kernels.crop_flip.crop_flip` takes them.
 
     A box has a share of the image's area between `min_area` and `max_area`, an aspect ratio of 3/4 to 4/3 and a random

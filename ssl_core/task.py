@@ -131,8 +131,8 @@ class Task(nn.Module):
         super().__init__()
         if self.needs_tokens and encoder.prefix is None:
             raise UserError(
-                f"{task_name(config)} drops patch tokens, which encoder {encoder.name!r} does not have: choose a vision "
-                "transformer, such as vit-small-images or timm's vit_tiny_patch16_224 and vit_small_patch16_dinov3"
+                f"{task_name(config)} drops patch tokens, which encoder {encoder.name!r} does not have: choose a "
+                "vision transformer: vit-small-images, or timm's, such as vit_tiny_patch16_224"
             )
         self.config = config
 

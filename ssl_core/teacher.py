@@ -9,6 +9,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssl_core.collectives import Replicated
 from ssl_core.errors import UserError
@@ -75,4 +76,4 @@ class Teacher(Replicated):
         stays = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
         trained = dict(nn.ModuleDict({"encoder": encoder, "head": head}).named_parameters())
         own = dict(self.named_buffers())
-        torch._foreach_lerp_([own[name] for name in trained], [p.detach() for p in trained.values()], 1 - stays)
+        get_ema_multi_avg_fn(stays)([own[name] for name in trained], [p.detach() for p in trained.values()], 0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -177,28 +177,30 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     """
     count = 2
     inputs = _blank_inputs(model, size, count)
-    encoder, counters = _Counted(model.encoder), {}
-    for teacher in (one for one in model.task.modules() if isinstance(one, Teacher)):
-        counters[teacher], teacher.encoder = teacher.encoder, _Counted(teacher.encoder)
+    encoder = _Counted(model.encoder)
+    teachers = [(one, one.encoder) for one in model.task.modules() if isinstance(one, Teacher)]
+    counted = [_Counted(own) for _, own in teachers]
+    for (teacher, _), counter in zip(teachers, counted):
+        teacher.encoder = counter
     was = model.training
     model.eval()
     try:
         with torch.no_grad():
             model.task(encoder, inputs)
-        once = sum(teacher.encoder.flops for teacher in counters)
     finally:
-        for teacher, own in counters.items():
+        for teacher, own in teachers:
             teacher.encoder = own
         model.train(was)
-    return (3 * encoder.flops + once) // 2 // count
+    return (3 * encoder.flops + sum(one.flops for one in counted)) // 2 // count
 
 
 class _Counted(nn.Module):
     """Counts the floating-point operations of an encoder."""
 
-    def __init__(self, encoder: nn.Module):
+    def __init__(self, encoder: Any):
         super().__init__()
-        self.encoder, self.flops = encoder, 0
+        self.encoder: Any = encoder
+        self.flops = 0
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return self._count(self.encoder, images)

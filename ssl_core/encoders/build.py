@@ -217,8 +217,8 @@ def _is_resnet(name: str) -> bool:
 def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
     """Measures an encoder's stages by forward passes of blank images.
 
-    Widths are measured at the images' own size, strides at PROBE_SIZE, which every stride divides, or at the images' own
-    size if the encoder takes no other.
+    Widths are measured at the images' own size, strides at PROBE_SIZE, which every stride divides, or also at
+    that size if the encoder takes no other.
 
     Args:
         encoder: On the CPU; its mode, training or evaluation, is restored.
@@ -237,7 +237,9 @@ def describe(encoder: nn.Module, name: str, size: int) -> EncoderInfo:
         info = getattr(encoder, "feature_info", None)  # timm's encoders have one
         widths = [m.shape[1] for m in maps] if info is None else info.channels()
         if not all(m.ndim == 4 and m.shape[1] == width for m, width in zip(maps, widths)):
-            raise UserError(f"encoder {name!r} gives no maps of [channels, height, width]: choose another, such as timm's")
+            raise UserError(
+                f"encoder {name!r} gives no maps of [channels, height, width]: choose another, such as timm's"
+            )
         strides = _strides(encoder, maps, size)
     except (AssertionError, RuntimeError) as error:
         message = str(error).splitlines()[0]

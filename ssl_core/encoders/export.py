@@ -5,6 +5,7 @@ What was written is read back and has to give the same numbers.
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from safetensors.torch import load as safetensors_load
@@ -13,9 +14,13 @@ from torch import Tensor, nn
 
 import ssl_core.encoders.build as encoders
 from ssl_core.encoders.pretrained import Pretrained
+from ssl_core.encoders.small import VIT, small_vit_options
+from ssl_core.encoders.timm_models import model_options
+from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import TilespinError, UserError
 
 TOLERANCE = 1e-3  # of a map's largest number: how far another runtime may be off
+TIMM_TOLERANCE = 1e-5  # the same for plain timm, which runs the same operations
 
 
 class ExportFailed(TilespinError, RuntimeError):
@@ -95,6 +100,8 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
     import timm
 
     name = one.architecture
+    if isinstance(encoder, TokenEncoder):
+        return _timm_transformer(one, encoder)
     if name in encoders.OWN or name.startswith(encoders.TORCHVISION):
         raise UserError(f"--format timm: {name} is none of timm's encoders: take safetensors, torchscript or onnx")
     if encoders.has_small_stem(name, one.built):
@@ -102,20 +109,50 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
             f"--format timm: this {name} was made for {one.built} px, with a stem that timm's has not: take "
             "safetensors, torchscript or onnx, or train at 64 px or more"
         )
-    x = _pixels(max(size, encoders.SMALL_IMAGE_SIZE)).float()
+    options = model_options(name, one.built)
+    sized = {key: value for key, value in options.items() if key == "img_size"}
+    x = _pixels(one.built if sized else max(size, encoders.SMALL_IMAGE_SIZE)).float()
     weights, wrapper = encoders.weights(encoder), encoders.feature_prefix(encoder)
-    whole, again = timm.create_model(name, num_classes=0), timm.create_model(name, features_only=True).eval()
+    again, whole = encoders.build(name, one.built, one.seed + 1), timm.create_model(name, num_classes=0, **sized)
     again.load_state_dict(_load_bytes(weights))
-    _check_agreement(again(x), encoder(x), 0)
+    _check_agreement(again.eval()(x), encoder(x), 0)
     plain = {name.replace(".", "_"): name for name in whole.state_dict()}
     bare = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
     own = {plain.get(name.replace(".", "_"), name): tensor for name, tensor in bare.items()}
     if own.keys() == whole.state_dict().keys():
         whole.load_state_dict(own)
-        return _to_bytes(own), f"state dict for timm.create_model('{name}', num_classes=0)"
+        return _to_bytes(own), f"state dict for {_call(name, {'num_classes': 0, **sized})}"
+    call = _call(name, {"features_only": True, **options})
     if wrapper:
-        return _to_bytes(bare), f"state dict for timm.create_model('{name}', features_only=True).{wrapper[:-1]}"
-    return _to_bytes(weights), f"state dict for timm.create_model('{name}', features_only=True)"
+        return _to_bytes(bare), f"state dict for {call}.{wrapper[:-1]}"
+    return _to_bytes(weights), f"state dict for {call}"
+
+
+def _timm_transformer(one: Pretrained, encoder: TokenEncoder) -> tuple[bytes, str]:
+    """Writes the weights of a vision transformer under timm's names."""
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    weights = {name.removeprefix("model."): tensor for name, tensor in encoders.weights(encoder).items()}
+    if one.architecture == VIT:
+        options = small_vit_options(one.built)
+        plain: Any = VisionTransformer(**options)
+        call = f"timm.models.vision_transformer.VisionTransformer({_join(options)})"
+    else:
+        options = model_options(one.architecture, one.built)
+        plain, call = timm.create_model(one.architecture, **options), _call(one.architecture, options)
+    plain.load_state_dict(_load_bytes(weights))
+    x = _pixels(one.built).float()
+    _check_agreement([plain.eval().forward_features(x)], [encoder.tokens(x)], TIMM_TOLERANCE)
+    return _to_bytes(weights), f"state dict for {call}"
+
+
+def _call(name: str, options: dict[str, Any]) -> str:
+    return f"timm.create_model({', '.join([repr(name), _join(options)]).removesuffix(', ')})"
+
+
+def _join(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in options.items())
 
 
 def _torchscript(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:

@@ -1,6 +1,7 @@
 """Defines this project's own encoders: small networks for small images, and raw pixels as a baseline."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,18 +70,26 @@ class NIN(nn.Module):
 
 
 def small_vit(size: int) -> TokenEncoder:
-    """Builds a vision transformer for small images, with random weights: 6 blocks of width 128 with 4 heads.
-
-    Patches have 4 px below 64 px and 8 px from there, so that 32 and 64 px are 64 patches.
+    """Builds a vision transformer for small images, with random weights.
 
     Args:
         size: The images' side in pixels.
     """
     from timm.models.vision_transformer import VisionTransformer  # takes two seconds, which few commands need
 
+    return TokenEncoder(VisionTransformer(dynamic_img_size=True, **small_vit_options(size)))
+
+
+def small_vit_options(size: int) -> dict[str, Any]:
+    """Returns the options of timm's VisionTransformer that make it `vit-small-images`: 6 blocks of width 128, 4 heads.
+
+    Patches have 4 px below 64 px and 8 px from there, so that 32 and 64 px are 64 patches.
+
+    Args:
+        size: The images' side in pixels.
+    """
     patch = 4 if size < 64 else 8
-    shape = dict(embed_dim=128, depth=6, num_heads=4, num_classes=0)
-    return TokenEncoder(VisionTransformer(img_size=size, patch_size=patch, dynamic_img_size=True, **shape))
+    return dict(img_size=size, patch_size=patch, embed_dim=128, depth=6, num_heads=4, num_classes=0)
 
 
 class RawPixels(nn.Module):

@@ -24,19 +24,34 @@ def build_timm(name: str, size: int, pretrained: bool = False) -> nn.Module:
         transformer.
     """
     import timm  # takes two seconds, which most commands need not wait for
-    from timm.layers import Format
+    from timm.layers.format import Format
 
-    options = _size_options(name)
-    sized = {} if options is None else {**options, "img_size": size}
+    flexible, options = _size_options(name) or {}, model_options(name, size)
     if _is_token_model(name):
-        model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
-        if getattr(model, "attn_pool", None) is not None:  # is after the last map, as a classifier is
-            model.attn_pool = None
-        return TokenEncoder(model)
-    encoder = timm.create_model(name, pretrained=pretrained, features_only=True, **sized, **_spread_maps(name))
+        return TokenEncoder(timm.create_model(name, pretrained=pretrained, **options, **flexible))
+    encoder = timm.create_model(name, pretrained=pretrained, features_only=True, **options, **flexible)
     if getattr(encoder, "output_fmt", None) == Format.NHWC:
         encoder.register_forward_hook(_channels_first)
     return encoder
+
+
+def model_options(name: str, size: int) -> dict[str, Any]:
+    """Returns the options by which plain timm builds a model with the same weights as `build_timm`.
+
+    Args:
+        name: timm's name of the model.
+        size: The image side in pixels that it is built for.
+
+    Returns:
+        Keyword arguments of timm.create_model: for a vision transformer those of the whole model, otherwise those that
+        go with features_only=True.
+    """
+    sized = {"img_size": size} if is_sized(name) else {}
+    if not _is_token_model(name):
+        return {**sized, **_spread_maps(name)}
+    # attention pooling comes after the last map, as a classifier does
+    pooled = getattr(_on_meta(name), "attn_pool", None) is not None
+    return {"num_classes": 0, **sized, **({"global_pool": ""} if pooled else {})}
 
 
 def is_sized(name: str) -> bool:
@@ -65,14 +80,15 @@ def _published_size(name: str) -> int:
 
 
 @cache
-def _size_options(name: str) -> dict[str, bool] | None:
+def _size_options(name: str) -> dict[str, Any] | None:
     """Returns what makes a sized model take images of other sides, too; None if it does not know image sizes.
 
     Raises:
         Exception: Whatever timm raises for a model that it cannot build.
     """
     _on_meta(name)  # says what is wrong with a name
-    for options in ({"dynamic_img_size": True}, {}):
+    ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
+    for options in ways:
         try:
             _on_meta(name, img_size=_published_size(name), **options)
         except TypeError:

@@ -1,4 +1,4 @@
-"""Makes encoders of vision transformers: maps of blocks spread over the depth, and patch tokens, of which some may drop.
+"""Makes encoders of vision transformers: maps of blocks spread over the depth, and tokens, of which some may drop.
 
 Source: Dosovitskiy et al. 2021, arXiv:2010.11929.
 """
@@ -85,7 +85,9 @@ class TokenEncoder(nn.Module):
             x = torch.cat([x[:, : self.prefix], x.gather(1, index)], dim=1)
             # [patches, d], or for each block and head [depth, heads, patches, d]: an axis for the images comes in
             # before that of the heads
-            rope = None if rope is None else rope[..., keep, :].movedim(-3, -4) if rope.ndim > 2 else rope[keep][:, None]
+            rope = (
+                None if rope is None else rope[..., keep, :].movedim(-3, -4) if rope.ndim > 2 else rope[keep][:, None]
+            )
         return self.model.norm_pre(x), rope
 
     def _apply(self, block: nn.Module, number: int, x: Tensor, rope: Tensor | None) -> Tensor:

@@ -75,10 +75,13 @@ class DINO(Task):
     def make_batch(self, batch, bits, format):
         local, views = self.config.local_crops, self.config.views
         words = bits.draw("dino", (2 + local) * (CROP + COLOR)).view(-1, 2 + local, CROP + COLOR)
-        sides = (self.side, self.config.global_area, 1.0), (
-            self.local_side,
-            self.config.local_min_area,
-            self.config.global_area,
+        sides = (
+            (self.side, self.config.global_area, 1.0),
+            (
+                self.local_side,
+                self.config.local_min_area,
+                self.config.global_area,
+            ),
         )
         crops = []
         for own, (side, *areas) in zip(words.split([2, local], dim=1), sides):

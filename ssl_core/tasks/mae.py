@@ -1,6 +1,7 @@
 """MAE: fill in the patches that the encoder never sees (He et al. 2022, arXiv:2111.06377)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class MAE(Task):
         """
         return F.unfold(images.float(), self.patch, stride=self.patch).transpose(1, 2)
 
-    def forward(self, encoder, inputs):
+    def forward(self, encoder: Any, inputs):
         images, keep = inputs
         seen = self.embed(encoder.tokens(images, keep))
         prefix, kept = seen[:, : self.prefix], seen[:, self.prefix :]

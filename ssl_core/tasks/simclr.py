@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ssl_core.collectives import all_gather_with_grad
 from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation, view_pictures
+from ssl_core.collectives import all_gather_with_grad
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig

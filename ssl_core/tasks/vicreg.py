@@ -19,8 +19,8 @@ EPSILON = 1e-4  # added to the variance under its square root, as in the paper
 class VICReg(Task):
     """Pulls an image's two views together, and keeps features from collapsing by their variance and covariance.
 
-    Both are those of the global batch, whichever worker has an image; with --grad-accumulation, those of its part alone.
-    An image that could not be decoded has no part in them, and one that has no others teaches nothing, since its views
+    Both are those of the global batch, whichever worker has an image; with --grad-accumulation, of its part alone. An
+    image that could not be decoded has no part in them, and one that has no others teaches nothing, since its views
     are made alike by collapsing. Neither negatives nor a teacher are needed.
     """
 

@@ -11,8 +11,8 @@ from support.synthetic_images import FORMAT, batch_of, pretext
 from torch.nn import functional as F
 
 from kernels.random import RandomBits
-from ssl_core.collectives import all_gather_with_grad, ddp_ignored
 from ssl_core.augmentations import BYTES, ContrastiveAugmentation, resized_crop
+from ssl_core.collectives import all_gather_with_grad, ddp_ignored
 from ssl_core.errors import UserError
 from ssl_core.memory_bank import MemoryBank, MemoryOptions
 from ssl_core.optim import Optim

@@ -93,16 +93,3 @@ def test_raw_pixels_are_averages_of_eight_by_eight_cells():
     [found] = build("raw-pixels", 32, 0)(images)
     assert found.shape == (4, 48, 2, 2)
     assert torch.allclose(nn.functional.pixel_shuffle(found, 4), cells)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "said"),
-    [
-        ("swin_tiny_patch4_window7_224", 224, "no maps of"),  # its maps are [height, width, channels]
-        ("vit_tiny_patch16_224", 96, "cannot take images of 96"),
-    ],
-)
-@pytest.mark.slow
-def test_refuses_what_is_not_convolutional(name, size, said):
-    with pytest.raises(UserError, match=said):
-        describe(build(name, size, 0), name, size)

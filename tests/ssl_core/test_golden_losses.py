@@ -18,7 +18,18 @@ from ssl_core.train import TrainConfig, train
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).with_name("losses")
-BUILT_IN = ("context", "jigsaw", "pirl", "rotnet", "simclr", "supervised")
+BUILT_IN = (
+    "byol",
+    "context",
+    "dino",
+    "jigsaw",
+    "mae",
+    "pirl",
+    "rotnet",
+    "simclr",
+    "supervised",
+    "vicreg",
+)
 STEPS, BATCH = 10, 16
 SLOWED = 0.005  # of the recipe's learning rate: at the full one, rounding elsewhere grows to a percent in ten steps
 
