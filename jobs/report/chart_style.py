@@ -23,6 +23,7 @@ TITLES = {
     "linear": "Linear probe",
     "knn": "kNN",
     "nonlinear": "Nonlinear probe",
+    "attentive": "Attentive probe",
     "finetune": "Fine-tuning",
     "lowshot_finetune": "Fine-tuning with few labels",
 }

@@ -46,7 +46,7 @@ class TokenEncoder(nn.Module):
         x, rope = self._embed(images)
         maps = []
         for i, block in enumerate(self.model.blocks):
-            x = self._apply(block, i, x, rope)
+            x = self._run(block, i, x, rope)
             if i in self._shown:
                 maps.append(x)
         maps[-1] = self.model.norm(x)
@@ -73,7 +73,7 @@ class TokenEncoder(nn.Module):
         """
         x, rope = self._embed(images, keep)
         for i, block in enumerate(self.model.blocks):
-            x = self._apply(block, i, x, rope)
+            x = self._run(block, i, x, rope)
         return self.model.norm(x)
 
     def _embed(self, images: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -90,7 +90,7 @@ class TokenEncoder(nn.Module):
             )
         return self.model.norm_pre(x), rope
 
-    def _apply(self, block: nn.Module, number: int, x: Tensor, rope: Tensor | None) -> Tensor:
+    def _run(self, block: nn.Module, number: int, x: Tensor, rope: Tensor | None) -> Tensor:
         if rope is None:
             return block(x)
         return block(x, rope=rope[number] if getattr(self.model, "rope_mixed", False) else rope)
