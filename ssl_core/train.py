@@ -174,6 +174,9 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     Args:
         model: Encoder and task; its mode, training or evaluation, is restored.
         size: The images' side in pixels.
+
+    Raises:
+        UserError: If the encoder cannot take what the task shows it, such as images of other sides.
     """
     count = 2
     inputs = _blank_inputs(model, size, count)
@@ -187,6 +190,11 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     try:
         with torch.no_grad():
             model.task(encoder, inputs)
+    except (AssertionError, RuntimeError) as error:  # an encoder that is built for one size alone
+        raise UserError(
+            f"{task_name(model.task.config)} on images of {size} px: the encoder cannot take what the task shows it, "
+            f"choose another one: {str(error).splitlines()[0]}"
+        ) from error
     finally:
         for teacher, own in teachers:
             teacher.encoder = own

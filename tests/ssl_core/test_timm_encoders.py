@@ -5,6 +5,7 @@ import io
 import pytest
 import timm
 import torch
+from support.synthetic_images import pretext
 from torch import nn
 
 from ssl_core.encoders.build import build, build_size, describe
@@ -12,6 +13,7 @@ from ssl_core.encoders.export import export_encoder
 from ssl_core.encoders.pretrained import Pretrained, load_pretrained
 from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError
+from ssl_core.train import encoder_macs
 
 pytestmark = pytest.mark.slow
 STATISTICS = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
@@ -166,3 +168,14 @@ def test_the_smallest_transformers_are_the_same_at_each_seed():
     assert not torch.equal(one.model.pos_embed, other.model.pos_embed)
     assert build_size("vit-small-images", 32, 64) == 32 and build_size("convnet", 32, 64) is None
     assert isinstance(one.model.norm, nn.LayerNorm)
+
+
+def test_a_task_whose_crops_an_encoder_cannot_take_says_why():
+    """CoAtNet's relative positions are of one size: it can fill in whole images, and predict no crop's rotation."""
+    assert encoder_macs(pretext("context", "coatnet_nano_rw_224", 64), 64) > 0
+    with pytest.raises(UserError, match="rotnet on images of 64 px: the encoder cannot take what the task shows it"):
+        encoder_macs(pretext("rotnet", "coatnet_nano_rw_224", 64), 64)
+    with pytest.raises(
+        UserError, match="with gap 4 leaves tiles of 28 px, which vit_base_patch32_224 cuts"
+    ):
+        pretext("jigsaw", "vit_base_patch32_224", 64)

@@ -1,7 +1,6 @@
-"""Defines pretrainings of the literature by name, with the published numbers: `tilespin pretrain NAME`."""
+"""Published pretrainings by tasks that predict what was done to an image or what is missing in it, and by PIRL."""
 
-from dataclasses import dataclass
-
+from jobs.config.published.entry import IMAGENET, Published
 from jobs.config.recipe import PretrainConfig
 from ssl_core.augmentations import ContrastiveAugmentation
 from ssl_core.memory_bank import MemoryOptions
@@ -11,31 +10,11 @@ from ssl_core.tasks.jigsaw import Jigsaw
 from ssl_core.tasks.pirl import PIRL
 from ssl_core.tasks.rotnet import RotNet
 
-IMAGENET = "imagenet"  # to be given with --data: nobody may pass it on
 VISSL_STEPS = Optim(
     optimizer="momentum", lr=0.1, weight_decay=1e-4, warmup=0.0, lr_milestones=(30 / 105, 60 / 105, 90 / 105, 100 / 105)
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """Describes a pretraining as it was published, as far as the tasks here allow, and what to expect of it."""
-
-    recipe: PretrainConfig
-    source: str  # who published it, and where
-    images: int  # of the dataset's training part
-    macs: float  # that its encoder will have spent, forward and backward
-    reaches: str  # the published number
-    differs: str  # what is not as it was published
-
-    @property
-    def description(self) -> str:
-        """Returns the help text: source, published numbers, cost, and what differs here."""
-        cost = f"{self.macs:.2g} multiply-accumulates"
-        return f"{self.source}. Published: {self.reaches}. Cost: {cost}. Here: {self.differs}."
-
-
-PUBLISHED = {
+PREDICTIVE = {
     "rotnet-cifar10-nin": Published(
         recipe=PretrainConfig(
             task=RotNet.Config(
