@@ -16,11 +16,15 @@ test: $(INSTALLED_DEV)
 
 # What takes less than a second each, after a change; two processes, for two cores
 test-fast: $(INSTALLED_DEV)
-	$(RUN)/python -m pytest -n 2 --dist worksteal -m "not (ray or network or slow or gpu or faults)"
+	$(RUN)/python -m pytest -n 2 --dist worksteal -m "not (ray or network or slow or gpu or faults or encoders)"
 
 # About an hour of faults; FAULTS_SEED=2 makes it others
 faults: $(INSTALLED_DEV)
 	$(RUN)/python -m pytest -m faults -s
+
+# Ten families of timm's encoders at two sizes, through every task, their probes and back into plain timm
+encoders: $(INSTALLED_DEV)
+	$(RUN)/python -m pytest -m encoders
 
 # As root: a study on two machines, network namespaces of this one, of which one loses its power
 two-machines: $(INSTALLED_DEV)
@@ -57,4 +61,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(INSTALLED_DEV): $(INSTALLED)
 	$(call install,.[dev],downloads another 0.14 GB: what tests and lint need)
 
-.PHONY: demo test test-fast faults two-machines lint bench lock
+.PHONY: demo test test-fast faults encoders two-machines lint bench lock

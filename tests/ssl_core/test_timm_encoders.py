@@ -175,7 +175,5 @@ def test_a_task_whose_crops_an_encoder_cannot_take_says_why():
     assert encoder_macs(pretext("context", "coatnet_nano_rw_224", 64), 64) > 0
     with pytest.raises(UserError, match="rotnet on images of 64 px: the encoder cannot take what the task shows it"):
         encoder_macs(pretext("rotnet", "coatnet_nano_rw_224", 64), 64)
-    with pytest.raises(
-        UserError, match="with gap 4 leaves tiles of 28 px, which vit_base_patch32_224 cuts"
-    ):
+    with pytest.raises(UserError, match="with gap 4 leaves tiles of 28 px, which vit_base_patch32_224 cuts"):
         pretext("jigsaw", "vit_base_patch32_224", 64)
