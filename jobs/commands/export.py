@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> None:
     options = parse(Options, "export", arguments)
     output = open_path(options.output, "--output")
     one = load_pretrained(options.encoder)
-    size = options.size or (one.built if one.origin else 224)
+    trained = one.origin.training if one.origin else None
+    size = options.size or (trained.size if trained else one.built if one.origin else 224)
     if size < 8:
         raise UserError(f"--size is {size}, expected at least 8")
     try:
