@@ -85,8 +85,7 @@ def _from_tables(
 ) -> Source:
     """Makes the dataset of image files and tables, as `from_images` does.
 
-    Images without a label are trained on, and never evaluated. Splits are those of the tables or, where these say
-    nothing, of the folders' names.
+    Splits are those of the tables or, where these say nothing, of the folders' names.
     """
     notes = [_columns_note(place, table) for place, table in parsed.items()]
     known = _match(data, sizes, parsed, notes)
@@ -182,4 +181,4 @@ def _labeled(paths: Sequence[str], known: dict[str, _Known], tables: Mapping[str
     roles = np.array([role or "other" for role in given])
     counts = {str(role): f"{(roles == role).sum():,} {role} images" for role in np.unique(roles)}
     by = "the tables" if by_table else "their folders' names"
-    return Labeled(roles, numbers, tuple(values), counts, "images", by, complete=False)
+    return Labeled(roles, numbers, tuple(values), counts, "images", by)

@@ -153,7 +153,7 @@ def _labeled(names: Sequence[str], number: np.ndarray, found: ParquetScan) -> La
     roles = roles_of_paths(names, (END,))
     of_shard = np.array([roles.get(name, "other") for name in names])
     counts = {str(role): f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
-    return Labeled(of_shard[number], found.labels, found.values, counts, "shards", "their names", complete=False)
+    return Labeled(of_shard[number], found.labels, found.values, counts, "shards", "their names")
 
 
 def _split(part: str, shards: Sequence[ParquetShard], offsets: np.ndarray, labels: np.ndarray) -> ParquetImages:
