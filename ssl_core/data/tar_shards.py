@@ -82,6 +82,11 @@ def lines_digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
+def labels_digest(labels: np.ndarray) -> str:
+    """Returns the sha256, in hexadecimal, of labels as in Split: files of the same sizes may have others."""
+    return hashlib.sha256(np.ascontiguousarray(labels)).hexdigest()
+
+
 def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
     """Returns the arrays of a Scan; `texts` is JSON as uint8."""
     rows, labels, names, notes = [], [], [], []

@@ -19,6 +19,7 @@ from support.s3_server import s3_server
 from jobs.api import Run, load_encoder
 from jobs.api import study as run_study
 from jobs.evaluation.records import unpack_bits
+from jobs.tracking import offline_runs
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.split import Split
 from ssl_core.evaluation.frozen_encoder import Splits, make_splits
@@ -139,6 +140,35 @@ def test_a_study_and_its_numbers(write, pictures, tagged, trained_on, tmp_path, 
         check_record(record, source, known, load_encoder(run), several)
     check_table(study.rows(), records)
     assert "rotnet" in study.report.read_text()
+
+
+@pytest.mark.slow
+def test_columns_of_one_table_are_datasets_of_their_own(pictures, tmp_path):
+    """They have names of their own in the table, in the report and in W&B."""
+    data = layouts.csv_table(tmp_path / "textures", pictures)
+    columns = (data, data.replace("#kind", "#photographer"))
+    study = run_study(
+        pretrain={"data": data, "size": 32},
+        tasks=["rotnet"],
+        steps=[STEPS],
+        encoders=["convnet-plain"],
+        supervised=False,
+        transfer=[{"data": column} for column in columns],
+        evaluation={"protocols": ["knn"], "num_labels": 0},
+        runtime={"workers": "0", "wandb": "offline", "storage": str(tmp_path / "runs"), "decode_threads": 1},
+    )
+    names = {"textures#kind", "textures#photographer"}
+    assert {row["dataset"] for row in study.rows()} - {"2 datasets"} == names
+    report = study.report.read_text()
+    assert all(name in report for name in names)
+    tracked = {
+        tuple(key.split("/")[:2])
+        for file in study.folder.glob("wandb/offline-run-*/run-*.wandb")
+        for record, _ in offline_runs.records(file.read_bytes())
+        for item in offline_runs._parse(record).history.item
+        if (key := item.key or ".".join(item.nested_key)).startswith("eval/")
+    }
+    assert tracked == {("eval", name) for name in names}
 
 
 def check_pretraining(source: Source, known: Known, rows: list[int], splits_given: bool) -> None:

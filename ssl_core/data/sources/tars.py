@@ -12,9 +12,8 @@ from ssl_core.data.image_folder import DEFAULT_SIZE, with_pixel_range
 from ssl_core.data.labeling import NO_LABEL, Labeled, arrange
 from ssl_core.data.listing import COMPRESSED, compressed_advice
 from ssl_core.data.path_patterns import files_of_pattern, is_file_or_pattern
-from ssl_core.data.split import has_label
 from ssl_core.data.split_names import roles_of_paths, split_roles
-from ssl_core.data.tar_shards import Scan, lines_digest, scan_shards_cached
+from ssl_core.data.tar_shards import Scan, labels_digest, lines_digest, scan_shards_cached
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_store import is_url
 
@@ -92,8 +91,7 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     roles = roles_of_paths(names, (".tar",))
     of_shard = np.array([roles.get(name, "other") for name in names])
     counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
-    of_image = of_shard[found.offsets[:, 0]]
-    labeled = Labeled(of_image, found.labels, found.values, counts, "shards", "their names")
+    labeled = Labeled(of_shard[found.offsets[:, 0]], found.labels, found.values, counts, "shards", "their names")
 
     def keys(rows: np.ndarray) -> list[str]:
         return [f"{names[found.offsets[row, 0]]}/{_decode_name(found.names.item(row))}" for row in rows]
@@ -108,9 +106,8 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     content = [f"tar {name}\0{(root / name).stat().st_size}" for name in names]
     if split.unlabeled:
         content.append("unlabeled images are trained on")
-    with_label = has_label(found.labels[of_image != "unlabeled"])
-    if split.classes and not with_label.all():
-        content.append(f"{with_label.sum()} images have a label")  # a few more may leave a tar file's size as it is
+    if split.classes:
+        content.append(f"labels {labels_digest(split.labels)} of {split.classes}")
     digest = lines_digest(content)
     return Source(root.name, digest, size or DEFAULT_SIZE, training, testing, split.classes, notes=(*notes, *left_out))
 
