@@ -16,7 +16,7 @@ from ssl_core.data.dataset import image_key
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
 from ssl_core.data.labeling import NO_LABEL
 from ssl_core.data.split import Split
-from ssl_core.errors import UserError
+from ssl_core.errors import UserError, reason_of
 from ssl_core.storage.files import exists, read_bytes, read_json, write_bytes, write_json
 
 
@@ -102,7 +102,7 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
             try:
                 data = encode_image(split, i, packing)
             except UNREADABLE as error:
-                skipped.append([image_key(part, i), split.name(i), str(error) or type(error).__name__])
+                skipped.append([image_key(part, i), split.name(i), reason_of(error)])
                 continue
             key = image_key(part, i)
             several = split.labels.ndim == 2

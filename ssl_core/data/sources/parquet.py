@@ -22,7 +22,7 @@ from ssl_core.data.split_names import roles_of_paths, split_roles
 from ssl_core.data.tar_shards import labels_digest, lines_digest
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit
-from ssl_core.storage.object_store import Object, is_url
+from ssl_core.storage.object_store import Object
 
 END = ".parquet"
 
@@ -60,8 +60,7 @@ class ParquetFiles(DataSource):
 
         Folders of Parquet files are opened by ssl_core/data/sources/folder.py.
         """
-        place = split_column(data)[0]
-        return not is_url(data) and place.lower().endswith(END) and is_file_or_pattern(place)
+        return is_file_or_pattern(split_column(data)[0], (END,))
 
     def load(self, data: str, size: int | None) -> Source:
         """Opens Parquet files as a dataset.

@@ -15,7 +15,6 @@ from ssl_core.data.path_patterns import files_of_pattern, is_file_or_pattern
 from ssl_core.data.split_names import roles_of_paths, split_roles
 from ssl_core.data.tar_shards import Scan, labels_digest, lines_digest, scan_shards_cached
 from ssl_core.errors import UserError, some
-from ssl_core.storage.object_store import is_url
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class TarFiles(DataSource):
 
         Folders of tar files are opened by ssl_core/data/sources/folder.py.
         """
-        if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
-            return False
-        return is_file_or_pattern(data)
+        return is_file_or_pattern(data, (".tar", *COMPRESSED))
 
     def load(self, data: str, size: int | None) -> Source:
         """Opens tar files as a dataset.
