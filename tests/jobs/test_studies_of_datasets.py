@@ -18,7 +18,7 @@ from support.s3_server import s3_server
 
 from jobs.api import Run, load_encoder
 from jobs.api import study as run_study
-from jobs.evaluation.records import unpack_bits
+from jobs.evaluation.records import unpack_bits, unpack_draws
 from jobs.tracking import offline_runs
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.split import Split
@@ -32,13 +32,14 @@ EACH = {"train": 12, "test": 6, "unlabeled": 6}  # of each of four textures
 
 @pytest.fixture(scope="module")
 def pictures(shapes) -> list[Picture]:
-    """Of four classes; no two images are equal."""
-    found = []
+    """Of four classes, in so much noise that not all answers are right; no two images are equal."""
+    found, rng = [], np.random.default_rng(0)
     for folder in sorted(shapes.iterdir()):
         files = iter(sorted(folder.iterdir()))
         for split, count in EACH.items():
             for _ in range(count):
-                pixels = np.array(Image.open(next(files)))
+                noise = rng.integers(0, 256, (32, 32, 3))
+                pixels = (0.2 * np.array(Image.open(next(files))) + 0.8 * noise).astype(np.uint8)
                 found.append(Picture(pixels, () if split == "unlabeled" else (folder.name,), split))
     return found
 
@@ -138,6 +139,7 @@ def test_a_study_and_its_numbers(write, pictures, tagged, trained_on, tmp_path, 
     (run,) = (Run(path.parent) for path in study.folder.glob("pretrain/*/encoder.json"))
     for record in (one for one in records if one.encoder.task == "rotnet"):
         check_record(record, source, known, load_encoder(run), several)
+    assert any(0 < record.numbers["map" if several else "top1"] < 1 for record in records)
     check_table(study.rows(), records)
     assert "rotnet" in study.report.read_text()
 
@@ -200,6 +202,12 @@ def check_record(
     assert record.chosen["val_score"] == pytest.approx(next(iter(held_out.values())), abs=1e-6)
     if several:
         assert record.correct is None and not record.confusion and "top1" not in record.numbers
+        drawn = np.random.default_rng(0).multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=20)
+        again = [np.repeat(np.arange(len(scores)), counts) for counts in drawn]
+        whole = [rows for rows in again if labels["test"][rows].any(0).all()]  # of images of every class
+        maps = [expected_numbers(scores[rows], labels["test"][rows], several)["map"] for rows in whole]
+        found = unpack_draws(record)[:20][[labels["test"][rows].any(0).all() for rows in again]]
+        assert len(maps) > 3 and found == pytest.approx(maps, abs=1e-6)
         return
     truth, answers = labels["test"].argmax(1), scores.argmax(1)
     assert unpack_bits(record).tolist() == (truth == answers).tolist()
@@ -224,3 +232,10 @@ def check_table(rows: list[dict[str, str]], records: list[EvaluationRecord]) -> 
         for metric, value in record.numbers.items():
             row = table[record.encoder.task, record.protocol.name, metric]
             assert float(row["value"]) == value and row["dataset"] == record.dataset.name
+        measure = next(iter({"top1", "map"} & {*record.numbers}))
+        row = table[record.encoder.task, record.protocol.name, measure]
+        low, value, high = (float(row[key]) for key in ("low", "value", "high"))
+        assert 0 <= low <= value <= high <= 1 and low < high
+        if record.encoder.task == "rotnet":
+            gain = table["rotnet", record.protocol.name, f"{measure}/gain-over-random-init"]
+            assert float(gain["low"]) <= float(gain["value"]) <= float(gain["high"])
