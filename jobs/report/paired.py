@@ -51,8 +51,10 @@ def interval_of_map(records: Records) -> Interval | None:
 
 def _stack_draws(records: Records) -> np.ndarray | None:
     """Returns the mean average precision of each draw of images, [records, draws]; None as for `stack_correct`."""
+    if not all(record.map_draws and Scores.measure in record.numbers for record in records):
+        return None
     alike = len({(record.dataset.images["test"], len(record.map_draws or "")) for record in records}) == 1
-    return np.stack([unpack_draws(record) for record in records]) if alike and records[0].map_draws else None
+    return np.stack([unpack_draws(record) for record in records]) if alike else None
 
 
 def _images(records: Records) -> int:
