@@ -108,7 +108,7 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
             several = split.labels.ndim == 2
             label = NO_LABEL if several else int(split.labels[i])
             rows.append([_add(tar, f"{key}.{suffix}", data), len(data), i, label])
-            if several:
+            if several and split.labels[i].any():
                 text = json.dumps({"labels": np.flatnonzero(split.labels[i]).tolist()})
                 _add(tar, f"{key}.json", text.encode())
             elif label != NO_LABEL:
