@@ -33,6 +33,7 @@ VERBS = {
     "jobs": ("jobs.commands.jobs", "list, follow and stop what was submitted to a cluster"),
     "doctor": ("jobs.commands.doctor", "say what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
+CONTINUING = {"study", "pretrain", "sweep", "evaluate", "pack"}  # verbs that save what they have done
 QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothing happens
 
 
@@ -63,7 +64,8 @@ def main() -> None:
     try:
         run_command(sys.argv[1:])
     except KeyboardInterrupt:
-        _exit_with_message("interrupted; the same command continues where it stopped", 128 + signal.SIGINT)
+        continues = "; the same command continues where it stopped" if CONTINUING.intersection(sys.argv[1:2]) else ""
+        _exit_with_message(f"interrupted{continues}", 128 + signal.SIGINT)
     except TilespinError as error:
         _exit_with_message(str(error), error.exit_code)
     if error := streams.write_error():

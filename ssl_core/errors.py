@@ -32,6 +32,11 @@ def some(names: Iterable[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
+def reason_of(error: BaseException) -> str:
+    """Returns why something failed: what the error says, or where it says nothing the name of its class."""
+    return str(error) or type(error).__name__
+
+
 class TilespinError(Exception):
     """The base of errors whose message says all: the command line prints it as one line, without a traceback.
 

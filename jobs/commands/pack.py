@@ -21,6 +21,7 @@ from jobs.execution.progress import ProgressMonitor, retry_line
 from jobs.execution.signals import on_signals
 from jobs.study.folder import JobsFailed, Study, Terminated
 from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.label_table import split_column
 from ssl_core.data.packing.index import (
     INDEX,
     PARTS,
@@ -36,6 +37,7 @@ from ssl_core.data.packing.record import PackIndex, PackPlan
 from ssl_core.data.packing.shard import Packing, finish_shard
 from ssl_core.data.summary import summary
 from ssl_core.errors import UserError
+from ssl_core.storage.files import exists, glob_files, is_local, open_path
 from ssl_core.storage.object_store import is_url
 
 console = Console(stderr=True)
@@ -50,7 +52,7 @@ class Options(VerbOptions):
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """dataset: a folder of images or of shards, a packed dataset, a URL, cifar10, or fashion-mnist"""
     dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
-    """new folder for the packed dataset"""
+    """new folder for the packed dataset, or a URL"""
     packing: Packing = Packing()
     workers: int = 0
     """0: run in this process
@@ -68,13 +70,13 @@ def main(arguments: list[str]) -> None:
     source = open_dataset(options.src)
     work = Study(folder / WORK)
     for name, kind in ((PLAN, PackPlan), (INDEX, PackIndex)):
-        if (folder / name).exists():
+        if exists(folder / name):
             check_same(kind.read(folder / name), source, packing, folder)
             break
     with work.lock():
         plan = load_plan(folder, source, packing)
         jobs = [
-            Job(name, pack_one, (options.src, source.digest, folder, name, part, numbers, packing))
+            Job(name, pack_one, (options.src, source.digest, str(folder), name, part, numbers, packing))
             for name, part, numbers in assign_shards(source, plan)
         ]
         console.print(summary(source), markup=False, highlight=False, soft_wrap=True)
@@ -83,24 +85,27 @@ def main(arguments: list[str]) -> None:
 
 
 def destination(src: str, dst: str) -> Path:
-    """Returns the folder to pack into.
+    """Returns the folder to pack into: a path, or a URL as in `open_path`.
 
     Args:
         src: The dataset, as it was given.
-        dst: The folder, as it was given.
+        dst: The folder or URL, as it was given.
 
     Raises:
-        UserError: If it lies in the source, is no folder on this machine, or holds something else.
+        UserError: If it lies in the source, is no folder, cannot be opened, or holds something else.
     """
-    if is_url(dst):
-        raise UserError(f"{dst} is a URL, expected a new folder on this machine")
-    folder, origin = (Path(path.removeprefix("file://")).expanduser().resolve() for path in (dst, src))
-    if origin.is_dir() and folder.is_relative_to(origin):
+    folder, origin = open_path(dst.removeprefix("file://"), "pack"), split_column(src)[0].removeprefix("file://")
+    if is_local(folder):
+        folder = folder.resolve()
+    if not is_url(origin):  # of no file system perhaps, but of a plug-in
+        place = open_path(origin, "pack").resolve()
+        origin = str(place) if place.is_dir() else ""
+    if origin and f"{folder}/".startswith(f"{origin.rstrip('/')}/"):
         raise UserError(f"{dst} lies inside {src}, whose images it would join: choose another folder")
-    if folder.exists() and not folder.is_dir():
+    if is_local(folder) and folder.exists() and not folder.is_dir():
         raise UserError(f"{dst} is a file, expected a new folder")
-    others = {path.name for path in folder.iterdir()} - {WORK} if folder.is_dir() else set()
-    if others and not any((folder / name).exists() for name in (PLAN, INDEX)):
+    others = {path.name for path in glob_files(folder, "*")} - {WORK}
+    if others and not any(exists(folder / name) for name in (PLAN, INDEX)):
         raise UserError(f"{dst} holds something else: choose a new folder")
     return folder
 
@@ -115,22 +120,23 @@ def open_dataset(src: str) -> Source:
 
 def load_plan(folder: Path, source: Source, packing: Packing) -> PackPlan:
     """Returns the plan of an earlier attempt, or makes one; deletes unfinished files of an attempt that was killed."""
-    for torn in (path for folder in (folder, folder / WORK) for path in folder.glob(".shard-*")):
-        torn.unlink()
-    if not (folder / PLAN).exists():
+    if is_local(folder):  # a store has no unfinished objects
+        for torn in (path for folder in (folder, folder / WORK) for path in folder.glob(".shard-*")):
+            torn.unlink()
+    if not exists(folder / PLAN):
         make_plan(source, packing).write(folder / PLAN)
     plan = PackPlan.read(folder / PLAN)
     check_same(plan, source, packing, folder)
     return plan
 
 
-def pack_one(data: str, digest: str, folder: Path, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:
+def pack_one(data: str, digest: str, place: str, name: str, part: str, numbers: np.ndarray, packing: Packing) -> dict:
     """Writes one shard and its record, as a job that may run on another machine.
 
     Args:
         data: The dataset, as --data takes it.
         digest: The digest that the dataset had when the packing began.
-        folder: The packed dataset's folder.
+        place: The packed dataset's folder or URL.
         name: The shard's file name.
         part: The part of the dataset that the shard belongs to: "train" or "test".
         numbers: [n] integers; the numbers of the shard's images in that part.
@@ -145,7 +151,8 @@ def pack_one(data: str, digest: str, folder: Path, name: str, part: str, numbers
     source = open_source(data)
     if source.digest != digest:
         raise UserError(f"{data} has changed since packing began")
-    record = folder / WORK / Path(name).with_suffix(".json")
+    folder = open_path(place)
+    record = folder / WORK / f"{Path(name).stem}.json"
     return finish_shard(folder / name, record, getattr(source, part), part, numbers, packing)
 
 

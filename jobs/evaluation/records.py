@@ -192,6 +192,7 @@ def make_record(
         device=device,
         finished=datetime.now(UTC).isoformat(),
         confusion=() if result.predicted is None else confusion_counts(result.predicted, labels["test"]),
+        map_draws=None if result.draws is None else base64.b64encode(result.draws.astype("<f4").tobytes()).decode(),
     )
 
 
@@ -275,3 +276,9 @@ def unpack_bits(record: EvaluationRecord) -> np.ndarray:
     assert record.correct is not None
     bits = np.frombuffer(base64.b64decode(record.correct), np.uint8)
     return np.unpackbits(bits, count=record.dataset.images["test"]).astype(bool)
+
+
+def unpack_draws(record: EvaluationRecord) -> np.ndarray:
+    """Returns the mean average precisions of drawn images of a record that has them, [draws] float64."""
+    assert record.map_draws is not None
+    return np.frombuffer(base64.b64decode(record.map_draws), "<f4").astype(np.float64)

@@ -4,7 +4,7 @@ These are test images that were trained on, classes without images, and what too
 """
 
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.config.evaluation import Evaluation
@@ -13,6 +13,7 @@ from jobs.report.comparison import DatasetComparison, readable
 from jobs.report.tuning import tuning_notes
 from jobs.study.folder import Study
 from ssl_core.data.duplicates import find_copies
+from ssl_core.data.label_table import split_column
 from ssl_core.data.near_duplicates import BITS, MAX_DISTANCE, MIN_CORRELATION
 from ssl_core.evaluation.coverage import SHOWN, missing_classes
 from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, make_splits
@@ -47,8 +48,7 @@ def find_caveats(study: Study, encoders: list[EvaluatedEncoder], evaluation: Eva
                 tuple((_name_in_dataset(one.data, a), _name_in_dataset(one.data, b)) for a, b in named)
                 for named in (found.pairs, found.near_pairs)
             )
-            named = {"pairs": pairs, "near_pairs": near_pairs}
-            new[one.data] = kept = CopiesRecord(**{**asdict(found), **named}, digest=source.digest)
+            new[one.data] = kept = replace(found, pairs=pairs, near_pairs=near_pairs)
         parts = make_splits(source, evaluation.splits(), evaluation.probe_seed)[1]
         labels = {split: getattr(source, part).labels[ids] for split, (part, ids) in parts.items()}
         lines += [
@@ -70,7 +70,7 @@ def _saved_copies(study: Study) -> dict[str, CopiesRecord]:
 
 def _name_in_dataset(data: str, name: str) -> str:
     """Returns the name of an image without the folder of its dataset."""
-    return readable(name.removeprefix(f"{Path(data)}/"))
+    return readable(name.removeprefix(f"{Path(split_column(data)[0])}/"))
 
 
 def caveats_of(part: DatasetComparison) -> list[str]:

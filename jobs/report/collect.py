@@ -10,10 +10,11 @@ from jobs.evaluation.encoders import EvaluatedEncoder, with_baselines
 from jobs.evaluation.external import list_encoders
 from jobs.evaluation.records import current_records
 from jobs.pretraining.similar_runs import flatten
-from jobs.report.comparison import EncoderRow, stack_correct
+from jobs.report.comparison import EncoderRow
+from jobs.report.paired import difference
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
-from ssl_core.evaluation.statistics import Interval, paired_difference
+from ssl_core.evaluation.statistics import Interval
 from ssl_core.storage.files import read_json
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
@@ -129,9 +130,5 @@ def _of_all_seeds(
 def _gains(
     records: dict[str, tuple[EvaluationRecord, ...]], base: dict[str, tuple[EvaluationRecord, ...]]
 ) -> dict[str, Interval]:
-    found = {name: (stack_correct(of), stack_correct(base.get(name, ()))) for name, of in records.items()}
-    return {
-        name: paired_difference(mine, baseline)
-        for name, (mine, baseline) in found.items()
-        if mine is not None and baseline is not None and mine.shape == baseline.shape
-    }
+    found = {name: difference(of, base.get(name, ())) for name, of in records.items()}
+    return {name: gain for name, gain in found.items() if gain is not None}

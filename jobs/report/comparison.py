@@ -10,14 +10,13 @@ import numpy as np
 
 from jobs.evaluation.dataset_names import Images, unique_dataset_names
 from jobs.evaluation.encoders import PIXELS, RANDOM, EvaluatedEncoder
-from jobs.evaluation.records import unpack_bits
+from jobs.report.paired import difference, interval_of_map, stack_correct
 from jobs.study.folder import Study
-from ssl_core.evaluation.metrics import main_measure
+from ssl_core.evaluation.metrics import Scores, main_measure
 from ssl_core.evaluation.protocol import protocols
 from ssl_core.evaluation.statistics import (
     Interval,
     holm,
-    paired_difference,
     t_interval,
     two_way_bootstrap,
     widen_to_mean,
@@ -118,7 +117,8 @@ class EncoderRow:
         """Returns a protocol's main number with the ends of its interval, or None if the protocol was not run.
 
         An accuracy of one seed has Wilson's interval; one of several has a bootstrap of seeds and images
-        (`two_way_bootstrap`). Any other number has Student's interval over seeds, and (None, None) for one seed.
+        (`two_way_bootstrap`), and so has a mean average precision of any number of them (`bootstrap_of_draws`). Any
+        other number has Student's interval over seeds, and (None, None) for one seed.
         """
         return self._headlines.get(protocol)
 
@@ -130,6 +130,8 @@ class EncoderRow:
         if correct is not None:
             ends = wilson_interval(correct[0]) if len(correct) == 1 else two_way_bootstrap(correct).ends
             return value, *widen_to_mean(value, *ends)
+        if name == Scores.measure and (drawn := interval_of_map(self.records[protocol])):
+            return value, *widen_to_mean(value, *drawn.ends)
         found = self.values_by_seed(protocol, name)
         return (value, *widen_to_mean(value, *t_interval(np.array(found)))) if len(found) > 1 else (value, None, None)
 
@@ -142,8 +144,13 @@ class EncoderRow:
     def gap(self) -> Interval | None:
         """Returns linear minus kNN accuracy, paired: information that is there although related images do not lie
         close."""
-        linear, knn = self.correct("linear"), self.correct("knn")
-        return None if linear is None or knn is None or linear.shape != knn.shape else paired_difference(linear, knn)
+        return difference(self.records.get("linear", ()), self.records.get("knn", ()))
+
+    def over(self, other: "EncoderRow", protocol: str) -> Interval | None:
+        """Returns how much better it is than another row by a protocol's main number, see `difference`."""
+        if self.images != other.images:
+            return None
+        return difference(self.records.get(protocol, ()), other.records.get(protocol, ()))
 
     def verdict(self, protocol: str) -> str:
         """Returns what the gain over the baseline allows to say, or ""."""
@@ -163,15 +170,6 @@ def measure_of(rows: Sequence[EncoderRow], protocol: str) -> str:
 def measure_name(measure: str) -> str:
     """Returns what people call the main number of a protocol that measures accuracy."""
     return "mAP" if measure == "map" else "top-1"
-
-
-def stack_correct(records: tuple[EvaluationRecord, ...]) -> np.ndarray | None:
-    """Returns which test images each of `records` is right on, [records, n_test] bool.
-
-    It is None if they do not say, or not of equally many images.
-    """
-    alike = len({(record.dataset.images["test"], bool(record.correct)) for record in records}) == 1
-    return np.stack([unpack_bits(record) for record in records]) if alike and records[0].correct else None
 
 
 @dataclass(frozen=True)
@@ -254,12 +252,13 @@ def pairs(rows: list[EncoderRow], protocol: str) -> list[Pair]:
 
     Source: Holm 1979.
     """
-    tasks = [(row, correct) for row in rows if row.kind == "task" and (correct := row.correct(protocol)) is not None]
+    tasks = [row for row in rows if row.kind == "task" and protocol in row.records]
     found = []
-    for (one, mine), (other, theirs) in combinations(tasks, 2):
-        if (one.images, mine.shape) == (other.images, theirs.shape):
-            if mine.mean() < theirs.mean():
-                one, other, mine, theirs = other, one, theirs, mine
-            found.append((one, other, paired_difference(mine, theirs)))
-    adjusted = holm([difference.p for _, _, difference in found])
-    return [Pair(better, worse, difference, p) for (better, worse, difference), p in zip(found, adjusted)]
+    for one, other in combinations(tasks, 2):
+        more = one.over(other, protocol)
+        if more is not None and more.mean < 0:
+            one, other, more = other, one, other.over(one, protocol)
+        if more is not None:
+            found.append((one, other, more))
+    adjusted = holm([more.p for _, _, more in found])
+    return [Pair(better, worse, more, p) for (better, worse, more), p in zip(found, adjusted)]

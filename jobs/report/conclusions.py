@@ -4,7 +4,7 @@ import math
 
 from jobs.report.comparison import DatasetComparison, EncoderRow, Pair
 from ssl_core.evaluation.protocol import is_accuracy
-from ssl_core.evaluation.statistics import Interval, paired_difference
+from ssl_core.evaluation.statistics import Interval
 
 MANY = 100  # times the test images or seeds: nobody will go so far
 GAIN = "gain: over the same encoder at random initialization, under the same normalization"
@@ -108,10 +108,9 @@ def _what_would_tell_apart(pair: Pair, protocol: str) -> str:
 
 def _against_labels(reference: EncoderRow, best: EncoderRow, protocol: str) -> str:
     """Compares the best task with training on labels at the same budget, which is a reference and no upper bound."""
-    mine, theirs = best.correct(protocol), reference.correct(protocol)
-    if mine is None or theirs is None or mine.shape != theirs.shape:
+    found = best.over(reference, protocol)
+    if found is None:
         return ""
-    found = paired_difference(mine, theirs)
     labels = f"{reference.name}, trained on labels at the same budget"
     verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "neither better nor worse beyond noise"
     return f"Against {labels}, {best.name} is {verdict}: {_interval(found)}."
@@ -119,11 +118,8 @@ def _against_labels(reference: EncoderRow, best: EncoderRow, protocol: str) -> s
 
 def _added_to_start(start: EncoderRow, best: EncoderRow, protocol: str) -> str:
     """Says what pretraining added to, or took from, the weights that the best task started from."""
-    mine, theirs = best.correct(protocol), start.correct(protocol)
-    if start.name not in best.name or mine is None or theirs is None or mine.shape != theirs.shape:
-        return ""
-    found = paired_difference(mine, theirs)
-    return f"Over its start, {best.name} has {_interval(found)}."
+    found = best.over(start, protocol) if start.name in best.name else None
+    return f"Over its start, {best.name} has {_interval(found)}." if found else ""
 
 
 def _interval(found: Interval) -> str:

@@ -9,7 +9,7 @@ Size = tuple[int, int]  # width and height in pixels
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSizes:
-    """Says how large images are, as they are stored.
+    """Says how large images are, as they are decoded.
 
     Attributes:
         smallest: Width and height of the one with the fewest pixels.

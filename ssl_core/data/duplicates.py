@@ -4,13 +4,13 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
 
 from ssl_core.data.dataset import Source
 from ssl_core.data.near_duplicates import NearPairs, fingerprints, near_pairs
 from ssl_core.data.split import Split, has_label
+from ssl_core.storage.study_record import CopiesRecord
 
 Image = tuple[str, int]  # the part of the dataset, "test" or "train", and the number in it
 TIME_LIMIT_S = 20.0  # seconds that looking for copies may take
@@ -62,34 +62,7 @@ def same_bytes(source: Source, images: list[Image], deadline: float | None = Non
     return [same for same in found.values() if len(same) > 1]
 
 
-@dataclass(frozen=True)
-class Copies:
-    """How many test images are in the training part, too: what they score may be memorized.
-
-    Attributes:
-        test_images: How many there are.
-        compared: How many of them were compared; the others took too long, or are in a store.
-        found: How many of the compared are copies of training images.
-        relabeled: How many of the copies have another label there; unlabeled ones have none.
-        pairs: Names of the first few copies, each with that of a training image of the same bytes.
-        remote: Whether the dataset is in a store or in Parquet shards, of which nothing is fetched for this.
-        near_compared: Whether near copies were looked for, too.
-        near_found: How many other test images are near copies of training images.
-        near_pairs: Names of the first few, each with that of a training image.
-    """
-
-    test_images: int
-    compared: int
-    found: int
-    relabeled: int
-    pairs: tuple[tuple[str, str], ...]
-    remote: bool = False
-    near_compared: bool = False
-    near_found: int = 0
-    near_pairs: tuple[tuple[str, str], ...] = ()
-
-
-def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
+def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> CopiesRecord:
     """Looks for test images that are copies of training images, byte for byte, and for near copies.
 
     Only images whose size an image of the other part has are read, those of rare sizes first, which compares the most
@@ -99,10 +72,15 @@ def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
     Args:
         source: The dataset.
         seconds: About how long it may take at most.
+
+    Returns:
+        What was found; the names in it are as the split has them, perhaps no valid text.
     """
     total = len(source.test)
     if source.train.remote:
-        return Copies(total, 0, 0, 0, (), remote=True)
+        return CopiesRecord(
+            digest=source.digest, test_images=total, compared=0, found=0, relabeled=0, pairs=(), remote=True
+        )
     deadline, unknown, found = time.monotonic() + seconds, 0, {}
     for images in sorted(group_by_size(source), key=len):
         asked = sum(part == "test" for part, _ in images)
@@ -117,7 +95,8 @@ def find_copies(source: Source, seconds: float = TIME_LIMIT_S) -> Copies:
     relabeled = sum(has_other_label(source, i, trained) for i, trained in found.items())
     pairs = _named(source, {i: trained[0] for i, trained in found.items()})
     near = _find_near(source, found, deadline - time.monotonic())
-    return Copies(
+    return CopiesRecord(
+        digest=source.digest,
         test_images=total,
         compared=total - unknown,
         found=len(found),

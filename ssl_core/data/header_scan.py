@@ -10,12 +10,14 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from ssl_core.data.decoding.decode import UNREADABLE, with_retries
+from ssl_core.data.decoding.decode import ORIENTATION, UNREADABLE, with_retries
 from ssl_core.data.decoding.deep_pixels import check_readable, has_more_bits
 from ssl_core.data.in_threads import in_threads
 from ssl_core.data.split import Split
+from ssl_core.errors import reason_of
 
 IN_MEMORY = "decoded, in memory"
+QUARTER_TURNS = {5, 6, 7, 8}  # orientations in EXIF by which width and height change places
 DEPTHS = {"1": "1 bit", "F": "32-bit floats", "I": "32 bits"}  # by Pillow's mode, where it says so
 
 
@@ -24,7 +26,7 @@ class Headers:
     """What the headers of images of a split say.
 
     Attributes:
-        sizes: [n, 2] int64: width and height in pixels, as they are stored; without those that cannot be read.
+        sizes: [n, 2] int64: width and height in pixels, as they are decoded; without those that cannot be read.
         bytes: Of all files.
         formats: How many images have each format, such as JPEG.
         modes: How many have each mode of Pillow's and depth, such as "RGB, 8 bits".
@@ -82,7 +84,7 @@ def _scan_some(split: Split, ids: np.ndarray) -> Headers:
         try:
             header = with_retries(partial(_read_header, split, i))
         except UNREADABLE as error:
-            found.unreadable[i] = str(error) or type(error).__name__
+            found.unreadable[i] = reason_of(error)
             continue
         found.formats[header.format] += 1
         found.modes[header.mode] += 1
@@ -94,7 +96,21 @@ def _scan_some(split: Split, ids: np.ndarray) -> Headers:
 def _read_header(split: Split, i: int) -> _Header:
     with split.open(i) as source, Image.open(source) as file:
         check_readable(file)
-        return _Header(file.format or "unknown", f"{file.mode}, {_depth(file)}", file.size)
+        return _Header(file.format or "unknown", f"{file.mode}, {_depth(file)}", _upright_size(file))
+
+
+def _upright_size(file: ImageFile) -> tuple[int, int]:
+    """Returns width and height of the image that `read_image` gives, which turns it as its metadata say."""
+    width, height = file.size
+    # Pillow gives the size of TIFF files as they are turned, and looks for metadata that a PNG file does not begin with
+    # by decoding it
+    if file.format == "TIFF" or (file.format == "PNG" and "exif" not in file.info):
+        return width, height
+    try:
+        turned = file.getexif().get(ORIENTATION) in QUARTER_TURNS
+    except UNREADABLE:  # it is decoded as it lies
+        turned = False
+    return (height, width) if turned else (width, height)
 
 
 def _depth(file: ImageFile) -> str:

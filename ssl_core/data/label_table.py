@@ -69,6 +69,11 @@ def split_column(data: str) -> tuple[str, str | None]:
     return place, column
 
 
+def name_with_column(name: str, column: str | None) -> str:
+    """Returns the name of a dataset, with the column of the labels if one was asked for: others have other labels."""
+    return f"{name}#{column}" if column else name
+
+
 def parse_table(name: str, data: bytes, column: str | None) -> Table | None:
     """Parses a table of image files.
 

@@ -26,7 +26,6 @@ class Labeled(NamedTuple):
         counts: How messages count what has a role, such as "3 train shards", for each role that there is.
         unit: What messages call what has a role: "shards" or "images".
         by: What its role is known by, such as "names".
-        complete: Whether labels are used only if all images of a split have one; else images without are unlabeled.
     """
 
     roles: np.ndarray
@@ -35,7 +34,6 @@ class Labeled(NamedTuple):
     counts: Mapping[str, str]
     unit: Literal["shards", "images"]
     by: str
-    complete: bool
 
 
 class Arranged(NamedTuple):
@@ -89,6 +87,7 @@ def label_in_text(text: str) -> str | None:
 def arrange(data: str, found: Labeled, keys: Callable[[np.ndarray], list[str]], notes: list[str]) -> Arranged:
     """Decides which images are trained on and which ones test, and numbers the classes of the training images.
 
+    Training images without a label are trained on, and never evaluated.
     Where no name says which images test, one in a few of each class is held out.
 
     Args:
@@ -103,7 +102,7 @@ def arrange(data: str, found: Labeled, keys: Callable[[np.ndarray], list[str]], 
     train, test, unlabeled = _choose_splits(data, found, notes)
     if not train.any():
         raise UserError(f"--data {data}: no images to train on; {'; '.join(notes)}".rstrip("; "))
-    learned = train if found.complete else train & has_label(found.labels)
+    learned = train & has_label(found.labels)
     labels, classes = _number_classes(found, learned, notes)
     labels[unlabeled] = False if labels.ndim == 2 else NO_LABEL
     labeled = has_label(labels)
@@ -133,8 +132,7 @@ def _choose_splits(data: str, found: Labeled, notes: list[str]) -> tuple[np.ndar
             raise UserError(f"--data {data}: no {found.unit} to train on: found {some(counts.values())}")
         train = "unlabeled"
     labeled = has_label(found.labels)
-    enough = np.all if found.complete else np.any
-    known = [role for role in (train, "test", "val") if (of := labeled[roles == role]).size and enough(of)]
+    known = [role for role in (train, "test", "val") if labeled[roles == role].any()]
     # competitions ship test images without labels
     test = next((role for role in known[1:]), None) if train in known else None
     notes.append(f"trained on {counts[train]}" + (f", tested on {counts[test]}" if test else "") + f", by {found.by}")
@@ -174,16 +172,12 @@ def _plain(values: tuple[str, ...]) -> list[str]:
 def _number_classes(found: Labeled, learned: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Returns the images' classes, NO_LABEL or False for a label that no training image has, and the classes' names.
 
-    They are ordered by number where all labels are numbers, else by name. There are none unless all images `learned`,
-    [n] bool, have a label.
+    They are ordered by number where all labels are numbers, else by name. There are none unless the images `learned`,
+    [n] bool, which have a label each, are of at least two.
     """
     nothing = np.full(len(found.labels), NO_LABEL)
     trained, values = found.labels[learned], found.values
-    labeled = has_label(trained)
-    if not values or not labeled.any():
-        return nothing, ()
-    if missing := int((~labeled).sum()):
-        notes.append(f"labels are not used, {missing:,} images have none")
+    if not len(trained):
         return nothing, ()
     plain = _plain(values)
     names = sorted({plain[i] for i in _used(trained)}, key=int if all(map(str.isdecimal, plain)) else None)

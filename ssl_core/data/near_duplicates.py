@@ -19,6 +19,7 @@ from PIL import Image
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
 from ssl_core.data.in_threads import in_threads
 from ssl_core.data.split import Split
+from ssl_core.errors import reason_of
 
 MAX_DISTANCE, BITS = 4, 64  # how many bits of a hash of so many may differ
 MIN_CORRELATION = 0.9  # of the colors of two images
@@ -114,7 +115,7 @@ def _decode_some(split: Split, ids: np.ndarray) -> tuple[Fingerprints, dict[int,
             pixels.append(_reduced(split, i))
             read.append(i)
         except UNREADABLE as error:
-            failed[i] = str(error) or type(error).__name__
+            failed[i] = reason_of(error)
     return _hashed(np.array(read, np.int64), np.array(pixels, np.uint8).reshape(-1, SIDE, SIDE, 3)), failed
 
 

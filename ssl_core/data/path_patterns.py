@@ -7,12 +7,15 @@ from itertools import product
 from pathlib import Path
 
 from ssl_core.errors import UserError, some
+from ssl_core.storage.object_store import is_url
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
-def is_file_or_pattern(data: str) -> bool:
-    """Returns whether a value of --data is the path of a file or a pattern."""
+def is_file_or_pattern(data: str, ends: tuple[str, ...]) -> bool:
+    """Returns whether a value of --data is the path of a file or a pattern of several, and ends with one of `ends`."""
+    if is_url(data) or not data.lower().endswith(ends):
+        return False
     return Path(data).expanduser().is_file() or has_magic(data) or BRACES.search(data) is not None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_core.data.dataset import Source
 from ssl_core.data.image_folder import DEFAULT_SIZE, Make, from_folder_layout, listing_digest, with_pixel_range
-from ssl_core.data.label_table import FILE_COLUMNS, Row, Table, parse_table
+from ssl_core.data.label_table import FILE_COLUMNS, Row, Table, name_with_column, parse_table
 from ssl_core.data.labeling import NO_LABEL, Labeled, arrange
 from ssl_core.data.split_names import roles_of_paths, split_roles
 from ssl_core.errors import UserError, some
@@ -38,7 +38,7 @@ def from_images(
 
     Args:
         data: The value of --data, for messages.
-        name: What the dataset is called.
+        name: What the folder is called.
         sizes: Bytes of each image, by its path from the folder, with slashes.
         tables: The bytes of each table, by its path from the folder; its rows are about files below its own folder.
         column: The column of the labels; "": no table is read; None: see `parse_table`.
@@ -67,7 +67,7 @@ def from_images(
             parsed[place] = table
     left_out = [*left_out, *unread]
     if parsed and sizes:
-        return _from_tables(data, name, sizes, tables, parsed, make, size, left_out)
+        return _from_tables(data, name_with_column(name, column), sizes, tables, parsed, make, size, left_out)
     if needed and not parsed:
         raise UserError(f"--data {data}: {'; '.join(unread) or 'there is no table of labels'}")
     return from_folder_layout(data, name, sizes, make, size, left_out)
@@ -85,8 +85,7 @@ def _from_tables(
 ) -> Source:
     """Makes the dataset of image files and tables, as `from_images` does.
 
-    Images without a label are trained on, and never evaluated. Splits are those of the tables or, where these say
-    nothing, of the folders' names.
+    Splits are those of the tables or, where these say nothing, of the folders' names.
     """
     notes = [_columns_note(place, table) for place, table in parsed.items()]
     known = _match(data, sizes, parsed, notes)
@@ -182,4 +181,4 @@ def _labeled(paths: Sequence[str], known: dict[str, _Known], tables: Mapping[str
     roles = np.array([role or "other" for role in given])
     counts = {str(role): f"{(roles == role).sum():,} {role} images" for role in np.unique(roles)}
     by = "the tables" if by_table else "their folders' names"
-    return Labeled(roles, numbers, tuple(values), counts, "images", by, complete=False)
+    return Labeled(roles, numbers, tuple(values), counts, "images", by)

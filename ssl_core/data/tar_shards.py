@@ -17,7 +17,7 @@ from ssl_core.data.dataset import Shard
 from ssl_core.data.decoding.decode import UNREADABLE
 from ssl_core.data.image_names import is_hidden, is_image
 from ssl_core.data.labeling import NO_LABEL, label_in_text, label_text
-from ssl_core.errors import UserError, some
+from ssl_core.errors import UserError, reason_of, some
 from ssl_core.storage import cache
 
 NAME_BYTES = 2**12  # a longer name is no path; all take as much room as the longest
@@ -82,6 +82,11 @@ def lines_digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
+def labels_digest(labels: np.ndarray) -> str:
+    """Returns the sha256, in hexadecimal, of labels as in Split: files of the same sizes may have others."""
+    return hashlib.sha256(labels.tobytes()).hexdigest()
+
+
 def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
     """Returns the arrays of a Scan; `texts` is JSON as uint8."""
     rows, labels, names, notes = [], [], [], []
@@ -109,7 +114,7 @@ def _scan_shards(shards: tuple[Shard, ...]) -> dict[str, np.ndarray]:
         except (tarfile.TarError, *UNREADABLE) as error:  # tarfile trusts the sizes that headers state
             if isinstance(error, OSError) and error.errno:  # of the disk, not of the file
                 raise UserError(f"{shard.path} cannot be read: {error.strerror}") from error
-            reason = str(error) or type(error).__name__
+            reason = reason_of(error)
             notes.append(f"{shard.name} is damaged, {len(images):,} images of it are used: {reason}")
         chosen = _choose_images(images)
         left_out += [f"{shard.name}: {name}" for name in images if name not in chosen]

@@ -12,6 +12,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_core.evaluation.bootstrap import bootstrap_map
+
 TOP5_FROM = 10  # classes; of fewer, five are no small choice
 
 
@@ -37,6 +39,9 @@ class Answers:
     def correct(self, labels: np.ndarray) -> np.ndarray:
         """Returns which answers of one classifier are right, [n] bool, by labels, [n] int64."""
         return self.predicted == labels
+
+    def draws(self, labels: np.ndarray) -> None:
+        """Returns None: which answers are right says as much."""
 
     def value(self, labels: np.ndarray) -> float:
         """Returns the accuracy of one classifier, a fraction, by labels, [n] int64."""
@@ -76,6 +81,10 @@ class Scores:
 
     def correct(self, labels: np.ndarray) -> None:
         """Returns None: with several labels no answer is simply right."""
+
+    def draws(self, labels: np.ndarray) -> np.ndarray:
+        """Returns the mean average precision of one classifier on each of many draws of images, see `bootstrap_map`."""
+        return bootstrap_map(self.scores, labels)
 
     def value(self, labels: np.ndarray) -> float:
         """Returns the mean average precision of one classifier over the classes that have images, a fraction.

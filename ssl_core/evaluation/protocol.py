@@ -18,6 +18,8 @@ class Result:
         correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers, or
             images with several labels.
         predicted: [n_test] int64, these answers: classes.
+        draws: [draws] float32, the headline of images drawn with replacement, see `bootstrap_map`, where images have
+            several labels.
         chosen: What held-out data chose, such as a stage or a learning rate, and `val_score`, the accuracy (or mean
             average precision) there that chose.
         sheet: A picture for people, [h, w, 3] uint8.
@@ -30,6 +32,7 @@ class Result:
     sheet: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     predicted: np.ndarray | None = None
+    draws: np.ndarray | None = None
 
 
 class Protocol:

@@ -87,6 +87,31 @@ def two_way_bootstrap(values: np.ndarray, draws: int = DRAWS) -> Interval:
     images = rng.multinomial(n, counts / n, size=draws) / n  # [draws, kinds]
     chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
     means = ((images @ kinds.T.astype(np.float64)) * chosen).sum(1)
+    return _percentiles(float(values.mean()), means, seeds)
+
+
+def bootstrap_of_draws(values: np.ndarray, drawn: np.ndarray) -> Interval:
+    """Computes the mean over training seeds of a number that is no mean over images, such as an average precision.
+
+    Seeds are drawn with replacement for each draw of images, as in `two_way_bootstrap`, of which all else holds, too. A
+    number of drawn images, some of which are there twice, is not on average that of all: what it is too high by is
+    taken off. For a difference, pass the differences for the same seed and draw.
+
+    Args:
+        values: [seeds], the number of all images.
+        drawn: [seeds, draws], that of each draw of images, the same ones for all seeds.
+    """
+    seeds, draws = drawn.shape
+    if not (drawn.size and np.isfinite(drawn).all() and np.isfinite(values).all()):
+        return Interval(math.nan, math.nan, math.nan, 1.0)
+    chosen = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    means = ((values + (drawn.T - drawn.mean(1))) * chosen).sum(1)
+    return _percentiles(float(values.mean()), means, seeds)
+
+
+def _percentiles(mean: float, means: np.ndarray, seeds: int) -> Interval:
+    """Returns the interval of bootstrap samples' means, [draws], and p as `two_way_bootstrap` says."""
+    draws = len(means)
     low, high = np.quantile(means, (0.025, 0.975))
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     # one more than was drawn, as if the data themselves were a draw: never 0 (Davison and Hinkley 1997, section 4.2)
@@ -95,7 +120,6 @@ def two_way_bootstrap(values: np.ndarray, draws: int = DRAWS) -> Interval:
     # Draws are too few to see a tail, but the mean of many images is normal. The mean of a few seeds is not.
     if seeds == 1 and not beyond and spread > 0:
         p = min(p, max(sys.float_info.min, math.erfc(abs(means.mean()) / spread / math.sqrt(2))))
-    mean = float(values.mean())
     return Interval(mean, *widen_to_mean(mean, float(low), float(high)), min(1.0, float(p)))
 
 

@@ -201,7 +201,7 @@ def write(url: str, data: bytes | memoryview) -> None:
 
     def request() -> None:
         filesystem, path = _filesystem(url)
-        filesystem.pipe_file(path, data)
+        filesystem.pipe_file(path, bytes(data))  # S3's client takes no memoryview
 
     with_retries(request, url)
 

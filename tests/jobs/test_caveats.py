@@ -17,6 +17,7 @@ from support.command import ROOT, environment
 
 from jobs.commands.compare import main as compare
 from jobs.commands.evaluate import main as evaluate
+from jobs.report.caveats import _name_in_dataset
 from jobs.study.folder import JobsFailed
 from ssl_core.data.dataset import open_source
 from ssl_core.storage.study_record import StudyRecord
@@ -124,3 +125,9 @@ def test_results_are_written_before_they_are_printed(shapes, tmp_path):
     ) as process:
         process.stdout.close()
     assert (study / "report.html").exists() and (study / "results.csv").exists()
+
+
+def test_images_are_named_from_their_dataset_on():
+    """Also where a column of its table is asked for."""
+    for data in ("/a/birds", "/a/birds#kind"):
+        assert _name_in_dataset(data, "/a/birds/owl/1.png") == "owl/1.png"

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from support.image_folders import put
-from support.packing import pack
 
 from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import PretrainConfig
@@ -28,8 +27,6 @@ def test_what_needs_one_label_refuses_several(tmp_path):
     ):
         check_dataset(source, Evaluation())
     check_dataset(source, Evaluation(protocols=("collapse", "retrieval")))
-    with pytest.raises(UserError, match="it cannot be packed"):
-        pack(source, tmp_path / "packed")
     asked = {kind: PretrainConfig(task=kind.Config(), data=str(tmp_path / "pets")) for kind in (Supervised, RotNet)}
     with pytest.raises(UserError, match="supervised needs one label an image, and those of pets have several"):
         asked[Supervised].source()

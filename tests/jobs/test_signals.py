@@ -8,6 +8,8 @@ import sys
 import pytest
 from support.command import ROOT, environment
 
+from jobs import cli
+
 WORK = """
 import sys, time
 from jobs.execution import signals
@@ -121,3 +123,22 @@ def test_a_folder_that_is_gone_is_named(tmp_path):
     done = subprocess.run(["bash", "-c", line, "bash", gone, sys.executable], env=env, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "the current folder does not exist any more" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("data", "interrupted"),
+        ("export", "interrupted"),
+        ("pack", "interrupted; the same command continues where it stopped"),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_continues(verb, said, monkeypatch, capsys):
+    def interrupted(_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_command", interrupted)
+    monkeypatch.setattr(sys, "argv", ["tilespin", verb])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130 and capsys.readouterr().err == f"tilespin: {said}\n"

@@ -87,4 +87,4 @@ def test_a_transformers_class_token_is_no_map():
     [(128, 4, 10_000, 4.0, 4), (128, 32, 10_000, 4.0, 8), (2048, 8, 60_000, 4.0, 2), (2048, 8, 10_000_000, 0.1, 1)],
 )
 def test_maps_are_averaged_until_there_is_room(width, side, images, memory, cells):
-    assert attentive._cells(width, side, side, images, AttentiveProbe.Config(memory=memory)) == cells
+    assert attentive._cells(width, side, images, AttentiveProbe.Config(memory=memory)) == cells

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from support.synthetic_images import arrays
 
 from ssl_core.data.contact_sheet import COLUMNS, ROWS, choose_evenly, contact_sheet
 from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.decoding.decode import ORIENTATION, read_image
 from ssl_core.data.description import Effort, describe, looked_at
 from ssl_core.data.description_record import DatasetRecord, ImageSizes
+from ssl_core.data.header_scan import scan_headers
 from ssl_core.errors import UserError
 
 
@@ -159,3 +162,27 @@ def test_of_more_classes_than_places_some_are_shown():
     source = Source("x", "", 8, train, arrays(0), tuple(map(str, range(200))))
     chosen = train.labels[choose_evenly(source, 64)]
     assert len(chosen) == len(set(chosen.tolist())) == 64 and chosen[0] == 0 and chosen[-1] == 199
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff"])
+def test_sizes_are_those_of_images_as_they_are_decoded(tmp_path, format):
+    """Cameras store a photo as it lies, and in which way to turn it."""
+    shown = []
+    for orientation in range(9):  # 0 is none
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        path = tmp_path / "photos" / f"{orientation}.{format}"
+        path.parent.mkdir(exist_ok=True)
+        picture(orientation, 40, 20).save(path, format, **{"exif": exif} if orientation else {})
+        shown.append(read_image(partial(open, path, "rb")).size)
+    assert {shown[1], shown[6]} == {(40, 20), (20, 40)}
+    source = open_source(str(tmp_path / "photos"), 16)
+    assert scan_headers(source.train, np.arange(9)).sizes.tolist() == [list(size) for size in shown]
+
+
+def test_metadata_that_cannot_be_read_turn_nothing(tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture(0, 40, 20).save(tmp_path / "photos" / "0.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    source = open_source(str(tmp_path / "photos"), 16)
+    found = scan_headers(source.train, np.arange(1))
+    assert found.sizes.tolist() == [[40, 20]] and not found.unreadable

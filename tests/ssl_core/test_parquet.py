@@ -58,6 +58,14 @@ def test_images_labels_and_splits_are_those_of_the_shards(hub):
     assert find_copies(source).remote, "a look at all bytes would write all of them out"
 
 
+def test_columns_of_the_same_classes_are_other_datasets(tmp_path):
+    images, both = [picture(i) for i in range(10)], {"seen": classes("cat", "dog"), "said": classes("cat", "dog")}
+    write(tmp_path / "pets" / "train.parquet", images, both, seen=[0, 1] * 5, said=[1, 0] * 5)
+    seen, said = (open_source(f"{tmp_path}/pets#{column}") for column in ("seen", "said"))
+    assert (seen.name, said.name) == ("pets#seen", "pets#said") and seen.classes == said.classes
+    assert seen.digest != said.digest
+
+
 @pytest.mark.parametrize("world", [1, 3])
 def test_trains_each_image_once_in_the_same_order_for_any_workers(hub, world):
     split = open_source(str(hub), 16).train

@@ -2,12 +2,14 @@
 
 import gzip
 
+import numpy as np
 import pytest
 from support.tar_files import labeled, named, open_shards, picture, write
 
 from ssl_core.data import tar_shards
 from ssl_core.data.dataset import open_source
 from ssl_core.data.path_patterns import expand_braces
+from ssl_core.data.summary import summary
 from ssl_core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -75,11 +77,29 @@ def test_sparse_class_numbers_become_a_row(tmp_path):
     }
 
 
-def test_images_of_which_some_have_no_label_have_none(tmp_path):
-    write(tmp_path / "data" / "a.tar", [*labeled(0, 6), ("7.png", picture(7))])
+def test_images_without_a_label_are_trained_on_and_the_others_evaluate(tmp_path):
+    write(tmp_path / "data" / "a.tar", [*labeled(0, 10), *((f"u{i}.png", picture(50 + i)) for i in range(4))])
     source = open_source(str(tmp_path / "data"))
-    assert source.classes == () and (source.train.labels == -1).all() and len(source.test) == 0
-    assert source.notes == ("labels are not used, 1 images have none",)
+    assert len(source.classes) == 2 and (source.train.labels == -1).sum() == 4 and len(source.test) == 2
+    assert len(source.train) == 8 + 4 and (source.test.labels >= 0).all()
+    assert {source.train.name(int(i)) for i in np.flatnonzero(source.train.labels == -1)} == {
+        f"a.tar: u{i}" for i in range(4)
+    }
+    assert "8 labeled and 4 unlabeled training images, 2 test images" in summary(source)
+
+
+def test_of_test_shards_the_labeled_images_are_evaluated(tmp_path):
+    """Training shards need not be labeled throughout either."""
+    write(tmp_path / "data" / "train.tar", [*named(("cat", "dog") * 3), ("u.png", picture(50))])
+    write(tmp_path / "data" / "test.tar", [*named(("dog", "cat"), start=100), ("t.png", picture(51))])
+    source = open_source(str(tmp_path / "data"))
+    assert source.train.labeled.tolist() == [True] * 6 + [False] and source.test.labels.tolist() == [1, 0]
+    assert "1 test images without a label are not used" in source.notes
+    digest = source.digest
+    open_source.cache_clear()
+    later = [*named(("dog", "cat"), start=100), ("t.png", picture(51)), ("t.cls", b"cat")]
+    write(tmp_path / "data" / "test.tar", later)
+    assert open_source(str(tmp_path / "data")).digest != digest, "although the file is as large as before"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +132,7 @@ def test_labels_may_be_names_or_numbers_as_text(tmp_path, labels, kind, classes)
         (("[1, 2]", "[3]"), "json", "10 labels cannot be used, such as '[1, 2]'"),
         (("2.5", "3.5"), "json", "10 labels cannot be used, such as '2.5'"),
         (("cat", "cat"), "cls", "labels are not used, all images have the same: cat"),
-        (("-1", "7"), "cls", "labels are not used, 5 images have none"),
+        (("-1", "7"), "cls", "labels are not used, all images have the same: 7"),
     ],
 )
 def test_labels_that_are_not_used_are_named(tmp_path, labels, kind, note):

@@ -13,6 +13,7 @@ from kernels.random import RandomBits, uniform
 from ssl_core.data.decoding.decode import UNREADABLE, decode
 from ssl_core.data.sampler import Sampler
 from ssl_core.data.split import Split
+from ssl_core.errors import reason_of
 
 MIN_AREA = 0.25  # of the largest square: how small a training crop may be, if nothing else is asked for
 CENTER = (1.0, 0.5, 0.5)  # a box: the largest square, in the middle
@@ -161,7 +162,7 @@ class Buffer:
         except UNREADABLE as error:
             self.reserve(1, 1)[:] = 0
             self.append(1, 1)
-            return str(error) or type(error).__name__
+            return reason_of(error)
         return None
 
 

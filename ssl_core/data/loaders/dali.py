@@ -21,6 +21,7 @@ from ssl_core.data.decoding.crops import CropRequest, crop_boxes
 from ssl_core.data.decoding.decode import UNREADABLE, read_fast_path
 from ssl_core.data.loaders.base import EncodedLoader, decoding_threads
 from ssl_core.data.loaders.cpu import decode_into
+from ssl_core.errors import reason_of
 
 DEPTH = 2  # batches that DALI works on at a time
 PLACEHOLDER = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))  # in place of what DALI is not to decode
@@ -114,7 +115,7 @@ class DaliLoader(EncodedLoader):
                 return Input(plain.data, plain.height, plain.width)
         except UNREADABLE as error:
             black = torch.zeros((self.size, self.size, 3), dtype=torch.uint8)
-            return Input(pixels=black, reason=str(error) or type(error).__name__)
+            return Input(pixels=black, reason=reason_of(error))
         return self._decode_on_cpu(buffers, wanted, row)
 
     def _decode_on_cpu(self, buffers: local, wanted: CropRequest, row: int) -> Input:

@@ -19,6 +19,8 @@ from ssl_core.storage.files import write_bytes
 
 INDEX = "index.json"  # written last: its presence means that all the rest is there
 TABLE = "packed.npy"  # [n, 5] int64, training images first: shard, offset, bytes, number in the source, label
+# of images with several labels, in the same order: [n, classes] bool, eight in a byte: [n, ceil(classes / 8)] uint8
+LABELS = "labels.npy"
 SKIPPED = "skipped.txt"  # key, name and reason of each image of the source that is not in a shard
 WORK = ".pack"  # what continuing needs
 PLAN = f"{WORK}/plan.json"  # made before the first shard
@@ -31,12 +33,7 @@ def make_plan(source: Source, packing: Packing) -> PackPlan:
     Args:
         source: The dataset to pack.
         packing: How.
-
-    Raises:
-        UserError: If images have several labels each, which `.cls` files cannot hold.
     """
-    if source.multilabel:
-        raise UserError(f"{source.name} has several labels an image, and shards have one: it cannot be packed")
     return PackPlan(
         options=packing,
         source=source.digest,
@@ -101,10 +98,11 @@ def find_duplicates(source: Source) -> list[tuple[str, int, str]]:
 
 
 def write_index(root: Path, source: Source, plan: PackPlan, records: list[dict]) -> PackIndex:
-    """Writes the files beside the shards: packed.npy, skipped.txt and, last, index.json.
+    """Writes the files beside the shards: packed.npy, labels.npy if images have several labels, skipped.txt and, last,
+    index.json.
 
     Args:
-        root: The folder of the shards.
+        root: The folder of the shards, on a disk or in an object store.
         source: The dataset that was packed.
         plan: Of `make_plan`.
         records: Of all shards, in their order, as `finish_shard` returns them.
@@ -115,14 +113,16 @@ def write_index(root: Path, source: Source, plan: PackPlan, records: list[dict])
     Raises:
         UserError: If no training image could be packed.
         OSError: If the files cannot be written.
+        StorageError: If an object store fails.
     """
     kept = [record for record in records if record["images"]]
     if not any(record["part"] == "train" for record in kept):
         raise UserError(f"none of the {len(source.train)} training images can be decoded: nothing is packed")
     rows = np.concatenate([np.insert(record["rows"], 0, shard, axis=1) for shard, record in enumerate(kept)])
-    table = io.BytesIO()
-    np.save(table, rows, allow_pickle=False)
-    write_bytes(root / TABLE, table.getvalue())
+    table_sha256, labels_sha256 = _write_array(root / TABLE, rows), ""
+    if source.multilabel:
+        labels = [getattr(source, record["part"]).labels[record["rows"][:, 2]] for record in kept]
+        labels_sha256 = _write_array(root / LABELS, np.packbits(np.concatenate(labels), 1))
     lost = [entry for record in records for entry in record["skipped"]]
     twice = [
         (image_key(part, i), getattr(source, part).name(i), f"has the bytes of {first}")
@@ -139,7 +139,8 @@ def write_index(root: Path, source: Source, plan: PackPlan, records: list[dict])
         mean=_three(source.mean),
         std=_three(source.std),
         table=TABLE,
-        table_sha256=hashlib.sha256(table.getvalue()).hexdigest(),
+        table_sha256=table_sha256,
+        labels_sha256=labels_sha256,
         splits={
             part: SplitEntry(
                 shards=tuple(ShardEntry(**{name: one[name] for name in fields}) for one in kept if one["part"] == part)
@@ -153,6 +154,14 @@ def write_index(root: Path, source: Source, plan: PackPlan, records: list[dict])
     )
     index.write(root / INDEX)
     return index
+
+
+def _write_array(path: Path, array: np.ndarray) -> str:
+    """Writes an array as NumPy does, and returns the sha256 of the file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    write_bytes(path, file.getbuffer())
+    return hashlib.sha256(file.getbuffer()).hexdigest()
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, float, float]:

@@ -62,6 +62,7 @@ class PackIndex(Record):
         std: Of each channel of the training images, in pixel units.
         table: The file that says where each image lies.
         table_sha256: Of that file.
+        labels_sha256: Of labels.npy, which says what labels each image has; empty where none has several.
         splits: By part, "train" and "test".
         images: How many were packed.
         skipped: How many could not be decoded.
@@ -82,6 +83,7 @@ class PackIndex(Record):
     skipped: int
     duplicates: int
     source_bytes: int
+    labels_sha256: str = ""
 
     def part(self, name: str) -> tuple[ShardEntry, ...]:
         """Returns the shards of a part, "train" or "test"."""

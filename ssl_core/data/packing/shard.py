@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from PIL import Image
 
 from ssl_core.data.dataset import image_key
 from ssl_core.data.decoding.decode import UNREADABLE, read_image
+from ssl_core.data.labeling import NO_LABEL
 from ssl_core.data.split import Split
-from ssl_core.errors import UserError
-from ssl_core.storage.files import read_json, write_bytes, write_json
+from ssl_core.errors import UserError, reason_of
+from ssl_core.storage.files import exists, read_bytes, read_json, write_bytes, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,11 @@ def encode_image(split: Split, i: int, packing: Packing) -> bytes:
 def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], packing: Packing) -> dict:
     """Writes images to a tar file, or no file if none of them can be decoded.
 
+    A label is the number of a class: in a `.cls` file, or where images have several in `{"labels": […]}` of a `.json`
+    file. An image without a label has neither.
+
     Args:
-        path: The tar file.
+        path: The tar file, on a disk or in an object store.
         split: The images.
         part: "train" or "test".
         numbers: Rows of the images in the split.
@@ -82,8 +87,8 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
 
     Returns:
         The shard's record: name, part, images (how many), bytes and sha256; `rows`, [offset, bytes, number, label] of
-        each image; `skipped`, [key, name, reason] of each that cannot be decoded; `source_bytes`, how large all of
-        them were.
+        each image, with -1 for a label where images may have several; `skipped`, [key, name, reason] of each that
+        cannot be decoded; `source_bytes`, how large all of them were.
 
     Raises:
         OSError: If the file cannot be written.
@@ -97,12 +102,17 @@ def write_shard(path: Path, split: Split, part: str, numbers: Iterable[int], pac
             try:
                 data = encode_image(split, i, packing)
             except UNREADABLE as error:
-                skipped.append([image_key(part, i), split.name(i), str(error) or type(error).__name__])
+                skipped.append([image_key(part, i), split.name(i), reason_of(error)])
                 continue
-            label = int(split.labels[i])
-            rows.append([_add(tar, f"{image_key(part, i)}.{suffix}", data), len(data), i, label])
-            if label >= 0:
-                _add(tar, f"{image_key(part, i)}.cls", str(label).encode())
+            key = image_key(part, i)
+            several = split.labels.ndim == 2
+            label = NO_LABEL if several else int(split.labels[i])
+            rows.append([_add(tar, f"{key}.{suffix}", data), len(data), i, label])
+            if several and split.labels[i].any():
+                text = json.dumps({"labels": np.flatnonzero(split.labels[i]).tolist()})
+                _add(tar, f"{key}.json", text.encode())
+            elif label != NO_LABEL:
+                _add(tar, f"{key}.cls", str(label).encode())
     if rows:
         write_bytes(path, file.getbuffer())
     sha256 = hashlib.sha256(file.getbuffer()).hexdigest()
@@ -156,12 +166,8 @@ def finish_shard(path: Path, record: Path, split: Split, part: str, numbers: Ite
 
 def _finished_record(path: Path, record: Path) -> dict | None:
     """Returns the record of a shard that is there as it says, or of one without images; None for any other."""
-    found = read_json(record) if record.exists() else None
-    if found is None or not (not found["images"] or (path.exists() and _sha256(path) == found["sha256"])):
-        return None
-    return found
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = read_json(record) if exists(record) else None
+    if found is None or not found["images"]:
+        return found
+    same = exists(path) and hashlib.sha256(read_bytes(path)).hexdigest() == found["sha256"]
+    return found if same else None

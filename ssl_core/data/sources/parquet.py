@@ -9,7 +9,7 @@ import numpy as np
 from ssl_core.data.data_source import DataSource
 from ssl_core.data.dataset import Packed, Source
 from ssl_core.data.image_folder import DEFAULT_SIZE, with_pixel_range
-from ssl_core.data.label_table import split_column
+from ssl_core.data.label_table import name_with_column, split_column
 from ssl_core.data.labeling import Labeled, arrange
 from ssl_core.data.listing import saying_if_slow
 from ssl_core.data.parquet_scan import ParquetScan, scan_cached
@@ -19,10 +19,10 @@ from ssl_core.data.sampler import WINDOW
 from ssl_core.data.sources.table import load_table
 from ssl_core.data.split import NamedBytes
 from ssl_core.data.split_names import roles_of_paths, split_roles
-from ssl_core.data.tar_shards import lines_digest
+from ssl_core.data.tar_shards import labels_digest, lines_digest
 from ssl_core.errors import UserError, some
 from ssl_core.storage.object_cache import LIMIT_VARIABLE, cache_limit
-from ssl_core.storage.object_store import Object, is_url
+from ssl_core.storage.object_store import Object
 
 END = ".parquet"
 
@@ -60,8 +60,7 @@ class ParquetFiles(DataSource):
 
         Folders of Parquet files are opened by ssl_core/data/sources/folder.py.
         """
-        place = split_column(data)[0]
-        return not is_url(data) and place.lower().endswith(END) and is_file_or_pattern(place)
+        return is_file_or_pattern(split_column(data)[0], (END,))
 
     def load(self, data: str, size: int | None) -> Source:
         """Opens Parquet files as a dataset.
@@ -98,7 +97,7 @@ def source_of_parquet(
 
     Args:
         data: The value of --data, for messages.
-        name: What the dataset is called.
+        name: What the folder is called.
         names: Paths of the files from the dataset's folder on.
         files: The files themselves, in the same order; URLs may be paths.
         column: The column of the labels; see `scan_cached`.
@@ -145,7 +144,8 @@ def source_of_parquet(
     with saying_if_slow(lambda: f"reading the first images of {data}"):
         training, testing = with_pixel_range(data, training, testing, notes)
     lines = [f"parquet {names[i]}\0{shard.obj.size}\0{shard.column}" for i, shard in enumerate(found.shards)]
-    digest = lines_digest([*lines, f"labels {split.classes}", f"windows of {WINDOW}"])
+    labels = f"labels {labels_digest(split.labels)} of {split.classes}"
+    digest, name = lines_digest([*lines, labels, f"windows of {WINDOW}"]), name_with_column(name, column)
     return Source(name, digest, size or DEFAULT_SIZE, training, testing, split.classes, notes=(*notes, *left_out))
 
 
@@ -153,7 +153,7 @@ def _labeled(names: Sequence[str], number: np.ndarray, found: ParquetScan) -> La
     roles = roles_of_paths(names, (END,))
     of_shard = np.array([roles.get(name, "other") for name in names])
     counts = {str(role): f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
-    return Labeled(of_shard[number], found.labels, found.values, counts, "shards", "their names", complete=False)
+    return Labeled(of_shard[number], found.labels, found.values, counts, "shards", "their names")
 
 
 def _split(part: str, shards: Sequence[ParquetShard], offsets: np.ndarray, labels: np.ndarray) -> ParquetImages:

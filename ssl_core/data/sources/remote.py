@@ -10,7 +10,7 @@ from ssl_core.data.dataset import Source
 from ssl_core.data.image_names import SkippedFiles
 from ssl_core.data.label_table import split_column
 from ssl_core.data.listing import METADATA, saying_if_slow
-from ssl_core.data.packing.index import INDEX, TABLE
+from ssl_core.data.packing.index import INDEX, PLAN
 from ssl_core.data.packing.record import ShardEntry
 from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.sampler import WINDOW
@@ -66,13 +66,15 @@ def _load(url: str, column: str | None, size: int | None) -> Source:
         raise UserError(f"--data {url}#{column}: packed datasets have no columns")
     # not from the cache: where a store tells no ETag, an index of other shards may look like the old one
     index = parse_index(url, read(index, 0, index.size, RetryDeadline()))
-    table = stat(f"{url}/{TABLE}")._replace(sha256=index.table_sha256)
+
+    def read_file(name: str, sha256: str) -> bytes:
+        return read_cached(stat(f"{url}/{name}")._replace(sha256=sha256))
 
     def shard_of(shard: ShardEntry) -> RemoteShard:
         name = PurePosixPath(shard.name).name
         return RemoteShard(Object(f"{url}/{name}", shard.bytes, shard.sha256, shard.sha256))
 
-    source = build_source(url, name, index, read_cached(table), shard_of, size, windowed=True)
+    source = build_source(url, name, index, read_file, shard_of, size, windowed=True)
     least = (WINDOW + 1) * max(shard.bytes for split in index.splits.values() for shard in split.shards)
     if least > cache_limit():
         raise UserError(f"--data {url} needs {LIMIT_VARIABLE} of {least / 1e9:.3g} at least, better twice as much")
@@ -89,8 +91,13 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
     def is_parquet(path: str) -> bool:
         return path.lower().endswith(END) and not is_table(path)
 
+    def is_wanted(path: str) -> bool:
+        return path == PLAN or is_table(path) or is_parquet(path) or others.wants(path)
+
     with saying_if_slow(lambda: f"listing {url}"):
-        found = list_objects(url, lambda path: is_table(path) or is_parquet(path) or others.wants(path), gone.append)
+        found = list_objects(url, is_wanted, gone.append)
+    if PLAN in found:
+        raise UserError(f"--data {url}: not packed to the end; run the same tilespin pack again")
 
     def make(paths: list[str], labels: np.ndarray) -> RemoteFiles:
         return RemoteFiles([found[path] for path in paths], labels)

@@ -13,9 +13,8 @@ from ssl_core.data.labeling import NO_LABEL, Labeled, arrange
 from ssl_core.data.listing import COMPRESSED, compressed_advice
 from ssl_core.data.path_patterns import files_of_pattern, is_file_or_pattern
 from ssl_core.data.split_names import roles_of_paths, split_roles
-from ssl_core.data.tar_shards import Scan, lines_digest, scan_shards_cached
+from ssl_core.data.tar_shards import Scan, labels_digest, lines_digest, scan_shards_cached
 from ssl_core.errors import UserError, some
-from ssl_core.storage.object_store import is_url
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class TarFiles(DataSource):
 
         Folders of tar files are opened by ssl_core/data/sources/folder.py.
         """
-        if is_url(data) or not data.lower().endswith((".tar", *COMPRESSED)):
-            return False
-        return is_file_or_pattern(data)
+        return is_file_or_pattern(data, (".tar", *COMPRESSED))
 
     def load(self, data: str, size: int | None) -> Source:
         """Opens tar files as a dataset.
@@ -91,9 +88,7 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     roles = roles_of_paths(names, (".tar",))
     of_shard = np.array([roles.get(name, "other") for name in names])
     counts = {role: f"{(of_shard == role).sum():,} {role} shards" for role in dict.fromkeys(of_shard)}
-    labeled = Labeled(
-        of_shard[found.offsets[:, 0]], found.labels, found.values, counts, "shards", "their names", complete=True
-    )
+    labeled = Labeled(of_shard[found.offsets[:, 0]], found.labels, found.values, counts, "shards", "their names")
 
     def keys(rows: np.ndarray) -> list[str]:
         return [f"{names[found.offsets[row, 0]]}/{_decode_name(found.names.item(row))}" for row in rows]
@@ -108,6 +103,8 @@ def source_of_shards(data: str, root: Path, names: Sequence[str], size: int | No
     content = [f"tar {name}\0{(root / name).stat().st_size}" for name in names]
     if split.unlabeled:
         content.append("unlabeled images are trained on")
+    if split.classes:
+        content.append(f"labels {labels_digest(split.labels)} of {split.classes}")
     digest = lines_digest(content)
     return Source(root.name, digest, size or DEFAULT_SIZE, training, testing, split.classes, notes=(*notes, *left_out))
 

@@ -63,9 +63,8 @@ class AttentiveProbe(Protocol):
         Raises:
             Diverged: If training diverges at every learning rate.
         """
-        blank = _last_map(model.blank_maps())
-        images = len(model.parts["train"][1])
-        side = _cells(*blank.shape[1:], images, config)
+        _, width, *sides = _last_map(model.blank_maps()).shape
+        side = _cells(width, min(sides), len(model.parts["train"][1]), config)
         x = torch.cat([cells for cells, _ in _read(model, "train", side)])
         y = torch.from_numpy(model.labels["train"]).to(x.device)
         mean, std = x.mean((0, 1)), x.std((0, 1)).clamp(min=1e-6)
@@ -91,7 +90,11 @@ class AttentiveProbe(Protocol):
         test, labels = answers("test")[best], model.labels["test"]
         chosen = {"learning_rate": config.learning_rates[best], "val_score": values[best]}
         return Result(
-            {**test.numbers(labels), "cells": float(side)}, test.correct(labels), chosen, predicted=test.predicted
+            {**test.numbers(labels), "cells": float(side)},
+            test.correct(labels),
+            chosen,
+            predicted=test.predicted,
+            draws=test.draws(labels),
         )
 
 
@@ -149,10 +152,10 @@ def _last_map(maps: list[Tensor]) -> Tensor:
     return next((one for one in reversed(maps) if one.shape[2] * one.shape[3] > 1), maps[-1])
 
 
-def _cells(width: int, height: int, wide: int, images: int, config: AttentiveProbe.Config) -> int:
+def _cells(width: int, side: int, images: int, config: AttentiveProbe.Config) -> int:
     """Returns the cells along a side that maps are averaged to, so that all training images' maps have room."""
     room = math.isqrt(max(1, int(config.memory * 1e9 / (4 * width * images))))
-    return max(1, min(config.cells, height, wide, room))
+    return max(1, min(config.cells, side, room))
 
 
 def _read(model: FrozenEncoder, split: str, side: int) -> Iterator[tuple[Tensor, Tensor]]:

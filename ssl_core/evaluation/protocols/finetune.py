@@ -77,4 +77,4 @@ class FineTuning(Protocol):
             raise Diverged(f"fine-tuning diverged at every learning rate of {config.learning_rates}")
         of = classify(best, model, "test")
         labels = model.labels["test"]
-        return Result(of.numbers(labels), of.correct(labels), chosen, predicted=of.predicted)
+        return Result(of.numbers(labels), of.correct(labels), chosen, predicted=of.predicted, draws=of.draws(labels))

@@ -73,6 +73,7 @@ class KNN(Protocol):
             {"stage": chosen[0], "k": chosen[1], "val_score": scores[chosen]},
             notes=too_few_note(len(features.labels["train"]), config.neighbors),
             predicted=test[chosen].predicted,
+            draws=test[chosen].draws(labels),
         )
 
 

@@ -61,7 +61,8 @@ class LinearProbe(Protocol):
             chosen = {"stage": i, "learning_rate": config.learning_rates[rate], "val_score": float(val[rate])}
             stages.append((test[rate], chosen))
         best, chosen = max(stages, key=lambda stage: stage[1]["val_score"])  # the first of equal ones
-        return Result({**numbers, **best.numbers(labels)}, best.correct(labels), chosen, predicted=best.predicted)
+        numbers |= best.numbers(labels)
+        return Result(numbers, best.correct(labels), chosen, predicted=best.predicted, draws=best.draws(labels))
 
 
 def _probe(

@@ -93,6 +93,7 @@ class NonlinearProbe(Protocol):
             test[best].correct(labels),
             {"stage": best + 1, "val_score": val[best]},
             predicted=test[best].predicted,
+            draws=test[best].draws(labels),
         )
 
 

@@ -134,7 +134,8 @@ def test_packs_what_is_on_s3(s3, folder, tmp_path):
         (["pretrain", "rotnet", "--data", "s3://bucket/insects/notes.txt"], "nothing is there"),
         (["pretrain", "rotnet", "--data", "nosuch://x/y"], "Protocol not known: nosuch"),
         (["pack", "s3://bucket/absent", "no/such/place"], "s3://bucket/absent: nothing is there"),
-        (["pack", "s3://bucket/insects", "s3://bucket/out"], "is a URL, expected a new folder"),
+        (["pack", "s3://bucket/insects", "s3://bucket/insects/out"], "lies inside s3://bucket/insects"),
+        (["pack", "s3://bucket/insects", "s3://bucket"], "s3://bucket holds something else"),
     ],
 )
 def test_a_bad_url_is_one_line(s3, tilespin, arguments, words):
