@@ -42,7 +42,9 @@ def test_training_is_timms_bit_for_bit(name, more):
         used = []
         for step in range(STEPS):
             set_lr(step)
-            used.append([(len(group["params"]), group["lr"], group["weight_decay"]) for group in optimizer.param_groups])
+            used.append(
+                [(len(group["params"]), group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+            )
             optimizer.zero_grad()
             module(torch.randn(8, 3, generator=torch.Generator().manual_seed(step))).square().mean().backward()
             optimizer.step()
