@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
-RUN := OMP_NUM_THREADS=1 $(BIN)
+# Bytecode is kept, also where images of containers forbid it: tests start hundreds of processes that would each compile
+RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 demo: $(INSTALLED)
