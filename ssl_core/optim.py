@@ -89,7 +89,8 @@ def _build(config: Optim, groups: list[dict]) -> Optimizer:
         # PyTorch has none; timm takes two seconds, which other trainings need not wait for
         from timm.optim.lars import Lars
 
-        return Lars(groups, lr=config.lr, momentum=config.momentum)
+        # pyright takes its default of 0 for the type
+        return Lars(groups, lr=config.lr, momentum=config.momentum)  # pyright: ignore[reportArgumentType]
     return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.optimizer == "sgd")
 
 
