@@ -1,12 +1,13 @@
-"""Builds optimizers and learning-rate schedules: timm's, chosen by a few options."""
+"""Builds optimizers and learning-rate schedules, chosen by a few options: the same as timm's, number for number."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from ssl_core.errors import UserError
 
@@ -71,22 +72,47 @@ def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optim
     Returns:
         The optimizer, and a function that sets its learning rate for a step, counted from 0.
     """
-    # timm takes two seconds, which most commands need not wait for
-    from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]  it has no __all__
-    from timm.scheduler.cosine_lr import CosineLRScheduler
-    from timm.scheduler.multistep_lr import MultiStepLRScheduler
+    optimizer = _build(config, _parameter_groups(module, config.weight_decay))
 
-    extra: dict[str, Any] = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
-    optimizer = create_optimizer_v2(
-        module, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, filter_bias_and_bn=True, **extra
-    )
+    def set_lr(step: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, steps)
+
+    set_lr(0)
+    return optimizer, set_lr
+
+
+def _build(config: Optim, groups: list[dict]) -> Optimizer:
+    if config.optimizer == "adamw":
+        return AdamW(groups, lr=config.lr)
+    if config.optimizer == "lars":
+        # PyTorch has none; timm takes two seconds, which other trainings need not wait for
+        from timm.optim.lars import Lars
+
+        # pyright takes its default of 0 for the type
+        return Lars(groups, lr=config.lr, momentum=config.momentum)  # pyright: ignore[reportArgumentType]
+    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.optimizer == "sgd")
+
+
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Returns parameters without weight decay, which are biases and those of normalization layers, and the others."""
+    plain, decayed = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            alone = not weight_decay or parameter.ndim <= 1 or name.endswith(".bias")
+            (plain if alone else decayed).append(parameter)
+    groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate(config: Optim, step: int, steps: int) -> float:
+    """Returns the learning rate of a step, counted from 0, of a training of so many."""
     warmup = int(config.warmup * steps)
-    warm: dict[str, Any] = dict(warmup_t=warmup, warmup_lr_init=config.lr / max(1, warmup), t_in_epochs=False)
+    if step < warmup:
+        first = config.lr / warmup
+        return first + step * ((config.lr - first) / warmup)
     if config.lr_milestones:
-        # timm counts milestones from 1, so that the step `at * steps`, counted from 0, is the first to be slower; the
-        # first step of all is never one, however short the training is
-        milestones = [max(1, round(at * steps)) + 1 for at in config.lr_milestones]
-        schedule = MultiStepLRScheduler(optimizer, milestones, config.lr_gamma, warmup_prefix=False, **warm)
-    else:
-        schedule = CosineLRScheduler(optimizer, t_initial=max(1, steps - warmup), warmup_prefix=True, **warm)
-    return optimizer, schedule.step_update
+        # the first step of all is never slower, however short the training is
+        milestones = [max(1, round(at * steps)) for at in config.lr_milestones]
+        return config.lr * config.lr_gamma ** bisect_right(milestones, step)
+    return 0.5 * config.lr * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -26,8 +26,8 @@ use_own_token()
 
 # Files that take minutes, the longest first
 LONG = (
-    *("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_study", "test_stops", "test_s3"),
-    *("test_shared_cache", "test_failing_store"),
+    *("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_plugins", "test_transfer"),
+    *("test_study", "test_stops", "test_s3", "test_shared_cache", "test_tune", "test_sweep", "test_failing_store"),
 )
 
 

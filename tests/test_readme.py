@@ -52,6 +52,8 @@ def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
             words += [*SHORT[verb], "--storage", str(tmp_path), "--wandb", "off"]
         if "submit" not in words and {"study", "pretrain"}.intersection(words):
             words += ["--workers", "0"]  # Ray takes half a minute, and other tests start it
+        if "demo" in words:
+            words += ["--tasks", "rotnet", "--no-supervised"]  # other tests train them all
         if "study" in words:
             words += ["--size", "32"] if "--data" in words else ["--data", str(shapes), "--size", "32"]
         said = cluster.run(*words) if cluster.address in words else tilespin(*words, timeout=900).stdout

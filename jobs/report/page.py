@@ -6,11 +6,13 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from PIL import Image
@@ -20,7 +22,10 @@ from jobs.report.chart_style import Mark
 from jobs.study.folder import Study
 from jobs.study.warning_log import warn
 from ssl_core.evaluation.protocols.retrieval import EDGE, SIDE
+from ssl_core.storage.cache import cached_arrays
 from ssl_core.storage.files import read_bytes
+
+GLOBALS = "window.vegaEmbed = vegaEmbed;"  # what the page's own script needs of the library
 
 
 class Contents:
@@ -84,11 +89,24 @@ class Script:
         return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode()}'")
 
 
+@cache
 def chart_library() -> Script:
-    """Returns Vega, Vega-Lite and Vega-Embed, as the package vl-convert-python holds them."""
-    import vl_convert  # takes a while, and most commands write no report
+    """Returns Vega, Vega-Lite and Vega-Embed, as the package vl-convert-python holds them.
 
-    return Script(Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")))
+    To bundle them takes more than a second of a processor, which only the first report of a machine waits for.
+    """
+    key = f"vega-{version('vl-convert-python')}-{hashlib.sha256(GLOBALS.encode()).hexdigest()[:8]}"
+    try:
+        text = cached_arrays(key, _bundle, ("script",))["script"].tobytes()
+    except OSError:  # the cache has no room, say
+        text = _bundle()["script"].tobytes()
+    return Script(Markup(text.decode()))
+
+
+def _bundle() -> dict[str, np.ndarray]:
+    import vl_convert  # most commands write no report
+
+    return {"script": np.frombuffer(vl_convert.javascript_bundle(GLOBALS).encode(), np.uint8)}
 
 
 def package_file(name: str) -> Markup:

@@ -3,18 +3,16 @@ an epoch."""
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.command import ROOT, environment
+from support.command import Forked, environment, forked
 
 from ssl_core.data.loaders.select import dali_installed
 
@@ -76,11 +74,8 @@ class Recorded(Task):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """The program elsewhere with the task `recorded` in it, and room for records."""
-    for package in ("kernels", "cluster", "jobs"):  # as links: what was compiled for the kernels is found again
-        (tmp_path / package).symlink_to(ROOT / package)
-    shutil.copytree(ROOT / "ssl_core", tmp_path / "ssl_core")
-    (tmp_path / "ssl_core" / "tasks" / "recorded.py").write_text(RECORDED)
+    """Holds recorded.py with the task `recorded`, and room for records."""
+    (tmp_path / "recorded.py").write_text(RECORDED)
     (tmp_path / "records").mkdir()
     return tmp_path
 
@@ -95,10 +90,12 @@ def jpegs(shapes, tmp_path) -> Path:
     return tmp_path / "jpegs"
 
 
-def command(folder: Path, images: Path, workers: int, loader: str) -> subprocess.Popen:
+def training(folder: Path, images: Path, workers: int, loader: str) -> AbstractContextManager[Forked]:
     arguments = [
         "pretrain",
         "recorded",
+        "--plugin",
+        folder / "recorded.py",
         "--data",
         images,
         "--size",
@@ -122,16 +119,7 @@ def command(folder: Path, images: Path, workers: int, loader: str) -> subprocess
         "--loader",
         loader,
     ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # what runs in a shell's background ignores interrupts, and so would this
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        env=environment() | {"PYTHONPATH": str(folder), "RECORDS": str(folder / "records")},
-    )
+    return forked(*arguments, env=environment() | {"RECORDS": str(folder / "records")})
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -144,14 +132,14 @@ def records(folder: Path) -> dict[int, list[dict]]:
     return {int(path.stem): rows_of(path) for path in (folder / "records").glob("*.jsonl")}
 
 
-def wait_for(process: subprocess.Popen, met: Callable[[], object]):
+def wait_for(process: Forked, met: Callable[[], object]):
     """What `met` returns, as soon as that is something."""
     end = time.monotonic() + PATIENCE
     while not (found := met()) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     if not found:
-        process.kill()
-    assert found, process.communicate()[0]
+        process.send_signal(signal.SIGKILL)
+        raise AssertionError(process.wait())
     return found
 
 
@@ -179,18 +167,14 @@ def surviving(folder: Path) -> list[list[dict]]:
 
 
 def test_each_image_once_an_epoch_through_a_kill_and_another_number_of_workers(folder, jpegs):
-    driver = command(folder, jpegs, workers=2, loader="dali" if dali_installed() else "cpu")
-    try:
+    with training(folder, jpegs, workers=2, loader="dali" if dali_installed() else "cpu") as driver:
         killed = wait_for(driver, lambda: second_worker_at(folder, 22))  # an epoch has 12.8 steps
         os.kill(killed, signal.SIGKILL)
         wait_for(driver, lambda: second_worker_at(folder, 22, but=killed))
         driver.send_signal(signal.SIGINT)
-        assert "attempt 2" in driver.communicate(timeout=PATIENCE)[0]
-        alone = command(folder, jpegs, workers=0, loader="cpu")
-        said, _ = alone.communicate(timeout=PATIENCE)
-        assert alone.returncode == 0, said
-    finally:
-        driver.kill()
+        assert "attempt 2" in driver.wait(PATIENCE).stderr
+    with training(folder, jpegs, workers=0, loader="cpu") as alone:
+        alone.wait(PATIENCE).check_returncode()
     restarts = [
         row for path in folder.glob("runs/*/pretrain/*/metrics.jsonl") for row in rows_of(path) if "restart" in row
     ]

@@ -1,11 +1,10 @@
 """Files of plug-ins on a real cluster: they are sent, to a job's own process and to its workers."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from support.head import Head, command
+from support.head import Head
 from support.plugin_package import TASK, plugged_in
 
 from jobs.submission.command import prepare_command
@@ -45,10 +44,7 @@ def test_submitted_with_its_file(cluster: Head, folder):
 def test_a_cluster_that_is_joined_is_sent_the_file(cluster: Head, folder):
     address = (cluster.folder / "r/ray_current_cluster").read_text()
     words = f"pretrain mirror --plugin mirror.py --data data {SHORT} --address {address}"
-    done = subprocess.run(
-        command(*words.split()), cwd=folder, env=cluster.env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
+    cluster.run(*words.split(), cwd=folder)
     here, sent = folder / "mirror.py", places(folder) - {folder / "mirror.py"}
     assert here in places(folder) and sent
     assert all(path.match("working_dir_files/*/plugins/mirror.py") for path in sent)

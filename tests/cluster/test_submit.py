@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.command import ROOT
+from support.command import ROOT, forked
 from support.head import Head, command, left_by
 
 from cluster import code_upload
@@ -77,6 +77,9 @@ def studied(cluster, checkout, elsewhere) -> str:
         120,
         "--protocols",
         "knn",
+        "--tasks",
+        "rotnet",
+        "--no-supervised",
         "--wandb",
         "offline",
         cwd=elsewhere,
@@ -137,12 +140,12 @@ def test_results_come_home_from_another_machine(cluster, studied, elsewhere, tmp
 def test_exit_codes_are_the_jobs_own(cluster, elsewhere):
     """1 for a training that diverges, 2 for data that only the cluster could miss, which no retry helps."""
     submit = ("submit", "--address", cluster.address, "--retries", 1, "pretrain", "rotnet", *SHORT, "--data", "nowhere")
-    run = dict(cwd=elsewhere, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with subprocess.Popen(command(*submit), **run) as other:
+    with forked(*submit, cwd=elsewhere, env=cluster.env) as other:
         steep = (*submit[:3], *submit[5:-1], "shapes", "--lr", 1e30, "--steps", 40, "--name", "steep")
         said = cluster.run(*steep, cwd=elsewhere, code=1)
-        refused = other.communicate(timeout=900)[0]
-    assert other.returncode == 2 and "no such folder" in refused and "exit code 2" in refused
+        done = other.wait()
+    refused = done.stdout + done.stderr
+    assert done.returncode == 2 and "no such folder" in refused and "exit code 2" in refused
     assert refused.count("submitted ") == 1
     assert said.count("submitted steep-") == 1 and "failed after" in said and "exit code 1" in said
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.command import ROOT, complaint, environment
+from support.command import ROOT, complaint, forked
 
 from jobs.commands import pack
 from ssl_core.data.dataset import open_source
@@ -57,14 +57,13 @@ def test_killed_packing_continues_to_the_same_bytes(tilespin, noise, tmp_path):
     done = tilespin("pack", noise, tmp_path / "whole", *options)
     assert "4 duplicates" in done.stdout
     place = tmp_path / "killed"
-    command = [sys.executable, "-m", "jobs.cli", "pack", str(noise), str(place), *options]
-    child = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
-    while child.poll() is None:
-        if len(list(place.glob(".pack/shard-*.json"))) >= 2:
-            child.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.001)
-    assert child.wait() == -signal.SIGKILL and not (place / "index.json").exists()
+    with forked("pack", noise, place, *options) as child:
+        while child.poll() is None:
+            if len(list(place.glob(".pack/shard-*.json"))) >= 2:
+                child.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        assert child.wait().returncode == -signal.SIGKILL and not (place / "index.json").exists()
     finished = [place / f"{path.stem}.tar" for path in place.glob(".pack/shard-*.json")]
     written = {path: path.stat().st_mtime_ns for path in finished}
     (place / ".shard-000007.tar.1.1").write_bytes(b"torn")

@@ -1,6 +1,7 @@
 """The report: whatever its names and numbers are, it is written, in one file, and says which chart it lacks."""
 
 import base64
+import errno
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ import vl_convert
 from PIL import Image
 from support.comparison import records, row, three
 
+import jobs.report.page as page_parts
 from jobs.evaluation.records import path_of
 from jobs.report import html
 from jobs.report.comparison import EncoderRow, by_dataset, rank_rows
@@ -101,6 +103,22 @@ def test_without_charts_there_are_tables_and_sentences(tmp_path, monkeypatch, ca
     assert "The report lacks its charts: ImportError: no such library" in page and page.count("<script>") == 1
     assert "Best task by linear" in page and page.count('<table class="sortable">') == 2
     assert "warning: the report lacks its charts" in capsys.readouterr().err
+
+
+def test_the_chart_library_is_bundled_once_a_machine(tmp_path, monkeypatch):
+    """And again where there is no room for it; it is the same, whether bundled or found."""
+    monkeypatch.setenv("TILESPIN_CACHE", str(tmp_path))
+    made = page_parts.chart_library.__wrapped__()
+    assert str(made.text) == vl_convert.javascript_bundle(page_parts.GLOBALS)
+    with monkeypatch.context() as patch:
+        patch.setattr(page_parts, "_bundle", None)  # calling it would fail
+        assert page_parts.chart_library.__wrapped__() == made
+    monkeypatch.setattr(page_parts, "cached_arrays", disk_full)
+    assert page_parts.chart_library.__wrapped__() == made
+
+
+def disk_full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_tables_sort_by_numbers(tmp_path):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.command import ROOT, environment
+from support.command import ROOT, environment, forked, run_forked
 from support.wandb_server import Server, sync
 
 from cluster.heartbeat import Heartbeat, sending_heartbeats
@@ -28,8 +28,8 @@ from ssl_core.tasks.pirl import PIRL
 pytestmark = pytest.mark.slow
 
 
-def command(shapes: Path, storage: Path, *more) -> list[str]:
-    arguments = [
+def arguments(shapes: Path, storage: Path, *more) -> list:
+    return [
         "pretrain",
         "jigsaw",
         "--data",
@@ -46,7 +46,6 @@ def command(shapes: Path, storage: Path, *more) -> list[str]:
         storage,
         *more,
     ]
-    return [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
 
 
 def encoder(storage: Path) -> EncoderRecord:
@@ -67,23 +66,21 @@ def checkpoints(storage: Path) -> set[Path]:
 def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, tmp_path):
     """SIGKILL, the same command again, SIGTERM, again, Ctrl-C, again: weights and rows are bit for bit those of a run
     that nothing happened to, and W&B has each row once. SIGTERM and Ctrl-C cost no step."""
-    storage, run = tmp_path / "stopped", dict(cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
-    # what runs in a shell's background ignores interrupts, and so would this
-    run["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-    mine = command(shapes, storage, "--checkpoint-every", 7, "--wandb", "offline")
+    storage = tmp_path / "stopped"
+    mine = arguments(shapes, storage, "--checkpoint-every", 7, "--wandb", "offline")
     left_at = []
     for new, sent, code in ((2, signal.SIGKILL, -signal.SIGKILL), (1, signal.SIGTERM, 143), (1, signal.SIGINT, 130)):
         seen = checkpoints(storage)
-        driver = subprocess.Popen(mine, **run)
-        while driver.poll() is None and len(checkpoints(storage) - seen) < new:
-            time.sleep(0.02)
-        driver.send_signal(sent)
-        _, said = driver.communicate(timeout=900)
-        assert driver.returncode == code, f"the run ended before it could be stopped: {said}"
+        with forked(*mine) as driver:
+            while driver.poll() is None and len(checkpoints(storage) - seen) < new:
+                time.sleep(0.02)
+            driver.send_signal(sent)
+            done = driver.wait()
+        assert done.returncode == code, f"the run ended before it could be stopped: {done.stderr}"
         left_at.append(max(json.loads(path.read_text())["step"] for path in checkpoints(storage)))
-    assert "the same command continues" in said
-    for arguments in (mine, command(shapes, tmp_path / "alone")):
-        subprocess.run(arguments, check=True, **run)
+    assert "the same command continues" in done.stderr
+    for words in (mine, arguments(shapes, tmp_path / "alone")):
+        run_forked(*words).check_returncode()
     stopped, alone = (encoder(tmp_path / name) for name in ("stopped", "alone"))
     assert stopped.digest == alone.digest and (stopped.training.restarts, alone.training.restarts) == (3, 0)
     trained = rows(storage, "loss")
@@ -108,9 +105,10 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
 def test_a_terminal_that_closes_costs_a_run_on_ray_nothing(shapes, tmp_path):
     """All processes of its group are told so, several times, and what it says from then on goes nowhere."""
     terminal, end = os.openpty()
-    words = command(shapes, tmp_path, "--steps", 100_000, "--checkpoint-every", 100_000, "--workers", 1)
+    words = arguments(shapes, tmp_path, "--steps", 100_000, "--checkpoint-every", 100_000, "--workers", 1)
+    command = [sys.executable, "-m", "jobs.cli", *map(str, words)]
     driver = subprocess.Popen(
-        words, cwd=ROOT, env=environment(), stdin=end, stdout=end, stderr=end, start_new_session=True
+        command, cwd=ROOT, env=environment(), stdin=end, stdout=end, stderr=end, start_new_session=True
     )
     os.close(end)
     threading.Thread(target=_read_all, args=(terminal,), daemon=True).start()
@@ -173,11 +171,10 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_clear_line_and_costs_nothing(shapes, small_disk):
     """What was saved before stays good, and once there is room the same command continues from it."""
-    arguments = command(shapes, small_disk, "--checkpoint-every", 10, "--keep-last", 9)
-    run = dict(cwd=ROOT, env=environment(), capture_output=True, text=True)
-    full = subprocess.run(arguments, **run)
+    words = arguments(shapes, small_disk, "--checkpoint-every", 10, "--keep-last", 9)
+    full = run_forked(*words)
     assert full.returncode == 1 and "no room left" in full.stderr and "Traceback" not in full.stderr
     kept = max(json.loads(path.read_text())["step"] for path in checkpoints(small_disk))
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    assert subprocess.run(arguments, **run).returncode == 0
+    assert run_forked(*words).returncode == 0
     assert [row["step"] for row in rows(small_disk, "restart")] == [kept]

@@ -3,13 +3,11 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import fsspec
 import pytest
-from support.command import ROOT, environment, run_forked
+from support.command import environment, forked, run_forked
 from support.s3_server import s3_server
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -28,21 +26,17 @@ def bucket():
         yield "s3://bucket", filesystem, environment() | settings
 
 
-def command(*arguments) -> list[str]:
-    return [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-
-
 def test_a_killed_run_continues_from_the_bucket_and_is_judged(bucket, shapes, tmp_path):
     """The weights are those of a run on the disk that nobody killed; the comparison lands beside them."""
     url, filesystem, env = bucket
     recipe = ["pretrain", "rotnet", "--data", shapes, "--steps", 80, "--batch", 16, *DATA, "--name", "one"]
-    mine = command(*recipe, "--storage", f"{url}/runs", "--checkpoint-every", 10)
-    driver = subprocess.Popen(mine, cwd=ROOT, env=env)
-    while driver.poll() is None and not filesystem.glob("bucket/runs/one/pretrain/*/checkpoints/step-*.json"):
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    for words in (mine[3:], [*recipe, "--storage", tmp_path]):
+    mine = [*recipe, "--storage", f"{url}/runs", "--checkpoint-every", 10]
+    with forked(*mine, env=env) as driver:
+        while driver.poll() is None and not filesystem.glob("bucket/runs/one/pretrain/*/checkpoints/step-*.json"):
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGKILL)
+        assert driver.wait().returncode == -signal.SIGKILL, "it ended before it could be killed"
+    for words in (mine, [*recipe, "--storage", tmp_path]):
         run_forked(*words, env=env).check_returncode()
     (path,) = filesystem.glob("bucket/runs/one/pretrain/*/encoder.json")
     (there,) = tmp_path.glob("one/pretrain/*/encoder.json")

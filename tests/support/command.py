@@ -7,12 +7,14 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1", "WANDB_MODE": "offline"}
 # What nearly every verb imports, and torch.optim when it is first used; that takes longer than the verbs themselves
-PRELOADED = ["torch._dynamo", "timm.optim", "jobs.commands.study", "jobs.commands.pack"]
+PRELOADED = ["torch._dynamo", "timm", "jobs.commands.study", "jobs.commands.pack"]
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(PRELOADED)
 
@@ -27,31 +29,61 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | QUIET
 
 
-def run_forked(
-    *arguments, module: str = "jobs.cli", timeout: float = 900, cwd: Path = ROOT, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
-    """What `python -m jobs.cli`, or another module, does with arguments, in a process of its own that is forked from
-    one which has imported PRELOADED.
+class Forked:
+    """`python -m jobs.cli`, or another module, with arguments, in a process of its own that is forked from one which
+    has imported PRELOADED."""
 
-    Where signals matter, or what is imported when, a test starts `python -m jobs.cli` instead.
+    def __init__(self, words: list[str], module: str, cwd: Path, env: dict[str, str], folder: Path):
+        self.words, self.out, self.err = words, folder / "out", folder / "err"
+        self.out.touch()
+        self.err.touch()
+        files = str(self.out), str(self.err)
+        self.process = FORKSERVER.Process(target=_main, args=(module, words, str(cwd), env, *files))
+        self.process.start()
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs; as a Popen's."""
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def wait(self, timeout: float = 900) -> subprocess.CompletedProcess:
+        """How it ended, and what it said."""
+        self.process.join(timeout)
+        said = self.out.read_text(), self.err.read_text()
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.words, timeout, *said)
+        return subprocess.CompletedProcess(self.words, self.process.exitcode, *said)
+
+
+@contextmanager
+def forked(
+    *arguments, module: str = "jobs.cli", cwd: Path = ROOT, env: dict[str, str] | None = None
+) -> Iterator[Forked]:
+    """Such a process, for a test to wait for or to send signals; what is left of it after the block is killed.
+
+    Where it matters what is imported when, or whose terminal it is, a test starts `python -m jobs.cli` instead.
     """
-    words = [*map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
-        out, err = (Path(folder, name) for name in ("out", "err"))
         env = environment() if env is None else env
-        process = FORKSERVER.Process(target=_main, args=(module, words, str(cwd), env, str(out), str(err)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, timeout, out.read_text(), err.read_text())
-        return subprocess.CompletedProcess(words, process.exitcode, out.read_text(), err.read_text())
+        running = Forked([*map(str, arguments)], module, cwd, env, Path(folder))
+        try:
+            yield running
+        finally:
+            running.process.kill()
+            running.process.join()
+
+
+def run_forked(*arguments, timeout: float = 900, **options) -> subprocess.CompletedProcess:
+    """What such a process said, and how it ended."""
+    with forked(*arguments, **options) as running:
+        return running.wait(timeout)
 
 
 def _main(module: str, arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
     for stream, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), stream)
+        os.dup2(os.open(path, os.O_WRONLY), stream)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
