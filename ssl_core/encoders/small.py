@@ -81,15 +81,16 @@ def small_vit(size: int) -> TokenEncoder:
 
 
 def small_vit_options(size: int) -> dict[str, Any]:
-    """Returns the options of timm's VisionTransformer that make it `vit-small-images`: 6 blocks of width 128, 4 heads.
+    """Returns the options of timm's VisionTransformer that make it `vit-small-images`: 4 blocks of width 64, 2 heads.
 
-    Patches have 4 px below 64 px and 8 px from there, so that 32 and 64 px are 64 patches.
+    Patches have 4 px below 64 px and 8 px from there, so that 32 and 64 px are 64 patches. Why these numbers: see
+    docs/log.md.
 
     Args:
         size: The images' side in pixels.
     """
     patch = 4 if size < 64 else 8
-    return dict(img_size=size, patch_size=patch, embed_dim=128, depth=6, num_heads=4, num_classes=0)
+    return dict(img_size=size, patch_size=patch, embed_dim=64, depth=4, num_heads=2, num_classes=0)
 
 
 class RawPixels(nn.Module):

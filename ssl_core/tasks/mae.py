@@ -13,6 +13,7 @@ from ssl_core.errors import UserError
 from ssl_core.optim import Optim
 from ssl_core.task import Task, TaskConfig, crop_side, to_uint8
 
+HEAD = 32  # channels of each head of attention in the decoder
 EPSILON = 1e-6  # of the variance of a patch's pixels, as in the authors' code
 
 
@@ -38,10 +39,10 @@ class MAE(Task):
         """side that a random crop is resized to, as a fraction of the image's"""
         min_area: float = 0.2
         """smallest share of the image that a random crop shows"""
-        decoder_dim: int = 128
-        """width of the decoder"""
+        decoder_dim: int = 0
+        """width of the decoder, a multiple of 32; 0: two thirds of the encoder's, as the paper's 512 of 768"""
         decoder_depth: int = 2
-        """blocks of the decoder"""
+        """blocks of the decoder; the paper's has 8"""
         optim: Optim = Optim(optimizer="adamw", lr=2e-3, weight_decay=0.05)
 
     config: Config
@@ -62,17 +63,17 @@ class MAE(Task):
                 f"mae: --mask-ratio {config.mask_ratio} keeps {self.kept} of {self.patches} patches: expected at least "
                 "one, and one dropped"
             )
-        width = config.decoder_dim
-        if width % 32 or config.decoder_depth < 1:
+        width = config.decoder_dim or max(1, round(encoder.widths[-1] * 2 / 3 / HEAD)) * HEAD
+        if width % HEAD or width < 1 or config.decoder_depth < 1:
             raise UserError(
-                f"mae: --decoder-dim is {width} and --decoder-depth {config.decoder_depth}: expected a multiple of 32 "
-                "and at least 1"
+                f"mae: --decoder-dim is {width} and --decoder-depth {config.decoder_depth}: expected a multiple of "
+                f"{HEAD} and at least 1"
             )
         self.embed = nn.Linear(encoder.widths[-1], width)
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))
         self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
         block = nn.TransformerEncoderLayer(
-            width, width // 32, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            width, width // HEAD, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.decoder = nn.TransformerEncoder(
             block, config.decoder_depth, norm=nn.LayerNorm(width), enable_nested_tensor=False

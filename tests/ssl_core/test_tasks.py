@@ -17,7 +17,7 @@ from ssl_core.train import TrainConfig, train
 
 each_task = pytest.mark.parametrize("task", tasks())
 INFO = EncoderInfo("convnet", (32, 64, 128), (2, 4, 8))
-TOKENS = EncoderInfo("vit-small-images", (128,) * 6, (4, 4, 4, 4, 0, 0), patch_size=4, prefix=1)
+TOKENS = EncoderInfo("vit-small-images", (64,) * 6, (4, 4, 4, 4, 0, 0), patch_size=4, prefix=1)
 
 
 def build(task: str, size: int = 32, classes: int = CLASSES, info: EncoderInfo | None = None, **options):
