@@ -21,7 +21,7 @@ class Teacher(Replicated):
     Its momentum rises from `momentum` to 1 along half a cosine. Every worker makes the same copy and the same updates
     of weights that are equal anyway, so nothing is exchanged. It is a part of the task, and so of its checkpoints, but
     not of the encoder that is exported. Batch norm in it uses the statistics of each batch, as that of a student in
-    training does, and keeps none.
+    training does, and keeps none; nothing is dropped in it. Buffers of the encoder are not followed.
 
     Attributes:
         encoder: The copy of the encoder.
@@ -51,6 +51,15 @@ class Teacher(Replicated):
             for name, parameter in list(module.named_parameters(recurse=False)):
                 delattr(module, name)
                 module.register_buffer(name, parameter.detach())
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Sets batch norm alone to training or evaluation: dropped paths would make the student's targets noisy."""
+        super().train(False)
+        self.training = mode
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = mode
+        return self
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Trains a model: a generator that yields after every step, and logs, saves and prints nothing."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -93,11 +94,13 @@ def train(
         optimizer.load_state_dict(start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
-    ddp = _wrap_in_ddp(model) if world > 1 else None
+    batches = iter(batches)
+    begin = list(itertools.islice(batches, 1))
+    ddp = _wrap_in_ddp(model, begin[0].images.shape[1]) if world > 1 and begin else None
     wrapped = model if ddp is None else ddp
     stepper = torch.compile(wrapped) if plan.compile else wrapped
     count = 0
-    for number, batch in enumerate(batches, start=first):
+    for number, batch in enumerate(itertools.chain(begin, batches), start=first):
         set_lr(number)
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
         optimizer.zero_grad(set_to_none=True)
@@ -139,14 +142,25 @@ def _state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -
     return state
 
 
-def _wrap_in_ddp(model: nn.Module) -> DistributedDataParallel:
+def _wrap_in_ddp(model: PretextModel, size: int) -> DistributedDataParallel:
     """Returns the model in DistributedDataParallel, which leaves out what workers keep up to date themselves.
 
     It would otherwise send all buffers from the first worker at each step, and with them whole memory banks. A task may
-    leave a part of a vision transformer unused, such as the layer norm of the mean token.
+    leave a part of an encoder unused, such as what follows the last map, which has to be said.
     """
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ddp_ignored(model))
-    return DistributedDataParallel(model, find_unused_parameters=hasattr(model.encoder, "tokens"))
+    return DistributedDataParallel(model, find_unused_parameters=_has_unused(model, size))
+
+
+def _has_unused(model: PretextModel, size: int) -> bool:
+    """Returns whether a step leaves weights without a gradient. It changes nothing."""
+    inputs, targets = _blank_batch(model, size, 2)
+    model.eval()  # in which nothing is exchanged with other workers, and batch norm keeps its statistics
+    model.task.loss(model(inputs), targets).sum().backward()
+    unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
+    model.zero_grad(set_to_none=True)
+    model.train()
+    return unused
 
 
 def _all_reduce_min(parts: int, device: torch.device) -> int:
@@ -179,27 +193,38 @@ def encoder_macs(model: PretextModel, size: int) -> int:
         UserError: If the encoder cannot take what the task shows it, such as images of other sides.
     """
     count = 2
-    inputs = _blank_inputs(model, size, count)
+    inputs = _blank_batch(model, size, count)[0]
     encoder = _Counted(model.encoder)
     teachers = [(one, one.encoder) for one in model.task.modules() if isinstance(one, Teacher)]
-    counted = [_Counted(own) for _, own in teachers]
-    for (teacher, _), counter in zip(teachers, counted):
-        teacher.encoder = counter
+    counted = {teacher: _Counted(own) for teacher, own in teachers}
     was = model.training
     model.eval()
+    trained = [p for p in model.parameters() if p.requires_grad]
     try:
         with torch.no_grad():
+            _check_views(model, inputs, size)
+            for parameter in trained:  # torch's counter hooks what needs a gradient, also where none is computed
+                parameter.requires_grad_(False)
+            for teacher, _ in teachers:
+                teacher.encoder = counted[teacher]
             model.task(encoder, inputs)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        for teacher, own in teachers:
+            teacher.encoder = own
+        model.train(was)
+    return (3 * encoder.flops + sum(one.flops for one in counted.values())) // 2 // count
+
+
+def _check_views(model: PretextModel, inputs, size: int) -> None:
+    try:
+        model(inputs)
     except (AssertionError, RuntimeError) as error:  # an encoder that is built for one size alone
         raise UserError(
             f"{task_name(model.task.config)} on images of {size} px: the encoder cannot take what the task shows it, "
             f"choose another one: {str(error).splitlines()[0]}"
         ) from error
-    finally:
-        for teacher, own in teachers:
-            teacher.encoder = own
-        model.train(was)
-    return (3 * encoder.flops + sum(one.flops for one in counted)) // 2 // count
 
 
 class _Counted(nn.Module):
@@ -213,8 +238,8 @@ class _Counted(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         return self._count(self.encoder, images)
 
-    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        return self._count(self.encoder.tokens, images, keep)
+    def tokens(self, images: Tensor, keep: Tensor | None = None, placed: Tensor | None = None) -> Tensor:
+        return self._count(self.encoder.tokens, images, keep, placed)
 
     def _count(self, function: Callable, *given):
         counter = FlopCounterMode(display=False)
@@ -224,14 +249,14 @@ class _Counted(nn.Module):
         return result
 
 
-def _blank_inputs(model: PretextModel, size: int, count: int):
-    """Returns the inputs that the task makes of `count` black images."""
+def _blank_batch(model: PretextModel, size: int, count: int) -> tuple:
+    """Returns the inputs and targets that the task makes of `count` black images."""
     images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
     ids = torch.arange(count)
     batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(count), torch.zeros_like(ids))
     device = next(model.parameters()).device
     batch = Batch(*(t.to(device) for t in batch))
-    return model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, 0), InputFormat((0.0,) * 3, (1.0,) * 3))[0]
+    return model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, 0), InputFormat((0.0,) * 3, (1.0,) * 3))
 
 
 def check_parts(config: TaskConfig, grad_accumulation: int, worlds: Iterable[int], images: int) -> int:
@@ -299,7 +324,7 @@ def check_one_image(model: PretextModel, size: int) -> None:
     Raises:
         UserError: If batch norm would get a single value for a channel.
     """
-    inputs = _blank_inputs(model, size, 1)
+    inputs = _blank_batch(model, size, 1)[0]
     try:
         with torch.no_grad():
             model.train()(inputs)

@@ -26,10 +26,10 @@ def build_timm(name: str, size: int, pretrained: bool = False) -> nn.Module:
     import timm  # takes two seconds, which most commands need not wait for
     from timm.layers.format import Format
 
-    flexible, options = _size_options(name) or {}, model_options(name, size)
+    options = {**model_options(name, size), **_size_options(name)[0]}
     if _is_token_model(name):
-        return TokenEncoder(timm.create_model(name, pretrained=pretrained, **options, **flexible))
-    encoder = timm.create_model(name, pretrained=pretrained, features_only=True, **options, **flexible)
+        return TokenEncoder(timm.create_model(name, pretrained=pretrained, **options))
+    encoder = timm.create_model(name, pretrained=pretrained, features_only=True, **options)
     if getattr(encoder, "output_fmt", None) == Format.NHWC:
         encoder.register_forward_hook(_channels_first)
     return encoder
@@ -46,7 +46,7 @@ def model_options(name: str, size: int) -> dict[str, Any]:
         Keyword arguments of timm.create_model: for a vision transformer those of the whole model, otherwise those that
         go with features_only=True.
     """
-    sized = {"img_size": size} if is_sized(name) else {}
+    sized = {"img_size": size} if is_sized(name) else _size_options(name)[0]
     if not _is_token_model(name):
         return {**sized, **_spread_maps(name)}
     # attention pooling comes after the last map, as a classifier does
@@ -60,7 +60,7 @@ def is_sized(name: str) -> bool:
     Args:
         name: timm's name of the model.
     """
-    return _size_options(name) is not None
+    return _size_options(name)[1]
 
 
 def native_size(name: str) -> int:
@@ -73,15 +73,19 @@ def native_size(name: str) -> int:
 
 
 def _published_size(name: str) -> int:
+    """Returns the side of the images in pixels, less what does not fill a whole patch, which timm leaves out."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
-    return config.input_size[-1] if config else 224
+    size = config.input_size[-1] if config else 224
+    embed: Any = getattr(_on_meta(name), "patch_embed", None)
+    patch = int(embed.feat_ratio()) if _is_token_model(name) else 1
+    return size // patch * patch
 
 
 @cache
-def _size_options(name: str) -> dict[str, Any] | None:
-    """Returns what makes a sized model take images of other sides, too; None if it does not know image sizes.
+def _size_options(name: str) -> tuple[dict[str, Any], bool]:
+    """Returns what makes a model take images of other sides, too, and whether its weights depend on an image size.
 
     Raises:
         Exception: Whatever timm raises for a model that it cannot build.
@@ -90,11 +94,17 @@ def _size_options(name: str) -> dict[str, Any] | None:
     ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
     for options in ways:
         try:
-            _on_meta(name, img_size=_published_size(name), **options)
-        except TypeError:
+            shapes = [_shapes(name, times * _published_size(name), options) for times in (1, 2)]
+        except TypeError:  # it knows no such option
             continue
-        return options
-    return None
+        return options, shapes[0] != shapes[1]
+    return {}, False
+
+
+def _shapes(name: str, size: int, options: dict[str, Any]) -> dict[str, torch.Size]:
+    """Returns the shapes of the weights and buffers of a model that is built for a size."""
+    model = _on_meta(name, img_size=size, **options)
+    return {name: tensor.shape for named in (model.named_parameters(), model.named_buffers()) for name, tensor in named}
 
 
 def _spread_maps(name: str) -> dict[str, list[int]]:

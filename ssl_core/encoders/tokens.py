@@ -60,34 +60,39 @@ class TokenEncoder(nn.Module):
             *(one[:, :, None, None] for one in vectors),
         ]
 
-    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def tokens(self, images: Tensor, keep: Tensor | None = None, placed: Tensor | None = None) -> Tensor:
         """Returns the tokens after the last block and its layer norm.
 
         Args:
             images: [b, 3, h, w], whose sides are multiples of the patch's.
             keep: [b, k] int64, numbers of the patches to encode, counted row by row; the others are dropped before
                 the first block. None keeps all in their order.
+            placed: [b, k] bool, whether each of these patches has its position embedding. None: all have.
 
         Returns:
             [b, prefix + k, width]: first class and register tokens, then those of the patches in the order of `keep`.
         """
-        x, rope = self._embed(images, keep)
+        x, rope = self._embed(images, keep, placed)
         for i, block in enumerate(self.model.blocks):
             x = self._run(block, i, x, rope)
         return self.model.norm(x)
 
-    def _embed(self, images: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def _embed(
+        self, images: Tensor, keep: Tensor | None = None, placed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns the first block's input, and rotary position embeddings if the model has some."""
-        embedded = self.model._pos_embed(self.model.patch_embed(images))
+        plain = self.model.patch_embed(images)
+        embedded = self.model._pos_embed(plain)
         x, rope = embedded if isinstance(embedded, tuple) else (embedded, None)  # Eva's, VisionTransformer's
+        if placed is not None and keep is None:
+            keep = torch.arange(x.shape[1] - self.prefix, device=x.device).expand(len(x), -1)
         if keep is not None:
-            index = (keep + self.prefix)[:, :, None].expand(-1, -1, x.shape[2])
-            x = torch.cat([x[:, : self.prefix], x.gather(1, index)], dim=1)
-            # [patches, d], or for each block and head [depth, heads, patches, d]: an axis for the images comes in
-            # before that of the heads
-            rope = (
-                None if rope is None else rope[..., keep, :].movedim(-3, -4) if rope.ndim > 2 else rope[keep][:, None]
-            )
+            index = keep[:, :, None].expand(-1, -1, x.shape[2])
+            patches = x[:, self.prefix :].gather(1, index)
+            if placed is not None:
+                patches = torch.where(placed[:, :, None], patches, plain.flatten(1, -2).gather(1, index))
+            x = torch.cat([x[:, : self.prefix], patches], dim=1)
+            rope = None if rope is None else _rotations(rope, keep, placed)
         return self.model.norm_pre(x), rope
 
     def _run(self, block: nn.Module, number: int, x: Tensor, rope: Tensor | None) -> Tensor:
@@ -99,3 +104,23 @@ class TokenEncoder(nn.Module):
 def spread(depth: int) -> list[int]:
     """Returns the numbers, from 0, of at most MAPS of `depth` blocks, evenly spread, the last one among them."""
     return sorted({depth * (i + 1) // MAPS - 1 for i in range(MAPS) if depth * (i + 1) >= MAPS})
+
+
+def _rotations(rope: Tensor, keep: Tensor, placed: Tensor | None) -> Tensor:
+    """Returns the rotary embeddings of some patches of each image, of which those that are not placed do not turn.
+
+    Args:
+        rope: [patches, d], the sines and then the cosines; or one of that for each block and head, [depth, heads,
+            patches, d].
+        keep: [b, k] int64, numbers of patches.
+        placed: [b, k] bool, or None.
+
+    Returns:
+        [b, 1, k, d], or [depth, b, heads, k, d]: an axis for the images comes in before that of the heads.
+    """
+    kept = rope[..., keep, :]  # [b, k, d], or [depth, heads, b, k, d]
+    if placed is not None:
+        half = rope.shape[-1] // 2
+        still = torch.cat([rope.new_zeros(half), rope.new_ones(half)])
+        kept = torch.where(placed[..., None], kept, still)
+    return kept.movedim(-3, -4) if rope.ndim > 2 else kept[:, None]

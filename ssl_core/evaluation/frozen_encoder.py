@@ -6,6 +6,7 @@ training images, the third is its test images.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,12 @@ class FrozenEncoder:
         """Returns each stage's map of a black image, [1, width, h, w]: maps of other images have the same shape."""
         side = self.source.size
         return self.feature_maps(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device))
+
+    @cached_property
+    def last_map(self) -> int:
+        """Returns the number, from 0, of the deepest stage of several cells; the deepest of all if each is a vector."""
+        maps = self.blank_maps()
+        return max((i for i, m in enumerate(maps) if m.shape[2] * m.shape[3] > 1), default=len(maps) - 1)
 
     def pool(self, images: Tensor, cells: int = 1) -> list[Tensor]:
         """Computes the features of each stage: its map averaged to few cells and flattened.

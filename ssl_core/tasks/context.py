@@ -75,7 +75,11 @@ class Context(Task):
         return masked, (whole, erased)
 
     def forward(self, encoder, inputs):
-        return self.decoder(encoder(inputs)[self.stage])[:, :, : inputs.shape[2], : inputs.shape[3]]
+        maps = encoder(inputs)
+        seen = maps[self.stage]
+        if maps[-1] is not seen:  # a class token, which would learn nothing otherwise
+            seen = seen + maps[-1]
+        return self.decoder(seen)[:, :, : inputs.shape[2], : inputs.shape[3]]
 
     def loss(self, predictions, targets):
         whole, erased = targets

@@ -33,10 +33,8 @@ class DINO(Task):
         """small crops of each image, which only the student sees"""
         local_crop: float = 0.43
         """side that a small crop is resized to, as a fraction of the image's; the paper's is 96 of 224"""
-        global_area: float = 0.4
-        """share of the image that divides small crops, which show less, from large ones, which show more"""
         local_min_area: float = 0.05
-        """smallest share of the image that a small crop shows"""
+        """smallest share of the image that a small crop shows; its largest is --min-area, a large one's smallest"""
         hidden_dim: int = 512
         """width of the hidden layers of the head"""
         projection_dim: int = 128
@@ -49,7 +47,7 @@ class DINO(Task):
         """that the teacher's outputs are divided by"""
         teacher_momentum: float = 0.99
         """share of the teacher's weights that stays at the first step; it rises to 1"""
-        views: ContrastiveAugmentation = ContrastiveAugmentation(crop=1.0)
+        views: ContrastiveAugmentation = ContrastiveAugmentation(crop=1.0, min_area=0.4)
         optim: Optim = Optim(optimizer="adamw", lr=1e-3, weight_decay=0.05, clip_grad_norm=3.0)
 
     config: Config
@@ -59,10 +57,11 @@ class DINO(Task):
         super().__init__(config, encoder, data)
         if min(config.student_temperature, config.teacher_temperature) <= 0:
             raise UserError("dino: --student-temperature and --teacher-temperature: expected above 0")
-        if not 0 < config.local_min_area < config.global_area < 1 or config.local_crops < 0:
+        least = config.views.min_area
+        if not 0 < config.local_min_area < least <= 1 or config.local_crops < 0:
             raise UserError(
-                f"dino: --local-min-area {config.local_min_area}, --global-area {config.global_area} and --local-crops "
-                f"{config.local_crops}: expected 0 < local-min-area < global-area < 1 and 0 or more crops"
+                f"dino: --local-min-area {config.local_min_area}, --min-area {least} and --local-crops "
+                f"{config.local_crops}: expected 0 < local-min-area < min-area <= 1 and 0 or more crops"
             )
         self.side = config.views.side(data.size, encoder.patch_size)
         self.local_side = crop_side(config.local_crop, data.size, encoder.patch_size)
@@ -75,16 +74,10 @@ class DINO(Task):
     def make_batch(self, batch, bits, format):
         local, views = self.config.local_crops, self.config.views
         words = bits.draw("dino", (2 + local) * (CROP + COLOR)).view(-1, 2 + local, CROP + COLOR)
-        sides = (
-            (self.side, self.config.global_area, 1.0),
-            (
-                self.local_side,
-                self.config.local_min_area,
-                self.config.global_area,
-            ),
-        )
+        large = (self.side, views.min_area, 1.0)
+        small = (self.local_side, self.config.local_min_area, views.min_area)
         crops = []
-        for own, (side, *areas) in zip(words.split([2, local], dim=1), sides):
+        for own, (side, *areas) in zip(words.split([2, local], dim=1), (large, small)):
             rows = own.flatten(0, 1)
             shown = resized_crop(batch.images.repeat_interleave(own.shape[1], dim=0), rows[:, :CROP], side, *areas)
             crops.append(views.color(shown, rows[:, CROP:], format))

@@ -1,6 +1,6 @@
 """MAE: fill in the patches that the encoder never sees (He et al. 2022, arXiv:2111.06377)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,22 +72,23 @@ class MAE(Task):
         self.embed = nn.Linear(encoder.widths[-1], width)
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))
         self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
-        block = nn.TransformerEncoderLayer(
-            width, width // HEAD, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        options: dict[str, Any] = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        blocks = (
+            nn.TransformerEncoderLayer(width, width // HEAD, 4 * width, **options) for _ in range(config.decoder_depth)
         )
-        self.decoder = nn.TransformerEncoder(
-            block, config.decoder_depth, norm=nn.LayerNorm(width), enable_nested_tensor=False
-        )
+        self.decoder = nn.Sequential(*blocks, nn.LayerNorm(width))
         self.head = nn.Linear(width, 3 * self.patch**2)
 
     def make_batch(self, batch, bits, format):
         words = bits.draw("mae", CROP + self.patches)
         flips, boxes = random_boxes(batch.images, words[:, :CROP], self.config.min_area)
-        images = crop_flip(batch.images, flips, boxes, size=self.side, **format.options())
+        # pixels are targets, too, which bfloat16 would round to whole gray levels
+        exact = replace(format, dtype=torch.float32)
+        images = crop_flip(batch.images, flips, boxes, size=self.side, **exact.options())
         order = words[:, CROP:].argsort(dim=1, stable=True)
         keep = order[:, : self.kept]
         dropped = torch.ones_like(order).scatter(1, keep, 0)
-        return (images, keep), (self.patchify(images), dropped)
+        return (images.to(format.dtype), keep), (self.patchify(images), dropped)
 
     def patchify(self, images: Tensor) -> Tensor:
         """Cuts images into patches, row by row.

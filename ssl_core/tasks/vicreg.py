@@ -20,8 +20,8 @@ class VICReg(Task):
     """Pulls an image's two views together, and keeps features from collapsing by their variance and covariance.
 
     Both are those of the global batch, whichever worker has an image; with --grad-accumulation, of its part alone. An
-    image that could not be decoded has no part in them, and one that has no others teaches nothing, since its views
-    are made alike by collapsing. Neither negatives nor a teacher are needed.
+    image that could not be decoded has no part in these two terms, and one that has no others teaches nothing, since
+    its views are made alike by collapsing. Neither negatives nor a teacher are needed.
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ BUILT_IN = (
     "byol",
     "context",
     "dino",
+    "droppos",
     "jigsaw",
     "mae",
     "pirl",

@@ -26,6 +26,7 @@ ALONE = {
     "jigsaw": {},
     "context": {},
     "mae": {},
+    "droppos": {},
     "byol": {},
     "dino": {},
 }

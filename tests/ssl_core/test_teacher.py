@@ -47,6 +47,14 @@ def test_a_teacher_starts_as_the_student_in_training():
     assert torch.equal(model.eval().task.teacher(images), model.train().task.teacher(images))
 
 
+def test_nothing_is_dropped_in_a_teacher():
+    """Swin has drop path in training, with which two passes of a student differ."""
+    model = pretext("byol", "swin_tiny_patch4_window7_224", 64).train()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(model.task.teacher(images), model.task.teacher(images))
+    assert not torch.equal(model.encoder(images)[-1], model.encoder(images)[-1])
+
+
 def test_teachers_within_multi_follow_their_student():
     model = pretext("multi", tasks=("rotnet", "byol"))
     teacher = model.task.parts["byol"].teacher

@@ -11,6 +11,7 @@ from torch import nn
 from ssl_core.encoders.build import build, build_size, describe
 from ssl_core.encoders.export import export_encoder
 from ssl_core.encoders.pretrained import Pretrained, load_pretrained
+from ssl_core.encoders.timm_models import is_sized, native_size
 from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError
 from ssl_core.train import encoder_macs
@@ -155,6 +156,7 @@ def test_timms_own_weights_load_by_name(name, tmp_path):
         ("vit_small_patch14_reg4_dinov2", 64, "patches of 14 px: their side has to be a multiple of that, not 64 px"),
         ("efficientformer_l1", 96, "cannot take images of 96 px"),
         ("mobilenetv3_small_050", 32, "needs images of at least 64 px"),
+        ("mobilevit_xxs", 32, "needs images of at least 64 px"),  # which takes a size and is the same at any
     ],
 )
 def test_what_cannot_take_a_size_says_why(name, size, said):
@@ -177,3 +179,14 @@ def test_a_task_whose_crops_an_encoder_cannot_take_says_why():
         encoder_macs(pretext("rotnet", "coatnet_nano_rw_224", 64), 64)
     with pytest.raises(UserError, match="with gap 4 leaves tiles of 28 px, which vit_base_patch32_224 cuts"):
         pretext("jigsaw", "vit_base_patch32_224", 64)
+
+
+def test_sizes_count_where_weights_depend_on_them():
+    """Not for models that take an option for the size and are the same at any, as MobileViT and rotary embeddings."""
+    sized = {name: is_sized(name) for name in ("vit_tiny_patch16_224", "coatnet_nano_rw_224", "cait_xxs24_224")}
+    assert all(sized.values())
+    assert not any(
+        map(is_sized, ("mobilevit_xxs", "vit_small_patch16_dinov3", "resnet18", "swin_tiny_patch4_window7_224"))
+    )
+    assert native_size("vit_so400m_patch14_siglip_384") == 27 * 14  # timm leaves out what fills no patch
+    assert build_size("vit_small_patch16_dinov3", 256, 64) is None and build_size("vit_tiny_patch16_224", 64, 96) == 64

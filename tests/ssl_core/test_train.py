@@ -12,11 +12,13 @@ from torch import nn
 
 import ssl_core.optim as optim
 import ssl_core.storage.checkpoint as checkpoint
+from kernels.random import RandomBits
+from ssl_core.augmentations import ContrastiveAugmentation
 from ssl_core.data.loaders.arrays import ArrayLoader
 from ssl_core.data.sampler import ShuffledSampler
 from ssl_core.errors import Diverged, UserError
 from ssl_core.optim import Optim
-from ssl_core.train import TrainConfig, encoder_macs, train
+from ssl_core.train import TrainConfig, _has_unused, encoder_macs, train
 
 
 def flat(weights: dict) -> torch.Tensor:
@@ -31,7 +33,7 @@ def assert_same_training(one: dict, other: dict, task: str) -> None:
     assert apart.norm() < 1e-3 * moved.norm()
 
 
-SHARED = ("rotnet", "supervised", "npid", "simclr", "vicreg", "byol", "dino", "mae", "pirl")
+SHARED = ("rotnet", "supervised", "npid", "simclr", "vicreg", "byol", "dino", "mae", "droppos", "pirl")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,22 @@ def test_workers_of_uneven_shares_take_as_many_parts(three_workers):
     one, other, _ = (worker["in parts"] for worker in three_workers)
     assert one["losses"] == other["losses"] and len(one["losses"]) == STEPS
     assert torch.equal(flat(one["weights"]), flat(other["weights"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "encoder"), [("simclr", "pit_ti_224"), ("mae", "test_vit4"), ("simclr", "resnet18")])
+def test_workers_are_told_whether_a_step_leaves_weights_unused(task, encoder):
+    """Or they would wait for their gradients for ever: PiT has a norm after its last map, a decoder needs no mean."""
+    options = {"views": ContrastiveAugmentation(crop=1.0)} if task == "simclr" else {}
+    model, batch = pretext(task, encoder, 64, **options).train(), batch_of(4, 64)
+    before = flat(model.state_dict())
+    inputs, targets = model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, 0), FORMAT)
+    assert _has_unused(model, 64) == (encoder == "pit_ti_224")
+    assert torch.equal(flat(model.state_dict()), before) and model.training
+    assert all(p.grad is None for p in model.parameters())
+    model.task.loss(model(inputs), targets).sum().backward()
+    assert any(p.grad is None for p in model.parameters()) == (encoder == "pit_ti_224")
+    assert encoder_macs(model, 64) > 0 and all(p.requires_grad for p in model.parameters())
 
 
 def test_images_of_weight_zero_count_for_nothing():

@@ -6,6 +6,7 @@ import torch
 from support.synthetic_images import FORMAT, batch_of, pretext
 
 from kernels.random import RandomBits
+from ssl_core.augmentations import ContrastiveAugmentation
 from ssl_core.errors import UserError
 from ssl_core.tasks.dino import Center
 
@@ -119,8 +120,8 @@ def test_the_center_moves_a_tenth_of_the_way():
         ("vicreg", {"variance": -1.0}),
         ("vicreg", {"invariance": float("nan")}),
         ("dino", {"student_temperature": 0.0}),
-        ("dino", {"global_area": 0.05}),
-        ("dino", {"global_area": 1.0}),
+        ("dino", {"local_min_area": 0.4}),
+        ("dino", {"views": ContrastiveAugmentation(min_area=0.05)}),
         ("dino", {"local_crops": -1}),
     ],
 )

@@ -83,6 +83,7 @@ PREDICTIVE = {
         recipe=PretrainConfig(
             task=PIRL.Config(
                 batch=1024,
+                loader_min_area=1.0,
                 transform="jigsaw",
                 grid=3,
                 memory=MemoryOptions(negatives=32_000),

@@ -14,6 +14,7 @@ TRANSFORMERS = {
         recipe=PretrainConfig(
             task=MAE.Config(
                 batch=256,
+                loader_min_area=1.0,
                 decoder_dim=512,
                 decoder_depth=8,
                 optim=Optim(optimizer="adamw", lr=1.5e-4, weight_decay=0.05, warmup=0.1),
@@ -27,19 +28,20 @@ TRANSFORMERS = {
         images=9_469,
         macs=6.49e15,
         reaches="Imagenette linear accuracy 84.1 %, by 20 nearest neighbors 72.1 % after 200 epochs",
-        differs="the paper's decoder and base learning rate; AdamW's second beta is 0.999 instead of 0.95; learned "
-        "position embeddings in the encoder",
+        differs="crops of the largest square; the paper's decoder and base learning rate; AdamW's second beta is "
+        "0.999 instead of 0.95; learned position embeddings in the encoder",
     ),
     "dino-imagenet-vit-small": Published(
         recipe=PretrainConfig(
             task=DINO.Config(
                 batch=512,
+                loader_min_area=1.0,
                 local_crops=8,
                 hidden_dim=2048,
                 projection_dim=256,
                 prototypes=65_536,
                 teacher_momentum=0.996,
-                views=ContrastiveAugmentation(crop=1.0),
+                views=ContrastiveAugmentation(crop=1.0, min_area=0.4),
                 optim=Optim(optimizer="adamw", lr=1e-3, weight_decay=0.04, warmup=0.1, clip_grad_norm=3.0),
             ),
             data=IMAGENET,
@@ -51,7 +53,7 @@ TRANSFORMERS = {
         images=1_281_167,
         macs=7.20e18,
         reaches="ImageNet linear accuracy 73.3 %, by nearest neighbors 67.5 % after 100 epochs",
-        differs="no blur and no solarization, a constant weight decay and temperature, the last layer is trained from "
-        "the first step on",
+        differs="no blur, no solarization and no drop path, a constant weight decay and temperature, the last layer is "
+        "trained from the first step on",
     ),
 }

@@ -63,12 +63,17 @@ class AttentiveProbe(Protocol):
         Raises:
             Diverged: If training diverges at every learning rate.
         """
-        _, width, *sides = _last_map(model.blank_maps()).shape
+        _, width, *sides = model.blank_maps()[model.last_map].shape
         side = _cells(width, min(sides), len(model.parts["train"][1]), config)
-        x = torch.cat([cells for cells, _ in _read(model, "train", side)])
+        x = torch.empty(len(model.parts["train"][1]), side**2, width, device=model.device)
+        count = 0
+        for cells, _ in _read(model, "train", side):  # not all of the images, if some cannot be decoded
+            x[count : count + len(cells)] = cells
+            count += len(cells)
+        x = x[:count]
         y = torch.from_numpy(model.labels["train"]).to(x.device)
         mean, std = x.mean((0, 1)), x.std((0, 1)).clamp(min=1e-6)
-        x = (x - mean) / std
+        x.sub_(mean).div_(std)
         classes = len(model.source.classes)
         probes = _train(x, y, classes, config, seed)
         del x
@@ -147,11 +152,6 @@ def _train(x: Tensor, y: Tensor, classes: int, config: AttentiveProbe.Config, se
     return [probe.eval() for probe in probes]
 
 
-def _last_map(maps: list[Tensor]) -> Tensor:
-    """Returns the deepest stage that has cells; the deepest of all where every stage is a single vector."""
-    return next((one for one in reversed(maps) if one.shape[2] * one.shape[3] > 1), maps[-1])
-
-
 def _cells(width: int, side: int, images: int, config: AttentiveProbe.Config) -> int:
     """Returns the cells along a side that maps are averaged to, so that all training images' maps have room."""
     room = math.isqrt(max(1, int(config.memory * 1e9 / (4 * width * images))))
@@ -161,5 +161,5 @@ def _cells(width: int, side: int, images: int, config: AttentiveProbe.Config) ->
 def _read(model: FrozenEncoder, split: str, side: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the cells of a split's images, [b, side**2, width] float32, with their labels."""
     for images, labels in model.images(split):
-        one = _last_map(model.feature_maps(images))
+        one = model.feature_maps(images)[model.last_map]
         yield F.adaptive_avg_pool2d(one, side).flatten(2).transpose(1, 2).contiguous(), labels

@@ -8,7 +8,7 @@ Three measures on test images, "features" being a stage's map averaged over its 
 - Alignment and uniformity (Wang and Isola 2020, arXiv:2005.10242) of the last stage. Alignment is the mean squared
   distance between an image and an augmented view of it, uniformity the log of the mean of exp(-2 d^2) over the
   distances d of all pairs of images. Both: lower is better.
-- Probes: the test accuracy of a logistic regression that reads the transform off the last stage's features, averaged
+- Probes: the test accuracy of a logistic regression that reads the transform off the features of the last map, averaged
   to POOL x POOL cells and standardized: the quarter turn (4 classes, all four versions of each image) or the order of
   2x2 tiles (24 classes, four random versions of each image). It is fit to versions of training images. The closer to
   chance, the more invariant.
@@ -169,7 +169,7 @@ def _probe_accuracy(model: FrozenEncoder, probe: Probe, classes: int, config: In
     sets = {}
     for split in ("train", "test"):
         made = [pair for images, bits in _numbered_batches(model, split, config, seed) for pair in probe(images, bits)]
-        features = torch.cat([model.pool(images, POOL)[-1].cpu() for images, _ in made])
+        features = torch.cat([model.pool(images, POOL)[model.last_map].cpu() for images, _ in made])
         sets[split] = features, torch.cat([which for _, which in made]).cpu()
     x, y = sets["train"]
     mean, std = x.mean(0), x.std(0)
