@@ -227,7 +227,7 @@ def test_nothing_wrong_is_submitted(cluster, elsewhere):
     """A typo costs no job; without the token, or where no cluster is, one line says so."""
     before = jobs_of(cluster)
     said = cluster.run("submit", "--address", cluster.address, "study", "demo", "--protocols", "linaer", code=2)
-    assert "there is collapse, " in said
+    assert "there is attentive, collapse, " in said
     assert "knows no job" in cluster.run("jobs", "stop", "nothing", "--address", cluster.address, code=1)
     said = cluster.run("jobs", "list", "--address", cluster.address, code=1, env={"RAY_AUTH_MODE": "disabled"})
     assert "wants its token" in said and len(said.splitlines()) == 1

@@ -153,7 +153,7 @@ def test_options_are_printed_instead(capsys):
         ("pack /mnt/photos small", "DST small: a relative path"),
         ("pretrain rotnet --storage /r --workers many", "--workers many: expected"),
         ("pretrain rotnet --storage /r --name a/b", "expected a plain folder name"),
-        ("study demo --storage /r --protocols linaer", "there is collapse, "),
+        ("study demo --storage /r --protocols linaer", "there is attentive, collapse, "),
         ("pack /a /b --side 1", "--side is 1"),
         ("submit study demo", "no verb 'submit' to submit"),
         ("studdy demo", "did you mean study?"),

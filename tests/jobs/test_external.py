@@ -121,7 +121,7 @@ def test_floors_have_the_stem_of_what_they_stand_under(shapes):
         (["--data", "cifar10"], "no study here"),
         (["--data", "{shapes}", "--encoder", "test_resnet"], "expected timm:NAME"),
         (["--data", "/no/such", "--encoder", "timm:test_resnet=random"], "no such folder"),
-        (["--data", "{shapes}", "--encoder", "timm:vit_tiny_patch16_224=random"], "cannot take images of"),
+        (["--data", "{shapes}", "--encoder", "timm:vit_small_patch14_dinov2=random"], "patches of 14 px"),
     ],
 )
 def test_refused_before_anything_is_made(words, reason, shapes, tmp_path):

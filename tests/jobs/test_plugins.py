@@ -131,6 +131,6 @@ def test_a_protocol_that_is_gone(here):
     run(f"pretrain rotnet {SHORT}")
     run("evaluate runs/mine --protocols knn size --plugin size.py --wandb off")
     assert ",size,norm," in (here / "runs/mine/results.csv").read_text()
-    with pytest.raises(UserError, match=r"--protocols size: there is collapse.* and those of plug-ins"):
+    with pytest.raises(UserError, match=r"--protocols size: there is attentive, collapse.* and those of plug-ins"):
         run("compare runs/mine --wandb off")
     run("compare runs/mine --plugin size.py --wandb off")

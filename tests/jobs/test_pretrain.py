@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load
+from support.synthetic_images import suited
 
 from jobs.commands.pretrain import main
 from jobs.config.recipe import PretrainConfig
@@ -58,7 +59,9 @@ def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
 def test_bf16_from_the_first_batch_to_the_pictures(shapes, tmp_path, task):
     """The precision that a GPU trains with: batches are made in it, and the encoder is left in fp32. In this process,
     since for every task to start one takes a while."""
-    arguments = ["--data", shapes, "--size", 32, "--steps", 2, "--precision", "bf16", "--storage", tmp_path]
+    encoder = suited(task, "convnet")
+    arguments = ["--data", shapes, "--size", 32, "--encoder", encoder, "--steps", 2, "--precision", "bf16"]
+    arguments += ["--storage", tmp_path]
     main([task, *map(str, arguments), "--wandb", "off"])
     (folder,) = (path.parent for path in tmp_path.glob("*/pretrain/*/encoder.json"))
     assert (folder / "samples.png").stat().st_size > 1000
