@@ -31,7 +31,7 @@ FAMILIES = (
     "coatnet_nano_rw_224",
     "xcit_nano_12_p8_224",
 )
-IN_EVERY_RUN = {("vit_tiny_patch16_224", 64), ("convnext_atto", 96)}
+IN_EVERY_RUN = {("vit_tiny_patch16_224", 64)}
 # Run by a fresh interpreter without this project: FILE, the call that builds the model, and the pixels' file
 PLAIN_TIMM = """
 import sys, timm, torch

@@ -34,11 +34,15 @@ FAMILIES = {
 }
 
 
+# The larger size is left to make encoders
+SIZES = pytest.mark.parametrize("size", [64, pytest.param(96, marks=pytest.mark.encoders)])
+
+
 def images(count: int, size: int) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("size", [64, 96])
+@SIZES
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_stages_are_maps_of_the_strides_that_are_said(name, size):
@@ -97,7 +101,7 @@ def test_kept_tokens_have_their_places(name):
     assert not torch.allclose(encoder.tokens(changed), whole, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [64, 96])
+@SIZES
 @pytest.mark.parametrize("name", [*FAMILIES, "vit-small-images"])
 @torch.no_grad()
 def test_exported_weights_load_in_plain_timm(name, size):
