@@ -83,7 +83,7 @@ class TaskConfig:
 
     side_by_side: ClassVar[int] = 1
     """Images that the task needs in each part of a global batch, all workers' together: 2 if it compares them with each
-    other. No option, but a property where options decide it; checked before anything runs, see train.check_parts."""
+    other. No option, but a property where options decide it; checked before anything runs, see parts.check_parts."""
 
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of other tasks that this one is made of. No option, but a property where options decide it."""

@@ -4,21 +4,20 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.flop_counter import FlopCounterMode
 
 import ssl_core.optim as optim
 from kernels.random import RandomBits
+from ssl_core.blank_batch import blank_batch
 from ssl_core.collectives import all_reduce_sum, ddp_ignored
 from ssl_core.data.batch import Batch
-from ssl_core.errors import Diverged, UserError
-from ssl_core.task import InputFormat, PretextModel, TaskConfig, task_name
-from ssl_core.teacher import Teacher
+from ssl_core.errors import Diverged
+from ssl_core.task import InputFormat, PretextModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +153,7 @@ def _wrap_in_ddp(model: PretextModel, size: int) -> DistributedDataParallel:
 
 def _has_unused(model: PretextModel, size: int) -> bool:
     """Returns whether a step leaves weights without a gradient. It changes nothing."""
-    inputs, targets = _blank_batch(model, size, 2)
+    inputs, targets = blank_batch(model, size, 2)
     model.eval()  # in which nothing is exchanged with other workers, and batch norm keeps its statistics
     model.task.loss(model(inputs), targets).sum().backward()
     unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
@@ -177,162 +176,3 @@ def _all_reduce_min(parts: int, device: torch.device) -> int:
 
 def _split_parts(batch: Batch, count: int) -> list[Batch]:
     return [Batch(*fields) for fields in zip(*(t.tensor_split(count) for t in batch))]
-
-
-def encoder_macs(model: PretextModel, size: int) -> int:
-    """Counts an encoder's multiply-accumulates, forward and backward, for one image with all views that its task makes.
-
-    This is the budget in which tasks are made equal. A backward pass is counted as two forward passes; a teacher has
-    none. Tokens that are dropped before the encoder cost nothing.
-
-    Args:
-        model: Encoder and task; its mode, training or evaluation, is restored.
-        size: The images' side in pixels.
-
-    Raises:
-        UserError: If the encoder cannot take what the task shows it, such as images of other sides.
-    """
-    count = 2
-    inputs = _blank_batch(model, size, count)[0]
-    encoder = _Counted(model.encoder)
-    teachers = [(one, one.encoder) for one in model.task.modules() if isinstance(one, Teacher)]
-    counted = {teacher: _Counted(own) for teacher, own in teachers}
-    was = model.training
-    model.eval()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    try:
-        with torch.no_grad():
-            _check_views(model, inputs, size)
-            for parameter in trained:  # torch's counter hooks what needs a gradient, also where none is computed
-                parameter.requires_grad_(False)
-            for teacher, _ in teachers:
-                teacher.encoder = counted[teacher]
-            model.task(encoder, inputs)
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        for teacher, own in teachers:
-            teacher.encoder = own
-        model.train(was)
-    return (3 * encoder.flops + sum(one.flops for one in counted.values())) // 2 // count
-
-
-def _check_views(model: PretextModel, inputs, size: int) -> None:
-    try:
-        model(inputs)
-    except (AssertionError, RuntimeError) as error:  # an encoder that is built for one size alone
-        raise UserError(
-            f"{task_name(model.task.config)} on images of {size} px: the encoder cannot take what the task shows it, "
-            f"choose another one: {str(error).splitlines()[0]}"
-        ) from error
-
-
-class _Counted(nn.Module):
-    """Counts the floating-point operations of an encoder."""
-
-    def __init__(self, encoder: Any):
-        super().__init__()
-        self.encoder: Any = encoder
-        self.flops = 0
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return self._count(self.encoder, images)
-
-    def tokens(self, images: Tensor, keep: Tensor | None = None, placed: Tensor | None = None) -> Tensor:
-        return self._count(self.encoder.tokens, images, keep, placed)
-
-    def _count(self, function: Callable, *given):
-        counter = FlopCounterMode(display=False)
-        with counter:
-            result = function(*given)
-        self.flops += counter.get_total_flops()
-        return result
-
-
-def _blank_batch(model: PretextModel, size: int, count: int) -> tuple:
-    """Returns the inputs and targets that the task makes of `count` black images."""
-    images = torch.zeros(count, size, size, 3, dtype=torch.uint8)
-    ids = torch.arange(count)
-    batch = Batch(images, ids, torch.zeros_like(ids), torch.ones(count), torch.zeros_like(ids))
-    device = next(model.parameters()).device
-    batch = Batch(*(t.to(device) for t in batch))
-    return model.task.make_batch(batch, RandomBits(batch.ids, batch.epochs, 0), InputFormat((0.0,) * 3, (1.0,) * 3))
-
-
-def check_parts(config: TaskConfig, grad_accumulation: int, worlds: Iterable[int], images: int) -> int:
-    """Checks that every part of a batch has enough images for the task, whatever the number of workers.
-
-    A part of two may still hold one image twice, as one epoch ends and the next begins.
-
-    Args:
-        config: The task's options, with the size of a global batch.
-        grad_accumulation: Parts that a worker's slice is computed in.
-        worlds: Numbers of workers that may share the batches.
-        images: The number of training images.
-
-    Returns:
-        The fewest images that a worker would compute with at once.
-
-    Raises:
-        UserError: If a worker would get no image, or a task that compares the images of a part with each other would
-            find fewer than it needs.
-    """
-    name, batch, needed, fewest = task_name(config), config.batch, config.side_by_side, config.batch
-    if images < needed:
-        raise UserError(f"{name} compares training images with each other: expected at least {needed}, got {images}")
-    for world in worlds:
-        if batch < world:
-            raise UserError(f"a global batch of {batch} images cannot be shared by {world} workers")
-        alone, together = smallest_part(batch, grad_accumulation, world)
-        if together < needed:
-            on = f" on {world} workers" if world > 1 else ""
-            raise UserError(
-                f"{name} compares the images of a part of a batch with each other: expected at least {needed}, and "
-                f"--batch {batch} with --grad-accumulation {grad_accumulation}{on} leaves {together}: give a larger "
-                "--batch" + (" or a smaller --grad-accumulation" if grad_accumulation > 1 else "")
-            )
-        fewest = min(fewest, alone)
-    return fewest
-
-
-def smallest_part(batch: int, grad_accumulation: int, world: int) -> tuple[int, int]:
-    """Returns the number of images in the smallest part of a global batch that `train` makes.
-
-    Args:
-        batch: Images in a global batch.
-        grad_accumulation: Parts that a worker's slice is computed in.
-        world: Workers that share the batch.
-
-    Returns:
-        One worker's images in such a part, and those of all workers together.
-    """
-    size, larger = divmod(batch, world)  # so many workers have one image more
-    parts = max(1, min(grad_accumulation, size))
-    return size // parts, (world - larger) * (size // parts) + larger * ((size + 1) // parts)
-
-
-def check_one_image(model: PretextModel, size: int) -> None:
-    """Checks that a model can be trained on parts of a single image.
-
-    Batch norm cannot if its last map has one cell: a single value for a channel has no variance. The check changes the
-    statistics of batch norm.
-
-    Args:
-        model: Encoder and task; it is left in training mode.
-        size: The images' side in pixels.
-
-    Raises:
-        UserError: If batch norm would get a single value for a channel.
-    """
-    inputs = _blank_batch(model, size, 1)[0]
-    try:
-        with torch.no_grad():
-            model.train()(inputs)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise UserError(
-            f"{task_name(model.task.config)}: a part of a batch may be one image, and batch norm needs more than the "
-            "one cell that its last map has: give a larger --batch or --size, a smaller --grad-accumulation or fewer "
-            "--workers"
-        ) from error

@@ -9,8 +9,8 @@ from jobs.config.study import SUPERVISED, StudyConfig, TaskEntry
 from jobs.pretraining.run import Training, build_model
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.errors import UserError
+from ssl_core.macs import encoder_macs
 from ssl_core.task import task_name
-from ssl_core.train import encoder_macs
 
 
 def plan_trainings(config: StudyConfig) -> list[PretrainConfig]:

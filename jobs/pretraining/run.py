@@ -20,8 +20,10 @@ from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
+from ssl_core.macs import encoder_macs
+from ssl_core.parts import check_one_image, check_parts
 from ssl_core.task import DataInfo, InputFormat, PretextModel, task_name, tasks
-from ssl_core.train import TrainConfig, check_one_image, check_parts, encoder_macs
+from ssl_core.train import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,13 @@ from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.prefetch import TimedIterator
 from ssl_core.data.loaders.select import training_batches
 from ssl_core.errors import DiskFull, Diverged, OutOfMemory, StorageError, UserError
+from ssl_core.macs import encoder_macs
 from ssl_core.storage.async_writer import DISK_FULL_ERRORS, AsyncWriter
 from ssl_core.storage.files import exists, write_json, write_text
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.storage.retry import short_deadline
 from ssl_core.task import InputFormat, PretextModel
-from ssl_core.train import encoder_macs, rank_and_world_size, train
+from ssl_core.train import rank_and_world_size, train
 
 FIRST_STEP_TIMEOUT_S = 1200.0  # seconds: what is compiled or fetched at the beginning is no hang
 

@@ -9,8 +9,8 @@ from jobs.config.published import PUBLISHED
 from jobs.pretraining.run import build_model
 from ssl_core.data.dataset import Arrays, Source
 from ssl_core.errors import UserError
+from ssl_core.macs import encoder_macs
 from ssl_core.storage.records import EncoderRecord
-from ssl_core.train import encoder_macs
 
 pytestmark = pytest.mark.slow
 

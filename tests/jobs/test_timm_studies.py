@@ -15,9 +15,9 @@ from ssl_core.encoders.build import build, describe
 from ssl_core.encoders.pretrained import load_saved
 from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError
+from ssl_core.macs import encoder_macs
 from ssl_core.storage.records import EvaluationRecord
 from ssl_core.task import DataInfo, EncoderInfo, PretextModel, tasks
-from ssl_core.train import encoder_macs
 
 FAMILIES = (
     "vit_tiny_patch16_224",

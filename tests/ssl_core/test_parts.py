@@ -8,8 +8,8 @@ from kernels.random import RandomBits
 from ssl_core.data.sampler import batch_positions
 from ssl_core.errors import UserError
 from ssl_core.memory_bank import MemoryOptions
+from ssl_core.parts import check_one_image, check_parts, smallest_part
 from ssl_core.task import tasks
-from ssl_core.train import check_one_image, check_parts, smallest_part
 
 CONTRAST = {
     "simclr": {},

@@ -11,8 +11,9 @@ from ssl_core.batch_norm import GlobalBatchNorm1d
 from ssl_core.collectives import ddp_ignored
 from ssl_core.encoders.small import ConvNet
 from ssl_core.errors import UserError
+from ssl_core.macs import encoder_macs
 from ssl_core.teacher import Teacher
-from ssl_core.train import TrainConfig, encoder_macs, train
+from ssl_core.train import TrainConfig, train
 
 
 @pytest.mark.parametrize(("progress", "momentum"), [(0.0, 0.9), (0.5, 0.95), (1.0, 1.0)])

@@ -14,7 +14,7 @@ from ssl_core.encoders.pretrained import Pretrained, load_pretrained
 from ssl_core.encoders.timm_models import is_sized, native_size
 from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError
-from ssl_core.train import encoder_macs
+from ssl_core.macs import encoder_macs
 
 pytestmark = pytest.mark.slow
 STATISTICS = ((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))

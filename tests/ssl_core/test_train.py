@@ -17,8 +17,9 @@ from ssl_core.augmentations import ContrastiveAugmentation
 from ssl_core.data.loaders.arrays import ArrayLoader
 from ssl_core.data.sampler import ShuffledSampler
 from ssl_core.errors import Diverged, UserError
+from ssl_core.macs import encoder_macs
 from ssl_core.optim import Optim
-from ssl_core.train import TrainConfig, _has_unused, encoder_macs, train
+from ssl_core.train import TrainConfig, _has_unused, train
 
 
 def flat(weights: dict) -> torch.Tensor:
