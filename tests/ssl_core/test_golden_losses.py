@@ -26,6 +26,7 @@ BUILT_IN = (
     "jigsaw",
     "mae",
     "pirl",
+    "relative",
     "rotnet",
     "simclr",
     "supervised",

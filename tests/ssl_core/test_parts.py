@@ -29,6 +29,7 @@ ALONE = {
     "droppos": {},
     "byol": {},
     "dino": {},
+    "relative": {},
 }
 
 
