@@ -108,12 +108,12 @@ class Relative(Task):
         side = self.patch + 2
         patches = F.pad(to_uint8(inputs), (0, 0, 0, 2, 0, 2), value=255).unflatten(0, (len(targets), -1))
         pictures = []
-        for own, said, true in zip(patches, predictions.argmax(2).tolist(), targets.tolist()):
+        for own, answers, true in zip(patches, predictions.argmax(2).tolist(), targets.tolist()):
             sheet = torch.full((CELLS * side, CELLS * side, 3), 255, dtype=torch.uint8)
             middle = CELLS**2 // 2
             for patch, cell in zip(own, [middle, *(place + (place >= middle) for place in true)]):
                 y, x = divmod(cell, CELLS)
                 sheet[y * side : (y + 1) * side, x * side : (x + 1) * side] = patch
-            right = sum(one == other for one, other in zip(said, true))
-            pictures.append((sheet, f"{right} of {len(true)} right: {' '.join(map(str, said))}"))
+            right = sum(one == other for one, other in zip(answers, true))
+            pictures.append((sheet, f"{right} of {len(true)} right: {' '.join(map(str, answers))}"))
         return pictures
