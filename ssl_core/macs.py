@@ -26,6 +26,7 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     Raises:
         UserError: If the encoder cannot take what the task shows it, such as images of other sides.
     """
+    check_views(model, size)
     count = 2
     inputs = blank_batch(model, size, count)[0]
     encoder = _Counted(model.encoder)
@@ -36,7 +37,6 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     trained = [p for p in model.parameters() if p.requires_grad]
     try:
         with torch.no_grad():
-            _check_views(model, inputs, size)
             for parameter in trained:  # torch's counter hooks what needs a gradient, also where none is computed
                 parameter.requires_grad_(False)
             for teacher, _ in teachers:
@@ -51,14 +51,27 @@ def encoder_macs(model: PretextModel, size: int) -> int:
     return (3 * encoder.flops + sum(one.flops for one in counted.values())) // 2 // count
 
 
-def _check_views(model: PretextModel, inputs, size: int) -> None:
+@torch.no_grad()
+def check_views(model: PretextModel, size: int) -> None:
+    """Checks that the encoder can take what the task shows it.
+
+    Args:
+        model: Encoder and task; its mode, training or evaluation, is restored.
+        size: The images' side in pixels.
+
+    Raises:
+        UserError: If it cannot, such as an encoder that is built for one size alone.
+    """
+    inputs, was = blank_batch(model, size, 2)[0], model.training
     try:
-        model(inputs)
-    except (AssertionError, RuntimeError) as error:  # an encoder that is built for one size alone
+        model.eval()(inputs)
+    except (AssertionError, RuntimeError) as error:
         raise UserError(
             f"{task_name(model.task.config)} on images of {size} px: the encoder cannot take what the task shows it, "
             f"choose another one: {str(error).splitlines()[0]}"
         ) from error
+    finally:
+        model.train(was)
 
 
 class _Counted(nn.Module):

@@ -20,7 +20,7 @@ from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
-from ssl_core.macs import encoder_macs
+from ssl_core.macs import check_views
 from ssl_core.parts import check_one_image, check_parts
 from ssl_core.task import DataInfo, InputFormat, PretextModel, task_name, tasks
 from ssl_core.train import TrainConfig
@@ -114,7 +114,7 @@ def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfi
     worlds = range(max(1, runtime.worker_range.min), max(1, runtime.worker_range.max) + 1)
     fewest = check_parts(recipe.task, recipe.grad_accumulation, worlds, len(source.train))
     model, _ = build_model(recipe, source)
-    encoder_macs(model, source.size)  # says why the encoder cannot take what the task shows it
+    check_views(model, source.size)
     if fewest == 1:
         check_one_image(model, source.size)
     if runtime.compile and not os.environ.get("RAY_ADDRESS"):  # or another machine compiles

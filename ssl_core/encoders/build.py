@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.encoders.small import OWN, VIT
-from ssl_core.encoders.timm_models import build_timm, is_sized, native_size
+from ssl_core.encoders.timm_models import build_timm, is_sized, native_size, on_meta
 from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError, closest
 from ssl_core.task import EncoderInfo
@@ -206,11 +206,9 @@ def _small_stem(name: str, encoder: nn.Module, size: int) -> None:
 
 
 def _is_resnet(name: str) -> bool:
-    import timm
     from timm.models.resnet import ResNet
 
-    with torch.device("meta"):
-        return isinstance(timm.create_model(name, pretrained=False), ResNet)
+    return isinstance(on_meta(name), ResNet)
 
 
 @torch.no_grad()

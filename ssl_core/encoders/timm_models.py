@@ -1,6 +1,6 @@
 """Builds timm's models as encoders, and knows which of them are built for one image size."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ def model_options(name: str, size: int) -> dict[str, Any]:
     if not _is_token_model(name):
         return {**sized, **_spread_maps(name)}
     # attention pooling comes after the last map, as a classifier does
-    pooled = getattr(_on_meta(name), "attn_pool", None) is not None
+    pooled = getattr(on_meta(name), "attn_pool", None) is not None
     return {"num_classes": 0, **sized, **({"global_pool": ""} if pooled else {})}
 
 
@@ -78,7 +78,7 @@ def _published_size(name: str) -> int:
 
     config = timm.get_pretrained_cfg(name)
     size = config.input_size[-1] if config else 224
-    embed: Any = getattr(_on_meta(name), "patch_embed", None)
+    embed: Any = getattr(on_meta(name), "patch_embed", None)
     patch = int(embed.feat_ratio()) if _is_token_model(name) else 1
     return size // patch * patch
 
@@ -90,7 +90,7 @@ def _size_options(name: str) -> tuple[dict[str, Any], bool]:
     Raises:
         Exception: Whatever timm raises for a model that it cannot build.
     """
-    _on_meta(name)  # says what is wrong with a name
+    on_meta(name)  # says what is wrong with a name
     ways: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
     for options in ways:
         try:
@@ -103,28 +103,33 @@ def _size_options(name: str) -> tuple[dict[str, Any], bool]:
 
 def _shapes(name: str, size: int, options: dict[str, Any]) -> dict[str, torch.Size]:
     """Returns the shapes of the weights and buffers of a model that is built for a size."""
-    model = _on_meta(name, img_size=size, **options)
+    model = on_meta(name, img_size=size, **options)
     return {name: tensor.shape for named in (model.named_parameters(), model.named_buffers()) for name, tensor in named}
 
 
 def _spread_maps(name: str) -> dict[str, list[int]]:
     """Returns which blocks give the maps of a model whose blocks are all alike; timm takes the last three."""
-    model: Any = _on_meta(name)
+    model: Any = on_meta(name)
     blocks = getattr(model, "feature_info", None) or []
     same = len({block["reduction"] for block in blocks}) == 1
     return {"out_indices": spread(len(blocks))} if same and len(blocks) > MAPS else {}
 
 
-@cache
 def _is_token_model(name: str) -> bool:
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
-    return isinstance(_on_meta(name), (VisionTransformer, Eva))
+    return isinstance(on_meta(name), (VisionTransformer, Eva))
 
 
-def _on_meta(name: str, **options) -> nn.Module:
-    """Returns a model without numbers."""
+@lru_cache(maxsize=64)
+def on_meta(name: str, **options) -> nn.Module:
+    """Returns a model of timm without numbers, which nobody may change: it is built once for each set of options.
+
+    Args:
+        name: timm's name of the model.
+        options: Of timm.create_model.
+    """
     import timm
 
     with torch.device("meta"):

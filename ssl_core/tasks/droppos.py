@@ -18,7 +18,7 @@ class DropPos(Task):
     """Predicts the positions of patches among all places of the image: Jigsaw for vision transformers.
 
     Most patches are dropped as in MAE, so that edges which continue from one to the next do not give positions away. Of
-    those that are left most have no position embedding; where they belong is to be told from what they show, with the
+    those that are left most have no position embedding; where they belong has to be seen from what they show, with the
     others as a frame. It is the paper's task without its smoothed targets and its weights by attention.
     """
 
