@@ -58,8 +58,14 @@ def started(code: str, first: str, **how) -> subprocess.Popen:
 
 
 def rest(process: subprocess.Popen) -> str:
-    """What it says after it has saved, for which it is given time now."""
-    return process.communicate("", timeout=900)[0]
+    """What it says after it has saved, for which it is given time now.
+
+    Not by `communicate`, which would lose what came together with the last line that was read.
+    """
+    process.stdin.close()
+    said = process.stdout.read()
+    process.wait(900)
+    return said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
