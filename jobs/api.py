@@ -261,7 +261,7 @@ def list_protocols() -> list[str]:
 def list_encoders(pattern: str = "") -> list[str]:
     """Returns names of encoders: the small ones of Tilespin, then timm's.
 
-    timm has models that cannot be pretrained here, such as vision transformers; `pretrain` says so.
+    A few of timm's models cannot be pretrained here; `pretrain` says so, and why.
 
     Args:
         pattern: Part of the names that are wanted, or a pattern with wildcards such as "resnet*".

@@ -16,13 +16,14 @@ from jobs.config.presets import describe_presets
 from jobs.config.recipe import PretrainConfig, resolve_data_path
 from jobs.config.runtime import RuntimeConfig
 from jobs.config.study import LENGTHS, StudyConfig
-from jobs.evaluation.encoders import from_training, on_datasets, with_baselines
+from jobs.evaluation.encoders import from_dictionary, from_training, on_datasets, with_baselines
 from jobs.evaluation.external import ExternalEncoder, add_external, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
 from jobs.execution.plan import StudyPlan
 from jobs.execution.run import run_plan, show_plan
 from jobs.pretraining.budget import longest_first, plan_trainings
+from jobs.pretraining.dictionary import DictionaryRun, plan_dictionaries
 from jobs.pretraining.run import prepare_training
 from jobs.report.publish import published_after
 from jobs.study.folder import Study
@@ -76,14 +77,14 @@ def run(options: Options) -> Study:
     config, runtime = _resolved(options.study), options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or Path(config.pretrain.data).resolve().name)
     evaluation = replace(options.evaluation, transfer=config.transfer)
-    recipes = plan_trainings(config)
+    recipes, dictionaries = plan_trainings(config), plan_dictionaries(config, study, runtime)
     starts = [
         load_external(init, entry.data, entry.size)
         for init in config.init
         if init != RANDOM
         for entry in evaluation.transfer or (TransferEntry(config.pretrain.data, config.pretrain.size),)
     ]
-    plan = _plan(study, runtime, recipes, starts, evaluation)
+    plan = _plan(study, runtime, recipes, dictionaries, starts, evaluation)
     if options.dry_run:
         show_plan(plan, describe_tuning(config, recipes))
         return study
@@ -95,7 +96,7 @@ def run(options: Options) -> Study:
         describe_evaluation(study, plan.encoders, evaluation, config=document_of(config), tuning=())
         if config.tune:
             recipes, tuning = tune(config, recipes, study, runtime, evaluation)
-            plan = _plan(study, runtime, recipes, starts, evaluation)
+            plan = _plan(study, runtime, recipes, dictionaries, starts, evaluation)
             describe_evaluation(study, plan.encoders, evaluation, tuning=tuning)
         with published_after(study, runtime.tracking):
             run_plan(plan)
@@ -106,19 +107,21 @@ def _plan(
     study: Study,
     runtime: RuntimeConfig,
     recipes: list[PretrainConfig],
+    dictionaries: list[DictionaryRun],
     starts: list[ExternalEncoder],
     evaluation: Evaluation,
 ) -> StudyPlan:
-    """Returns the trainings of these recipes and the evaluations of their encoders, starts and baselines.
+    """Returns the trainings of these recipes and the evaluations of their encoders, dictionaries, starts and baselines.
 
     Raises:
         UserError: If something in them cannot work.
     """
     trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in recipes])
-    trained = on_datasets([from_training(one) for one in trainings], evaluation.transfer)
+    learned = [*map(from_dictionary, dictionaries), *map(from_training, trainings)]
+    trained = on_datasets(learned, evaluation.transfer)
     encoders = with_baselines([*(start.evaluated for start in starts), *trained])
     check_evaluation(encoders, evaluation)
-    return StudyPlan(study, runtime, trainings, encoders, evaluation)
+    return StudyPlan(study, runtime, trainings, encoders, evaluation, dictionaries)
 
 
 def _resolved(config: StudyConfig) -> StudyConfig:

@@ -35,7 +35,8 @@ class PretrainConfig:
     """side in pixels that images are resized to; default: the dataset's own, 96 for a folder"""
     encoder: str = "convnet"
     """convnet (small, for CPUs), convnet-plain (the same without batch norm), nin (RotNet's on CIFAR-10),
-    or any convolutional encoder of timm by its name, or of torchvision as torchvision:NAME"""
+    vit-small-images (a small vision transformer), or any encoder of timm by its name, or of torchvision as
+    torchvision:NAME"""
     init: str = "random"
     """where the encoder starts: random, or pretrained weights, as --encoder of tilespin evaluate takes them:
     timm:resnet18, timm:resnet18=FILE, or the folder of another run"""

@@ -110,6 +110,9 @@ class StudyConfig:
     the task's own and others around it, two a decade; held-out images of the transfer datasets choose; 0: none"""
     tune_fraction: float = 0.25
     """share of the length of a training that each --tune gets, the same for all"""
+    kmeans: int = 0
+    """patches of a dictionary that k-means learns from the images that are pretrained on, in about a minute: a floor
+    without a network, as Coates, Lee and Ng had it in 2011; 400 or 1600 are usual; 0: none"""
     supervised: bool = True
     """also train on labels, at the same budget, as a reference: those of the images that are pretrained on, or,
     if these have none, those of each transfer dataset"""
@@ -135,6 +138,8 @@ class StudyConfig:
                 raise UserError(f"--{name} is {value}, expected {'GMACs ' if name == 'budget' else ''}above 0")
         if self.seeds < 1:
             raise UserError(f"--seeds is {self.seeds}, expected at least 1")
+        if self.kmeans < 0 or self.kmeans == 1:
+            raise UserError(f"--kmeans is {self.kmeans}, expected 0, or 2 or more patches")
         if self.tune < 0 or self.tune == 1:
             raise UserError(f"--tune is {self.tune}, expected 0, or 2 or more learning rates to choose from")
         if not 0 < self.tune_fraction <= 1:

@@ -13,15 +13,19 @@ import torch
 import ssl_core.encoders.build as encoders
 from jobs.config.evaluation import TransferEntry
 from jobs.config.start import load_start
+from jobs.pretraining.dictionary import KMEANS, DictionaryRun
 from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
+from ssl_core.encoders.patch_dictionary import PREFIX
 from ssl_core.encoders.pretrained import load_saved
+from ssl_core.encoders.small import PIXELS
 from ssl_core.storage.files import exists
 from ssl_core.storage.records import EncoderIdentity, EncoderRecord
 from ssl_core.task import task_name, tasks
 
-RANDOM, PIXELS = "random-init", "raw-pixels"
+RANDOM = "random-init"
+FLOORS = (PIXELS, RANDOM, KMEANS)  # what tasks have to surpass, in the place of a task
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ def from_training(one: Training) -> EvaluatedEncoder:
     return replace(found, stem=encoders.build_size(recipe.encoder, start.built, recipe.size)) if start else found
 
 
+def from_dictionary(one: DictionaryRun) -> EvaluatedEncoder:
+    """Returns the dictionary of patches that a planned run will leave."""
+    return EvaluatedEncoder(KMEANS, f"{PREFIX}{one.centroids}", one.name, one.data, one.size, one.seed, "dataset")
+
+
 def on_datasets(trained: list[EvaluatedEncoder], transfer: Sequence[TransferEntry]) -> list[EvaluatedEncoder]:
     """Returns each encoder on each transfer dataset; without any, on what it was trained on.
 
@@ -144,14 +153,15 @@ def on_datasets(trained: list[EvaluatedEncoder], transfer: Sequence[TransferEntr
 def with_baselines(runs: list[EvaluatedEncoder]) -> list[EvaluatedEncoder]:
     """Returns `runs` after their baselines: raw pixels, and each encoder at random initialization.
 
-    A random encoder has the normalization of its run, since that alone changes what it is worth.
+    A random encoder has the normalization of its run, since that alone changes what it is worth. A dictionary of
+    patches is a floor itself, and has none.
     """
     baselines: dict[EvaluatedEncoder, None] = {}
     for run in runs:
         baselines[EvaluatedEncoder(PIXELS, PIXELS, None, run.data, run.size, 0, "dataset")] = None
     for normalization in ("dataset", "image"):
         for run in runs:
-            if normalization in ("dataset", run.normalization):
+            if run.task != KMEANS and normalization in ("dataset", run.normalization):
                 baselines[run.random_init(normalization)] = None
     return [*baselines, *(run for run in runs if run not in baselines)]
 

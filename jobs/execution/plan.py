@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import jobs.pretraining.worker as worker
@@ -14,6 +14,7 @@ from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.evaluation.jobs import EVALUATION, evaluation_jobs
 from jobs.evaluation.tracking import TRACKING
 from jobs.execution.forecast import forecast_trainings
+from jobs.pretraining.dictionary import DictionaryRun, learn
 from jobs.pretraining.run import Training, decode_threads
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
@@ -32,6 +33,7 @@ class StudyPlan:
     trainings: list[Training]
     encoders: list[EvaluatedEncoder]
     evaluation: Evaluation | None = None
+    dictionaries: Sequence[DictionaryRun] = ()
 
     def sources(self) -> list[Source]:
         """Opens the datasets that the plan trains or evaluates on."""
@@ -86,7 +88,9 @@ class StudyPlan:
         elif recipes:
             span = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
             parts.append(f"{len(recipes)} trainings of {span} steps")
-        if others := sum(job.kind != TRACKING for job in jobs) - len(recipes):
+        if learned := sum(one.name in names for one in self.dictionaries):
+            parts.append("k-means" if learned == 1 else f"k-means with {learned} seeds")
+        if others := sum(job.kind != TRACKING for job in jobs) - len(recipes) - learned:
             parts.append(f"{others} jobs of evaluation")
         return f"to do: {', '.join(parts)}"
 
@@ -111,9 +115,11 @@ class StudyPlan:
             )
             for t in missing
         ]
+        gpus = 1 if device == "cuda" else 0
+        found += [Job(one.name, learn, (one, device), gpus=gpus) for one in self.dictionaries if not one.finished]
         if self.evaluation:
             threads = decode_threads(self.runtime, self.encoders[0].source)
-            planned = {t.name for t in missing}
+            planned = {job.name for job in found}
             found += evaluation_jobs(
                 self.study, self.encoders, self.evaluation, self.runtime.tracking, device, planned, threads
             )

@@ -161,7 +161,7 @@ class RunRecorder:
             device=device_name(str(device)),
             workers=self.workers,
             device_hours=seconds * self.workers / 3600,
-            peak_bytes=_peak_bytes(device),
+            peak_bytes=peak_bytes(device),
             pretext={k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
             skipped=tuple(skipped),
         )
@@ -222,7 +222,7 @@ def tracked_config(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "task": config["task"]["name"], "options": options}
 
 
-def _peak_bytes(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int:
     """Returns the most memory that this worker had: of its GPU, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

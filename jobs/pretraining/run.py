@@ -82,8 +82,8 @@ def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[Pretex
         UserError: If the encoder cannot be built, has nothing to train, or does not start from the weights that the
             run began with.
     """
-    if recipe.encoder == "raw-pixels":
-        raise UserError("--encoder raw-pixels is a floor: there is nothing in it to train")
+    if encoders.is_floor(recipe.encoder):
+        raise UserError(f"--encoder {recipe.encoder} is a floor: there is nothing in it to train")
     start = load_start(recipe.init)
     if isinstance(recipe, Recipe) and start_digest(recipe.init) != recipe.init_digest:
         raise UserError(f"--init {recipe.init} has other weights than when this run was planned")

@@ -2,6 +2,7 @@
 
 import math
 
+from jobs.evaluation.encoders import KMEANS
 from jobs.report.comparison import DatasetComparison, EncoderRow, Pair
 from ssl_core.evaluation.protocol import is_accuracy
 from ssl_core.evaluation.statistics import Interval
@@ -42,6 +43,7 @@ def conclusions(part: DatasetComparison) -> list[str]:
         return []
     best = tasks[-1]
     lines = [_did_it_help(tasks, protocol), *_which_task(part, best, protocol)]
+    lines += [_against_kmeans(row, best, protocol) for row in part.rows if row.one.task == KMEANS]
     lines += [_against_labels(row, best, protocol) for row in part.rows if row.kind == "ceiling"]
     lines += [_added_to_start(row, best, protocol) for row in part.rows if row.kind == "external"]
     return [line for line in lines if line]
@@ -106,14 +108,22 @@ def _what_would_tell_apart(pair: Pair, protocol: str) -> str:
     return f"If that stays so, about {count} test images would tell {between}; more seeds may, too."
 
 
+def _against_kmeans(floor: EncoderRow, best: EncoderRow, protocol: str) -> str:
+    """Compares the best task with a dictionary of patches, which a minute of k-means learned without a network."""
+    return _against(floor, best, protocol, f"{floor.name}, patches that k-means learned without a network")
+
+
 def _against_labels(reference: EncoderRow, best: EncoderRow, protocol: str) -> str:
     """Compares the best task with training on labels at the same budget, which is a reference and no upper bound."""
-    found = best.over(reference, protocol)
+    return _against(reference, best, protocol, f"{reference.name}, trained on labels at the same budget")
+
+
+def _against(other: EncoderRow, best: EncoderRow, protocol: str, what: str) -> str:
+    found = best.over(other, protocol)
     if found is None:
         return ""
-    labels = f"{reference.name}, trained on labels at the same budget"
     verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "neither better nor worse beyond noise"
-    return f"Against {labels}, {best.name} is {verdict}: {_interval(found)}."
+    return f"Against {what}, {best.name} is {verdict}: {_interval(found)}."
 
 
 def _added_to_start(start: EncoderRow, best: EncoderRow, protocol: str) -> str:

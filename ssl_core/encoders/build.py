@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ssl_core.encoders.small import OWN, VIT
+from ssl_core.encoders.patch_dictionary import PREFIX, PatchDictionary
+from ssl_core.encoders.small import OWN, PIXELS, VIT
 from ssl_core.encoders.timm_models import build_timm, is_sized, native_size, on_meta
 from ssl_core.encoders.tokens import TokenEncoder
 from ssl_core.errors import UserError, closest
@@ -51,7 +52,7 @@ def build(name: str, size: int, seed: int) -> nn.Module:
     (arXiv:1512.03385, section 4.2).
 
     Args:
-        name: A key of OWN, torchvision:NAME, or the name of a timm model.
+        name: A key of OWN, kmeans-N with N centroids, torchvision:NAME, or the name of a timm model.
         size: The side of the square images in pixels.
         seed: Decides the weights.
 
@@ -62,6 +63,8 @@ def build(name: str, size: int, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         if name in OWN:
             return OWN[name](size)
+        if _is_dictionary(name):
+            return PatchDictionary(int(name.removeprefix(PREFIX)))
         if name.startswith(TORCHVISION):
             if size < SMALL_IMAGE_SIZE:
                 raise UserError(f"encoder {name!r} needs images of at least {SMALL_IMAGE_SIZE} px, these are {size} px")
@@ -78,6 +81,28 @@ def build(name: str, size: int, seed: int) -> nn.Module:
         if size < SMALL_IMAGE_SIZE and not is_sized(name):
             _small_stem(name, encoder, size)
         return encoder
+
+
+def _is_dictionary(name: str) -> bool:
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).isdecimal()
+
+
+def is_floor(name: str) -> bool:
+    """Returns whether there is nothing in an encoder to train: raw pixels, or a dictionary of patches.
+
+    Args:
+        name: The encoder's name.
+    """
+    return name == PIXELS or _is_dictionary(name)
+
+
+def is_own(name: str) -> bool:
+    """Returns whether an encoder is this project's own, and no library's.
+
+    Args:
+        name: The encoder's name.
+    """
+    return name in OWN or _is_dictionary(name)
 
 
 def _why_not(name: str, size: int, error: Exception) -> str:
@@ -160,7 +185,7 @@ def depends_on_size(name: str) -> bool:
     Args:
         name: The encoder's name.
     """
-    return name not in OWN or name == VIT
+    return not is_own(name) or name == VIT
 
 
 def published_size(name: str) -> int:
@@ -187,7 +212,7 @@ def has_small_stem(name: str, built: int) -> bool:
         name: The encoder's name.
         built: The image side in pixels that it is built for.
     """
-    return name not in OWN and built < SMALL_IMAGE_SIZE and not is_sized(name)
+    return not is_own(name) and built < SMALL_IMAGE_SIZE and not is_sized(name)
 
 
 def _small_stem(name: str, encoder: nn.Module, size: int) -> None:

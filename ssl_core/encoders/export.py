@@ -102,7 +102,7 @@ def _timm(one: Pretrained, encoder: nn.Module, size: int) -> tuple[bytes, str]:
     name = one.architecture
     if isinstance(encoder, TokenEncoder):
         return _timm_transformer(one, encoder)
-    if name in encoders.OWN or name.startswith(encoders.TORCHVISION):
+    if encoders.is_own(name) or name.startswith(encoders.TORCHVISION):
         raise UserError(f"--format timm: {name} is none of timm's encoders: take safetensors, torchscript or onnx")
     if encoders.has_small_stem(name, one.built):
         raise UserError(

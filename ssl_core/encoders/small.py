@@ -104,12 +104,12 @@ class RawPixels(nn.Module):
         return [F.pixel_unshuffle(F.adaptive_avg_pool2d(x, 8), 4)]
 
 
-VIT = "vit-small-images"
+VIT, PIXELS = "vit-small-images", "raw-pixels"
 # Each builds an encoder for images of a side in pixels, which only VIT looks at
 OWN: dict[str, Callable[[int], nn.Module]] = {
     "convnet": lambda size: ConvNet(),
     "convnet-plain": lambda size: ConvNet(norm=False),
     "nin": lambda size: NIN(),
-    "raw-pixels": lambda size: RawPixels(),
+    PIXELS: lambda size: RawPixels(),
     VIT: small_vit,
 }

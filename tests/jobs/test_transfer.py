@@ -70,7 +70,7 @@ def weights(tmp_path_factory) -> Path:
 def test_unlabeled_images_are_judged_on_labeled_ones(flat, shapes, tmp_path, monkeypatch):
     """The reference is trained on the labels that there are, at the size that encoders are trained at."""
     monkeypatch.chdir(tmp_path)
-    asked = dict(tasks=["rotnet", "pirl"], transfer=[shapes], protocols=["knn"])
+    asked = dict(tasks=["rotnet", "pirl"], transfer=[shapes], protocols=["knn"], kmeans=16)
     study = run("--data", flat, "--size", 32, **asked)
     trained = {
         one.task: one for folder in study.runs() if (one := EncoderRecord.read(folder / "encoder.json").training)
@@ -78,13 +78,21 @@ def test_unlabeled_images_are_judged_on_labeled_ones(flat, shapes, tmp_path, mon
     assert {task: one.data for task, one in trained.items()} == {
         "rotnet": str(flat),
         "pirl": str(flat),
+        "kmeans": str(flat),
         "supervised": str(shapes),
     }
     assert {one.size for one in trained.values()} == {32}
     assert study.root.name == flat.name
     found = rows(study)
-    assert {row["task"] for row in found} == {"raw-pixels", "random-init", "rotnet", "pirl", "supervised"}
+    assert {row["task"] for row in found} == {"raw-pixels", "random-init", "kmeans", "rotnet", "pirl", "supervised"}
     assert {row["dataset"] for row in found} == {shapes.name}
+    assert {row["task"] for row in found if row["metric"].endswith("gain-over-random-init")} == {
+        "rotnet",
+        "pirl",
+        "supervised",
+    }
+    assert [row.name for row in collect(study) if row.kind == "floor"] == ["raw-pixels", "random-init", "kmeans"]
+    assert "Against kmeans, patches that k-means learned" in study.report.read_text()
     before = study.results.stat().st_mtime_ns
     files = sorted(study.root.rglob("evaluate/**/*.json"))
     assert run("--data", flat, "--size", 32, **asked).results.stat().st_mtime_ns == before
