@@ -47,8 +47,8 @@ def lab(
     """Cuts a window from each image, flips it, and splits it into lightness and the colors of its cells.
 
     sRGB becomes CIELAB for the white D65. The color of a cell is that of the mean of its pixels' linear light; its bin
-    is the nearest of `bin_centers`. From a table of the cube root a* is right to 0.005, b* to 0.002 and the lightness
-    to 0.002 of 255.
+    is the nearest of `bin_centers`. With the cube root from a table, a* is right to 0.003, b* to 0.001 and the
+    lightness to 0.002 of 255.
     Source: Colorful Image Colorization (Zhang et al. 2016, arXiv:1603.08511).
 
     Args:
