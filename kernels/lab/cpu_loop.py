@@ -34,7 +34,7 @@ def _square(value):
 
 @jit_loop
 def _add_row(images, origin, step, size, cell, linear, lightness, line, sums):
-    """Computes the lightness of a row of pixels, in each of the three lines, and adds their light to the cells' sums."""
+    """Computes the lightness of a row of pixels, in each of three lines, and adds their light to the sums of cells."""
     weights = _WEIGHTS[1]
     for k in range(size // cell):
         red, green, blue = 0, 0, 0

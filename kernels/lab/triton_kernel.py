@@ -1,4 +1,4 @@
-"""Lightness and color bins on a GPU: a launch over pixels, and one over cells, which finds their pixels in the cache."""
+"""Lightness and color bins on a GPU: a launch over pixels, and one over cells, whose pixels are then cached."""
 
 import torch
 import triton
