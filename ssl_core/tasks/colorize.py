@@ -104,7 +104,7 @@ class Colorize(Task):
 
     def visualize(self, inputs, predictions, targets):
         """Shows lightness, and in the colors that are predicted and in those of the targets' bins."""
-        gray = to_uint8(inputs)
+        gray = to_uint8(inputs[:, :1])  # whose mean and std are not those of the other channels
         colors = self.colors.mean_colors(predictions), self.colors.centers[targets[0]].movedim(3, 1)
         strips = [gray]
         for ab in colors:
