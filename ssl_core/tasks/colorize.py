@@ -59,7 +59,10 @@ class Colorize(Task):
             )
         multiple = math.lcm(cell, encoder.patch_size)
         if data.size < multiple:
-            raise UserError(f"colorize: images of {data.size} px, expected at least {multiple} px for cells of {cell}")
+            raise UserError(
+                f"colorize: images of {data.size} px are too small for cells of {cell} px and {encoder.name}: "
+                f"expected at least {multiple} px"
+            )
         self.size = min(crop_side(config.crop, data.size, multiple), data.size // multiple * multiple)
         self.colors = ColorBins(config.rebalance, config.sigma)
         finer, coarser = max(1, stride // cell), max(1, cell // stride)

@@ -93,8 +93,8 @@ PREDICTIVE = {
         images=1_281_167,
         macs=1.65e18,
         reaches="ImageNet linear accuracy 40.11 % (VISSL), 39.6 % (Misra and van der Maaten 2020, table 2)",
-        differs="the schedule of VISSL's other pretext tasks, as none is published with the weights; 261 colors instead "
-        "of 313, weighted by those of the images seen so far; probes see color, the pretext task only lightness",
+        differs="the schedule of VISSL's other pretext tasks, as none is published with the weights; 261 colors, not "
+        "313, weighted by those of the images seen so far; probes see color, the pretext task lightness alone",
     ),
     "pirl-imagenet-resnet50": Published(
         recipe=PretrainConfig(
