@@ -82,9 +82,9 @@ def lab(
 def bin_centers() -> torch.Tensor:
     """Returns the colors that the bins stand for: float32 [261, 2], a* and b*, by a* and then b*.
 
-    These are the squares of side 10, centered at multiples of 10, that hold at least one of the 2^24 colors of sRGB. So
-    each has a bin, and the nearest one is that of its square. The paper counts 313, and does not say
-    by what rule; at least 52 of them then hold no color of these squares.
+    They are the centers of the squares of side 10, at multiples of 10, that hold at least one of the 2^24 colors of
+    sRGB: the nearest bin of each is that of its square. The paper counts 313, by a rule that it does not state; on this
+    grid at least 52 of those would hold no color.
     """
     return torch.from_numpy(tables.CENTERS).float()
 

@@ -171,7 +171,8 @@ def bins_kernel(
     green = tl.zeros((CELLS,), tl.int64)
     blue = tl.zeros((CELLS,), tl.int64)
     for k in range(CELL * CELL):
-        p = first + (k // CELL * w + k % CELL * step) * 3
+        across = k % CELL  # pyright: ignore[reportOperatorIssue]  # a constexpr is a plain int here
+        p = first + (k // CELL * w + across * step) * 3
         red += load_light(p, linear, inside)
         green += load_light(p + 1, linear, inside)
         blue += load_light(p + 2, linear, inside)
