@@ -37,3 +37,16 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
                     self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), rate)
             scaled = (x - mean) * (variance + self.eps).rsqrt()
             return scaled * self.weight + self.bias if self.affine else scaled
+
+
+class GlobalBatchNorm2d(GlobalBatchNorm1d):
+    """Normalizes maps by the mean and variance of each channel over all cells of all workers' images."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalizes maps; in training all workers must call it together.
+
+        Args:
+            input: [n, width, h, w] float; n may differ between workers.
+        """
+        rows = input.movedim(1, 3)
+        return super().forward(rows.flatten(0, 2)).unflatten(0, rows.shape[:3]).movedim(3, 1)

@@ -10,12 +10,14 @@ import torch
 
 from kernels.crop_flip import crop_flip
 from kernels.erase import erase
+from kernels.lab import bin_centers, lab
 from kernels.photometric import photometric
 from kernels.random import draw
 from kernels.rotate import rotate, rotate_all
 from kernels.shuffle_tiles import shuffle_tiles
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+CELL = 4  # px, side of a cell that has one color
 GRAY_LEVEL = 1 / min(STD)  # one step of an 8-bit image, after normalization
 
 
@@ -128,6 +130,19 @@ def _photometric(w):
     return lambda: photometric(w.images, w.factors, w.jitter, zero, **w.output)
 
 
+def _lab(w):
+    zero, corner = none(w), none(w, 2)
+    return lambda: lab(w.images, zero, corner, size=w.size, cell=CELL, **w.output)
+
+
+def ab_bins(device: torch.device) -> torch.Tensor:
+    """int64 [25, 25]: the number of the bin of each square of the ab plane that has one, for peers of `lab`."""
+    numbers = torch.zeros(25, 25, dtype=torch.int64)
+    row, column = (bin_centers() / 10 + 12).long().unbind(1)
+    numbers[row, column] = torch.arange(len(row))
+    return numbers.to(device)
+
+
 def _draw(w):
     return lambda: draw(w.turns, w.turns, seed=0, stream=1, count=16)
 
@@ -140,5 +155,6 @@ ROWS = (
     # peers round to 8 bits between their steps
     Row("crop_flip", _crop_flip, lambda w: int(w.windows[:, 2:].prod(1).sum()) * 3, tolerance=1.5 * GRAY_LEVEL),
     Row("photometric", _photometric, _every_pixel, tolerance=1e-2),
+    Row("lab", _lab, _every_pixel),
     Row("draw", _draw, lambda w: 2 * w.turns.nbytes),
 )

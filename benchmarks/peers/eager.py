@@ -71,3 +71,25 @@ def photometric(images, factors, order, mean, std, **form):
             row = steps[step](row, factor[step])
         rows.append(row)
     return normalize(torch.stack(rows).permute(0, 2, 3, 1) * 255, mean, std, **form)
+
+
+def lab(images, bins, cell, mean, std, **form):
+    """Lightness, and the bins of cells by their mean color; bins: int64 [25, 25], the number of each square of ab."""
+    b, size = images.shape[:2]
+    n = size // cell
+    v = images.float() / 255
+    light = torch.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    color = light.view(b, n, cell, n, cell, 3).mean((2, 4))
+    to_xyz = torch.tensor(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], device=images.device
+    )
+    to_xyz = to_xyz / to_xyz.sum(1, keepdim=True)
+    x, y, z = _cie(color @ to_xyz.T).unbind(3)
+    a, b = ((difference / 10 + 12.5).long() for difference in (500 * (x - y), 200 * (y - z)))
+    lightness = 116 * _cie(light @ to_xyz[1]) - 16
+    return normalize((lightness * 2.55)[..., None].expand(-1, -1, -1, 3), mean, std, **form), bins[a, b]
+
+
+def _cie(t):
+    """CIELAB's cube root, which is a line near 0."""
+    return torch.where(t > (6 / 29) ** 3, t ** (1 / 3), t * (29 / 6) ** 2 / 3 + 4 / 29)

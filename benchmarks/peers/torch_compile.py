@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.harness.kernel_cases import MEAN, STD
+from benchmarks.harness.kernel_cases import CELL, MEAN, STD, ab_bins
 from benchmarks.peers import eager
 
 
@@ -112,3 +112,11 @@ def photometric(w):
         return eager.normalize(pixels, MEAN, STD, w.dtype, w.channels_last)
 
     return _compiled(jitter, w.images, w.factors, w.jitter)
+
+
+def lab(w):
+    return _compiled(
+        lambda *tensors: eager.lab(*tensors, CELL, MEAN, STD, dtype=w.dtype, channels_last=w.channels_last),
+        w.images,
+        ab_bins(w.images.device),
+    )

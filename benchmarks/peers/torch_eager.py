@@ -1,6 +1,6 @@
 """Plain torch, batch by batch where torch can."""
 
-from benchmarks.harness.kernel_cases import MEAN, STD
+from benchmarks.harness.kernel_cases import CELL, MEAN, STD, ab_bins
 from benchmarks.peers import eager
 
 
@@ -30,3 +30,8 @@ def crop_flip(w):
 
 def photometric(w):
     return lambda: eager.photometric(w.images, w.factors, w.jitter, MEAN, STD, **_form(w))
+
+
+def lab(w):
+    bins = ab_bins(w.images.device)
+    return lambda: eager.lab(w.images, bins, CELL, MEAN, STD, **_form(w))

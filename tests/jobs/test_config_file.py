@@ -167,7 +167,7 @@ def test_evaluation_of_a_study_stays_as_it_was(tmp_path):
     ("verb", "text", "said"),
     [
         ("pretrain", '{"task": "rotnt"}', "task rotnt: did you mean rotnet?"),
-        ("pretrain", '{"task": 3}', "task 3: there is byol, context, "),
+        ("pretrain", '{"task": 3}', "task 3: there is byol, colorize, context, "),
         ("pretrain", '{"tsak": "rotnet"}', "no option tsak: did you mean task?"),
         ("pretrain", '{"task": "rotnet", "stesp": 3}', "no option stesp: did you mean steps?"),
         ("pretrain", '{"task": "rotnet", "config": "x"}', "no option config: "),
@@ -182,7 +182,7 @@ def test_evaluation_of_a_study_stays_as_it_was(tmp_path):
         ("pretrain", '{"grad-accumulation": 1, "grad_accumulation": 2}', "grad_accumulation is there twice"),
         ("pretrain", '{"task": "rotnet", "steps": 3, "epochs": 1}', "choose one"),
         ("pretrain", "{", "is no JSON"),
-        ("pretrain", '{"seed": 1}', "pretrain: expected one of byol, context, "),
+        ("pretrain", '{"seed": 1}', "pretrain: expected one of byol, colorize, context, "),
         ("evaluate", '{"size": 32}', "evaluate: expected STUDY"),
     ],
 )

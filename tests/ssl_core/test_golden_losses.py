@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).with_name("losses")
 BUILT_IN = (
     "byol",
+    "colorize",
     "context",
     "dino",
     "droppos",

@@ -30,6 +30,7 @@ ALONE = {
     "byol": {},
     "dino": {},
     "relative": {},
+    "colorize": {},
 }
 
 

@@ -131,6 +131,15 @@ def test_shows_a_picture_for_each_image(task):
         ("supervised", 32, CLASSES, {"crop": 0.0}),
         ("context", 32, CLASSES, {"crop": 0.0}),
         ("context", 32, CLASSES, {"crop": 0.2}),
+        ("colorize", 32, CLASSES, {"crop": 0.0}),
+        ("colorize", 32, CLASSES, {"cell": 0}),
+        ("colorize", 32, CLASSES, {"cell": 3}),
+        ("colorize", 32, CLASSES, {"cell": 12}),
+        ("colorize", 32, CLASSES, {"cell": 64}),
+        ("colorize", 32, CLASSES, {"rebalance": 0.0}),
+        ("colorize", 32, CLASSES, {"rebalance": 1.5}),
+        ("colorize", 32, CLASSES, {"sigma": 0.0}),
+        ("colorize", 32, CLASSES, {"sigma": math.nan}),
     ],
 )
 def test_refuses_what_cannot_work(task, size, classes, options):

@@ -7,7 +7,7 @@ import torch
 from support.synthetic_images import FORMAT, batch_of, pretext
 from torch import nn
 
-from ssl_core.batch_norm import GlobalBatchNorm1d
+from ssl_core.batch_norm import GlobalBatchNorm1d, GlobalBatchNorm2d
 from ssl_core.collectives import ddp_ignored
 from ssl_core.encoders.small import ConvNet
 from ssl_core.errors import UserError
@@ -86,3 +86,13 @@ def test_batch_norm_on_one_worker_is_torchs():
     ours, theirs = GlobalBatchNorm1d(5), nn.BatchNorm1d(5)
     x = torch.randn(7, 5)
     assert torch.equal(ours(x), theirs(x)) and torch.equal(ours.running_var, theirs.running_var)
+
+
+def test_batch_norm_of_maps_on_one_worker_is_torchs():
+    ours, theirs = GlobalBatchNorm2d(5), nn.BatchNorm2d(5)
+    for x in (torch.randn(7, 5, 3, 2) * 4 + 1, torch.randn(2, 5, 4, 6).contiguous(memory_format=torch.channels_last)):
+        assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+    assert torch.allclose(ours.running_var, theirs.running_var) and torch.allclose(
+        ours.running_mean, theirs.running_mean
+    )
+    assert torch.allclose(ours.eval()(x), theirs.eval()(x), atol=1e-6)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.multiprocessing as processes
-from support.multi_process import BATCH, STEPS, run, worker
+from support.multi_process import BATCH, STEPS, batches, run, worker
 from support.synthetic_images import FORMAT, arrays, batch_of, pretext
 from torch import nn
 
@@ -34,7 +34,7 @@ def assert_same_training(one: dict, other: dict, task: str) -> None:
     assert apart.norm() < 1e-3 * moved.norm()
 
 
-SHARED = ("rotnet", "supervised", "npid", "simclr", "vicreg", "byol", "dino", "mae", "droppos", "pirl")
+SHARED = ("rotnet", "supervised", "npid", "simclr", "vicreg", "byol", "dino", "mae", "droppos", "colorize", "pirl")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,16 @@ def test_each_worker_has_the_same_teacher(task, three_workers):
         assert 0 < (every[0][name] - first[name]).norm() < (every[0][student] - first[student]).norm()
 
 
+def test_each_worker_has_counted_the_colors_of_all(three_workers):
+    """Of every cell of every image that counts, as one worker alone does."""
+    alone, *every = (
+        outcome["weights"]["task.colors.counts"]
+        for outcome in (run("colorize"), *(w["colorize"] for w in three_workers))
+    )
+    images = sum(int((batch.weights > 0).sum()) for batch in batches(range(STEPS)))
+    assert alone.sum() == images * 8**2 and all(torch.equal(alone, counts) for counts in every)
+
+
 def test_workers_of_uneven_shares_take_as_many_parts(three_workers):
     """Three images in three parts and two in two, with a memory that exchanges features after each, would hang."""
     one, other, _ = (worker["in parts"] for worker in three_workers)
@@ -129,7 +139,7 @@ def test_images_of_weight_zero_count_for_nothing():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "lars"])
-@pytest.mark.parametrize("task", ["rotnet", "context", "npid", "dino"])
+@pytest.mark.parametrize("task", ["rotnet", "context", "npid", "dino", "colorize"])
 @pytest.mark.slow
 def test_a_stopped_run_continues_to_the_same_bits(task, optimizer, tmp_path):
     steps, stop = 6, 3

@@ -5,6 +5,7 @@ from jobs.config.recipe import PretrainConfig
 from ssl_core.augmentations import ContrastiveAugmentation
 from ssl_core.memory_bank import MemoryOptions
 from ssl_core.optim import Optim
+from ssl_core.tasks.colorize import Colorize
 from ssl_core.tasks.context import Context
 from ssl_core.tasks.jigsaw import Jigsaw
 from ssl_core.tasks.pirl import PIRL
@@ -78,6 +79,22 @@ PREDICTIVE = {
         reaches="ImageNet linear accuracy 48.57 % (VISSL), 45.7 % (Misra and van der Maaten 2020, table 2)",
         differs="tiles are standardized, the permutations have the largest least distance, one hidden layer of 4,096 "
         "over all tiles instead of 1,000 for each",
+    ),
+    "colorize-imagenet-resnet50": Published(
+        recipe=PretrainConfig(
+            task=Colorize.Config(batch=256, optim=VISSL_STEPS),
+            data=IMAGENET,
+            size=224,
+            encoder="resnet50",
+            epochs=105.0,
+        ),
+        source="Colorization (Zhang et al. 2016) with a ResNet-50 on ImageNet, Goyal et al. 2019, evaluated in VISSL's "
+        "model zoo",
+        images=1_281_167,
+        macs=1.65e18,
+        reaches="ImageNet linear accuracy 40.11 % (VISSL), 39.6 % (Misra and van der Maaten 2020, table 2)",
+        differs="the schedule of VISSL's other pretext tasks, as none is published with the weights; 261 colors, not "
+        "313, weighted by those of the images seen so far; probes see color, the pretext task lightness alone",
     ),
     "pirl-imagenet-resnet50": Published(
         recipe=PretrainConfig(
