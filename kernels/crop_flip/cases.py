@@ -59,7 +59,7 @@ def examples_of_several(generator: torch.Generator) -> Iterator[tuple]:
     """
     for index, (images, size, mean, std, dtype, last) in enumerate(image_batches(generator)):
         b, h, w, c = images.shape
-        sizes, counts = (([size, size // 2 + 1], [1, 2]), ([size], [2]), ([size + 2, 5, size], [1, 0, 1]))[index % 3]
+        sizes, counts = (([size, size // 2 + 1], [1, 2]), ([size], [2]), ([size + 2, size + 9, size], [1, 1, 1]))[index % 3]
         flips = integers(generator, (b, sum(counts)), 0, 2, torch.bool if last else torch.int8)
         boxes = integers(generator, (b, sum(counts), 4), -3, max(h, w) + 3, torch.int64 if last else torch.int16)
         regions = equal_regions(b, h, w, c, device="cpu")
@@ -67,9 +67,10 @@ def examples_of_several(generator: torch.Generator) -> Iterator[tuple]:
     for c, sizes, counts, dtype, last in (
         (3, [40, 16], [1, 2], torch.uint8, True),
         (1, [7, 33], [2, 1], torch.float32, False),
+        (3, [9, 4], [0, 2], torch.bfloat16, True),
         (3, [9, 4], [0, 0], torch.float16, False),
     ):
-        images, regions = _mixed_sizes(generator, c, ((31, 8), (1, 1), (50, 47), (9, 60)))
+        images, regions = _mixed_sizes(generator, c, ((31, 8), (50, 47)))
         crops = (len(regions), sum(counts))
         boxes, flips = (integers(generator, (*crops, *n), -3, 64, torch.int32) for n in ((4,), ()))
         yield images, regions, flips, boxes, sizes, counts, list(MEAN[:c]), list(STD[:c]), dtype, last
