@@ -39,11 +39,22 @@ class Code:
         return sum(self.operations.values()) * 32 * build.warps / build.elements
 
 
+def several(kind: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The types of a runtime argument, which may be a tuple of pointers."""
+    return kind if isinstance(kind, tuple) else (kind,)
+
+
 def compile_build(build: Build, arch: int) -> Code:
     """Compiles for sm_`arch` with pointers aligned to 16 bytes, as the launchers' own tensors are."""
     names = build.function.arg_names
     types = {name: build.types.get(name, "constexpr") for name in names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if types[name].startswith("*")}
+    pointers = (
+        (i, j) if isinstance(types[name], tuple) else (i,)
+        for i, name in enumerate(names)
+        for j, kind in enumerate(several(types[name]))
+        if kind.startswith("*")
+    )
+    aligned = {place: [["tt.divisibility", 16]] for place in pointers}
     source = ASTSource(fn=build.function, signature=types, constexprs=dict(build.constants), attrs=aligned)
     options = {"num_warps": build.warps, "enable_fp_fusion": False}
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
@@ -67,7 +78,7 @@ def faults(build: Build, code: Code) -> list[str]:
         found.append(f"spills: {code.stack} bytes of stack, {dict(code.named('STL', 'LDL'))}")
     if build.vectorized:
         # a plane of uint8 is stored eight pixels at a time, everything else sixteen bytes
-        bytes_out = any(kind == "*u8" for name, kind in build.types.items() if name in ("out", "mask"))
+        bytes_out = any("*u8" in several(kind) for name, kind in build.types.items() if name in ("out", "outs", "mask"))
         wide = {"STG.E.128", "STG.E.64"} if bytes_out else {"STG.E.128"}
         if narrow := {name: count for name, count in code.named("STG").items() if name not in wide}:
             found.append(f"narrow stores: {narrow}")

@@ -22,7 +22,8 @@ class Build:
 
     Attributes:
         function: The jitted kernel.
-        types: The Triton type of each runtime argument, by name; pointers are taken to be 16-byte aligned.
+        types: The Triton type of each runtime argument, by name, a tuple for one that is a tuple; pointers are taken to
+            be 16-byte aligned.
         constants: The value of each constexpr argument, by name.
         warps: Warps of a program.
         elements: Outputs that a program writes (in one pass of its loop, if it has one).
@@ -31,7 +32,7 @@ class Build:
     """
 
     function: "JITFunction"
-    types: Mapping[str, str]
+    types: Mapping[str, str | tuple[str, ...]]
     constants: Mapping[str, object]
     warps: int
     elements: int = 1

@@ -1,12 +1,14 @@
 """Makes random views of an image, of which a representation should keep only what they share: crops and colors."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kernels.crop_flip import crop_flip
+from kernels.crop_flip import crop_flip, multi_crop
 from kernels.photometric import photometric
 from kernels.random import randint, uniform
 from ssl_core.errors import UserError
@@ -30,7 +32,7 @@ def as_bhwc(images: Tensor) -> Tensor:
 
 
 def random_boxes(images: Tensor, words: Tensor, min_area: float, max_area: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Draws a random box in each image, and whether it is mirrored, as `kernels.crop_flip.crop_flip` takes them.
+    """Draws random boxes in images, and whether each is mirrored, as the kernels in `kernels.crop_flip` take them.
 
     A box has a share of the image's area between `min_area` and `max_area`, an aspect ratio of 3/4 to 4/3 and a random
     place; if it is longer than the image, it is cut off there. Source: random resized crops (Szegedy et al. 2015,
@@ -38,22 +40,22 @@ def random_boxes(images: Tensor, words: Tensor, min_area: float, max_area: float
 
     Args:
         images: [b, h, w, 3] uint8.
-        words: [b, CROP] int64, random words in [0, 2^32).
+        words: [..., CROP] int64, random words in [0, 2^32).
         min_area: Smallest share of an image's area.
         max_area: Largest share of it.
 
     Returns:
-        [b] int64, 1 where the box is mirrored; and [b, 4] int64 (y, x, height, width), in pixels.
+        [...] int64, 1 where the box is mirrored; and [..., 4] int64 (y, x, height, width), in pixels.
     """
     high, wide = images.shape[1:3]
     # in float64, where a GPU's exp rounds to the pixel that a CPU's does
-    share, aspect = (uniform(words[:, i]).double() for i in (0, 1))
+    share, aspect = (uniform(words[..., i]).double() for i in (0, 1))
     length = (high * wide * (min_area + (max_area - min_area) * share)).sqrt()
     stretch = (ASPECT * (aspect - 0.5)).exp()
     height = (length * stretch).round().clamp(1, high).long()
     width = (length / stretch).round().clamp(1, wide).long()
-    y, x = randint(words[:, 2], high - height + 1), randint(words[:, 3], wide - width + 1)
-    return randint(words[:, 4], 2), torch.stack([y, x, height, width], dim=1)
+    y, x = randint(words[..., 2], high - height + 1), randint(words[..., 3], wide - width + 1)
+    return randint(words[..., 4], 2), torch.stack([y, x, height, width], dim=-1)
 
 
 def resized_crop(images: Tensor, words: Tensor, side: int, min_area: float, max_area: float = 1.0) -> Tensor:
@@ -70,6 +72,40 @@ def resized_crop(images: Tensor, words: Tensor, side: int, min_area: float, max_
         [b, side, side, 3] uint8.
     """
     return as_bhwc(crop_flip(images, *random_boxes(images, words, min_area, max_area), size=side, **BYTES))
+
+
+class RandomCrops(NamedTuple):
+    """Random crops of one size, as `resized_crops` makes them.
+
+    Attributes:
+        side: Of the crops, in pixels.
+        min_area: Smallest share of an image's area.
+        max_area: Largest share of it.
+        count: How many of an image.
+    """
+
+    side: int
+    min_area: float
+    max_area: float = 1.0
+    count: int = 1
+
+
+def resized_crops(images: Tensor, words: Tensor, crops: Sequence[RandomCrops]) -> list[Tensor]:
+    """Cuts several random boxes out of each image and resizes them to several sizes, as `resized_crop` does to one.
+
+    Args:
+        images: [b, h, w, 3] uint8.
+        words: [b, n, CROP] int64, random words in [0, 2^32), n being the sum of counts.
+        crops: What crops of each size to make.
+
+    Returns:
+        [b * count, side, side, 3] uint8 for each size, an image's crops one after the other.
+    """
+    sizes, counts = [each.side for each in crops], [each.count for each in crops]
+    parts = zip(words.split(counts, dim=1), crops)
+    drawn = [random_boxes(images, part, each.min_area, each.max_area) for part, each in parts]
+    flips, boxes = (torch.cat(labels, dim=1) for labels in zip(*drawn))
+    return [as_bhwc(made) for made in multi_crop(images, flips, boxes, sizes=sizes, counts=counts, **BYTES)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,12 @@
 A new kernel gets a row here, and a function of its name in each file of `benchmarks/peers` that can do the same work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
-from kernels.crop_flip import crop_flip
+from kernels.crop_flip import crop_flip, multi_crop
 from kernels.erase import erase
 from kernels.lab import bin_centers, lab
 from kernels.photometric import photometric
@@ -19,6 +19,7 @@ from kernels.shuffle_tiles import shuffle_tiles
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 CELL = 4  # px, side of a cell that has one color
 GRAY_LEVEL = 1 / min(STD)  # one step of an 8-bit image, after normalization
+VIEWS = (2, 6)  # of each image, large and small ones: multi-crop (Caron et al. 2020, arXiv:2006.09882)
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,22 @@ class Work:
     erased: torch.Tensor  # [b, 2, 4] boxes to erase
     windows: torch.Tensor  # [b, 4] boxes to resize to size x size
     flips: torch.Tensor  # [b]
+    views: torch.Tensor  # [b, 8, 4] boxes to resize to view_sizes, VIEWS of each
+    mirrored: torch.Tensor  # [b, 8]
     factors: torch.Tensor  # [b, 4] of brightness, contrast, saturation and hue
     jitter: torch.Tensor  # [b, 4] their orders
 
     @property
     def size(self) -> int:
         return self.images.shape[1]
+
+    @property
+    def view_sizes(self) -> list[int]:
+        return [self.size, self.size // 2]
+
+    def of_each_view_size(self) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
+        """For peers that make views of one size in a call: a size, how many views, their flips and boxes."""
+        return zip(self.view_sizes, VIEWS, self.mirrored.split(VIEWS, 1), self.views.split(VIEWS, 1))
 
     @property
     def output(self) -> dict:
@@ -76,6 +87,11 @@ def make(size: int, batch: int, device: str, dtype: torch.dtype, channels_last: 
         factors=colors,
         jitter=orders(4),
     )
+    # DINO's large views show 0.4 to 1 of an image's area, small ones 0.05 to 0.4
+    limits = (size * 5 // 8, size), (size // 4, size * 5 // 8)
+    sides = torch.cat([low + integers(high - low + 1, batch, n, 1) for (low, high), n in zip(limits, VIEWS)], 1)
+    places = (integers(2**20, batch, sum(VIEWS), 2) * (size - sides + 1)) >> 20
+    tensors |= dict(views=torch.cat([places, sides, sides], 2), mirrored=integers(2, batch, sum(VIEWS)))
     return Work(dtype=dtype, channels_last=channels_last, tile=tile, **{k: v.to(device) for k, v in tensors.items()})
 
 
@@ -98,6 +114,10 @@ class Row:
 
 def _every_pixel(w: Work) -> int:
     return w.images.numel()
+
+
+def _largest_views(w: Work) -> int:
+    return int(w.views[..., 2:].prod(2).amax(1).sum()) * 3
 
 
 def _rotate(w):
@@ -123,6 +143,10 @@ def _erase(w):
 
 def _crop_flip(w):
     return lambda: crop_flip(w.images, w.flips, w.windows, size=w.size, **w.output)
+
+
+def _multi_crop(w):
+    return lambda: multi_crop(w.images, w.mirrored, w.views, sizes=w.view_sizes, counts=VIEWS, **w.output)
 
 
 def _photometric(w):
@@ -154,6 +178,7 @@ ROWS = (
     Row("erase", _erase, _every_pixel),
     # peers round to 8 bits between their steps
     Row("crop_flip", _crop_flip, lambda w: int(w.windows[:, 2:].prod(1).sum()) * 3, tolerance=1.5 * GRAY_LEVEL),
+    Row("multi_crop", _multi_crop, _largest_views, tolerance=1.5 * GRAY_LEVEL),
     Row("photometric", _photometric, _every_pixel, tolerance=1e-2),
     Row("lab", _lab, _every_pixel),
     Row("draw", _draw, lambda w: 2 * w.turns.nbytes),

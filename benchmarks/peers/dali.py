@@ -10,13 +10,16 @@ _TYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8:
 
 
 def tensors(outputs):
-    """What a pipeline returned, in our shapes: NCHW, turns and tiles in the batch dimension."""
+    """What a pipeline returned, in our shapes: NCHW, turns, tiles and views of one size in the batch dimension."""
     done = []
     for output in outputs:
         output = output.as_cpu() if hasattr(output, "as_cpu") else output
         batch = torch.from_numpy(np.stack([np.asarray(output.at(i)) for i in range(len(output))]))
         done.append(batch.movedim(-1, -3) if output.layout().endswith("C") else batch)
-    done = [torch.stack(done, 1)] if len(done) == 4 else done
+    if len(done) >= 4:
+        shapes = dict.fromkeys(batch.shape for batch in done)
+        groups = ([batch for batch in done if batch.shape == shape] for shape in shapes)
+        done = [torch.stack(group, 1) for group in groups]
     return [batch.flatten(0, 1) if batch.dim() == 5 else batch for batch in done]
 
 
@@ -107,12 +110,22 @@ def erase(w):
     return _run(w, graph)
 
 
-def crop_flip(w):
-    boxes = w.windows.cpu().numpy().astype(np.int32)
+def _crop(images, w, flips, boxes, size):
+    boxes, flips = (labels.cpu().numpy().astype(np.int32) for labels in (boxes, flips))
+    cut = fn.slice(images, start=_source(boxes[:, :2]), shape=_source(boxes[:, 2:]), axis_names="HW")
+    sized = fn.resize(cut, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=True)
+    return _normalize(sized, w, mirror=_source(flips))
 
+
+def crop_flip(w):
+    return _run(w, lambda images: _crop(images, w, w.flips, w.windows, w.size))
+
+
+def multi_crop(w):
     def graph(images):
-        cut = fn.slice(images, start=_source(boxes[:, :2]), shape=_source(boxes[:, 2:]), axis_names="HW")
-        sized = fn.resize(cut, size=[w.size, w.size], interp_type=types.INTERP_LINEAR, antialias=True)
-        return _normalize(sized, w, mirror=_source(w.flips.cpu().numpy().astype(np.int32)))
+        done = []
+        for size, count, flips, boxes in w.of_each_view_size():
+            done += [_crop(images, w, flips[:, k], boxes[:, k], size) for k in range(count)]
+        return tuple(done)
 
     return _run(w, graph)

@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.harness.kernel_cases import CELL, MEAN, STD, ab_bins
+from benchmarks.harness.kernel_cases import CELL, MEAN, STD, VIEWS, ab_bins
 from benchmarks.peers import eager
 
 
@@ -63,19 +63,30 @@ def _triangle(start, side, limit, size):
     return weights / weights.sum(2, keepdim=True)
 
 
-def crop_flip(w):
+def _resample(w, images, flips, boxes, size):
     """Resampling as two matrix products for each image, which a GPU has the arithmetic for."""
+    y, x, height, width = boxes.unbind(1)
+    down = _triangle(y, height, w.size, size)
+    across = _triangle(x, width, w.size, size)
+    across = torch.where(flips[:, None, None] != 0, across.flip(1), across)
+    rows = torch.einsum("boh,bhwc->bowc", down, images.float())
+    pixels = torch.einsum("bpw,bowc->bopc", across, rows)
+    return eager.normalize(pixels, MEAN, STD, w.dtype, w.channels_last)
 
-    def resample(images, flips, windows):
-        y, x, height, width = windows.unbind(1)
-        down = _triangle(y, height, w.size, w.size)
-        across = _triangle(x, width, w.size, w.size)
-        across = torch.where(flips[:, None, None] != 0, across.flip(1), across)
-        rows = torch.einsum("boh,bhwc->bowc", down, images.float())
-        pixels = torch.einsum("bpw,bowc->bopc", across, rows)
-        return eager.normalize(pixels, MEAN, STD, w.dtype, w.channels_last)
 
-    return _compiled(resample, w.images, w.flips, w.windows)
+def crop_flip(w):
+    return _compiled(lambda *tensors: _resample(w, *tensors, w.size), w.images, w.flips, w.windows)
+
+
+def multi_crop(w):
+    def call(images, *labels):
+        done = []
+        for size, count, flips, boxes in zip(w.view_sizes, VIEWS, *(label.split(VIEWS, 1) for label in labels)):
+            again = images.repeat_interleave(count, 0)
+            done.append(_resample(w, again, flips.flatten(), boxes.flatten(0, 1), size))
+        return done
+
+    return _compiled(call, w.images, w.mirrored, w.views)
 
 
 def _turn_hue(pixels, shift):

@@ -28,6 +28,17 @@ def crop_flip(w):
     return lambda: eager.crop_flip(w.images, w.flips, w.windows, w.size, MEAN, STD, **_form(w))
 
 
+def multi_crop(w):
+    def call():
+        done = []
+        for size, count, flips, boxes in w.of_each_view_size():
+            images = w.images.repeat_interleave(count, 0)
+            done.append(eager.crop_flip(images, flips.flatten(), boxes.flatten(0, 1), size, MEAN, STD, **_form(w)))
+        return done
+
+    return call
+
+
 def photometric(w):
     return lambda: eager.photometric(w.images, w.factors, w.jitter, MEAN, STD, **_form(w))
 

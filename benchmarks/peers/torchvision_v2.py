@@ -45,12 +45,24 @@ def erase(w):
     return call
 
 
+def _crops(w, images, flips, boxes, size):
+    rows = []
+    for image, flip, (y, x, height, width) in zip(images, flips.tolist(), boxes.tolist()):
+        row = V.resized_crop(image, y, x, height, width, [size, size], antialias=True)
+        rows.append(V.horizontal_flip(row) if flip else row)
+    return _normalize(torch.stack(rows), w)
+
+
 def crop_flip(w):
+    return lambda: _crops(w, _planes(w), w.flips, w.windows, w.size)
+
+
+def multi_crop(w):
     def call():
-        rows = []
-        for image, flip, (y, x, height, width) in zip(_planes(w), w.flips.tolist(), w.windows.tolist()):
-            row = V.resized_crop(image, y, x, height, width, [w.size, w.size], antialias=True)
-            rows.append(V.horizontal_flip(row) if flip else row)
-        return _normalize(torch.stack(rows), w)
+        done = []
+        for size, count, flips, boxes in w.of_each_view_size():
+            images = (image for image in _planes(w) for _ in range(count))
+            done.append(_crops(w, images, flips.flatten(), boxes.flatten(0, 1), size))
+        return done
 
     return call

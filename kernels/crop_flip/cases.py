@@ -6,7 +6,7 @@ import torch
 
 from kernels import registry
 from kernels.crop_flip.regions import equal_regions
-from kernels.crop_flip.triton_kernel import crop_flip_kernel, warps
+from kernels.crop_flip.triton_kernel import constants, crop_flip_kernel, warps
 from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.triton_tiles import SIDE
 
@@ -51,11 +51,55 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
         yield images, regions, flips, boxes, size, list(MEAN[:c]), list(STD[:c]), dtype, last
 
 
+def examples_of_several(generator: torch.Generator) -> Iterator[tuple]:
+    """Generates example arguments on the CPU, drawn from the generator.
+
+    Yields:
+        Positional arguments of `multi_crop_op`.
+    """
+    for index, (images, size, mean, std, dtype, last) in enumerate(image_batches(generator)):
+        b, h, w, c = images.shape
+        kinds = ([size, size // 2 + 1], [1, 2]), ([size], [2]), ([size + 2, size + 9, size], [1, 1, 1])
+        sizes, counts = kinds[index % 3]
+        flips = integers(generator, (b, sum(counts)), 0, 2, torch.bool if last else torch.int8)
+        boxes = integers(generator, (b, sum(counts), 4), -3, max(h, w) + 3, torch.int64 if last else torch.int16)
+        regions = equal_regions(b, h, w, c, device="cpu")
+        yield images.reshape(-1), regions, flips, boxes, sizes, counts, mean, std, dtype, last
+    for c, sizes, counts, dtype, last in (
+        (3, [40, 16], [1, 2], torch.uint8, True),
+        (1, [7, 33], [2, 1], torch.float32, False),
+        (3, [9, 4], [0, 2], torch.bfloat16, True),
+        (3, [9, 4], [0, 0], torch.float16, False),
+    ):
+        images, regions = _mixed_sizes(generator, c, ((31, 8), (50, 47)))
+        crops = (len(regions), sum(counts))
+        boxes, flips = (integers(generator, (*crops, *n), -3, 64, torch.int32) for n in ((4,), ()))
+        yield images, regions, flips, boxes, sizes, counts, list(MEAN[:c]), list(STD[:c]), dtype, last
+
+
+def _build(sizes, counts, dtype, last, budget):
+    return registry.Build(
+        crop_flip_kernel,
+        {
+            "images": "*u8",
+            "regions": "*i64",
+            "flips": "*i64",
+            "boxes": "*i64",
+            "outs": (POINTERS[dtype],) * len(sizes),
+            **SCALES,
+        },
+        {**constants(sizes, counts), "C": 3, "LAST": last},
+        warps=warps(dtype, last),
+        elements=3 * SIDE.value**2,
+        budget=budget,
+    )
+
+
 def builds() -> Iterator[registry.Build]:
     """Lists what to compile ahead of time.
 
     Yields:
-        Builds of `crop_flip_kernel`.
+        Builds of `crop_flip_kernel`, for one size.
     """
     for dtype, last, budget in (
         (torch.float32, False, 90),  # four pixels a thread share what the others' eight do
@@ -64,18 +108,21 @@ def builds() -> Iterator[registry.Build]:
         (torch.bfloat16, True, 82),
         (torch.float32, True, 82),
     ):
-        yield registry.Build(
-            crop_flip_kernel,
-            {
-                "images": "*u8",
-                "regions": "*i64",
-                "flips": "*i64",
-                "boxes": "*i64",
-                "out": POINTERS[dtype],
-                **SCALES,
-            },
-            {"SIZE": 224, "C": 3, "LAST": last},
-            warps=warps(dtype, last),
-            elements=3 * SIDE.value**2,
-            budget=budget,
-        )
+        yield _build([224], [1], dtype, last, budget)
+
+
+def builds_of_several() -> Iterator[registry.Build]:
+    """Lists what to compile ahead of time.
+
+    Yields:
+        Builds of `crop_flip_kernel`, for the crops of DINO (Caron et al. 2021, arXiv:2104.14294).
+    """
+    # the code of both sizes is counted, though a program runs that of one
+    for dtype, last, budget in (
+        (torch.float32, False, 180),
+        (torch.bfloat16, False, 140),
+        (torch.uint8, True, 164),  # what photometric reads
+        (torch.bfloat16, True, 164),
+        (torch.float32, True, 164),
+    ):
+        yield _build([224, 96], [2, 8], dtype, last, budget)

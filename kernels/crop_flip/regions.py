@@ -2,10 +2,11 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 
-from kernels import tensors
+from kernels import checks, tensors
 from kernels.cpu_jit import jit_loop
 from kernels.crop_flip.cpu_loop import clip_axis
 
@@ -51,12 +52,57 @@ def _first_fault(regions, boxes, count, c, limit):
     return -1, 0
 
 
-def check_size(images: torch.Tensor, size: int, longest: int) -> None:
+def check_images(images: torch.Tensor, regions: torch.Tensor | None) -> tuple[int, int, int | None]:
+    """Checks where the images are, but not the values of regions.
+
+    Args:
+        images: The argument of that name.
+        regions: The argument of that name.
+
+    Returns:
+        How many images there are; their longest side in pixels, or 1 where regions say it; and their channels, or None
+        where the length of mean says it.
+
+    Raises:
+        ValueError: If one has another type, shape or device.
+    """
+    if regions is None:
+        checks.check_images(images)
+        return images.shape[0], max(images.shape[1:3]), images.shape[3]
+    checks.check_bytes("images", images)
+    checks.check_tensor("regions", regions)
+    checks.check_integers("regions", regions, (*regions.shape[:1], 3), images.device)
+    return regions.shape[0], 1, None
+
+
+def check_counts(sizes: Sequence[int], counts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Checks how many crops of each size there are to be, but not the sizes.
+
+    Args:
+        sizes: The sides of the outputs, in pixels.
+        counts: How many crops of each to make of an image.
+
+    Returns:
+        Both as lists.
+
+    Raises:
+        ValueError: If there is no size, or not one int >= 0 for each.
+    """
+    if not isinstance(sizes, Sequence) or not sizes:
+        raise ValueError(f"sizes: got {sizes!r}; expected one int or more, in a sequence")
+    fitting = isinstance(counts, Sequence) and len(counts) == len(sizes)
+    if not fitting or not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(f"counts: got {counts!r}; expected an int >= 0 for each of the {len(sizes)} sizes")
+    return list(sizes), list(counts)
+
+
+def check_size(name: str, size: int, images: torch.Tensor, longest: int) -> None:
     """Checks that the sums of the weights are exact.
 
     Args:
-        images: The images, for the message.
+        name: Of the argument, for the message.
         size: The side of the output, in pixels.
+        images: The images, for the message.
         longest: The longest side of an image, in pixels.
 
     Raises:
@@ -64,8 +110,8 @@ def check_size(images: torch.Tensor, size: int, longest: int) -> None:
     """
     if not isinstance(size, int) or not 1 <= size <= LONGEST or longest > LONGEST or longest**2 > STEEPEST * size:
         raise ValueError(
-            f"size: got {size!r} for images {list(images.shape)}; expected an int in 1..{LONGEST}, sides <= {LONGEST},"
-            f" (longest side)^2 <= {STEEPEST} * size"
+            f"{name}: got {size!r} for images {list(images.shape)}; expected an int in 1..{LONGEST}, sides <="
+            f" {LONGEST}, (longest side)^2 <= {STEEPEST} * size"
         )
 
 
@@ -96,3 +142,37 @@ def check_regions(images: torch.Tensor, regions: torch.Tensor, boxes: torch.Tens
             f"regions: got {regions[image].tolist()}; expected (offset, h, w), offset >= 0, h, w >= 1,"
             f" h*w*c < 2^31, offset + h*w*c <= {images.numel()}, the bytes of images"
         )
+
+
+def as_bytes(
+    images: torch.Tensor,
+    regions: torch.Tensor | None,
+    boxes: torch.Tensor,
+    sizes: Sequence[int],
+    counts: Sequence[int],
+    c: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns images with their regions, and checks the values of regions that are given.
+
+    Args:
+        images: uint8 [b, h, w, c], or uint8 [n] with regions.
+        regions: [b, 3] integers, (offset, h, w), or None.
+        boxes: [b, crops of an image, 4] integers, (y, x, height, width) in pixels.
+        sizes: The sides of the outputs, in pixels.
+        counts: How many crops of each there are of an image.
+        c: Channels of the images.
+
+    Returns:
+        uint8 [n], and integers [b, 3].
+
+    Raises:
+        ValueError: As for `check_regions`; on a GPU and under torch.compile values are not looked at.
+    """
+    concrete = type(images) is torch.Tensor and not torch.compiler.is_compiling()
+    if regions is None:
+        regions = (known_regions if concrete else equal_regions)(*images.shape, device=images.device)
+        return images.reshape(-1), regions
+    if concrete and images.device.type == "cpu":
+        for size, count, cut in zip(sizes, counts, boxes.split(counts, 1)):
+            check_regions(images, regions.repeat_interleave(count, 0), cut.flatten(0, 1), size, c)
+    return images, regions

@@ -1,82 +1,16 @@
-"""Resampled crops on a GPU."""
+"""Resampled crops on a GPU: one launch for all of them, whatever their sizes."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import torch
 import triton.language as tl
 
-from kernels import normalize, tensors
-from kernels import triton_tiles as tiles
+from kernels import normalize, tensors, triton_tiles
+from kernels.crop_flip.triton_tile import write_tile
 from kernels.triton_jit import jit
-from kernels.triton_tiles import SIDE, load_coordinate, store_pixels
-
-
-@jit
-def box_axis(start, length, limit):
-    """Returns (start, length) of a box's side, cut off where it leaves 0..limit-1; at least one pixel stays."""
-    end = start + length
-    start = tl.maximum(tl.minimum(start, limit - 1), 0)
-    end = tl.maximum(tl.minimum(end, limit), start + 1)
-    return start.to(tl.int32), (end - start).to(tl.int32)
-
-
-@jit
-def filter_weight(first, center, reach, length, k, SIZE: tl.constexpr):
-    """Returns the k-th source pixel under each output's triangle, and its weight.
-
-    Args:
-        first: The first pixel under the triangle, counted from the start of the box.
-        center: The triangle's center, in 1 / (2 * SIZE) pixels.
-        reach: How far the triangle reaches each way, in the same unit.
-        length: The side of the box, in pixels.
-        k: Which pixel.
-        SIZE: The side of the output.
-
-    Returns:
-        (position, weight). Past the box's end the position is its last pixel and the weight 0.
-    """
-    p = first + k
-    weight = tl.maximum(reach - tl.abs((2 * p + 1) * SIZE - center), 0)
-    return tl.minimum(p, length - 1), tl.where(p < length, weight, 0)
-
-
-@jit
-def weight_sum(first, center, reach, length, SIZE: tl.constexpr):
-    """Returns the sum of the weights of all pixels under each triangle; arguments as of `filter_weight`."""
-    total = first * 0
-    k = 0
-    while k * SIZE < reach:  # not a range, whose bound Triton 3.6's interpreter cannot read under NumPy 2.5
-        _, weight = filter_weight(first, center, reach, length, k, SIZE)
-        total += weight
-        k += 1
-    return total
-
-
-@jit
-def gray_level(total, weight, inverse):
-    """Returns total / weight in float32: the nearest integer and, from the exact remainder, the fraction.
-
-    Args:
-        total: The weighted sum of pixels, int64.
-        weight: The sum of the weights, int64.
-        inverse: 1 / weight, float32.
-    """
-    nearest = (total.to(tl.float32) * inverse + 0.5).to(tl.int32)
-    return nearest.to(tl.float32) + (total - nearest * weight).to(tl.float32) * inverse
-
-
-@jit
-def store_value(total, weight, inverse, mean, scale, out):
-    """Returns one channel as it is stored in out: rounded to uint8, or normalized.
-
-    Args:
-        total: The weighted sum of pixels, int64.
-        weight: The sum of the weights, int64.
-        inverse: 1 / weight, float32.
-        mean: Of the channel.
-        scale: 1 / std of the channel.
-        out: The output, which says what values are to be stored.
-    """
-    v = gray_level(total, weight, inverse)
-    return (v + 0.5).to(tl.int32) if out.dtype.element_ty == tl.uint8 else (v - mean) * scale
+from kernels.triton_tiles import SIDE
 
 
 @jit
@@ -85,87 +19,77 @@ def crop_flip_kernel(
     regions,
     flips,
     boxes,
-    out,
+    outs,
     m0,
     m1,
     m2,
     s0,
     s1,
     s2,
-    SIZE: tl.constexpr,
+    N: tl.constexpr,
+    SIZES: tl.constexpr,
+    CROPS: tl.constexpr,
+    TILES: tl.constexpr,
     C: tl.constexpr,
     LAST: tl.constexpr,
 ):
-    """Writes one SIDE x SIDE tile of one output.
+    """Writes one SIDE x SIDE tile of one of an image's crops.
+
+    Programs of one image's crops are neighbors, so that its pixels stay in the cache. Sizes are constants, each with
+    code of its own, of which a program runs one: a size in a variable would take more instructions.
 
     Args:
         images: uint8 [n], contiguous.
         regions: Integers [b, 3], (offset, h, w).
-        flips: Integers [b].
-        boxes: Integers [b, 4], (y, x, height, width).
-        out: [b, C, SIZE, SIZE].
+        flips: Integers [b, crops of an image].
+        boxes: Integers [b, crops of an image, 4], (y, x, height, width).
+        outs: A tuple of an output for each size, [b * crops of this size, C, size, size].
         m0: Mean of the first channel.
         m1: Mean of the second.
         m2: Mean of the third.
         s0: 1 / std of the first channel.
         s1: 1 / std of the second.
         s2: 1 / std of the third.
-        SIZE: The side of the output, in pixels.
+        N: How many sizes there are.
+        SIZES: The sides of the outputs, in pixels.
+        CROPS: How many of an image's crops are of the sizes before each, and at the end, how many there are.
+        TILES: How many of its tiles are, and at the end, how many there are.
         C: Channels, 1 or 3.
-        LAST: Whether out is in channels_last memory order.
+        LAST: Whether the outputs are in channels_last memory order.
     """
-    ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
-    image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
-    top = (tl.program_id(0) % (ACROSS * ACROSS) // ACROSS) * SIDE
-    left = (tl.program_id(0) % ACROSS) * SIDE
-    # Only where an image starts needs int64: its own bytes are fewer than 2^31.
-    source = images + tl.load(regions + 3 * image).to(tl.int64)
-    h = tl.load(regions + 3 * image + 1).to(tl.int32)
-    w = tl.load(regions + 3 * image + 2).to(tl.int32)
-    box = boxes + 4 * image
-    y, height = box_axis(load_coordinate(box), load_coordinate(box + 2), h)
-    x, width = box_axis(load_coordinate(box + 1), load_coordinate(box + 3), w)
-    reach_y = 2 * tl.maximum(height, SIZE)
-    reach_x = 2 * tl.maximum(width, SIZE)
-    # Lanes outside repeat the last row and column, so that every load is of a pixel of the box.
-    i = tl.minimum(top + tl.arange(0, SIDE)[:, None], SIZE - 1)
-    j = tl.minimum(left + tl.arange(0, SIDE)[None, :], SIZE - 1)
-    j = tl.where(tl.load(flips + image) != 0, SIZE - 1 - j, j)
-    center_y = (2 * i + 1) * height
-    center_x = (2 * j + 1) * width
-    first_y = tl.maximum(center_y - reach_y + SIZE, 0) // (2 * SIZE)
-    first_x = tl.maximum(center_x - reach_x + SIZE, 0) // (2 * SIZE)
-    sum_y = weight_sum(first_y, center_y, reach_y, height, SIZE)
-    sum_x = weight_sum(first_x, center_x, reach_x, width, SIZE)
-    # before the loop, where few registers are taken
-    inverse = tl.div_rn(1.0, sum_y.to(tl.float32)) * tl.div_rn(1.0, sum_x.to(tl.float32))
-    source += (y * w + x) * C
-    t0 = tl.zeros((SIDE, SIDE), tl.int64)
-    t1, t2 = t0, t0
-    ky = 0
-    while ky * SIZE < reach_y:
-        row, weight_y = filter_weight(first_y, center_y, reach_y, height, ky, SIZE)
-        l0 = tl.zeros((SIDE, SIDE), tl.int32)
-        l1, l2 = l0, l0
-        kx = 0
-        while kx * SIZE < reach_x:
-            column, weight_x = filter_weight(first_x, center_x, reach_x, width, kx, SIZE)
-            pixel = source + (row * w + column) * C
-            l0 += tl.load(pixel).to(tl.int32) * weight_x
-            if C == 3:
-                l1 += tl.load(pixel + 1).to(tl.int32) * weight_x
-                l2 += tl.load(pixel + 2).to(tl.int32) * weight_x
-            kx += 1
-        t0 += l0.to(tl.int64) * weight_y
-        if C == 3:
-            t1 += l1.to(tl.int64) * weight_y
-            t2 += l2.to(tl.int64) * weight_y
-        ky += 1
-    weight = sum_y.to(tl.int64) * sum_x
-    r = store_value(t0, weight, inverse, m0, s0, out)
-    g = store_value(t1, weight, inverse, m1, s1, out) if C == 3 else r
-    b = store_value(t2, weight, inverse, m2, s2, out) if C == 3 else r
-    store_pixels(out + image * (SIZE * SIZE * C), r, g, b, top, left, SIZE, SIZE, C, LAST)
+    image = (tl.program_id(0) // TILES[N]).to(tl.int64)
+    program = tl.program_id(0) % TILES[N]
+    for k in tl.static_range(N):  # pyright: ignore[reportGeneralTypeIssues]  # typed as never returning
+        if (program >= TILES[k]) & (program < TILES[k + 1]):
+            across = (SIZES[k] + SIDE - 1) // SIDE
+            tile = program - TILES[k]
+            nth = tile // (across * across)
+            crop = image * CROPS[N] + CROPS[k] + nth
+            write_tile(
+                images,
+                regions + 3 * image,
+                flips + crop,
+                boxes + 4 * crop,
+                outs[k] + (image * (CROPS[k + 1] - CROPS[k]) + nth) * (SIZES[k] * SIZES[k] * C),
+                m0,
+                m1,
+                m2,
+                s0,
+                s1,
+                s2,
+                tile % (across * across) // across * SIDE,
+                tile % across * SIDE,
+                SIZES[k],
+                C,
+                LAST,
+            )
+
+
+def constants(sizes: Sequence[int], counts: Sequence[int]) -> dict[str, Any]:
+    """Returns the kernel's constants for `counts` crops of each of the sizes, by name."""
+    tiles = (count * triton_tiles.num_blocks(size) for size, count in zip(sizes, counts))
+    sums = {"CROPS": (0, *accumulate(counts)), "TILES": (0, *accumulate(tiles))}
+    return {"N": len(sizes), "SIZES": tuple(sizes), **sums}
 
 
 def warps(dtype: torch.dtype, channels_last: bool) -> int:
@@ -174,21 +98,23 @@ def warps(dtype: torch.dtype, channels_last: bool) -> int:
     return 8 if dtype == torch.float32 and not channels_last else 4
 
 
-def launch(images, regions, flips, boxes, size, mean, std, dtype, channels_last) -> torch.Tensor:
-    """Launches the Triton kernel; arguments and result as those of the reference."""
-    b, c = regions.shape[0], len(mean)
-    out = tensors.allocate(images, (b, c, size, size), dtype, channels_last)
-    if b:
+def launch(images, regions, flips, boxes, sizes, counts, mean, std, dtype, channels_last) -> list[torch.Tensor]:
+    """Launches the Triton kernel; arguments and result as those of `multi_crop_op`."""
+    b, c, known = regions.shape[0], len(mean), constants(sizes, counts)
+    outs = [
+        tensors.allocate(images, (b * count, c, size, size), dtype, channels_last) for size, count in zip(sizes, counts)
+    ]
+    if programs := b * known["TILES"][-1]:
         with torch.cuda.device_of(images):
-            crop_flip_kernel[(b * tiles.num_blocks(size),)](
+            crop_flip_kernel[(programs,)](
                 images.contiguous(),
                 *map(tensors.as_triton_int, (regions, flips, boxes)),
-                out,
+                tuple(outs),
                 *normalize.scalars(mean, std),
-                SIZE=size,
+                **known,
                 C=c,
                 LAST=channels_last,
                 num_warps=warps(dtype, channels_last),
                 enable_fp_fusion=False,
             )
-    return out
+    return outs

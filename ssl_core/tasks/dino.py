@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation, resized_crop
+from ssl_core.augmentations import COLOR, CROP, ContrastiveAugmentation, RandomCrops, resized_crops
 from ssl_core.collectives import Replicated, all_reduce_sum
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
@@ -74,14 +74,11 @@ class DINO(Task):
     def make_batch(self, batch, bits, format):
         local, views = self.config.local_crops, self.config.views
         words = bits.draw("dino", (2 + local) * (CROP + COLOR)).view(-1, 2 + local, CROP + COLOR)
-        large = (self.side, views.min_area, 1.0)
-        small = (self.local_side, self.config.local_min_area, views.min_area)
-        crops = []
-        for own, (side, *areas) in zip(words.split([2, local], dim=1), (large, small)):
-            rows = own.flatten(0, 1)
-            shown = resized_crop(batch.images.repeat_interleave(own.shape[1], dim=0), rows[:, :CROP], side, *areas)
-            crops.append(views.color(shown, rows[:, CROP:], format))
-        return tuple(crops), batch.weights
+        large = RandomCrops(self.side, views.min_area, count=2)
+        small = RandomCrops(self.local_side, self.config.local_min_area, views.min_area, count=local)
+        crops = resized_crops(batch.images, words[..., :CROP], (large, small))
+        colors = (part.flatten(0, 1) for part in words[..., CROP:].split([2, local], dim=1))
+        return tuple(views.color(shown, part, format) for shown, part in zip(crops, colors)), batch.weights
 
     def forward(self, encoder, inputs):
         large, small = inputs

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from kernels.random import randint
 from kernels.rotate import rotate
 from kernels.shuffle_tiles import shuffle_tiles
-from ssl_core.augmentations import BYTES, COLOR, CROP, ContrastiveAugmentation, as_bhwc, resized_crop
+from ssl_core.augmentations import BYTES, COLOR, CROP, ContrastiveAugmentation, RandomCrops, as_bhwc, resized_crops
 from ssl_core.errors import UserError
 from ssl_core.memory_bank import MemoryBank, MemoryOptions
 from ssl_core.optim import Optim
@@ -79,32 +79,31 @@ class PIRL(Task):
     def make_batch(self, batch, bits, format):
         tiles, negatives = self.tiles, self.memory.negatives
         words = bits.draw("pirl", CROP + COLOR + CROP + 1 + tiles * (3 + COLOR) + negatives).split(
-            [CROP + COLOR, CROP, 1, tiles, 2 * tiles, tiles * COLOR, negatives], dim=1
+            [CROP, COLOR, CROP, 1, tiles, 2 * tiles, tiles * COLOR, negatives], dim=1
         )
-        image = self.config.views.view(batch.images, words[0], self.side, format)
-        other = self._transform(batch.images, *words[1:5])
-        other = self.config.views.color(other, words[5].reshape(-1, COLOR), format)
-        others = self.memory.sample_negatives(words[6], batch.ids)
+        views = self.config.views
+        plain = RandomCrops(self.side, views.min_area)
+        cut = plain if tiles == 1 else RandomCrops(self.whole, SHUFFLED_SHARE)
+        image, other = resized_crops(batch.images, torch.stack([words[0], words[2]], dim=1), (plain, cut))
+        image = views.color(image, words[1], format)
+        other = views.color(self._transform(other, *words[3:6]), words[6].reshape(-1, COLOR), format)
+        others = self.memory.sample_negatives(words[7], batch.ids)
         return (image, other, batch.ids, others, batch.weights), (batch.ids, batch.weights)
 
-    def _transform(self, images, crop, turn, order, jitter):
+    def _transform(self, images, turn, order, jitter):
         """Returns [b * tiles, side, side, 3] uint8: the rotated images, or each one's tiles in their shuffled order."""
-        shuffled = self.tiles > 1
-        shown = resized_crop(
-            images, crop, *((self.whole, SHUFFLED_SHARE) if shuffled else (self.side, self.config.views.min_area))
-        )
-        still = torch.zeros_like(crop[:, :2])
+        still = torch.zeros_like(turn).expand(-1, 2)
         if self.config.transform != "jigsaw":
             rotations = randint(turn[:, 0], 4)
-            shown = as_bhwc(rotate(shown, rotations, still[:, 0], still, size=shown.shape[1], **BYTES))
-        if not shuffled:
-            return shown
+            images = as_bhwc(rotate(images, rotations, still[:, 0], still, size=images.shape[1], **BYTES))
+        if self.tiles == 1:
+            return images
         index = torch.arange(self.tiles, device=images.device)
         starts = torch.stack([index // self.grid, index % self.grid], dim=1) * self.cell
         corners = starts + randint(jitter.view(-1, self.tiles, 2), self.cell - self.tile + 1)
-        shifts = torch.zeros_like(crop[:, :3])[:, :, None].expand(-1, 3, 2)
+        shifts = still[:, None].expand(-1, 3, 2)
         tiles = shuffle_tiles(
-            shown,
+            images,
             order.argsort(dim=1, stable=True),
             corners,
             shifts,

@@ -14,7 +14,8 @@ from benchmarks.harness import kernel_cases
 from kernels import registry
 
 ROOT = pathlib.Path(__file__).parents[2]
-WRONG = {("kornia", "crop_flip")}  # it does not antialias
+# kornia does not antialias; DALI's filter that shrinks is another one, by up to six gray levels in noise
+WRONG = {("kornia", "crop_flip"), ("dali", "multi_crop")}
 
 
 def test_every_kernel_has_a_row():
@@ -22,8 +23,10 @@ def test_every_kernel_has_a_row():
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("name", ["torch_eager", "torchvision_v2", "kornia", "dali"])
-def test_peers_do_the_same_work(name, channels_last):
+@pytest.mark.parametrize(
+    ("name", "rows"), [("torch_eager", 7), ("torchvision_v2", 5), ("kornia", 5), ("dali", 6), ("launch_a_size", 1)]
+)
+def test_peers_do_the_same_work(name, rows, channels_last):
     package = {"kornia": "kornia", "dali": "nvidia.dali"}.get(name)
     if package and not _there(package):
         pytest.skip(f"{package} is not installed")
@@ -36,7 +39,7 @@ def test_peers_do_the_same_work(name, channels_last):
         for value in off.values():
             assert (value <= row.tolerance) != ((name, row.name) in WRONG), (row.name, value)
             judged += 1
-    assert judged >= 4
+    assert judged == rows
 
 
 def _there(package):

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from kernels.crop_flip import KERNELS, crop_flip
 
-(KERNEL,) = KERNELS
+KERNEL = KERNELS[0]
 PIXELS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 BOXES = [(0, 0, 61, 83), (3, 5, 40, 41), (7, 2, 53, 9), (60, 82, 1, 1), (0, 40, 1, 43), (20, 1, 33, 32)]
 

@@ -42,6 +42,14 @@ def worse(name, value, first):
     if name == "std":
         for bad in (0.0, -1.0, 1e-60):
             yield [bad, *value[1:]], str(bad)
+    if name == "sizes":
+        for bad in ([], 8, None):
+            yield bad, str(bad)
+        for bad in (0, -1, 2**40, 4.0):
+            yield [*value[1:], bad], str(bad)
+    if name == "counts":
+        for bad in ([*value, 1], [], [*value[1:], -1], [*value[1:], 1.0], None):
+            yield bad, str(bad)
     if name in ("size", "tile"):
         yield 0, "0"
         yield 4.0, "4.0"
