@@ -59,7 +59,8 @@ def examples_of_several(generator: torch.Generator) -> Iterator[tuple]:
     """
     for index, (images, size, mean, std, dtype, last) in enumerate(image_batches(generator)):
         b, h, w, c = images.shape
-        sizes, counts = (([size, size // 2 + 1], [1, 2]), ([size], [2]), ([size + 2, size + 9, size], [1, 1, 1]))[index % 3]
+        kinds = ([size, size // 2 + 1], [1, 2]), ([size], [2]), ([size + 2, size + 9, size], [1, 1, 1])
+        sizes, counts = kinds[index % 3]
         flips = integers(generator, (b, sum(counts)), 0, 2, torch.bool if last else torch.int8)
         boxes = integers(generator, (b, sum(counts), 4), -3, max(h, w) + 3, torch.int64 if last else torch.int16)
         regions = equal_regions(b, h, w, c, device="cpu")

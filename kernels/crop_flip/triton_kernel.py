@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 import triton.language as tl
@@ -25,6 +26,7 @@ def crop_flip_kernel(
     s0,
     s1,
     s2,
+    N: tl.constexpr,
     SIZES: tl.constexpr,
     CROPS: tl.constexpr,
     TILES: tl.constexpr,
@@ -48,21 +50,21 @@ def crop_flip_kernel(
         s0: 1 / std of the first channel.
         s1: 1 / std of the second.
         s2: 1 / std of the third.
+        N: How many sizes there are.
         SIZES: The sides of the outputs, in pixels.
         CROPS: How many of an image's crops are of the sizes before each, and at the end, how many there are.
         TILES: How many of its tiles are, and at the end, how many there are.
         C: Channels, 1 or 3.
         LAST: Whether the outputs are in channels_last memory order.
     """
-    K: tl.constexpr = len(SIZES)
-    image = (tl.program_id(0) // TILES[K]).to(tl.int64)
-    program = tl.program_id(0) % TILES[K]
-    for k in tl.static_range(K):  # pyright: ignore[reportGeneralTypeIssues]  # typed as never returning
+    image = (tl.program_id(0) // TILES[N]).to(tl.int64)
+    program = tl.program_id(0) % TILES[N]
+    for k in tl.static_range(N):  # pyright: ignore[reportGeneralTypeIssues]  # typed as never returning
         if (program >= TILES[k]) & (program < TILES[k + 1]):
             across = (SIZES[k] + SIDE - 1) // SIDE
             tile = program - TILES[k]
             nth = tile // (across * across)
-            crop = image * CROPS[K] + CROPS[k] + nth
+            crop = image * CROPS[N] + CROPS[k] + nth
             write_tile(
                 images,
                 regions + 3 * image,
@@ -83,10 +85,11 @@ def crop_flip_kernel(
             )
 
 
-def constants(sizes: Sequence[int], counts: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def constants(sizes: Sequence[int], counts: Sequence[int]) -> dict[str, Any]:
     """Returns the kernel's constants for `counts` crops of each of the sizes, by name."""
     tiles = (count * triton_tiles.num_blocks(size) for size, count in zip(sizes, counts))
-    return {"SIZES": tuple(sizes), "CROPS": (0, *accumulate(counts)), "TILES": (0, *accumulate(tiles))}
+    sums = {"CROPS": (0, *accumulate(counts)), "TILES": (0, *accumulate(tiles))}
+    return {"N": len(sizes), "SIZES": tuple(sizes), **sums}
 
 
 def warps(dtype: torch.dtype, channels_last: bool) -> int:

@@ -11,7 +11,7 @@ from support.synthetic_images import FORMAT, batch_of, pretext
 from torch.nn import functional as F
 
 from kernels.random import RandomBits
-from ssl_core.augmentations import BYTES, ContrastiveAugmentation, resized_crop
+from ssl_core.augmentations import BYTES, ContrastiveAugmentation, RandomCrops, resized_crop, resized_crops
 from ssl_core.collectives import all_gather_with_grad, ddp_ignored
 from ssl_core.errors import UserError
 from ssl_core.memory_bank import MemoryBank, MemoryOptions
@@ -213,11 +213,16 @@ def test_a_view_of_everything_in_its_own_colors_is_the_image():
     assert torch.equal(shown.permute(0, 2, 3, 1), batch.images)
 
 
+def places(size):
+    """[size, size, 3] uint8: an image of which each pixel says where it is, four times its row and column."""
+    line = torch.arange(size, dtype=torch.uint8) * 4
+    return torch.stack([line.expand(size, -1).T, line.expand(size, -1), torch.zeros_like(line).expand(size, -1)], 2)
+
+
 def test_crops_show_what_they_are_asked_to():
     """Boxes of 20 to 100 % of a 64 px image whose pixels say where they are; half of them mirrored."""
     size, count = 64, 400
-    line = torch.arange(size, dtype=torch.uint8) * 4
-    where = torch.stack([line.expand(size, -1).T, line.expand(size, -1), torch.zeros_like(line).expand(size, -1)], 2)
+    where = places(size)
     words = torch.randint(0, 2**32, (count, 5), generator=torch.Generator().manual_seed(0))
     shown = resized_crop(where.expand(count, -1, -1, -1), words, 64, 0.2).float() / 4
     across, down = (shown[:, 32, -1, 1] - shown[:, 32, 0, 1]) / 63 * size, shown[:, -1, 32, 0] - shown[:, 0, 32, 0]
@@ -227,6 +232,23 @@ def test_crops_show_what_they_are_asked_to():
     assert 0.4 < (across < 0).float().mean() < 0.6
     aspect = down / 63 * size / across.abs()
     assert 0.7 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.45
+
+
+def test_crops_of_two_sizes_show_two_shares_of_their_own_images():
+    size, count = 64, 200
+    images = places(size).repeat(count, 1, 1, 1)
+    images[..., 2] = torch.arange(count)[:, None, None]
+    words = torch.randint(0, 2**32, (count, 5, 5), generator=torch.Generator().manual_seed(1))
+    large, small = resized_crops(images, words, (RandomCrops(48, 0.5, count=2), RandomCrops(32, 0.1, 0.3, count=3)))
+    for shown, number, side, least, most in ((large, 2, 48, 0.5, 1.0), (small, 3, 32, 0.1, 0.3)):
+        assert shown.shape == (count * number, side, side, 3)
+        assert torch.equal(shown[:, 0, 0, 2].long(), torch.arange(count).repeat_interleave(number))
+        ends = shown.float() / 4
+        down, across = ends[:, -1, 0, 0] - ends[:, 0, 0, 0] + 1, (ends[:, 0, -1, 1] - ends[:, 0, 0, 1]).abs() + 1
+        share = down * across / size**2
+        assert abs(share.min() - least) < 0.06 and abs(share.max() - most) < 0.06
+    pairs = large.unflatten(0, (count, 2)), small.unflatten(0, (count, 3))
+    assert all(not torch.equal(own[:, 0], own[:, 1]) for own in pairs)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
