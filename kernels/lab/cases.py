@@ -9,6 +9,8 @@ from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integer
 from kernels.lab.triton_kernel import CELLS, bins_kernel, lightness_kernel
 from kernels.triton_tiles import SIDE
 
+LARGEST = 12  # px, of the examples' cells: the interpreter of Triton goes through a cell pixel by pixel
+
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
     """Generates example arguments on the CPU, drawn from the generator.
@@ -19,7 +21,7 @@ def examples(generator: torch.Generator) -> Iterator[tuple]:
     for images, size, mean, std, dtype, last in image_batches(generator):
         if images.shape[3] != 3:
             continue
-        sides = [side for side in range(1, size + 1) if size % side == 0]
+        sides = [side for side in range(1, min(size, LARGEST) + 1) if size % side == 0]
         cell = sides[int(integers(generator, (), 0, len(sides)))]
         yield images, *_window_labels(generator, len(images), last), size, cell, mean, std, dtype, last
     # more than one program of cells; dark colors, where f is a line
