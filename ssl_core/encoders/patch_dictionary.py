@@ -51,7 +51,8 @@ class PatchDictionary(nn.Module):
         Returns:
             [[b, centroids, 2, 2]].
         """
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():  # as exports do, for any number of images
+        tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        if tracing or torch.compiler.is_compiling():  # as exports do, for any number of images
             return [self._quadrants(x)]
         return [torch.cat([self._quadrants(part) for part in x.split(IMAGES)])]
 
@@ -69,7 +70,8 @@ class PatchDictionary(nn.Module):
 
 def shrink(pixels: Tensor) -> Tensor:
     """Averages images, [b, 3, h, w], to SIDE px along sides that are longer."""
-    return F.adaptive_avg_pool2d(pixels, [min(side, SIDE) for side in pixels.shape[2:]])
+    height, width = pixels.shape[2:]
+    return F.adaptive_avg_pool2d(pixels, (min(height, SIDE), min(width, SIDE)))
 
 
 def standardize(patches: Tensor) -> Tensor:
