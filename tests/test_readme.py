@@ -71,6 +71,16 @@ def test_python_is_python_and_names_what_there_is():
                 assert hasattr(tilespin, node.attr), node.attr
 
 
+def test_what_to_choose_is_written_as_commands_are(capsys):
+    """Each of its lines parses; they are as those that the test above runs."""
+    lines = re.findall(r"^tilespin (.*?)(?:#.*)?$", (ROOT / "docs/choose.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        with pytest.raises(SystemExit, match=r"^0$"):
+            run_command([*shlex.split(line), "--print-config"])
+    assert "UNLABELED" in capsys.readouterr().out
+
+
 def test_make_targets_exist():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"make ([\w-]+)", README)) <= targets
