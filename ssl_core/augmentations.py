@@ -161,18 +161,20 @@ class ContrastiveAugmentation:
         return photometric(images, factors, words[:, 6:].argsort(dim=1, stable=True), grays, **format.options())
 
     def view(self, images: Tensor, words: Tensor, side: int, format: InputFormat) -> Tensor:
-        """Makes a random view of each image: a resized crop with other colors, normalized.
+        """Makes random views of each image: resized crops with other colors, normalized.
 
         Args:
             images: [b, h, w, 3] uint8.
-            words: [b, CROP + COLOR] int64, random words in [0, 2^32).
-            side: Side of the view in pixels.
+            words: [b, n * (CROP + COLOR)] int64, random words in [0, 2^32), for n views of each image.
+            side: Side of the views in pixels.
             format: The wanted statistics, dtype and memory layout.
 
         Returns:
-            [b, 3, side, side] of the format's dtype.
+            [b * n, 3, side, side] of the format's dtype, an image's views one after the other.
         """
-        return self.color(resized_crop(images, words[:, :CROP], side, self.min_area), words[:, CROP:], format)
+        words = words.unflatten(1, (-1, CROP + COLOR))
+        [crops] = resized_crops(images, words[..., :CROP], [RandomCrops(side, self.min_area, count=words.shape[1])])
+        return self.color(crops, words[..., CROP:].flatten(0, 1), format)
 
 
 def view_pictures(inputs: Tensor, cosines: Tensor) -> list[tuple[Tensor, str]]:

@@ -12,7 +12,7 @@ PATCH = 6  # pixels, in section 4.4 of the source the best with one pixel from o
 SIDE = 32  # pixels that larger images are averaged to, as those of STL-10 in the source
 VALUES = 3 * PATCH**2
 CONTRAST = 10.0  # added to a patch's variance, in gray levels squared, against noise in flat patches
-IMAGES = 4  # that are encoded at a time: their distances then lie in a processor's cache
+IMAGES = 2  # that are encoded at a time: their distances then lie in a processor's cache
 
 
 class PatchDictionary(nn.Module):
@@ -60,12 +60,13 @@ class PatchDictionary(nn.Module):
         pixels = shrink(x.float() * self.pixel_std.view(3, 1, 1) + self.pixel_mean.view(3, 1, 1))
         patches = F.unfold(pixels, PATCH).transpose(1, 2)
         white = (standardize(patches) - self.patch_mean) @ self.whitening
-        products = white @ self.centroids.T
-        squares = white.square().sum(2, keepdim=True) + self.centroids.square().sum(1)
-        distances = products.mul_(-2).add_(squares).clamp_(min=0).sqrt_()
-        near = distances.mean(2, keepdim=True).sub(distances).relu_()
-        side = (pixels.shape[2] - PATCH + 1, pixels.shape[3] - PATCH + 1)
-        return F.adaptive_avg_pool2d(near.transpose(1, 2).unflatten(2, side), 2)
+        rows = white.flatten(0, 1)
+        # |p - c|^2 = |c|^2 - 2 p c + |p|^2
+        squares = torch.addmm(self.centroids.square().sum(1), rows, self.centroids.T, alpha=-2)
+        distances = squares.add_(rows.square().sum(1, keepdim=True)).clamp_(min=0).sqrt_()
+        near = distances.mean(1, keepdim=True).sub(distances).relu_()
+        places = (-1, pixels.shape[2] - PATCH + 1, pixels.shape[3] - PATCH + 1)
+        return F.adaptive_avg_pool2d(near.unflatten(0, places).movedim(3, 1), 2)
 
 
 def shrink(pixels: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ class BYOL(Task):
         self.teacher = Teacher(encoder, self.projector, self.config.teacher_momentum)
 
     def make_batch(self, batch, bits, format):
-        words = bits.draw("byol", 2 * (CROP + COLOR)).view(-1, CROP + COLOR)
-        return self.config.views.view(batch.images.repeat_interleave(2, dim=0), words, self.side, format), ()
+        words = bits.draw("byol", 2 * (CROP + COLOR))
+        return self.config.views.view(batch.images, words, self.side, format), ()
 
     def forward(self, encoder, inputs):
         predicted = self.predictor(self.projector(encoder(inputs)[-1].mean((2, 3))))

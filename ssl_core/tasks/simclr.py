@@ -50,9 +50,8 @@ class SimCLR(Task):
         )
 
     def make_batch(self, batch, bits, format):
-        words = bits.draw("simclr", 2 * (CROP + COLOR)).view(-1, CROP + COLOR)
-        images = batch.images.repeat_interleave(2, dim=0)
-        return (self.config.views.view(images, words, self.side, format), batch.ids, batch.weights), ()
+        words = bits.draw("simclr", 2 * (CROP + COLOR))
+        return (self.config.views.view(batch.images, words, self.side, format), batch.ids, batch.weights), ()
 
     def forward(self, encoder, inputs):
         images, ids, weights = inputs

@@ -61,9 +61,8 @@ class VICReg(Task):
         )
 
     def make_batch(self, batch, bits, format):
-        words = bits.draw("vicreg", 2 * (CROP + COLOR)).view(-1, CROP + COLOR)
-        images = batch.images.repeat_interleave(2, dim=0)
-        return (self.config.views.view(images, words, self.side, format), batch.weights), ()
+        words = bits.draw("vicreg", 2 * (CROP + COLOR))
+        return (self.config.views.view(batch.images, words, self.side, format), batch.weights), ()
 
     def forward(self, encoder, inputs):
         images, weights = inputs
