@@ -44,11 +44,11 @@ def runs(folder: Path) -> dict[str, Path]:
     return {path.parent.name.rpartition("-")[0]: path.parent for path in found}
 
 
-def check_results(folder: Path) -> None:
-    assert {*runs(folder)} == {"rotnet", "flip", "mirror"}
+def check_results(folder: Path, tasks: set[str]) -> None:
+    assert {*runs(folder)} == tasks
     rows = list(csv.DictReader((folder / "runs/mine/results.csv").open()))
     found = {(row["task"], row["protocol"], row["metric"]) for row in rows if row["pretrain_run"]}
-    wanted = {(task, *of) for task in ("rotnet", "flip", "mirror") for of in (("knn", "top1"), ("norm", "norm"))}
+    wanted = {(task, *of) for task in tasks for of in (("knn", "top1"), ("norm", "norm"))}
     assert wanted <= found and {row["dataset"] for row in rows} == {"stripes"}
 
 
@@ -60,7 +60,7 @@ def test_plug_ins_take_part_with_what_is_built_in(here):
     run(f"pretrain mirror {SHORT} --plugin={here}/mirror.py")  # it is finished
     assert runs(here)["mirror"].stat().st_mtime_ns == before
     run("evaluate runs/mine --protocols knn norm --wandb off")
-    check_results(here)
+    check_results(here, {"rotnet", "flip", "mirror"})
 
 
 @pytest.mark.ray
@@ -68,13 +68,11 @@ def test_plug_ins_take_part_with_what_is_built_in(here):
 def test_in_processes_of_ray(here, tilespin, monkeypatch):
     """Which get the options of a plug-in's task pickled, and look for its module before they know of tasks."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{here / 'site'}")
-    for task in ("rotnet", "flip", "mirror --plugin mirror.py"):
-        run(f"pretrain {task} {SHORT}")
-    both = "multi --tasks flip mirror --plugin mirror.py"
-    tilespin(*f"pretrain {both} {SHORT} --workers 2".replace("mine", "both").split(), cwd=here)
-    assert list(here.glob("runs/both/pretrain/multi-*/encoder.json"))
-    tilespin(*["evaluate", "runs/mine", "--protocols", "knn", "norm", "--wandb", "off", "--workers", "1"], cwd=here)
-    check_results(here)
+    both = '[[tasks]]\nname = "multi"\ntasks = ["flip", "mirror"]\nbatch = 8\n[evaluation]\nprotocols = ["knn", "norm"]'
+    (here / "both.toml").write_text(f"steps = [4]\nsupervised = false\n{both}\n")
+    options = "--data stripes://60 --name mine --plugin mirror.py --workers 2 --wandb off --decode-threads 1"
+    tilespin("study", "both.toml", *options.split(), cwd=here)
+    check_results(here, {"multi"})
 
 
 def test_a_changed_file_is_another_recipe(here, capfd):
