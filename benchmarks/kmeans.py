@@ -67,12 +67,12 @@ def train_svm(x: Tensor, labels: Tensor, classes: int, strength: float) -> Tenso
         optimizer.zero_grad()
         total = weights[:-1].square().sum() / 2
         total.backward()
-        value = float(total)
+        value = float(total.detach())
         for rows, own in batches(x, labels):
             signs = 2 * F.one_hot(own, classes).float() - 1
             loss = strength * (1 - signs * (rows @ weights)).clamp(min=0).square().sum() / len(x)
             loss.backward()
-            value += float(loss)
+            value += float(loss.detach())
         return value
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType]  # a float is as good as a tensor
