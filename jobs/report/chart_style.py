@@ -9,10 +9,11 @@ from ssl_core.evaluation.protocol import is_accuracy, protocols
 
 # Vega's tableau10, which is legible on white and on black, without its gray, which floors have, and its green
 COLORS = ("#4c78a8", "#f58518", "#e45756", "#72b7b2", "#b279a2", "#eeca3b", "#9d755d", "#ff9da6")
-GRAYS, GREEN = ("#8b929b", "#b0b6bd", "#6f7780"), "#54a24b"
+GRAYS, GREEN = ("#8b929b", "#b0b6bd", "#6f7780", "#9da4ad"), "#54a24b"
+STAR = "M0,-1L.23,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.23,-.31Z"
 PALETTES = {"floor": GRAYS, "task": COLORS, "ceiling": (GREEN,), "external": COLORS}
 SHAPES = {
-    "floor": ("triangle-up", "triangle-down", "triangle-left"),
+    "floor": ("triangle-up", "triangle-down", "triangle-left", STAR),
     "task": ("circle", "triangle-right", "cross"),
     "ceiling": ("square", "wedge"),
     "external": ("diamond", "arrow"),

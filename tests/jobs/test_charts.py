@@ -130,6 +130,15 @@ def test_an_encoder_has_one_color_and_a_name_of_its_own():
     ]
 
 
+def test_four_floors_look_different(capfd):
+    floors = [row(task, np.arange(N)[None] < 100) for task in ("raw-pixels", "random-init", "random-init", "kmeans")]
+    floors[2] = replace(floors[2], name="random-init-per-image")
+    found = Marks.of(floors)
+    assert {one.kind for one in floors} == {"floor"}
+    assert len({(found[one].color, found[one].shape) for one in floors}) == 4
+    assert "WARN" not in svg(charts.ranking(floors, "linear", found)) + "".join(capfd.readouterr())
+
+
 def test_many_names_have_room():
     rows = [replace(row("rotnet", np.arange(N)[None] < i), name=f"rotnet (lr {i})") for i in range(60)]
     text = svg(charts.cost(rows, "linear", Marks.of(rows)))
