@@ -7,7 +7,7 @@ from jobs.config.recipe import PretrainConfig
 from jobs.config.start import load_start
 from jobs.config.study import SUPERVISED, StudyConfig, TaskEntry
 from jobs.pretraining.run import Training, build_model
-from ssl_core.data.dataset import Source, open_source
+from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.macs import encoder_macs
 from ssl_core.task import task_name
@@ -47,22 +47,29 @@ def _fits(encoder: str, init: str) -> bool:
 
 
 def _tasks(config: StudyConfig) -> Iterator[tuple[object, str, int | None]]:
-    """Yields the options of each task, and the images and their size that it is trained on."""
+    """Yields the options of each task, and the images and their size that it is trained on.
+
+    The reference is trained where there are labels. Where there are none, one that is asked for by its name is yielded
+    with the images that are pretrained on, which it then refuses.
+    """
     data, size = config.pretrain.data, config.pretrain.size
     for entry in config.tasks:
-        yield entry.config(), data, size
-    if not config.supervised or SUPERVISED in {entry.name for entry in config.tasks}:
-        return
-    task = TaskEntry(SUPERVISED).config()
-    if _has_one_label(open_source(data, size)):
-        yield task, data, size
-        return
-    for entry in config.transfer:
-        if _has_one_label(open_source(entry.data, entry.size)):
-            yield task, entry.data, entry.size
+        places = _labeled(config) if entry.name == SUPERVISED else []
+        yield from ((entry.config(), *place) for place in places or [(data, size)])
+    if config.supervised and SUPERVISED not in {entry.name for entry in config.tasks}:
+        yield from ((TaskEntry(SUPERVISED).config(), *place) for place in _labeled(config))
 
 
-def _has_one_label(source: Source) -> bool:
+def _labeled(config: StudyConfig) -> list[tuple[str, int | None]]:
+    """Returns the images that the reference is trained on, and their size: those that are pretrained on, or where these
+    have no labels, those of each transfer dataset that has."""
+    pretrained = config.pretrain.data, config.pretrain.size
+    transfers = [(entry.data, entry.size) for entry in config.transfer]
+    return [pretrained] if _has_label(*pretrained) else [one for one in transfers if _has_label(*one)]
+
+
+def _has_label(data: str, size: int | None) -> bool:
+    source = open_source(data, size)
     return bool(source.classes) and not source.multilabel
 
 

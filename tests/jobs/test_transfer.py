@@ -70,7 +70,8 @@ def weights(tmp_path_factory) -> Path:
 def test_unlabeled_images_are_judged_on_labeled_ones(flat, shapes, tmp_path, monkeypatch):
     """The reference is trained on the labels that there are, at the size that encoders are trained at."""
     monkeypatch.chdir(tmp_path)
-    asked = dict(tasks=["rotnet", "pirl"], transfer=[shapes], protocols=["knn"], kmeans=16)
+    reference = {"name": "supervised", "lr": 0.1}
+    asked = dict(tasks=["rotnet", "pirl", reference], transfer=[shapes], protocols=["knn"], kmeans=16)
     study = run("--data", flat, "--size", 32, **asked)
     trained = {
         one.task: one for folder in study.runs() if (one := EncoderRecord.read(folder / "encoder.json").training)
