@@ -161,7 +161,7 @@ def with_baselines(runs: list[EvaluatedEncoder]) -> list[EvaluatedEncoder]:
         baselines[EvaluatedEncoder(PIXELS, PIXELS, None, run.data, run.size, 0, "dataset")] = None
     for normalization in ("dataset", "image"):
         for run in runs:
-            if run.task != KMEANS and normalization in ("dataset", run.normalization):
+            if not encoders.is_floor(run.encoder) and normalization in ("dataset", run.normalization):
                 baselines[run.random_init(normalization)] = None
     return [*baselines, *(run for run in runs if run not in baselines)]
 
