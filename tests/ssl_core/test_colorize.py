@@ -112,7 +112,7 @@ def test_metrics_are_the_shares_of_right_cells():
 )
 @pytest.mark.parametrize("cell", [2, 4, 8, 16])
 def test_predicts_each_cell_of_windows_of_any_size(encoder, size, cell):
-    """Whether a cell is smaller or larger than the stride of the last map, and where that leaves out the end of a window."""
+    """Whether a cell is smaller or larger than the stride of the last map, and where that leaves out a window's end."""
     model = pretext("colorize", encoder, size, cell=cell, crop=0.8)
     inputs, targets = made(model, batch_of(2, size))
     side = model.task.size
