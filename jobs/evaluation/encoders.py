@@ -25,7 +25,6 @@ from ssl_core.storage.records import EncoderIdentity, EncoderRecord
 from ssl_core.task import task_name, tasks
 
 RANDOM = "random-init"
-FLOORS = (PIXELS, RANDOM, KMEANS)  # what tasks have to surpass, in the place of a task
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,11 @@ class EvaluatedEncoder(EncoderIdentity):
     def built(self) -> int:
         """Returns the images' side in pixels that decides the encoder's stem and position embeddings."""
         return self.stem or self.size
+
+    @property
+    def is_floor(self) -> bool:
+        """Returns whether it is what tasks have to surpass, whatever a plug-in's task is called."""
+        return self.task == RANDOM or encoders.is_floor(self.encoder)
 
     @property
     def short_label(self) -> str:
