@@ -256,6 +256,26 @@ def crop_side(crop: float, size: int, multiple: int = 1) -> int:
     return max(1, round(crop * size / multiple)) * multiple
 
 
+def cover(map: Tensor, stride: int, side: int) -> Tensor:
+    """Repeats the last row and column of a map until it covers an image, of whose end some encoders see nothing.
+
+    Encoders without padding, such as DenseNets, leave out what their stride does not divide.
+
+    Args:
+        map: [b, c, h, w].
+        stride: Of the map, in pixels.
+        side: Of the image, in pixels.
+
+    Returns:
+        [b, c, h', w'], neither h' nor w' less than side / stride; the map itself if it covers the image.
+    """
+    for dim in (2, 3):
+        missing = -(-side // stride) - map.shape[dim]
+        if missing > 0:
+            map = torch.cat([map, *[map.narrow(dim, map.shape[dim] - 1, 1)] * missing], dim)
+    return map
+
+
 def crop_corners(words: Tensor, images: Tensor, size: int) -> Tensor:
     """Returns where a window of side `size` starts in each image, uniform over the image.
 

@@ -25,7 +25,6 @@ from ssl_core.storage.records import EncoderIdentity, EncoderRecord
 from ssl_core.task import task_name, tasks
 
 RANDOM = "random-init"
-FLOORS = (PIXELS, RANDOM, KMEANS)  # what tasks have to surpass, in the place of a task
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,11 @@ class EvaluatedEncoder(EncoderIdentity):
     def built(self) -> int:
         """Returns the images' side in pixels that decides the encoder's stem and position embeddings."""
         return self.stem or self.size
+
+    @property
+    def is_floor(self) -> bool:
+        """Returns whether it is what tasks have to surpass, whatever a plug-in's task is called."""
+        return self.task == RANDOM or encoders.is_floor(self.encoder)
 
     @property
     def short_label(self) -> str:
@@ -161,7 +165,7 @@ def with_baselines(runs: list[EvaluatedEncoder]) -> list[EvaluatedEncoder]:
         baselines[EvaluatedEncoder(PIXELS, PIXELS, None, run.data, run.size, 0, "dataset")] = None
     for normalization in ("dataset", "image"):
         for run in runs:
-            if run.task != KMEANS and normalization in ("dataset", run.normalization):
+            if not encoders.is_floor(run.encoder) and normalization in ("dataset", run.normalization):
                 baselines[run.random_init(normalization)] = None
     return [*baselines, *(run for run in runs if run not in baselines)]
 

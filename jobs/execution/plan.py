@@ -59,6 +59,10 @@ class StudyPlan:
             of = ", ".join(_count_of(kind, dict.fromkeys(values)) for kind, values in kinds)
             there = sum(one.name not in waiting for one in self.trainings)
             lines.append(f"{_number(len(recipes), 'training')} ({of}), {there} of them there already")
+        if self.dictionaries:
+            seeds, there = len(self.dictionaries), sum(one.finished for one in self.dictionaries)
+            centroids = f"{self.dictionaries[0].centroids:,} centroids"
+            lines.append(f"k-means of {centroids} with {_number(seeds, 'seed')}, {there} of them there already")
         if self.evaluation:
             data = Counter((one.data, one.size) for one in self.encoders)
             total = sum(len(self.evaluation.on(one.data, one.size).protocols) for one in self.encoders)

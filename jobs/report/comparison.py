@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from jobs.evaluation.dataset_names import Images, unique_dataset_names
-from jobs.evaluation.encoders import FLOORS, EvaluatedEncoder
+from jobs.evaluation.encoders import EvaluatedEncoder
 from jobs.report.paired import difference, interval_of_map, stack_correct
 from jobs.study.folder import Study
 from ssl_core.evaluation.metrics import Scores, main_measure
@@ -54,7 +54,7 @@ class EncoderRow:
     @property
     def kind(self) -> str:
         """Returns "floor", "external", "ceiling" or "task"."""
-        if self.one.task in FLOORS:
+        if self.one.is_floor:
             return "floor"
         if self.one.external:
             return "external"

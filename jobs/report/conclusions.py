@@ -2,7 +2,6 @@
 
 import math
 
-from jobs.evaluation.encoders import KMEANS
 from jobs.report.comparison import DatasetComparison, EncoderRow, Pair
 from ssl_core.evaluation.protocol import is_accuracy
 from ssl_core.evaluation.statistics import Interval
@@ -43,7 +42,7 @@ def conclusions(part: DatasetComparison) -> list[str]:
         return []
     best = tasks[-1]
     lines = [_did_it_help(tasks, protocol), *_which_task(part, best, protocol)]
-    lines += [_against_kmeans(row, best, protocol) for row in part.rows if row.one.task == KMEANS]
+    lines += [_against_kmeans(row, best, protocol) for row in part.rows if row.kind == "floor" and row.one.run]
     lines += [_against_labels(row, best, protocol) for row in part.rows if row.kind == "ceiling"]
     lines += [_added_to_start(row, best, protocol) for row in part.rows if row.kind == "external"]
     return [line for line in lines if line]

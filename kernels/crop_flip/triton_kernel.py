@@ -52,8 +52,8 @@ def crop_flip_kernel(
         s2: 1 / std of the third.
         N: How many sizes there are.
         SIZES: The sides of the outputs, in pixels.
-        CROPS: How many of an image's crops are of the sizes before each, and at the end, how many there are.
-        TILES: How many of its tiles are, and at the end, how many there are.
+        CROPS: For each size, how many of an image's crops come before those of this size; last, how many it has.
+        TILES: For each size, how many tiles of an image's crops come before; last, how many there are.
         C: Channels, 1 or 3.
         LAST: Whether the outputs are in channels_last memory order.
     """

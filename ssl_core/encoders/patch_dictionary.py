@@ -22,7 +22,7 @@ class PatchDictionary(nn.Module):
     activation of a centroid is max(0, m - d) of the distance d to that centroid and the mean m of its distances to all:
     the triangle activation of section 3.2.1. The one map holds the mean activations of four quadrants.
 
-    There is nothing in it to train by gradients: ssl_core.kmeans learns it.
+    There is nothing in it to train by gradients: ssl_core.encoders.kmeans learns it.
 
     Args:
         centroids: How many centroids there are.

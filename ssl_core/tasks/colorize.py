@@ -13,7 +13,7 @@ from ssl_core.batch_norm import GlobalBatchNorm2d
 from ssl_core.color_bins import ColorBins, lab_to_srgb
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
+from ssl_core.task import Task, TaskConfig, cover, crop_corners, crop_side, to_uint8
 
 
 class Colorize(Task):
@@ -51,7 +51,8 @@ class Colorize(Task):
         if not 0 < config.sigma < float("inf"):
             raise UserError(f"colorize: --sigma is {config.sigma}, expected above 0")
         self.stage = encoder.last_map
-        stride, cell = encoder.strides[self.stage], config.cell
+        self.stride = stride = encoder.strides[self.stage]
+        cell = config.cell
         if cell < 1 or (stride % cell and cell % stride):
             raise UserError(
                 f"colorize: --cell is {cell} px, expected one that divides {stride} px, the stride of "
@@ -87,7 +88,7 @@ class Colorize(Task):
         if maps[-1] is not seen:  # a class token, which would learn nothing otherwise
             seen = seen + maps[-1]
         cells = self.size // self.config.cell
-        return self.decoder(seen)[:, :, :cells, :cells]
+        return self.decoder(cover(seen, self.stride, self.size))[:, :, :cells, :cells]
 
     def loss(self, predictions, targets):
         return self.colors.cross_entropy(predictions.float(), targets[0]).mean((1, 2))

@@ -10,7 +10,7 @@ from kernels.erase import erase
 from kernels.random import randint
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
+from ssl_core.task import Task, TaskConfig, cover, crop_corners, crop_side, to_uint8
 
 CELLS = 6  # a random region is where smooth noise of CELLS x CELLS knots is low
 LEVEL = 90  # of 256: erases about a quarter of an image, see tests/ssl_core/test_tasks.py
@@ -47,7 +47,7 @@ class Context(Task):
         if config.blocks < 1:
             raise UserError(f"context: blocks is {config.blocks}, expected at least 1")
         self.stage = encoder.last_map
-        stride = encoder.strides[self.stage]
+        self.stride = stride = encoder.strides[self.stage]
         self.decoder = nn.Sequential(
             nn.Conv2d(encoder.widths[self.stage], config.hidden_dim, 3, padding=1, bias=False),
             nn.BatchNorm2d(config.hidden_dim),
@@ -79,7 +79,7 @@ class Context(Task):
         seen = maps[self.stage]
         if maps[-1] is not seen:  # a class token, which would learn nothing otherwise
             seen = seen + maps[-1]
-        return self.decoder(seen)[:, :, : inputs.shape[2], : inputs.shape[3]]
+        return self.decoder(cover(seen, self.stride, self.size))[:, :, : inputs.shape[2], : inputs.shape[3]]
 
     def loss(self, predictions, targets):
         whole, erased = targets

@@ -149,6 +149,19 @@ def test_linear_over_knn_is_paired():
     assert ",linear,top1/over-knn,0.25," in as_csv(by_dataset([both]))
 
 
+def test_a_plug_in_called_kmeans_is_a_task():
+    """A dictionary of patches is known by its encoder; no plug-in can be called raw-pixels or random-init."""
+    correct = np.arange(N)[None] < 300
+    dictionary = row("kmeans", correct)
+    dictionary = replace(dictionary, encoders=(replace(dictionary.one, encoder="kmeans-16"),))
+    assert (row("kmeans", correct).kind, dictionary.kind) == ("task", "floor")
+    said = [
+        "\n".join(conclusions(by_dataset([row("rotnet", correct), other])[0]))
+        for other in (row("kmeans", correct), dictionary)
+    ]
+    assert ["patches that k-means learned" in one for one in said] == [False, True]
+
+
 def test_baselines_of_several_seeds_have_names_of_their_own():
     """The same architecture with two stems, and another one; each of two seeds, in one table."""
     kinds = [("resnet18", None), ("resnet18", 64), ("convnet", None)]

@@ -18,6 +18,8 @@ from jobs.commands import evaluate as evaluate_command
 from jobs.commands import study as command
 from jobs.commands.study import Options
 from jobs.config.parsing import parse
+from jobs.evaluation.encoders import with_baselines
+from jobs.evaluation.external import load_external
 from jobs.report.collect import collect
 from jobs.report.comparison import by_dataset
 from jobs.study.folder import Study
@@ -67,7 +69,7 @@ def weights(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_unlabeled_images_are_judged_on_labeled_ones(flat, shapes, tmp_path, monkeypatch):
+def test_unlabeled_images_are_judged_on_labeled_ones(flat, shapes, tmp_path, monkeypatch, capfd):
     """The reference is trained on the labels that there are, at the size that encoders are trained at."""
     monkeypatch.chdir(tmp_path)
     reference = {"name": "supervised", "lr": 0.1}
@@ -98,6 +100,11 @@ def test_unlabeled_images_are_judged_on_labeled_ones(flat, shapes, tmp_path, mon
     files = sorted(study.root.rglob("evaluate/**/*.json"))
     assert run("--data", flat, "--size", 32, **asked).results.stat().st_mtime_ns == before
     assert sorted(study.root.rglob("evaluate/**/*.json")) == files
+    run("--data", flat, "--size", 32, "--dry-run", **{**asked, "seeds": 2})
+    assert "k-means of 16 centroids with 2 seeds, 1 of them there already" in " ".join(capfd.readouterr().err.split())
+    [dictionary] = study.root.glob("pretrain/kmeans-*")
+    elsewhere = load_external(str(dictionary), str(shapes), 32).evaluated
+    assert [one.task for one in with_baselines([elsewhere])] == ["raw-pixels", dictionary.name]
 
 
 @pytest.mark.slow

@@ -107,10 +107,12 @@ def test_metrics_are_the_shares_of_right_cells():
     assert {name: value.tolist() for name, value in values.items()} == {"accuracy": [0.5], "top5": [1.0]}
 
 
-@pytest.mark.parametrize(("encoder", "size"), [("convnet", 32), ("convnet", 37), ("resnet18", 64)])
+@pytest.mark.parametrize(
+    ("encoder", "size"), [("convnet", 32), ("convnet", 37), ("resnet18", 64), ("convnext_atto", 70)]
+)
 @pytest.mark.parametrize("cell", [2, 4, 8, 16])
 def test_predicts_each_cell_of_windows_of_any_size(encoder, size, cell):
-    """Whether a cell is smaller or larger than the stride of the last map."""
+    """Whether a cell is smaller or larger than the stride of the last map, and where that leaves out a window's end."""
     model = pretext("colorize", encoder, size, cell=cell, crop=0.8)
     inputs, targets = made(model, batch_of(2, size))
     side = model.task.size

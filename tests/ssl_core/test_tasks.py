@@ -12,7 +12,7 @@ from ssl_core.data.batch import Batch
 from ssl_core.encoders.small import ConvNet
 from ssl_core.errors import UserError
 from ssl_core.optim import Optim
-from ssl_core.task import DataInfo, EncoderInfo, tasks
+from ssl_core.task import DataInfo, EncoderInfo, cover, tasks
 from ssl_core.train import TrainConfig, train
 
 # What eight images allow to learn by heart in 30 steps: covariances in hundreds of dimensions cannot all be small, and
@@ -254,6 +254,17 @@ def test_context_fills_windows_of_any_size(size, crop):
     inputs, targets = make(made, batch)
     predictions = made(ConvNet(), inputs)
     assert predictions.shape == inputs.shape and made.loss(predictions, targets).shape == (2,)
+
+
+def test_context_fills_windows_of_which_a_map_leaves_out_the_end():
+    """As of an encoder whose convolutions have no padding; what lies there is as the map's last row and column."""
+    model = pretext("context", "convnext_atto", 72)
+    inputs, targets = make(model.task, batch_of(2, 72))
+    assert model.encoder(inputs)[-1].shape[2:] == (2, 2)
+    predictions = model(inputs)
+    assert predictions.shape == inputs.shape and model.task.loss(predictions, targets).shape == (2,)
+    covered = cover(torch.arange(4.0).view(1, 1, 2, 2), 32, 72)
+    assert covered.tolist() == [[[[0, 1, 1], [2, 3, 3], [2, 3, 3]]]]
 
 
 @pytest.mark.parametrize(
