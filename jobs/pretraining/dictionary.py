@@ -83,7 +83,7 @@ def plan_dictionaries(config: StudyConfig, study: Study, runtime: RuntimeConfig)
 def _identity(source: Source, centroids: int, seed: int) -> dict[str, Any]:
     """Returns all that a dictionary depends on."""
     return {
-        "task": {"name": KMEANS, "centroids": centroids},
+        "task": {"name": KMEANS},
         "encoder": f"{PREFIX}{centroids}",
         "dataset": source.digest,
         "size": source.size,

@@ -49,10 +49,10 @@ def conclusions(part: DatasetComparison) -> list[str]:
 
 
 def _did_it_help(tasks: list[EncoderRow], protocol: str) -> str:
-    """Says which tasks are better than the same encoder at random initialization."""
+    """Says which tasks are better than the same encoder at random initialization, where the protocol can tell."""
     found = [(row, row.gains[protocol]) for row in tasks if protocol in row.gains]
     if not found:
-        return f"Best task by {protocol}: {tasks[-1].name}, {format_number(tasks[-1], protocol)}."
+        return ""
     helped = [row.name for row, gain in found if gain.low > 0]
     best, gain = max(found, key=lambda one: one[1].mean)
     size = f"{_interval(gain)} for {best.name}"

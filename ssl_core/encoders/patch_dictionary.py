@@ -12,7 +12,7 @@ PATCH = 6  # pixels, in section 4.4 of the source the best with one pixel from o
 SIDE = 32  # pixels that larger images are averaged to, as those of STL-10 in the source
 VALUES = 3 * PATCH**2
 CONTRAST = 10.0  # added to a patch's variance, in gray levels squared, against noise in flat patches
-IMAGES = 2  # that are encoded at a time: their distances then lie in a processor's cache
+IMAGES = {"cpu": 2, "cuda": 64}  # that are encoded at a time: a processor's cache holds the distances of few
 
 
 class PatchDictionary(nn.Module):
@@ -54,7 +54,7 @@ class PatchDictionary(nn.Module):
         tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         if tracing or torch.compiler.is_compiling():  # as exports do, for any number of images
             return [self._quadrants(x)]
-        return [torch.cat([self._quadrants(part) for part in x.split(IMAGES)])]
+        return [torch.cat([self._quadrants(part) for part in x.split(IMAGES.get(x.device.type, 2))])]
 
     def _quadrants(self, x: Tensor) -> Tensor:
         pixels = shrink(x.float() * self.pixel_std.view(3, 1, 1) + self.pixel_mean.view(3, 1, 1))

@@ -113,7 +113,7 @@ def test_task_help_lists_defaults_and_meanings(here):
         (["study", "demo", "--budget", "nan"], "expected GMACs above 0"),
         (["study", "demo", "--encoders", "raw-pixels"], "raw-pixels is a floor"),
         (["pretrain", "rotnet", "--encoder", "kmeans-16"], "kmeans-16 is a floor"),
-        (["study", "demo", "--kmeans", "1"], "--kmeans is 1, expected 0, or 2 or more patches"),
+        (["study", "demo", "--kmeans", "1"], "--kmeans is 1, expected 0, or 2 to 16,384 patches"),
         (["pretrain", "rotnet", "--epochs", "nan"], "expected more than 0"),
         (["pretrain", "rotnet", "--clip-grad-norm", "-1"], "--clip-grad-norm is -1"),
         (["pretrain", "rotnet", "--size", "-5"], "--size is -5"),
