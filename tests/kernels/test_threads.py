@@ -22,7 +22,8 @@ def test_threads_do_not_change_a_result(kernel, threads, monkeypatch):
     monkeypatch.setattr(cpu_threads, "WORTH_THREADS", 1)
     for arguments in kernel.examples(torch.Generator().manual_seed(2)):
         results, expected = kernel.cpu(*arguments), kernel.reference(*arguments)
-        for result, wanted in zip(*(x if isinstance(x, tuple) else (x,) for x in (results, expected)), strict=True):
+        both = ((x,) if isinstance(x, torch.Tensor) else x for x in (results, expected))
+        for result, wanted in zip(*both, strict=True):
             assert torch.equal(result, wanted)
 
 

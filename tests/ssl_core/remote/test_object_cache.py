@@ -44,8 +44,10 @@ def test_the_cache_keeps_its_bound_in_training(web, cache, monkeypatch):
     assert limit - shard_bytes(source) < most[0] <= limit
     assert not list(cache.rglob("*.part"))
     shards = [count for name, count in web.gets.items() if name.endswith(".tar")]
-    # at the edge of two windows, batches that are read ahead want shards of both, which the cache has no room for
-    assert sum(shards) <= 4 * len(source.train.counts()) + 2 * WINDOW, "hardly a shard is fetched twice in a window"
+    # at each edge of two windows, batches that are read ahead want shards of both, which the cache has no room for: how
+    # many are fetched again depends on who comes first, but none needs to be twice
+    seen = 4 * len(source.train.counts())
+    assert sum(shards) <= seen + WINDOW * (-(-seen // WINDOW) - 1), "fetched again at an edge alone"
 
 
 def test_packing_what_is_packed_in_a_store_does_not_jump_about(web, tmp_path, monkeypatch):
