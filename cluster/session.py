@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
+from cluster.child_processes import child_processes, kill_processes
 from cluster.code_upload import runtime_env
 from cluster.head import ClusterError, wait_for_head, watch_head
 from cluster.private_ray import silence_raylet
@@ -27,6 +27,7 @@ SETTINGS = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # how a job ends is told by its other result
 }
+RAY = b"/ray/"  # in the command lines of Ray's processes
 MAX_STARTS = 3  # of a cluster of our own that does not come up in time
 ANSWER_TIMEOUT_S = 60.0  # for a named cluster to answer
 POLL_S = 1.0  # seconds between two looks at a cluster that is still growing
@@ -99,7 +100,7 @@ def _start(options: dict, notify: Callable[[str], object]) -> None:
     import ray
 
     for left in reversed(range(MAX_STARTS)):
-        before = _ray_processes()
+        before = child_processes(RAY)
         try:
             with _signals_kept():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -107,23 +108,8 @@ def _start(options: dict, notify: Callable[[str], object]) -> None:
         except Exception as error:  # it has no other class
             if not left or "timed out during startup" not in str(error):
                 raise
-            for pid in _ray_processes() - before:  # it leaves them behind
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill_processes(child_processes(RAY) - before)  # it leaves them behind
             notify("Ray has not started within 30 s, as on a busy machine: it is started again")
-
-
-def _ray_processes() -> set[int]:
-    """Returns Ray's processes that this process has started and that have not ended."""
-    pids, found = set(), set()
-    for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        with suppress(OSError):  # a thread that has just ended
-            pids |= {int(pid) for pid in children.read_text().split()}
-    for pid in pids:
-        with suppress(OSError):  # a process that has
-            if b"/ray/" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.add(pid)
-    return found
 
 
 @contextmanager

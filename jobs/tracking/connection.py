@@ -2,8 +2,10 @@
 
 import os
 import sys
+import threading
 from typing import Literal
 
+from cluster.child_processes import child_processes, kill_processes
 from ssl_core.errors import UserError, choose
 
 Mode = Literal["auto", "online", "offline", "off"]
@@ -20,6 +22,8 @@ MODES: dict[str, DecidedMode] = {
     "dryrun": "offline",
     "disabled": "off",
 }
+CORE = b"wandb-core"  # the client's own process
+END_SECONDS = 20.0  # that it has to end in
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -106,7 +110,16 @@ def _server_address() -> str:
 
 
 def end_wandb_client() -> None:
-    """Ends the client's own process."""
+    """Ends the client's own process, after END_SECONDS by force.
+
+    The client waits for it without an end, and it may go on asking a server that does not answer. Whoever reads what
+    this command writes would wait as well.
+    """
     import wandb
 
-    wandb.teardown()
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(END_SECONDS)
+    if ending.is_alive():
+        kill_processes(child_processes(CORE))
+        ending.join()

@@ -121,6 +121,26 @@ def test_whether_the_server_answers_is_found_out_before_jobs_start():
     assert mode == "offline" and "does not answer" in line
 
 
+STUBBORN = """
+import subprocess, sys, wandb
+from jobs.tracking import connection
+started = [subprocess.Popen([path]) for path in sys.argv[1:]]
+wandb.teardown, connection.END_SECONDS = started[0].wait, 0.1
+connection.end_wandb_client()
+print([one.poll() for one in started])
+started[1].kill()
+"""
+
+
+def test_a_client_that_does_not_end_is_ended(tmp_path):
+    """A process of the client's name, which waits for nobody, and that of another name beside it."""
+    for name in ("wandb-core", "other"):
+        (tmp_path / name).write_text("#!/bin/sh\nwhile true; do sleep 0.1; done\n")
+        (tmp_path / name).chmod(0o755)
+    words = [sys.executable, "-c", STUBBORN, tmp_path / "wandb-core", tmp_path / "other"]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900).stdout == "[-9, None]\n"
+
+
 @pytest.mark.parametrize("mode", ["auto", "online"])
 @pytest.mark.parametrize("key", ["short", "has'quotes and-blanks-" * 3])
 def test_a_key_that_is_none_is_named_and_not_shown(mode, key):
