@@ -118,7 +118,7 @@ SPLIT = Arrays(np.arange(MOST * 12, dtype=np.uint32).astype(np.uint8).reshape(MO
 MEMORY = ArrayLoader(SPLIT, CPU)
 
 
-@settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+@settings(max_examples=500, derandomize=True, deadline=None, database=None)
 @given(schedules(steps=20))
 @pytest.mark.slow
 def test_each_image_once_an_epoch_from_memory(schedule):
