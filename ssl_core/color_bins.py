@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.lab import bin_centers
+from kernels.lab.tables import WEIGHTS
 from ssl_core.collectives import Replicated, all_reduce_sum
 
 SHARED = 5  # nearest bins that a soft target is spread over
@@ -112,9 +113,7 @@ def lab_to_srgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, y - b / 200], -1)
     t = torch.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
-    to_xyz = torch.tensor(
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=t.dtype, device=t.device
-    )
-    light = (t @ torch.linalg.inv(to_xyz / to_xyz.sum(1, keepdim=True)).T).clamp(0, 1)
+    from_xyz = torch.linalg.inv(torch.tensor(WEIGHTS, dtype=t.dtype, device=t.device))
+    light = (t @ from_xyz.T).clamp(0, 1)
     v = torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return (v * 255).round().to(torch.uint8)

@@ -17,7 +17,7 @@ from jobs.pretraining.dictionary import KMEANS, DictionaryRun
 from jobs.pretraining.run import Training
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
-from ssl_core.encoders.patch_dictionary import PREFIX
+from ssl_core.encoders.patch_dictionary import dictionary_name
 from ssl_core.encoders.pretrained import load_saved
 from ssl_core.encoders.small import PIXELS
 from ssl_core.storage.files import exists
@@ -133,7 +133,7 @@ def from_training(one: Training) -> EvaluatedEncoder:
 
 def from_dictionary(one: DictionaryRun) -> EvaluatedEncoder:
     """Returns the dictionary of patches that a planned run will leave."""
-    return EvaluatedEncoder(KMEANS, f"{PREFIX}{one.centroids}", one.name, one.data, one.size, one.seed, "dataset")
+    return EvaluatedEncoder(KMEANS, dictionary_name(one.centroids), one.name, one.data, one.size, one.seed, "dataset")
 
 
 def on_datasets(trained: list[EvaluatedEncoder], transfer: Sequence[TransferEntry]) -> list[EvaluatedEncoder]:

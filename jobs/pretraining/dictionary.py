@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
-from jobs.config.recipe import resolve_data_path, short_hash
+from jobs.config.recipe import short_hash
 from jobs.config.runtime import RuntimeConfig, device_name
 from jobs.config.study import StudyConfig
 from jobs.pretraining.recorder import peak_bytes
@@ -16,7 +16,7 @@ from jobs.pretraining.run import decode_threads
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.encoders.kmeans import ITERATIONS, learn_dictionary
-from ssl_core.encoders.patch_dictionary import PREFIX
+from ssl_core.encoders.patch_dictionary import dictionary_name
 from ssl_core.storage.files import exists, write_bytes, write_json
 from ssl_core.storage.records import EncoderRecord, TrainingRecord
 
@@ -56,7 +56,7 @@ def plan_dictionaries(config: StudyConfig, study: Study, runtime: RuntimeConfig)
     """Returns a run for each seed of a study, or none where the study asks for no dictionary.
 
     Args:
-        config: The study's options.
+        config: The study's options, with absolute paths.
         study: The study that keeps them.
         runtime: Where and how jobs run.
 
@@ -70,7 +70,7 @@ def plan_dictionaries(config: StudyConfig, study: Study, runtime: RuntimeConfig)
         DictionaryRun(
             study=str(study.root),
             name=f"{KMEANS}-{short_hash(_identity(source, config.kmeans, config.seed + i))}",
-            data=resolve_data_path(config.pretrain.data),
+            data=config.pretrain.data,
             size=source.size,
             centroids=config.kmeans,
             seed=config.seed + i,
@@ -84,7 +84,7 @@ def _identity(source: Source, centroids: int, seed: int) -> dict[str, Any]:
     """Returns all that a dictionary depends on."""
     return {
         "task": {"name": KMEANS},
-        "encoder": f"{PREFIX}{centroids}",
+        "encoder": dictionary_name(centroids),
         "dataset": source.digest,
         "size": source.size,
         "seed": seed,
@@ -112,7 +112,7 @@ def learn(run: DictionaryRun, device: str) -> EncoderRecord:
     seconds = time.monotonic() - started
     write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(learned.dictionary)))
     record = EncoderRecord(
-        encoder=f"{PREFIX}{run.centroids}",
+        encoder=dictionary_name(run.centroids),
         size=source.size,
         seed=run.seed,
         mean=source.mean,

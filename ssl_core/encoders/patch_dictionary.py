@@ -69,6 +69,11 @@ class PatchDictionary(nn.Module):
         return F.adaptive_avg_pool2d(near.unflatten(0, places).movedim(3, 1), 2)
 
 
+def dictionary_name(centroids: int) -> str:
+    """Returns the encoder's name of a dictionary of so many patches, as `ssl_core.encoders.build.build` takes it."""
+    return f"{PREFIX}{centroids}"
+
+
 def shrink(pixels: Tensor) -> Tensor:
     """Averages images, [b, 3, h, w], to SIDE px along sides that are longer."""
     height, width = pixels.shape[2:]

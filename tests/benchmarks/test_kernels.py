@@ -32,14 +32,14 @@ def test_peers_do_the_same_work(name, rows, channels_last):
         pytest.skip(f"{package} is not installed")
     found = {name: peers.installed()[0][name]}
     w = kernel_cases.make(32, 6, "cpu", torch.float32, channels_last)
-    judged = 0
+    compared = 0
     for row in kernel_cases.ROWS:
         expected = benchmark.several(row.prepare(w)())
         _, off = benchmark.others(row, w, found, expected)
         for value in off.values():
             assert (value <= row.tolerance) != ((name, row.name) in WRONG), (row.name, value)
-            judged += 1
-    assert judged == rows
+            compared += 1
+    assert compared == rows
 
 
 def _there(package):
