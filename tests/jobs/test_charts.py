@@ -131,7 +131,9 @@ def test_an_encoder_has_one_color_and_a_name_of_its_own():
 
 
 def test_four_floors_look_different(capfd):
-    floors = [row(task, np.arange(N)[None] < 100) for task in ("raw-pixels", "random-init", "random-init", "kmeans")]
+    right = np.arange(N)[None] < 100
+    floors = [row("raw-pixels", right, encoder="raw-pixels"), row("random-init", right)]
+    floors += [row("random-init", right), row("kmeans", right, encoder="kmeans-400")]
     floors[2] = replace(floors[2], name="random-init-per-image")
     found = Marks.of(floors)
     assert {one.kind for one in floors} == {"floor"}

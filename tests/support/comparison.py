@@ -65,10 +65,17 @@ def training(task: str, run: str, seconds: float = 10.0, data: str = "shapes") -
     )
 
 
-def row(task: str, correct: np.ndarray, base: np.ndarray | None = None, seconds: float = 10, **more) -> EncoderRow:
+def row(
+    task: str,
+    correct: np.ndarray,
+    base: np.ndarray | None = None,
+    seconds: float = 10,
+    encoder: str = "convnet",
+    **more,
+) -> EncoderRow:
     run = None if task == "random-init" else task
     judged = tuple(
-        EvaluatedEncoder(task, "convnet", run and f"{run}-{i}", "shapes", 32, i, "dataset") for i in range(len(correct))
+        EvaluatedEncoder(task, encoder, run and f"{run}-{i}", "shapes", 32, i, "dataset") for i in range(len(correct))
     )
     trainings = tuple(training(task, one.run, seconds) for one in judged if one.run)
     mine = {"linear": records(correct, **more)}
