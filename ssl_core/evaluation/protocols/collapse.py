@@ -7,6 +7,7 @@ Features are the last stage's map of test images, averaged over its cells, in fl
   averaged over coordinates, times the root of their number.
 - LiDAR (Thilak et al. 2023, arXiv:2312.04000): the effective rank of the linear discriminant analysis matrix whose
   classes are images and whose samples are their augmented views.
+- Alpha-ReQ, intrinsic dimension and cluster learnability: see ssl_core/evaluation/expressiveness.py.
 """
 
 from dataclasses import dataclass
@@ -16,15 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.random import RandomBits
+from ssl_core.evaluation.expressiveness import alpha_req, cluster_learnability, intrinsic_dimension
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.evaluation.protocol import Protocol, Result
 from ssl_core.evaluation.transforms import augmented
 
 
 class Collapse(Protocol):
-    """Measures whether features have collapsed: effective rank, spread and LiDAR."""
+    """Measures whether features have collapsed, and what they can express."""
 
-    version = 2  # views are those of pretraining
+    version = 3  # alpha-ReQ, intrinsic dimension and cluster learnability
     on = "encoder"
     needs_labels = False
     headline, higher_is_better = "rankme", True
@@ -42,9 +44,11 @@ class Collapse(Protocol):
         """test images that LiDAR tells apart"""
         views: int = 10
         """random views of each"""
+        clusters: int = 100
+        """clusters of test images whose learnability is measured"""
 
     def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
-        """Computes RankMe, spread and LiDAR.
+        """Computes RankMe, spread, LiDAR, alpha-ReQ, intrinsic dimension and cluster learnability.
 
         Args:
             model: The encoder with its images.
@@ -53,13 +57,18 @@ class Collapse(Protocol):
 
         Returns:
             `rankme` and `lidar`, from 1 (collapsed) to `width`, the features' width; `std`, the spread: 0 is collapsed,
-            1 spread evenly. With a single test image there is `width` alone, and a note says so.
+            1 spread evenly; `alpha`, `dimension` and `learnability` (0 to 1), the first two only where there are enough
+            different images and directions to compute them. With a single test image there is `width` alone, and
+            a note says so.
         """
         z = torch.cat([model.pool(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
         width = {"width": float(z.shape[1])}
         if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
             return Result(width, notes=("one test image cannot tell a collapsed encoder from another",))
-        return Result({"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed)), **width})
+        numbers = {"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed))}
+        for name, value in (("alpha", alpha_req(z)), ("dimension", intrinsic_dimension(z))):
+            numbers |= {} if value is None else {name: value}
+        return Result({**numbers, "learnability": cluster_learnability(z, config.clusters, seed), **width})
 
 
 def _views(model: FrozenEncoder, config: Collapse.Config, seed: int) -> Tensor:
