@@ -10,6 +10,11 @@ from cluster.heartbeat import Heartbeat, sending_heartbeats
 from cluster.retry import Decision, Fault, JobFault, describe_error, fault_kind
 
 
+def never() -> bool:
+    """Returns False."""
+    return False
+
+
 @dataclass(frozen=True)
 class Job:
     """Describes a call of `call(*args, *results of needs)`, which may run more than once.
@@ -30,6 +35,9 @@ class Job:
     result_bytes: int = 0  # bytes of that result, about
     kind: str = ""  # what it is, for whoever counts jobs
     needs_success: bool = True  # False: it runs after those that it needs however they end, with None for a failed one
+    # says whether what it works on is there already: it then begins before those that it needs have ended, or although
+    # they failed, with None for each
+    ready: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def run_here(
     done: dict[str, Outcome] = {}
     for job in jobs:
         broken = next((done[need] for need in job.needs if job.needs_success and done[need].error), None)
-        if broken:
+        if broken and not job.ready():
             outcome = Outcome(job.name, None, broken.error, broken.failed_need or broken.name)
         elif stop_requested():
             return

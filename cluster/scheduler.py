@@ -8,10 +8,11 @@ from typing import Any
 
 import cluster.silent as silent
 from cluster.heartbeat import Heartbeat, ask_last_beats, sending_heartbeats
-from cluster.job import Job, Outcome, Retrying, check_jobs, run_attempt
+from cluster.job import Job, Outcome, Retrying, check_jobs, never, run_attempt
 from cluster.retry import Fault, decide
 
 POLL_S = 1.0  # seconds between two looks at running jobs
+READY_S = 5.0  # seconds until a job is asked again whether it can begin before those that it needs have ended
 # On a machine that Ray takes for dead: most often Ray knows more of an attempt's end, and says it first
 DEAD_NODE_GRACE_S = 5.0
 # Until an attempt's work is given to another, whatever came of it: it has ended itself by then (DRIVER_TIMEOUT_S)
@@ -69,6 +70,7 @@ class _Scheduler:
         self.succeeded: set[str] = set()  # jobs that succeeded once
         self.faults: dict[str, list[Fault]] = {}
         self.not_before: dict[str, float] = {}  # when a job may be tried again
+        self.asked: dict[str, float] = {}  # when a job was asked whether it can begin early
         self.idle = time.monotonic()  # since when nothing runs
         self.registry, self.resources, self.ray = start_heartbeat_registry(), ClusterResources(), ray
         self.silent = SilentProcesses(self.resources)
@@ -93,11 +95,13 @@ class _Scheduler:
         kept: list[Job] = []  # places of jobs that begin again in a moment: who comes later does not take them
         for job in list(self.waiting):
             failed = next((self.failed[need] for need in job.needs if need in self.failed), None)
-            if failed and job.needs_success:
+            complete = all(need in self.results or need in self.failed for need in job.needs)
+            early = job.ready() if failed else not complete and self._is_ready(job)
+            if failed and job.needs_success and not early:
                 self.waiting.remove(job)
                 self.failed[job.name] = Outcome(job.name, None, failed.error, failed.failed_need or failed.name)
                 yield self.failed[job.name]
-            elif not all(need in self.results or need in self.failed for need in job.needs):
+            elif not complete and not early:
                 continue
             elif time.monotonic() < self.not_before.get(job.name, 0):
                 kept.append(job)
@@ -106,6 +110,14 @@ class _Scheduler:
                 self._submit_task(job)
         if self.waiting and not self.running:
             yield from self._fail_without_room()
+
+    def _is_ready(self, job: Job) -> bool:
+        """Asks whether a job can begin before those that it needs have ended; a storage is not asked at every look."""
+        now = time.monotonic()
+        if job.ready is never or now < self.asked.get(job.name, 0) + READY_S:
+            return False
+        self.asked[job.name] = now
+        return job.ready()
 
     def _has_room_for(self, job: Job, kept: list[Job]) -> bool:
         running = [*kept, *(one for one, _ in self.running.values())]

@@ -16,7 +16,7 @@ from jobs.config.presets import describe_presets
 from jobs.config.recipe import PretrainConfig, resolve_data_path
 from jobs.config.runtime import RuntimeConfig
 from jobs.config.study import LENGTHS, StudyConfig
-from jobs.evaluation.encoders import from_dictionary, from_training, on_datasets, with_baselines
+from jobs.evaluation.encoders import before_the_end, from_dictionary, from_training, on_datasets, with_baselines
 from jobs.evaluation.external import ExternalEncoder, add_external, load_external
 from jobs.evaluation.jobs import check_evaluation
 from jobs.evaluation.records import describe_evaluation
@@ -84,7 +84,7 @@ def run(options: Options) -> Study:
         if init != RANDOM
         for entry in evaluation.transfer or (TransferEntry(config.pretrain.data, config.pretrain.size),)
     ]
-    plan = _plan(study, runtime, recipes, dictionaries, starts, evaluation)
+    plan = _plan(study, config, runtime, recipes, dictionaries, starts, evaluation)
     if options.dry_run:
         show_plan(plan, describe_tuning(config, recipes))
         return study
@@ -96,7 +96,7 @@ def run(options: Options) -> Study:
         describe_evaluation(study, plan.encoders, evaluation, config=document_of(config), tuning=())
         if config.tune:
             recipes, tuning = tune(config, recipes, study, runtime, evaluation)
-            plan = _plan(study, runtime, recipes, dictionaries, starts, evaluation)
+            plan = _plan(study, config, runtime, recipes, dictionaries, starts, evaluation)
             describe_evaluation(study, plan.encoders, evaluation, tuning=tuning)
         with published_after(study, runtime.tracking):
             run_plan(plan)
@@ -105,6 +105,7 @@ def run(options: Options) -> Study:
 
 def _plan(
     study: Study,
+    config: StudyConfig,
     runtime: RuntimeConfig,
     recipes: list[PretrainConfig],
     dictionaries: list[DictionaryRun],
@@ -113,11 +114,15 @@ def _plan(
 ) -> StudyPlan:
     """Returns the trainings of these recipes and the evaluations of their encoders, dictionaries, starts and baselines.
 
+    Encoders that are kept before a training ends are evaluated too.
+
     Raises:
         UserError: If something in them cannot work.
     """
-    trainings = longest_first([prepare_training(recipe, study, runtime) for recipe in recipes])
+    points = config.evaluate_at
+    trainings = longest_first([prepare_training(recipe, study, runtime, points) for recipe in recipes])
     learned = [*map(from_dictionary, dictionaries), *map(from_training, trainings)]
+    learned += [kept for one in trainings for kept in before_the_end(one)]
     trained = on_datasets(learned, evaluation.transfer)
     encoders = with_baselines([*(start.evaluated for start in starts), *trained])
     check_evaluation(encoders, evaluation)

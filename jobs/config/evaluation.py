@@ -13,6 +13,7 @@ from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError, closest
 from ssl_core.evaluation.frozen_encoder import Splits
 from ssl_core.evaluation.protocol import protocols
+from ssl_core.storage.records import EncoderIdentity
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Evaluation:
     probe_seed: int = 0
     """seed that decides which labeled images a probe uses, and in which order"""
 
+    evaluate_at_protocols: tuple[str, ...] = ("knn", "invariance", "collapse")
+    """protocols for the encoders that a study's --evaluate-at keeps; on each dataset those that can do with it"""
+
     transfer: tyro.conf.Suppress[tuple[TransferEntry, ...]] = ()  # datasets; none: what each encoder was trained on
 
     @classmethod
@@ -100,6 +104,10 @@ class Evaluation:
                 return replace(self, protocols=entry.protocols)
         return self
 
+    def of(self, one: EncoderIdentity) -> "Evaluation":
+        """Returns how one encoder is evaluated: one from the middle of its training has protocols of its own."""
+        return self.on(one.data, one.size) if one.step is None else replace(self, protocols=self.evaluate_at_protocols)
+
     def splits(self) -> Splits:
         """Returns how labeled images are split."""
         return Splits(num_labels=self.num_labels, val_fraction=self.val_fraction)
@@ -107,12 +115,18 @@ class Evaluation:
     def check(self) -> None:
         """Raises UserError for a protocol that does not exist or splits that leave nothing."""
         known = protocols()
-        for name in (*self.protocols, *(name for entry in self.transfer for name in entry.protocols)):
-            if name not in known:
-                hint = f"did you mean {close}? " if (close := closest(name, known)) else ""
-                raise UserError(f"--protocols {name}: {hint}there is {', '.join(known)}, and those of plug-ins")
-        if not self.protocols or len(set(self.protocols)) < len(self.protocols):
-            raise UserError(f"--protocols {' '.join(self.protocols)}: expected at least one, each once")
+        given = {
+            "--protocols": self.protocols,
+            **{f"--transfer {entry}": entry.protocols for entry in self.transfer if entry.protocols},
+            "--evaluate-at-protocols": self.evaluate_at_protocols,
+        }
+        for option, names in given.items():
+            for name in names:
+                if name not in known:
+                    hint = f"did you mean {close}? " if (close := closest(name, known)) else ""
+                    raise UserError(f"{option} {name}: {hint}there is {', '.join(known)}, and those of plug-ins")
+            if not names or len(set(names)) < len(names):
+                raise UserError(f"{option} {' '.join(names)}: expected at least one, each once")
         if not 0 <= self.probe_seed < 2**31:
             raise UserError(f"--probe-seed is {self.probe_seed}, expected 0 to 2**31 - 1")
         if not 0 < self.val_fraction < 1:

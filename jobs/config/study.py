@@ -16,6 +16,7 @@ from ssl_core.task import tasks
 
 SUPERVISED = "supervised"  # the task that learns from labels: a reference for the others
 MOST_PATCHES = 16_384  # of a dictionary, four times as many as the paper's most; more would not fit into memory
+MOST_POINTS = 50  # of a training at which it is evaluated; W&B has room for as many rows
 LENGTHS = ("budget", "epochs", "steps")  # options that say how long trainings are; one of them is given
 
 
@@ -106,6 +107,9 @@ class StudyConfig:
     seeds: int = 1
     """trainings of each combination, with seeds from --seed on; with several, intervals include differences between
     them"""
+    evaluate_at: tuple[float, ...] = ()
+    """when encoders are also evaluated before their trainings end: fractions of a training, up to 1, or steps, above 1;
+    by --evaluate-at-protocols"""
     tune: int = 0
     """learning rates that are tried for each task, encoder, start and length, in short trainings before the long ones:
     the task's own and others around it, two a decade; held-out images of the transfer datasets choose; 0: none"""
@@ -138,6 +142,11 @@ class StudyConfig:
         for value in values:
             if not (math.isfinite(value) and value > 0):
                 raise UserError(f"--{name} is {value}, expected {'GMACs ' if name == 'budget' else ''}above 0")
+        for point in self.evaluate_at:
+            if not (math.isfinite(point) and point > 0) or (point > 1 and point != int(point)):
+                raise UserError(f"--evaluate-at {point:g}: expected a fraction of a training, up to 1, or a step")
+        if len(set(self.evaluate_at)) < len(self.evaluate_at) or len(self.evaluate_at) > MOST_POINTS:
+            raise UserError(f"--evaluate-at: expected at most {MOST_POINTS} points, each once")
         if self.seeds < 1:
             raise UserError(f"--seeds is {self.seeds}, expected at least 1")
         if self.kmeans and not 2 <= self.kmeans <= MOST_PATCHES:

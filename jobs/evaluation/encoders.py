@@ -49,11 +49,13 @@ class EvaluatedEncoder(EncoderIdentity):
     @property
     def short_label(self) -> str:
         """Returns a short name, which several encoders of a study may share."""
-        return self.run or self.external or (self.task if self.normalization == "dataset" else f"{self.task}-per-image")
+        if self.run:
+            return self.run if self.step is None else f"{self.run}@{self.step}"
+        return self.external or (self.task if self.normalization == "dataset" else f"{self.task}-per-image")
 
     @property
     def weights_name(self) -> tuple:
-        """Returns what encoders of the same weights on other datasets have in common."""
+        """Returns what encoders of the same training on other datasets have in common, or of the same weights."""
         return self.task, self.encoder, self.run, self.external, self.seed, self.normalization, self._built_side
 
     @property
@@ -74,7 +76,9 @@ class EvaluatedEncoder(EncoderIdentity):
 
     def folder(self, study: Study) -> Path | None:
         """Returns where its weights lie, or None for a baseline."""
-        return study.run(self.run) if self.run else study.external(self.external) if self.external else None
+        if self.run:
+            return study.run(self.run) if self.step is None else study.run_at(self.run, self.step)
+        return study.external(self.external) if self.external else None
 
     def digest(self, study: Study) -> str | None:
         """Returns a digest of the weights, or None while the run is not finished.
@@ -90,7 +94,7 @@ class EvaluatedEncoder(EncoderIdentity):
 
     def random_init(self, normalization: str) -> "EvaluatedEncoder":
         """Returns the same encoder at random initialization, under this normalization."""
-        return replace(self, task=RANDOM, run=None, external=None, normalization=normalization)
+        return replace(self, task=RANDOM, run=None, external=None, normalization=normalization, step=None)
 
 
 @cache
@@ -129,6 +133,11 @@ def from_training(one: Training) -> EvaluatedEncoder:
     found = EvaluatedEncoder(task, recipe.encoder, one.name, recipe.data, recipe.size, recipe.seed, normalization)
     start = load_start(recipe.init)
     return replace(found, stem=encoders.build_size(recipe.encoder, start.built, recipe.size)) if start else found
+
+
+def before_the_end(one: Training) -> list[EvaluatedEncoder]:
+    """Returns the encoders that a planned run will keep before its last step."""
+    return [replace(from_training(one), step=step) for step in one.evaluate_at]
 
 
 def from_dictionary(one: DictionaryRun) -> EvaluatedEncoder:

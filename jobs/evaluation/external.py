@@ -85,13 +85,16 @@ def load_external(spec: str, data: str, size: int | None) -> ExternalEncoder:
 
 
 def list_encoders(study: Study, evaluation: Evaluation | None = None) -> list[EvaluatedEncoder]:
-    """Returns all that a study has to evaluate except baselines: its finished runs, and the encoders added to it.
+    """Returns all that a study has to evaluate except baselines: finished runs, the encoders that these kept before
+    their last step, and the encoders added to it.
 
     Args:
         study: The study.
         evaluation: Says on which datasets runs are evaluated; None: as the study was last evaluated.
     """
     runs = [from_run(EncoderRecord.read(folder / "encoder.json")) for folder in study.runs()]
+    kept = (EncoderRecord.read(folder / "encoder.json") for folder in study.runs_at())
+    runs += [replace(from_run(one), step=one.training.steps) for one in kept if one.training]
     evaluation = evaluation or (Evaluation.of_study(study) if exists(study.file) else None)
     return [*on_datasets(runs, evaluation.transfer if evaluation else ()), *_saved_encoders(study)]
 

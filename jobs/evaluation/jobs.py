@@ -5,13 +5,13 @@ A result is one file, whose presence means that it is done.
 
 import shutil
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 import ssl_core.encoders.build as encoders
-from cluster.job import Job
+from cluster.job import Job, never
 from jobs.config.evaluation import Evaluation
 from jobs.config.runtime import device_name
 from jobs.evaluation.encoders import EvaluatedEncoder, unique_labels
@@ -41,16 +41,32 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
         UserError: If a setting is wrong, or a dataset lacks labels that a protocol needs.
     """
     evaluation.check()
-    for data, size in dict.fromkeys((one.data, one.size) for one in evaluated):
-        check_dataset(open_source(data, size), evaluation.on(data, size))
+    sources = {one: open_source(*one) for one in dict.fromkeys((one.data, one.size) for one in evaluated)}
+    for place, source in sources.items():
+        check_dataset(source, evaluation.on(*place))
+    if any(one.step is not None for one in evaluated):
+        for name in evaluation.evaluate_at_protocols:
+            if not any(can_evaluate(name, source) for source in sources.values()):
+                raise UserError(f"--evaluate-at-protocols {name}: none of the datasets has the labels that it needs")
+
+
+def can_evaluate(protocol: str, source: Source) -> bool:
+    """Returns whether a dataset has labels, and as many an image, as a protocol needs."""
+    known = protocols()[protocol]
+    return not known.needs_labels or (known.multilabel if source.multilabel else bool(source.classes))
+
+
+def protocols_for(one: EvaluatedEncoder, evaluation: Evaluation) -> list[str]:
+    """Returns the protocols that an encoder is evaluated by on its dataset."""
+    source = one.source
+    return [name for name in evaluation.of(one).protocols if one.step is None or can_evaluate(name, source)]
 
 
 def check_dataset(source: Source, evaluation: Evaluation) -> None:
     """Raises UserError if a dataset lacks labels that a protocol needs, or has several an image, or too few images."""
-    known = protocols()
-    able = [name for name, of in known.items() if not of.needs_labels or (source.multilabel and of.multilabel)]
+    able = [name for name in protocols() if can_evaluate(name, source)]
     refused = [name for name in evaluation.protocols if name not in able]
-    if refused and (source.multilabel or not source.classes):
+    if refused:
         why = (
             "has no labels: evaluation needs a folder with one sub-folder for each class, or a table of labels, or "
             "what does without labels"
@@ -85,14 +101,17 @@ def evaluation_jobs(
     found = []
     gpus = 1 if device == "cuda" else 0
     for one, label in unique_labels(evaluated).items():
-        dataset, here = one.source.digest, evaluation.on(one.data, one.size)
+        dataset = one.source.digest
         missing = [
             name
-            for name in here.protocols
+            for name in protocols_for(one, evaluation)
             if not ((path := record_path(study, one, name, evaluation, dataset)) and exists(path))
         ]
         extract = f"features/{label}"
         needs = (one.run,) if one.run in planned else ()
+        # one that is kept in the middle of its training need not wait for the end
+        kept = one.folder(study) if one.step is not None else None
+        ready = partial(exists, kept / "encoder.json") if kept else never
         placement = (device, threads)
         on_features = [name for name in missing if protocols()[name].on == "features"]
         if on_features:
@@ -105,6 +124,7 @@ def evaluation_jobs(
                     gpus=gpus,
                     fetch=False,
                     result_bytes=_features_bytes(one, evaluation),
+                    ready=ready,
                 )
             )
         for name in missing:
@@ -113,7 +133,8 @@ def evaluation_jobs(
                 found.append(Job(f"{name}/{label}", _evaluate_features, (job,), (extract,), kind=EVALUATION))
             else:
                 whole = (job, *placement)
-                found.append(Job(f"{name}/{label}", _evaluate_encoder, whole, needs, gpus=gpus, kind=EVALUATION))
+                label_of = f"{name}/{label}"
+                found.append(Job(label_of, _evaluate_encoder, whole, needs, gpus=gpus, kind=EVALUATION, ready=ready))
     return [*found, *tracking_jobs(study, evaluated, evaluation, tracking, found)]
 
 

@@ -111,7 +111,7 @@ def current_records(
     if not exists(study.file):  # nothing was begun
         return {one: {} for one in everyone}
     datasets = study.read().datasets
-    names = {name for one in everyone for name in evaluation.on(one.data, one.size).protocols}
+    names = {name for one in everyone for name in evaluation.of(one).protocols}
     wanted = {name: protocol_identity(name, evaluation) for name in names}
     found: dict[tuple, EvaluationRecord] = {}
     for path in glob_files(study.root, "evaluate/*/*.json"):
@@ -127,9 +127,7 @@ def current_records(
     def of(one: EvaluatedEncoder) -> dict[str, EvaluationRecord]:
         digest = one.digest(study) if one.run or one.external else None
         key = _weights_key(one, digest, datasets.get(one.data))
-        return {
-            name: found[name, *key] for name in evaluation.on(one.data, one.size).protocols if (name, *key) in found
-        }
+        return {name: found[name, *key] for name in evaluation.of(one).protocols if (name, *key) in found}
 
     return {one: of(one) for one in everyone}
 

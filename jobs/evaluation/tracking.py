@@ -1,7 +1,7 @@
 """Sends results to W&B: to the run of each encoder's training, and to a run of its own for any other encoder."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from ssl_core.storage.files import exists, read_json, write_json
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 TRACKING = "tracking"  # the kind of such jobs
-ROWS = 100  # steps of a training's W&B run that are kept free for each result: its row, and pictures
+ROWS = 200  # steps of a training's W&B run that are kept free for each result: rows, and pictures
+STEP = "train/step"  # what the rows of a training's W&B run are plotted over
 
 
 @dataclass(frozen=True)
@@ -75,26 +76,27 @@ def tracking_jobs(
 
 
 def track(job: TrackingJob, *_) -> None:
-    """Sends all results of an encoder that W&B does not have: numbers into its run's summary, and pictures."""
+    """Sends all results of an encoder that W&B does not have: numbers into its run's summary, and pictures.
+
+    Those of earlier steps are rows of the training's history, over its steps, each sent once.
+    """
     study = Study(job.root)
-    records = _flat(current_records(study, job.encoders, job.evaluation).values())
+    found = current_records(study, job.encoders, job.evaluation)
+    records = _flat(found.values())
     if not records:
         return
     first, digest = job.encoders[0], records[0].digest
+    marker = _marker(study, first, digest)
     names = unique_dataset_names({_images(record): record.dataset.name for record in records})
-    values = {
-        f"eval/{names[_images(record)]}/{record.protocol.name}/{metric}": value
-        for record in records
-        for metric, value in record.numbers.items()
-    }
+    last = [record for one, of in found.items() if one.step is None for record in of.values()]
     pictures = {
         f"eval/{names[_images(record)]}/{record.protocol.name}": path
-        for record in records
+        for record in last
         if exists(path := path_of(study, record).with_suffix(".png"))
     }
     trained = EncoderRecord.read(study.run(first.run) / "encoder.json").training if first.run else None
     # the training's own rows come before, and its picture
-    step = (trained.steps + 2 if trained else 0) + ROWS * len(values)
+    step = (trained.steps + 2 if trained else 0) + ROWS * sum(len(record.numbers) for record in records)
     tracker = Tracker(
         job.mode,
         study.root,
@@ -104,13 +106,23 @@ def track(job: TrackingJob, *_) -> None:
         name=first.run or first.short_label,
         config=_config(study, first),
         tags=(first.task, first.encoder, *dict.fromkeys(record.dataset.name for record in records)),
-        step="train/step" if first.run else None,
+        step=STEP if first.run else None,
     )
-    tracker.result(values, step if first.run else 0)
+    earlier: dict[int, dict[str, float]] = defaultdict(dict)
+    sent = _read_marker(marker).items()
+    for one, of in found.items():
+        for record in of.values():
+            if one.step is not None and _names(study, [record]).items().isdisjoint(sent):
+                earlier[one.step] |= _values(record, names)
+    for trained_steps, row in sorted(earlier.items()):
+        tracker.log({**row, STEP: trained_steps}, step)
+        step += 1
+    values = {name: value for record in last for name, value in _values(record, names).items()}
+    tracker.result({**values, STEP: trained.steps} if trained else values, step if first.run else 0)
     for number, (name, path) in enumerate(pictures.items(), 1):
         tracker.image(name, path, step + number)
     tracker.finish()
-    write_json(_marker(study, first, digest), _names(study, records))
+    write_json(marker, _names(study, records))
 
 
 def run_id(study: Study, one: EvaluatedEncoder, digest: str) -> str:
@@ -139,11 +151,15 @@ def _is_tracked(study: Study, job: TrackingJob, records: list[EvaluationRecord])
     """Returns whether W&B has all results of an encoder that are there, `records`."""
     if not records:
         return True
-    marker = _marker(study, job.encoders[0], records[0].digest)
+    return _read_marker(_marker(study, job.encoders[0], records[0].digest)) == _names(study, records)
+
+
+def _read_marker(marker: Path) -> dict[str, str]:
+    """Returns what `_names` returned when results were sent; nothing if none were, or the file is damaged."""
     try:
-        return exists(marker) and read_json(marker) == _names(study, records)
-    except UserError:  # damaged: it is written anew
-        return False
+        return read_json(marker) if exists(marker) else {}
+    except UserError:
+        return {}
 
 
 def _marker(study: Study, one: EvaluatedEncoder, digest: str) -> Path:
@@ -153,4 +169,11 @@ def _marker(study: Study, one: EvaluatedEncoder, digest: str) -> Path:
 
 def _names(study: Study, records: Iterable[EvaluationRecord]) -> dict[str, str]:
     """Returns the records' files and when they were finished."""
-    return {path_of(study, record).name: record.finished for record in records}
+    paths = ((path_of(study, record), record) for record in records)
+    return {f"{path.parent.name}/{path.name}": record.finished for path, record in paths}
+
+
+def _values(record: EvaluationRecord, names: Mapping[Images, str]) -> dict[str, float]:
+    """Returns a record's numbers by what they are called in W&B, where datasets have these names."""
+    name = f"eval/{names[_images(record)]}/{record.protocol.name}"
+    return {f"{name}/{metric}": value for metric, value in record.numbers.items()}

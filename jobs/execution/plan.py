@@ -11,14 +11,13 @@ from cluster.worker_group import run_worker_group
 from jobs.config.evaluation import Evaluation
 from jobs.config.runtime import RuntimeConfig, WorkerRange
 from jobs.evaluation.encoders import EvaluatedEncoder
-from jobs.evaluation.jobs import EVALUATION, evaluation_jobs
+from jobs.evaluation.jobs import EVALUATION, evaluation_jobs, protocols_for
 from jobs.evaluation.tracking import TRACKING
 from jobs.execution.forecast import forecast_trainings
 from jobs.pretraining.dictionary import DictionaryRun, learn
 from jobs.pretraining.run import Training, decode_threads
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
-from ssl_core.storage.files import exists
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import task_name
 
@@ -65,7 +64,7 @@ class StudyPlan:
             lines.append(f"k-means of {centroids} with {_number(seeds, 'seed')}, {there} of them there already")
         if self.evaluation:
             data = Counter((one.data, one.size) for one in self.encoders)
-            total = sum(len(self.evaluation.on(one.data, one.size).protocols) for one in self.encoders)
+            total = sum(len(protocols_for(one, self.evaluation)) for one in self.encoders)
             missing = sum(job.kind == EVALUATION for job in jobs)
             on = ", ".join(f"{open_source(*one).name} of {one[1]} px" for one in data)
             encoders = _number(max(data.values()), "encoder")
@@ -77,7 +76,7 @@ class StudyPlan:
 
     def forecast(self) -> str:
         """Returns one line that says how long the trainings that are missing take, by measuring their first steps."""
-        missing = [one for one in self.trainings if not exists(one.folder / "encoder.json")]
+        missing = [one for one in self.trainings if not one.finished]
         return forecast_trainings(missing, self.runtime.resolved_device())
 
     def workload(self, jobs: list[Job]) -> str:
@@ -101,7 +100,7 @@ class StudyPlan:
     def jobs(self) -> list[Job]:
         """Returns the jobs that are missing, pretrainings first."""
         device, group = self.runtime.resolved_device(), self.runtime.worker_range
-        missing = [t for t in self.trainings if not exists(t.folder / "encoder.json")]
+        missing = [t for t in self.trainings if not t.finished]
         multi_worker = group.max > 1
         train = _train_with_group if multi_worker else worker.run_training
         extra = (device, group) if multi_worker else (device,)

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors.torch import save as safetensors_bytes
 
 import ssl_core.encoders.build as encoders
 from jobs.config.recipe import short_hash
 from jobs.config.runtime import RuntimeConfig, device_name
 from jobs.config.study import StudyConfig
-from jobs.pretraining.recorder import peak_bytes
+from jobs.pretraining.encoder_files import peak_bytes, write_weights
 from jobs.pretraining.run import decode_threads
 from jobs.study.folder import Study
 from ssl_core.data.dataset import Source, open_source
 from ssl_core.encoders.kmeans import ITERATIONS, learn_dictionary
 from ssl_core.encoders.patch_dictionary import dictionary_name
-from ssl_core.storage.files import exists, write_bytes, write_json
+from ssl_core.storage.files import exists, write_json
 from ssl_core.storage.records import EncoderRecord, TrainingRecord
 
 KMEANS = "kmeans"  # what it is called beside the tasks
@@ -110,7 +109,7 @@ def learn(run: DictionaryRun, device: str) -> EncoderRecord:
     started, where = time.monotonic(), torch.device(device)
     learned = learn_dictionary(source, run.centroids, run.seed, where, run.threads)
     seconds = time.monotonic() - started
-    write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(learned.dictionary)))
+    write_weights(folder, learned.dictionary)
     record = EncoderRecord(
         encoder=dictionary_name(run.centroids),
         size=source.size,

@@ -1,16 +1,13 @@
 """Writes what a pretraining run leaves behind: metrics.jsonl, W&B, sample pictures and in the end the encoder."""
 
-import resource
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save as safetensors_bytes
 
-import ssl_core.encoders.build as encoders
-from jobs.config.runtime import device_name
 from jobs.config.start import load_start
+from jobs.pretraining.encoder_files import Spent, describe_encoder, write_weights
 from jobs.pretraining.samples import sample_sheet
 from jobs.study.folder import Study
 from jobs.study.metrics import MetricsFile
@@ -21,8 +18,8 @@ from ssl_core.data.sampler import make_sampler
 from ssl_core.storage.async_writer import AsyncWriter
 from ssl_core.storage.checkpoint import Snapshot
 from ssl_core.storage.files import exists, write_bytes, write_json
-from ssl_core.storage.records import EncoderRecord, TrainingRecord
-from ssl_core.task import InputFormat, PretextModel, task_name
+from ssl_core.storage.records import EncoderRecord
+from ssl_core.task import InputFormat, PretextModel
 
 if TYPE_CHECKING:
     from jobs.pretraining.run import Training
@@ -141,43 +138,25 @@ class RunRecorder:
         Returns:
             What encoder.json says.
         """
-        seconds, device = self.seconds(), next(model.parameters()).device
+        seconds = self.seconds()
         self.rows.write()
         self.writer.flush()
         self._samples(model, format, loader)
-        write_bytes(self.folder / "encoder.safetensors", safetensors_bytes(encoders.weights(model.encoder)))
-        recipe = self.recipe
-        training = TrainingRecord(
-            task=task_name(recipe.task),
-            run=self.training.name,
-            data=recipe.data,
-            size=self.source.size,
-            dataset=self.source.digest,
-            steps=recipe.steps,
-            images=recipe.steps * recipe.task.batch,
-            macs=macs * recipe.steps * recipe.task.batch,
+        weights, recipe = write_weights(self.folder, model.encoder), self.recipe
+        spent = Spent(
+            step=recipe.steps,
+            macs=macs,
             seconds=seconds,
             restarts=self.rows.restarts,
-            device=device_name(str(device)),
             workers=self.workers,
-            device_hours=seconds * self.workers / 3600,
-            peak_bytes=peak_bytes(device),
-            pretext={k: v for k, v in self.row.items() if k in ("loss", "accuracy")},
+            pretext=self.row,
             skipped=tuple(skipped),
         )
-        record = EncoderRecord(
-            encoder=recipe.encoder,
-            size=start.built if (start := load_start(recipe.init)) else self.source.size,
-            seed=recipe.seed,
-            mean=format.mean,
-            std=format.std,
-            normalization=model.task.normalization,
-            digest=encoders.digest(model.encoder),
-            training=training,
-        )
+        record = describe_encoder(self.training, self.source, model, format, spent)
+        training = record.training
+        assert training is not None
         if exists(self.folder / "samples.png"):
             self.tracker.image("samples", self.folder / "samples.png", recipe.steps + 1)
-        weights = self.folder / "encoder.safetensors"
         self.tracker.artifact(f"encoder-{self.training.name}", "encoder", weights, asdict(record))
         unlike = {"stopped_early": False} if self.rows.restarts else {}  # what an earlier attempt may have left
         cost = {"images": training.images, "macs": training.macs, "seconds": seconds}
@@ -220,10 +199,3 @@ def tracked_config(config: dict[str, Any]) -> dict[str, Any]:
     """
     options = {name: value for name, value in config["task"].items() if name != "name"}
     return {**config, "task": config["task"]["name"], "options": options}
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Returns the most memory that this worker had: of its GPU, or of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ssl_core.data.loaders.select import choose_loader
 from ssl_core.errors import UserError
 from ssl_core.macs import check_views
 from ssl_core.parts import check_one_image, check_parts
+from ssl_core.storage.files import exists
 from ssl_core.task import DataInfo, InputFormat, PretextModel, task_name, tasks
 from ssl_core.train import TrainConfig
 
@@ -41,6 +43,7 @@ class Training:
     loader: Loader = "auto"
     threads: int = 1  # that decode images, for each worker
     log_every: int = 20
+    evaluate_at: tuple[int, ...] = ()  # steps after which its encoder is kept, beside that of the last
 
     @property
     def root(self) -> Path:
@@ -51,6 +54,19 @@ class Training:
     def folder(self) -> Path:
         """Returns the run's folder."""
         return Study(self.study).run(self.name)
+
+    @property
+    def finished(self) -> bool:
+        """Returns whether the encoder is there, and those that are kept before the last step."""
+        return exists(self.folder / "encoder.json") and not self.missing_steps()
+
+    def missing_steps(self) -> list[int]:
+        """Returns the steps, in ascending order, whose encoders are to be kept and are not there."""
+        return [step for step in sorted(self.evaluate_at) if not exists(self.folder_at(step) / "encoder.json")]
+
+    def folder_at(self, step: int) -> Path:
+        """Returns the folder of the encoder that is kept after this many steps."""
+        return Study(self.study).run_at(self.name, step)
 
     @property
     def train_config(self) -> TrainConfig:
@@ -98,13 +114,16 @@ def build_model(recipe: PretrainConfig | Recipe, source: Source) -> tuple[Pretex
     return PretextModel(encoder, task), InputFormat(mean, std, dtype)
 
 
-def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfig) -> Training:
+def prepare_training(
+    config: PretrainConfig, study: Study, runtime: RuntimeConfig, evaluate_at: Sequence[float] = ()
+) -> Training:
     """Checks a run before anything starts, and describes it for a worker.
 
     Args:
         config: The run as it is asked for.
         study: The study that it belongs to.
         runtime: Where and how it runs.
+        evaluate_at: When encoders are kept before the last step: fractions of the training up to 1, or steps.
 
     Raises:
         UserError: If something in the options cannot work.
@@ -133,7 +152,17 @@ def prepare_training(config: PretrainConfig, study: Study, runtime: RuntimeConfi
         compile=runtime.compile,
         loader=runtime.loader,
         threads=decode_threads(runtime, source),
+        evaluate_at=_steps_before_the_last(evaluate_at, recipe),
     )
+
+
+def _steps_before_the_last(points: Sequence[float], recipe: Recipe) -> tuple[int, ...]:
+    """Returns fractions of a training, or steps, as steps; the last step is none of them."""
+    steps = {max(1, round(one * recipe.steps)) if one <= 1 else int(one) for one in points}
+    if beyond := [step for step in steps if step > recipe.steps]:
+        name = task_name(recipe.task)
+        raise UserError(f"--evaluate-at {min(beyond)} is after the last of the {recipe.steps:,} steps of {name}")
+    return tuple(sorted(steps - {recipe.steps}))
 
 
 def decode_threads(runtime: RuntimeConfig, source: Source) -> int:

@@ -15,6 +15,8 @@ from cluster.retry import Preempted
 from cluster.watchdog import Watchdog
 from jobs.config.interval import IntervalTimer
 from jobs.config.recipe import Recipe
+from jobs.pretraining.encoder_files import Spent, describe_encoder, keep_encoder
+from jobs.pretraining.metrics_window import MetricsWindow
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
 from jobs.study.warning_log import warn
@@ -63,9 +65,10 @@ def run_training(training: Training, device: str) -> EncoderRecord | None:
 def iter_metrics(training: Training, device: str) -> Generator[dict, None, EncoderRecord | None]:
     """Trains as `run_training` does, and yields each row of metrics.jsonl as it is written.
 
-    Closed early, it saves and ends there; called again, it goes on from its last checkpoint.
+    Closed early, it saves and ends there; called again, it goes on from its last checkpoint. A complete run of which
+    encoders are wanted that it did not keep is trained again as far as the last of them, and leaves nothing else.
     """
-    if exists(training.folder / "encoder.json"):
+    if training.finished:
         return EncoderRecord.read(training.folder / "encoder.json")
     try:
         with AsyncWriter(lambda message: warn(training.root, message)) as writer:
@@ -89,15 +92,17 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
     if training.compile:
         compilers.check_compiler(torch_device.type)
     source, model, format = _open_on_all_workers(recipe)
+    # what rank 0 sees counts for all: it is the one that writes
+    missing, complete = _all_gather((training.missing_steps(), exists(folder / "encoder.json")))[0]
     macs = encoder_macs(model, source.size)
     # the stub of Module.to does not have memory_format together with a device
     model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    state, damaged = _newest_common_checkpoint(folder / "checkpoints")
-    first = state["step"] if state else 0
+    state, damaged = _newest_common_checkpoint(folder / "checkpoints", min(missing, default=math.inf) - 1)
+    first, started, before = state["step"] if state else 0, time.monotonic(), state["seconds"] if state else 0.0
     loader, batches = training_batches(
         source,
         batch=recipe.task.batch,
-        steps=range(first, recipe.steps),
+        steps=range(first, missing[-1] if complete else recipe.steps),
         seed=recipe.seed,
         rank=rank,
         world=world,
@@ -107,7 +112,8 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         warn=lambda message: warn(training.root, message),
         min_area=recipe.task.loader_min_area,
     )
-    recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world) if rank == 0 else None
+    records = rank == 0 and not complete
+    recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world) if records else None
     watchdog = Watchdog(
         training.step_timeout, lambda stacks: _report_hang(training, rank, heartbeat.step, stacks), FIRST_STEP_TIMEOUT_S
     )
@@ -124,8 +130,18 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                 watchdog.feed()
                 heartbeat.beat(step.number)
                 window.add(step.metrics)
+                if step.number in missing and rank == 0:
+                    spent = Spent(
+                        step=step.number,
+                        macs=macs,
+                        seconds=before + time.monotonic() - started,
+                        restarts=recorder.rows.restarts if recorder else 0,
+                        workers=world,
+                        pretext=window.means(),
+                    )
+                    keep_encoder(training, model, describe_encoder(training, source, model, format, spent), writer)
                 if step.number % training.log_every == 0 or step.number == recipe.steps:
-                    means = window.means()
+                    means = window.end()
                     _check_finite(means, step.number, folder)
                     if recorder:
                         recorder.log(step.number, means, batches.waiting_share())
@@ -141,6 +157,8 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                             except (OSError, StorageError) as error:
                                 warn(training.root, f"{training.name}: not saved at step {step.number}: {error}")
                             raise
+                if complete and rank == 0 and heartbeat.stop_requested:
+                    raise Preempted(f"asked to stop, at step {step.number} of what is trained again")
                 # rank 0 alone saves, so it alone leaves; Ray then ends the others, who wait for it
                 if recorder and (timer.due(step.number) or heartbeat.stop_requested) and step.number < recipe.steps:
                     recorder.checkpoint({**step.state(), "window": window.state()})
@@ -149,7 +167,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
                         raise Preempted(f"asked to stop; saved at step {step.number}")
         skipped = set().union(*_all_gather(set(loader.skipped)))
         if recorder is None:
-            return None
+            return EncoderRecord.read(folder / "encoder.json") if rank == 0 else None
         return recorder.complete(model, format, loader, macs, sorted(skipped))
     finally:
         if recorder:
@@ -190,31 +208,6 @@ def _out_of_memory_advice(training: Training, error: Exception) -> str:
     )
 
 
-class MetricsWindow:
-    """Keeps means over the images since the last row of metrics.jsonl, also across a restart. The device keeps the
-    sums."""
-
-    def __init__(self, state: dict | None):
-        self.sums: dict = dict(state["window"]) if state else {}
-
-    def add(self, metrics: dict[str, torch.Tensor]) -> None:
-        """Adds the metrics of one step, weighted by their "weight"."""
-        weight = metrics["weight"]
-        for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0) + (weight if name == "weight" else value * weight)
-
-    def means(self) -> dict[str, float]:
-        """Returns the means, `lr` among them, and begins the next window."""
-        weight = float(self.sums.pop("weight"))
-        means = {name: float(value) / weight for name, value in self.sums.items()}
-        self.sums = {}
-        return means
-
-    def state(self) -> dict[str, float]:
-        """Returns what a checkpoint keeps of this window."""
-        return {name: float(value) for name, value in self.sums.items()}
-
-
 def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFormat]:
     """Opens the data and builds the module. A UserError on one worker is raised on all, which would wait for it
     otherwise."""
@@ -231,9 +224,10 @@ def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFor
     return source, model, format
 
 
-def _newest_common_checkpoint(folder: Path) -> tuple[dict | None, list[Path]]:
-    """Returns the newest checkpoint that all workers can read, and the damaged ones that this one skipped."""
-    state, damaged = checkpoint.load_newest(folder)
+def _newest_common_checkpoint(folder: Path, at_most: float) -> tuple[dict | None, list[Path]]:
+    """Returns the newest checkpoint up to step `at_most` that all workers can read, and the damaged ones that this one
+    skipped."""
+    state, damaged = checkpoint.load_newest(folder, at_most)
     steps = _all_gather(state["step"] if state else 0)
     if state and state["step"] > min(steps):
         state, _ = checkpoint.load_newest(folder, at_most=min(steps))

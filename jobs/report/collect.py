@@ -1,7 +1,8 @@
 """Gathers the rows of a comparison from a study's records."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from dataclasses import replace
 from typing import Any
 
 from jobs.config.evaluation import Evaluation
@@ -16,10 +17,10 @@ from jobs.study.folder import Study
 from ssl_core.errors import UserError
 from ssl_core.evaluation.statistics import Interval
 from ssl_core.storage.files import read_json
-from ssl_core.storage.records import EncoderRecord, EvaluationRecord
+from ssl_core.storage.records import EncoderRecord, EvaluationRecord, TrainingRecord
 
 MAX_NAME_LENGTH = 60  # characters of a name
-PLACES = ("seed", "data", "dataset", "init_digest")  # options that set no recipe apart, or not for people
+PLACES = frozenset({"seed", "data", "dataset", "init_digest"})  # options that set no recipe apart, or not for people
 DEFAULT_LABEL = "as usual"  # an option that a recipe leaves out where it has its default, see jobs/config/recipe.py
 
 
@@ -29,18 +30,17 @@ def collect(study: Study) -> list[EncoderRow]:
     if evaluation is None:
         raise UserError(f"{study.root}: not evaluated yet; run: tilespin evaluate {study.root}")
     evaluation.check()  # the study's protocols may be those of a plug-in that is missing now
-    trained = (EncoderRecord.read(folder / "encoder.json").training for folder in study.runs())
-    trainings = {one.run: one for one in trained if one}
     everyone = with_baselines(list_encoders(study))
     found = current_records(study, everyone, evaluation)
     groups: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
-    for one in everyone:
-        groups[_recipe(study, one), one.data, one.size].append(one)
-    for group in groups.values():
-        group.sort(key=lambda one: one.seed)
+    earlier: dict[tuple, dict[int, list[EvaluatedEncoder]]] = defaultdict(lambda: defaultdict(list))
+    for one in sorted(everyone, key=lambda one: (one.step or 0, one.seed)):
+        key = _recipe(study, one), one.data, one.size
+        (groups[key] if one.step is None else earlier[key][one.step]).append(one)
     unique, rows = _unique_labels(groups.values()), []
-    apart = _distinguishing_names(study, [group[0] for group in groups.values() if group[0].run])
-    for group in groups.values():
+    firsts = [group[0] for group in groups.values() if group[0].run]
+    apart, recipes = _distinguishing_names(study, firsts), _recipe_names(study, firsts)
+    for key, group in groups.items():
         one = group[0]
         records = _of_all_seeds(group, found)
         trained, baselines = bool(one.run or one.external), [each.random_init(each.normalization) for each in group]
@@ -48,19 +48,41 @@ def collect(study: Study) -> list[EncoderRow]:
         here = [other[0] for other in groups.values() if (other[0].data, other[0].size) == (one.data, one.size)]
         only_one = sum(other.task == one.task for other in here) == 1
         default_name = one.task if trained and only_one else unique[one]
-        costs = tuple(trainings[each.run] for each in group if each.run)
-        rows.append(
-            EncoderRow(
-                study,
-                tuple(group),
-                apart.get(one.run or "", default_name),
-                records,
-                costs,
-                _gains(records, base),
-                base,
-            )
+        row = EncoderRow(
+            study,
+            tuple(group),
+            apart.get(one.run or "", default_name),
+            records,
+            _trainings(study, group),
+            _gains(records, base),
+            base,
+            recipes.get(one.run or "", ""),
         )
+        rows.append(replace(row, earlier=_earlier(row, earlier[key], found)))
     return rows
+
+
+def _earlier(
+    row: EncoderRow,
+    kept: dict[int, list[EvaluatedEncoder]],
+    found: dict[EvaluatedEncoder, dict[str, EvaluationRecord]],
+) -> tuple[EncoderRow, ...]:
+    """Returns a row for each step at which all seeds of a recipe kept their encoders, which are in `kept` by step."""
+    rows = []
+    for step, group in sorted(kept.items()):
+        if len(group) == len(row.encoders) and (records := _of_all_seeds(group, found)):
+            trainings, gains = _trainings(row.study, group), _gains(records, row.baselines)
+            name = f"{row.name}, step {step:,}"
+            one = replace(row, encoders=tuple(group), name=name, records=records, trainings=trainings, gains=gains)
+            rows.append(one)
+    return tuple(rows)
+
+
+def _trainings(study: Study, group: Iterable[EvaluatedEncoder]) -> tuple[TrainingRecord, ...]:
+    """Returns what the trainings of encoders had cost, by seed; that of an encoder from elsewhere is not counted."""
+    folders = (one.folder(study) for one in group if one.run)
+    trained = (EncoderRecord.read(folder / "encoder.json").training for folder in folders if folder)
+    return tuple(one for one in trained if one)
 
 
 def _unique_labels(groups: Iterable[list[EvaluatedEncoder]]) -> dict[EvaluatedEncoder, str]:
@@ -88,7 +110,26 @@ def _seeds(group: list[EvaluatedEncoder]) -> str:
     return f"seed{'s' if len(group) > 1 else ''} {' '.join(str(one.seed) for one in group)}"
 
 
-def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:
+def _recipe_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:
+    """Returns, by run, the name of what it trains, which trainings of several lengths have in common.
+
+    Learning rates that were tuned, for each length by itself, set no recipe apart.
+    """
+    ignored = PLACES | {"steps", "epochs"} | ({"lr"} if study.read().tuning else set())
+    alike: dict[str, list[EvaluatedEncoder]] = defaultdict(list)
+    for one in runs:
+        config = flatten(read_json(study.run(one.run or "") / "config.json"))
+        alike[short_hash({name: of for name, of in config.items() if name not in ignored})].append(one)
+    names = _distinguishing_names(study, [of[0] for of in alike.values()], ignored)
+    found = {}
+    for key, of in alike.items():
+        tasks = sum(other[0].task == of[0].task for other in alike.values())
+        plain = of[0].task if tasks == 1 else f"{of[0].task} {key}"
+        found |= {one.run or "": names.get(of[0].run or "", plain) for one in of}
+    return found
+
+
+def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder], ignored: Set[str] = PLACES) -> dict[str, str]:
     """Returns, by run, names of tasks that several recipes have: the task with the options in which they differ.
 
     An example is "pirl (transform jigsaw)". A task has none where they would be long, or equal.
@@ -97,7 +138,7 @@ def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[st
     for one in runs:
         assert one.run is not None  # neither a floor nor an encoder from elsewhere
         config = read_json(study.run(one.run) / "config.json")
-        options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in PLACES}
+        options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in ignored}
     found = {}
     for task, recipes in options.items():
         keys = dict.fromkeys(key for of in recipes.values() for key in of)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -45,6 +45,8 @@ class EncoderRow:
     trainings: tuple[TrainingRecord, ...]  # of runs, by seed
     gains: dict[str, Interval]  # by protocol: the difference from the floor, paired by seed and test image
     baselines: dict[str, tuple[EvaluationRecord, ...]] = field(default_factory=dict)  # its floor's records, by seed
+    recipe: str = ""  # the name of what is trained, the same for trainings of several lengths
+    earlier: tuple["EncoderRow", ...] = ()  # the same encoders before their last step, in the order of training
 
     @property
     def one(self) -> EvaluatedEncoder:
@@ -102,6 +104,13 @@ class EncoderRow:
         of images because a file could not be read for a while.
         """
         return stack_correct(self.records.get(protocol, ()))
+
+    def baseline_row(self) -> "EncoderRow | None":
+        """Returns the row of the same encoders before their training; None if these were not evaluated."""
+        if not self.baselines:
+            return None
+        before = tuple(one.random_init(one.normalization) for one in self.encoders)
+        return replace(self, encoders=before, records=self.baselines, trainings=(), gains={}, baselines={}, earlier=())
 
     def baseline_correct(self, protocol: str) -> np.ndarray | None:
         """Returns what `correct` returns, of the same encoder at random initialization; None if that is not known."""

@@ -55,7 +55,7 @@ def _did_it_help(tasks: list[EncoderRow], protocol: str) -> str:
         return ""
     helped = [row.name for row, gain in found if gain.low > 0]
     best, gain = max(found, key=lambda one: one[1].mean)
-    size = f"{_interval(gain)} for {best.name}"
+    size = f"{format_interval(gain)} for {best.name}"
     others = [f"{row.name} is {row.verdict(protocol)}" for row, _ in found if row.name not in helped]
     rest = f"; {', '.join(others)}" if others else ""
     if not helped:
@@ -122,16 +122,16 @@ def _against(other: EncoderRow, best: EncoderRow, protocol: str, what: str) -> s
     if found is None:
         return ""
     verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "neither better nor worse beyond noise"
-    return f"Against {what}, {best.name} is {verdict}: {_interval(found)}."
+    return f"Against {what}, {best.name} is {verdict}: {format_interval(found)}."
 
 
 def _added_to_start(start: EncoderRow, best: EncoderRow, protocol: str) -> str:
     """Says what pretraining added to, or took from, the weights that the best task started from."""
     found = best.over(start, protocol) if start.name in best.name else None
-    return f"Over its start, {best.name} has {_interval(found)}." if found else ""
+    return f"Over its start, {best.name} has {format_interval(found)}." if found else ""
 
 
-def _interval(found: Interval) -> str:
+def format_interval(found: Interval) -> str:
     """Returns a difference of accuracies with its interval, such as "+5.7 points (+4.8 to +6.6)"."""
     return f"{_points(found.mean)} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 

@@ -9,12 +9,13 @@ from markupsafe import Markup
 
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.records import path_of
-from jobs.report import charts
+from jobs.report import charts, course, course_charts
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.chart_style import Marks, protocol_title, transfer_title
 from jobs.report.classes import ClassAccuracies, class_accuracies, confusion
 from jobs.report.comparison import DatasetComparison, EncoderRow, readable
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
+from jobs.report.course import course_conclusions
 from jobs.report.over_datasets import OverDatasets, conclusion_over_datasets
 from jobs.report.page import (
     ContactSheet,
@@ -137,7 +138,22 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
             if (sheet := _contact_sheet_path(row))
         ],
         "seeds": part.seeds,
+        "courses": _course_charts(study, part, marks),
+        "course_conclusions": course_conclusions(part),
     }
+
+
+def _course_charts(study: Study, part: DatasetComparison, marks: Marks) -> dict[str, list[Markup | None]]:
+    """Returns charts of transfer along trainings, and over trainings of several lengths, one for each protocol."""
+    found = {}
+    for title, of, draw in (
+        ("Along training", course.along_training, course_charts.along),
+        ("Over budgets", course.over_lengths, course_charts.over_lengths),
+    ):
+        courses = of(part.rows)
+        names = course.shared_protocols(courses)
+        found[title] = [chart_block(study, f"{title}, {p}", draw, courses, p, marks) for p in names]
+    return {title: made for title, made in found.items() if made}
 
 
 def _best(rows: list[EncoderRow], found: ClassAccuracies) -> EncoderRow:

@@ -6,11 +6,13 @@ from collections import defaultdict
 
 from jobs.report.comparison import DatasetComparison, Pair
 
-COLUMNS = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
+COLUMNS = ("task", "encoder", "pretrain_run", "steps", "dataset", "protocol", "metric", "value", "low", "high", "seeds")
 
 
 def as_csv(parts: list[DatasetComparison]) -> str:
     """Returns results.csv: one row a number, which is a mean over seeds. Accuracies are fractions.
+
+    Encoders that were kept before their last step have rows of their own, which `steps` tells apart.
 
     Intervals are 95 %: of accuracies, of the gain over the baseline and of the difference from each task that is
     worse.
@@ -22,10 +24,12 @@ def as_csv(parts: list[DatasetComparison]) -> str:
     for part in parts:
         for protocol, pair in ((name, pair) for name, of in part.pairs.items() for pair in of):
             over[part.dataset, pair.better.name, protocol].append(pair)
-    for dataset, row in ((part.dataset, row) for part in parts for row in part.rows):
+    everyone = ((part.dataset, row) for part in parts for last in part.rows for row in (*last.earlier, last))
+    for dataset, row in everyone:
+        steps = " ".join(str(count) for count in dict.fromkeys(one.steps for one in row.trainings))
         runs = " ".join(one.run for one in row.encoders if one.run)
         for protocol in row.records:
-            head = [row.one.task if runs else row.name, row.one.encoder, runs, dataset, protocol]
+            head = [row.one.task if runs else row.name, row.one.encoder, runs, steps, dataset, protocol]
 
             def write(metric: str, *values, head=head, row=row) -> None:
                 table.writerow([*head, metric, *values, len(row.encoders)])

@@ -82,6 +82,10 @@ class Study:
         """Returns the folder of a pretraining run."""
         return self.root / "pretrain" / name
 
+    def run_at(self, name: str, step: int) -> Path:
+        """Returns the folder of the encoder that a pretraining run had after this many steps."""
+        return self.run(name) / "steps" / f"{step:09d}"
+
     def external(self, name: str) -> Path:
         """Returns the folder of an encoder that was not trained here."""
         return self.root / "encoders" / name
@@ -89,6 +93,12 @@ class Study:
     def runs(self) -> list[Path]:
         """Returns the folders of finished pretraining runs."""
         return [path.parent for path in glob_files(self.root, "pretrain/*/encoder.json")]
+
+    def runs_at(self) -> list[Path]:
+        """Returns the folders of encoders that finished pretraining runs had before their last step."""
+        finished = set(self.runs())
+        kept = (path.parent for path in glob_files(self.root, "pretrain/*/steps/*/encoder.json"))
+        return [folder for folder in kept if folder.parent.parent in finished]
 
     def evaluation(self, digest: str, protocol: str, hash: str) -> Path:
         """Returns the path of one evaluation's record.

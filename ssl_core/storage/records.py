@@ -2,7 +2,7 @@
 
 | file | record |
 |---|---|
-| `pretrain/*/encoder.json`, `encoders/*/encoder.json` | `EncoderRecord` |
+| `pretrain/*/encoder.json`, `pretrain/*/steps/*/encoder.json`, `encoders/*/encoder.json` | `EncoderRecord` |
 | `evaluate/*/*.json` | `EvaluationRecord` |
 | `pretrain/*/checkpoints/step-*.json` | `CheckpointManifest` |
 | `study.json` | `StudyRecord`, see ssl_core/storage/study_record.py |
@@ -115,6 +115,7 @@ class EncoderIdentity:
         normalization: "dataset" or "image", see EncoderRecord.
         external: The name of its folder in encoders/, if it is from elsewhere.
         stem: Side in pixels that its stem is built for, where that is another than `size` would give.
+        step: Completed steps of the pretraining, if it is an encoder that was kept before the last.
     """
 
     task: str
@@ -126,6 +127,7 @@ class EncoderIdentity:
     normalization: str
     external: str | None = None
     stem: int | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,6 +87,35 @@ def test_killed_worker_is_replaced(ray_session, tmp_path):
     assert (tmp_path / "died").exists()
 
 
+def wait_until(path: str) -> bool:
+    """Waits for a file, as long as a test may take."""
+    return wait_for(Path(path).exists, 100, path) or True
+
+
+def test_a_job_may_begin_before_what_it_needs_has_ended(ray_session, tmp_path, monkeypatch):
+    """It is asked again until it can: the one that it needs ends only when it has run."""
+    monkeypatch.setattr("cluster.scheduler.READY_S", 0.1)
+    asked, done = [], tmp_path / "done"
+    ready = lambda: bool(asked.append(1)) or len(asked) > 2  # noqa: E731
+    jobs = [
+        Job("training", wait_until, (str(done),)),
+        Job("early", received, (1,), needs=("training",), ready=ready),
+        Job("of early", made, (str(done), 1), needs=("early",), needs_success=False),
+    ]
+    assert {o.name: o.value for o in run_on_ray(jobs)} == {"training": True, "early": [1, None], "of early": bytes(1)}
+
+
+def test_a_job_that_is_ready_runs_although_what_it_needs_has_failed(ray_session):
+    jobs = [
+        Job("bad", fail),
+        Job("ready", received, (1,), needs=("bad",), ready=lambda: True),
+        Job("not ready", received, (1,), needs=("bad",), ready=lambda: False),
+    ]
+    for run in (run_here, run_on_ray):
+        outcomes = {o.name: o for o in run(jobs)}
+        assert outcomes["ready"].value == [1, None] and outcomes["not ready"].failed_need == "bad"
+
+
 def made(log: str, size: int, *needed) -> bytes:
     """Notes that it was made."""
     with open(log, "a") as file:
