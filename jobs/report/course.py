@@ -14,7 +14,7 @@ from ssl_core.evaluation.statistics import Interval, holm
 from ssl_core.evaluation.trends import crossing, gain_per_doubling
 
 SURE = 0.05  # p values below it are beyond noise
-RECENT = 4  # a trend is that of the encoders with at least this part of the last one's cost
+RECENT = 2  # a trend is that of the last doubling: of encoders with at least half of the last one's cost
 ALIKE = 1.1  # costs of two recipes that are compared at one budget differ by less than this factor
 
 
@@ -36,9 +36,8 @@ class Course:
 
     def correct(self, protocol: str) -> np.ndarray | None:
         """Returns which test images the encoders are right on, [encoders, seeds, n] bool; None if that is not known."""
-        found = [row.correct(protocol) for row in self.rows if protocol in row.records]
-        alike = len(found) == len(self.rows) and len({None if of is None else of.shape for of in found}) == 1
-        return np.stack(found) if alike and found[0] is not None else None  # pyright: ignore[reportArgumentType]
+        found = [of for row in self.rows if protocol in row.records and (of := row.correct(protocol)) is not None]
+        return np.stack(found) if len(found) == len(self.rows) and len({of.shape for of in found}) == 1 else None
 
     def trend(self, protocol: str) -> Interval | None:
         """Returns the gain for each doubling of the cost over the recent encoders, see `gain_per_doubling`."""
@@ -135,7 +134,7 @@ def _crossings(courses: list[Course], protocol: str) -> list[str]:
         costs = np.sqrt(one.costs() * other.costs())
         found = crossing(costs, mine, theirs)
         if found and found.low >= costs[0] and found.high <= costs[-1]:
-            where = f"at about {_tera(found.cost)}, 95 % between {_tera(found.low)} and {_tera(found.high)}"
+            where = f"at about {_tera(found.cost)}, 95 % between {found.low / 1e12:.2g} and {_tera(found.high)}"
             lines.append(f"By {protocol}, {one.name} overtakes {other.name} {where}.")
     return lines
 

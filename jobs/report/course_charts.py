@@ -76,7 +76,7 @@ def _chart(description: str, values: list[dict], marks: list[Mark], title: str, 
         "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {**shared, "y": y, "strokeDash": encoder_channel(marks, "strokeDash")},
     }
-    layers = [line]
+    layers: list[Spec] = [line]
     if any(one["low"] is not None for one in values):
         ends = {"y": quantity("low", title), "y2": {"field": "high"}}
         filled = {"filter": "isValid(datum.low) && isValid(datum.high)"}

@@ -1,6 +1,7 @@
 """Writes report.html: everything a reader needs to trust the comparison, in one file that works offline."""
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -9,13 +10,12 @@ from markupsafe import Markup
 
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.records import path_of
-from jobs.report import charts, course, course_charts
+from jobs.report import charts, course, course_charts, predictor_chart
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.chart_style import Marks, protocol_title, transfer_title
 from jobs.report.classes import ClassAccuracies, class_accuracies, confusion
 from jobs.report.comparison import DatasetComparison, EncoderRow, readable
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
-from jobs.report.course import course_conclusions
 from jobs.report.over_datasets import OverDatasets, conclusion_over_datasets
 from jobs.report.page import (
     ContactSheet,
@@ -27,6 +27,7 @@ from jobs.report.page import (
     embed_image,
     package_file,
 )
+from jobs.report.predictors import Predictor, predictor_conclusions
 from jobs.report.tuning import tuning_rows
 from jobs.study.folder import Study
 from jobs.study.metrics import training_rows
@@ -34,12 +35,18 @@ from ssl_core.evaluation.protocol import protocols
 from ssl_core.storage.files import exists, read_json, write_text
 
 
-def write_report(study: Study, parts: list[DatasetComparison], summary: OverDatasets | None = None) -> None:
+def write_report(
+    study: Study,
+    parts: list[DatasetComparison],
+    found: Mapping[str, list[Predictor]],
+    summary: OverDatasets | None = None,
+) -> None:
     """Writes report.html of a study.
 
     Args:
         study: The study.
         parts: The comparison on each dataset.
+        found: By dataset, which label-free numbers predicted transfer.
         summary: That over datasets, if there are several.
     """
     environment = Environment(
@@ -62,7 +69,7 @@ def write_report(study: Study, parts: list[DatasetComparison], summary: OverData
         scripts=scripts,
         without_charts=library if isinstance(library, Markup) else None,
         summary=summary and _summary_context(study, summary, rows, marks),
-        parts=[_dataset_context(study, part, marks) for part in parts],
+        parts=[_dataset_context(study, part, found[part.dataset], marks) for part in parts],
         runs=runs,
         marks=marks,
         protocol_title=protocol_title,
@@ -97,7 +104,7 @@ def _summary_context(study: Study, summary: OverDatasets, rows: list[EncoderRow]
     }
 
 
-def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dict:
+def _dataset_context(study: Study, part: DatasetComparison, predicted: list[Predictor], marks: Marks) -> dict:
     """Returns what the page shows of one dataset."""
     rows, names, known = part.rows, part.protocols, protocols()
     accuracies, others = split_by_kind(names)
@@ -139,7 +146,11 @@ def _dataset_context(study: Study, part: DatasetComparison, marks: Marks) -> dic
         ],
         "seeds": part.seeds,
         "courses": _course_charts(study, part, marks),
-        "course_conclusions": course_conclusions(part),
+        "course_conclusions": course.course_conclusions(part),
+        "predictors": {
+            "lines": predictor_conclusions(predicted),
+            "chart": chart_block(study, "what predicted transfer", predictor_chart.heat_map, predicted),
+        },
     }
 
 

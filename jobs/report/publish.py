@@ -11,8 +11,10 @@ from jobs.report.caveats import caveats_of
 from jobs.report.collect import collect
 from jobs.report.comparison import DatasetComparison, EncoderRow, by_dataset, protocols_of
 from jobs.report.conclusions import GAIN, conclusions, split_by_kind
+from jobs.report.course import course_conclusions
 from jobs.report.html import write_report
 from jobs.report.over_datasets import over_datasets, over_datasets_csv, over_datasets_table
+from jobs.report.predictors import predictor_conclusions, predictors, predictors_csv
 from jobs.report.results_csv import as_csv
 from jobs.report.terminal import accuracy_table, diagnostics_table
 from jobs.study.folder import JobsFailed, Study
@@ -62,9 +64,11 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: DecidedMode) ->
         raise UserError(f"{study.root}: there is no result to compare yet; run: tilespin evaluate {study.root}")
     summary, limits, saved = over_datasets(parts), tuple(line for part in parts for line in caveats_of(part)), None
     numbers = as_csv(parts) + (over_datasets_csv(summary) if summary else "")
-    known = study.read().caveats
+    known, found = study.read().caveats, {part.dataset: predictors(part) for part in parts}
     if not (exists(study.results) and exists(study.report) and read_text(study.results) == numbers and limits == known):
-        write_report(study, parts, summary)
+        write_report(study, parts, found, summary)
+        if any(found.values()):
+            write_text(study.root / "label-free.csv", predictors_csv(found))
         saved = _track_comparison(study, parts, tracking)
         if limits != known:
             study.describe(caveats=limits)
@@ -77,7 +81,8 @@ def publish_rows(study: Study, rows: list[EncoderRow], tracking: DecidedMode) ->
 
     for part in parts:
         accuracies, others = split_by_kind(part.protocols)
-        say(*([f"\n{part.dataset}:"] if len(parts) > 1 else []), *conclusions(part), *caveats_of(part))
+        more = (*course_conclusions(part), *predictor_conclusions(found[part.dataset]))
+        say(*([f"\n{part.dataset}:"] if len(parts) > 1 else []), *conclusions(part), *more, *caveats_of(part))
         if accuracies:
             console.print(accuracy_table(part, accuracies))
         if others:

@@ -22,6 +22,7 @@ from jobs.report.comparison import EncoderRow, by_dataset, rank_rows
 from jobs.report.conclusions import format_number
 from jobs.report.html import write_report
 from jobs.report.over_datasets import over_datasets
+from jobs.report.predictors import predictors
 from jobs.report.results_csv import as_csv
 from jobs.study.folder import Study
 from ssl_core.evaluation.protocols.retrieval import contact_sheet
@@ -41,7 +42,7 @@ def page_of(tmp_path: Path, rows: list[EncoderRow], losses: str = '{"step": 1, "
         write_json(study.run(run) / "config.json", {"task": run})
         (study.run(run) / "metrics.jsonl").write_text(losses)
     parts = by_dataset([replace(one, study=study) for one in rows])
-    write_report(study, parts, over_datasets(parts))
+    write_report(study, parts, {part.dataset: predictors(part) for part in parts}, over_datasets(parts))
     return study.report.read_text()
 
 
