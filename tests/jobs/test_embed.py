@@ -4,8 +4,6 @@ import csv
 import json
 import re
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +12,16 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 from safetensors import safe_open
-from support.command import ROOT, forked
+from support.command import ROOT
+from support.embedding import IN_ORDER, RANDOM, features_in, run
 from support.image_folders import put
 
 import tilespin
-from jobs.commands import embed
-from jobs.config.runtime import RuntimeConfig
-from jobs.embedding.parts import compute_part, load_encoder
-from jobs.embedding.plan import EmbeddingConfig, make_plan
-from jobs.embedding.run import MANIFEST
+from jobs.embedding.parts import load_encoder
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 
-RANDOM = "timm:test_resnet=random"  # timm's smallest, of five stages
-VIT = "timm:test_vit=random"  # 4 blocks, patches of 16 px
-IN_ORDER = ("train/a/1.png", "train/a/2.png", "train/b/3.png", "unlabeled/4.png", "test/a/5.png", "test/b/6.png")
+VIT = "timm:test_vit=random"  # patches of 16 px, a class token
 
 
 @pytest.fixture
@@ -38,24 +31,10 @@ def splits(tmp_path) -> Path:
     return tmp_path / "data"
 
 
-def run(encoder: str, data: Path, output: Path, *options) -> Path:
-    embed.main([encoder, "--data", str(data), "--output", str(output), *map(str, options)])
-    return output
-
-
-def features_in(file: Path) -> np.ndarray:
-    table = parquet.read_table(file)
-    return table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-
-
 def pixels(data: Path) -> torch.Tensor:
     """The images of `splits`, training images first, [n, 3, 16, 16], read by Pillow; they have that size already."""
     images = [np.array(Image.open(data / name).convert("RGB")) for name in IN_ORDER]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @torch.no_grad()
@@ -184,51 +163,6 @@ def test_images_that_cannot_be_decoded_are_left_out_and_named(photos, tmp_path, 
     np.testing.assert_allclose(features_in(tmp_path / "f.parquet"), features_in(alone), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "end"), [(signal.SIGKILL, ".parquet"), (signal.SIGINT, ".npy")])
-def test_what_was_stopped_continues_to_the_same_bytes(shapes, tmp_path, capsys, number, end):
-    """A signal after two of thirty parts: these stay, the same command goes on, and nothing else is left."""
-    options = "--shard", 8, "--batch", 8, "--size", 32
-    place, whole = tmp_path / "stopped", tmp_path / "whole"
-    place.mkdir()
-    whole.mkdir()
-    run(RANDOM, shapes, whole / f"f{end}", *options)
-    output = place / f"f{end}"
-    with forked("embed", RANDOM, "--data", shapes, "--output", output, *options) as child:
-        while child.poll() is None:
-            if len(list(place.glob("*.parts/part-*.json"))) >= 2:
-                child.send_signal(number)
-                break
-            time.sleep(0.001)
-        done = child.wait()
-    assert done.returncode in (-number, 128 + number) and not output.exists()
-    if number == signal.SIGINT:
-        assert "the same command continues where it stopped" in done.stderr
-    kept = len(list(place.glob("*.parts/part-*.json")))
-    assert 2 <= kept < 30
-    capsys.readouterr()
-    run(RANDOM, shapes, output, *options)
-    assert f"{8 * kept} of 240 images are there already" in capsys.readouterr().err
-    assert contents(place) == contents(whole) and not (place / f"f{end}.parts").exists()
-
-
-@pytest.mark.ray
-def test_two_workers_write_the_same_bytes(shapes, tmp_path):
-    """As one process, whatever the number of threads of this."""
-    options = "--shard", 50, "--batch", 16, "--size", 32, "--stage", 3
-    for name, more in {"here": (), "ray": ("--workers", 2)}.items():
-        (tmp_path / name).mkdir()
-        run(RANDOM, shapes, tmp_path / name / "f.safetensors", *options, *more)
-    assert contents(tmp_path / "here") == contents(tmp_path / "ray")
-
-
-def test_finished_file_stays(splits, tmp_path, capsys):
-    file = run(RANDOM, splits, tmp_path / "f.safetensors", "--size", 16)
-    before = file.stat().st_mtime_ns
-    run(RANDOM, splits, file, "--size", 16)
-    assert "there already" in capsys.readouterr().out and file.stat().st_mtime_ns == before
-
-
 def test_python_writes_what_the_command_writes(splits, tmp_path, capsys):
     file = tilespin.embed(RANDOM, splits, output=tmp_path / "f.npy", size=16, pool="2x2")
     assert file == tmp_path / "f.npy" and capsys.readouterr() == ("", "")
@@ -236,93 +170,3 @@ def test_python_writes_what_the_command_writes(splits, tmp_path, capsys):
     assert file.read_bytes() == (tmp_path / "g.npy").read_bytes()
     with pytest.raises(UserError, match="did you mean stage"):
         tilespin.embed(RANDOM, splits, output=file, stagge=2)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--output", "f.csv"], r"f\.csv: expected a name that ends with \.parquet, \.npy, \.safetensors"),
-        (["--stage", "9"], "--stage 9: test_resnet has the stages 1 to 5"),
-        (["--stage", "cls"], "test_resnet has no class token"),
-        (["--pool", "max"], "--pool"),
-        (["--batch", "0"], "--batch is 0, expected at least 1"),
-        (["--workers", "-1"], "--workers is -1"),
-        (["--output", "OTHER.parquet"], "OTHER.parquet is of stage 2, not 5: remove it"),
-        (["--output", "OTHER.parquet", "--stage", "2", "--size", "32"], "OTHER.parquet is of size 16, not 32"),
-        (["--output", "THEIRS.npy"], "THEIRS.npy is there already and is not of this command"),
-        (["--output", "THEIRS.safetensors"], "THEIRS.safetensors is there already and is not of this command"),
-        (["--output", "BEGUN.npy"], r"BEGUN\.npy\.parts is of stage 2, not 5: remove it"),
-        (["--output", "FULL.npy"], r"FULL\.npy\.parts holds something else"),
-        (["--output", "ALONE.npy"], r"ALONE\.npy\.csv is there already, without ALONE\.npy"),
-        (["--output", "folder.npy"], "is a folder"),
-        (["--output", "THEIRS.npy/f.npy"], "cannot be written"),
-    ],
-)
-def test_impossible_wishes_are_refused(splits, tmp_path, options, words):
-    for name in ("THEIRS.npy", "THEIRS.safetensors", "ALONE.npy.csv"):
-        (tmp_path / name).write_text("somebody's file")
-    for name in ("folder.npy", "FULL.npy.parts", "BEGUN.npy.parts"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "FULL.npy.parts" / "notes.txt").write_text("somebody's")
-    run(RANDOM, splits, tmp_path / "OTHER.parquet", "--stage", 2, "--size", 16)
-    record = json.loads(parquet.read_schema(tmp_path / "OTHER.parquet").metadata[b"tilespin"])
-    (tmp_path / "BEGUN.npy.parts" / "embedding.json").write_text(json.dumps(record))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    options = [str(tmp_path / word) if options[i - 1] == "--output" else word for i, word in enumerate(options)]
-    with pytest.raises(UserError, match=words):
-        run(RANDOM, splits, tmp_path / "f.npy", "--size", 16, *options)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-def test_split_that_is_not_there(shapes, tmp_path):
-    with pytest.raises(UserError, match=r"--split unlabeled: .* has no such images; there is all, train, test"):
-        run(RANDOM, shapes, tmp_path / "f.npy", "--split", "unlabeled")
-
-
-def test_other_weights_are_another_encoder(splits, tmp_path):
-    """The same name, of a file that has changed since."""
-    from safetensors.torch import save_file
-
-    network = load_encoder(RANDOM).network
-    weights = dict(network.state_dict())
-    save_file({name: one.contiguous() for name, one in weights.items()}, tmp_path / "w.safetensors")
-    spec = f"timm:test_resnet={tmp_path}/w.safetensors"
-    run(spec, splits, tmp_path / "f.npy", "--size", 16)
-    name = next(name for name, one in weights.items() if one.is_floating_point())
-    weights[name] = weights[name] + 1
-    save_file({name: one.contiguous() for name, one in weights.items()}, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="is of another encoder"):
-        run(spec, splits, tmp_path / "f.npy", "--size", 16)
-
-
-@pytest.mark.parametrize("end", [".npy", ".parquet", ".safetensors"])
-def test_in_a_store(splits, tmp_path, end, capsys):
-    """Parts, file and what lies beside it; nothing else stays. The same command again reads what is there."""
-    import fsspec
-
-    for output in (f"memory://bucket/f{end}", tmp_path / f"f{end}", f"memory://bucket/f{end}"):
-        embed.main([RANDOM, "--data", str(splits), "--output", str(output), "--size", "16", "--shard", "2"])
-    assert capsys.readouterr().out.count("there already") == 1
-    store = fsspec.filesystem("memory")
-    found = {path.rsplit("/", 1)[1]: store.cat_file(path) for path in store.find("/bucket")}
-    store.rm("/bucket", recursive=True)
-    assert found == contents(tmp_path)
-
-
-def test_parts_that_are_all_there_are_merged_without_ray(splits, tmp_path):
-    """As after a kill that came when the last part was written; a part that was cut off is named."""
-    run(RANDOM, splits, tmp_path / "whole.npy", "--size", 16, "--shard", 4)
-    config, runtime = EmbeddingConfig(size=16, shard=4), RuntimeConfig(decode_threads=1)
-    plan = make_plan(RANDOM, str(splits), str(tmp_path / "f.npy"), config, runtime)
-    plan.embedding.record.write(plan.folder / MANIFEST)
-    for number in range(2):
-        compute_part(plan.embedding, number)
-    part = plan.folder / "part-000001.npy"
-    data = part.read_bytes()
-    part.write_bytes(data[:-4])
-    with pytest.raises(UserError, match=r"part-000001\.npy is damaged"):
-        run(RANDOM, splits, tmp_path / "f.npy", "--size", 16, "--shard", 4, "--workers", 2)
-    part.write_bytes(data)
-    run(RANDOM, splits, tmp_path / "f.npy", "--size", 16, "--shard", 4, "--workers", 2)
-    assert (tmp_path / "f.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert not plan.folder.exists()
