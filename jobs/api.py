@@ -8,115 +8,22 @@ import contextlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.api_results import Comparison, Results, Run, Study
 from jobs.commands import compare as compare_command
+from jobs.commands import embed as embed_command
 from jobs.commands import pretrain as pretrain_command
 from jobs.commands import study as study_command
 from jobs.config.evaluation import Evaluation
 from jobs.config.parsing import parse
 from jobs.config.plugins import load_plugins
 from jobs.execution.signals import without_signal_handlers
-from jobs.study.folder import Study as StudyFolder
 from ssl_core.errors import UserError
-from ssl_core.storage.files import read_text
-from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 
 if TYPE_CHECKING:
-    import pandas
     import torch
-
-
-@dataclass(frozen=True)
-class Run:
-    """Is a finished pretraining run.
-
-    Attributes:
-        folder: Where it lies: config.json, metrics.jsonl, samples.png, encoder.safetensors, encoder.json.
-    """
-
-    folder: Path
-
-    @property
-    def record(self) -> EncoderRecord:
-        """Returns what encoder.json says: the architecture, how it was trained, and what that cost."""
-        return EncoderRecord.read(self.folder / "encoder.json")
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """Returns the rows of metrics.jsonl: step, loss, accuracy where the task has one, learning rate, and more."""
-        from jobs.study.metrics import training_rows
-
-        return training_rows(self.folder / "metrics.jsonl")
-
-    def encoder(self) -> "torch.nn.Module":
-        """Returns the encoder, see `load_encoder`."""
-        return load_encoder(self.folder)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Is a table of encoders by protocols, and the files that it comes with.
-
-    Attributes:
-        folder: Where results.csv and report.html lie.
-    """
-
-    folder: Path
-
-    @property
-    def report(self) -> Path:
-        """Returns the path of report.html, one file without any request to other machines."""
-        return self.folder / "report.html"
-
-    def rows(self) -> list[dict[str, str]]:
-        """Returns the rows of results.csv, a number each, with its 95 % interval."""
-        import csv
-
-        return list(csv.DictReader(io.StringIO(read_text(self.folder / "results.csv"))))
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Returns the rows of results.csv as a data frame."""
-        import pandas
-
-        return pandas.read_csv(io.StringIO(read_text(self.folder / "results.csv")))
-
-
-@dataclass(frozen=True)
-class Study(Comparison):
-    """Is a finished study: its runs and the comparison of their encoders."""
-
-    def runs(self) -> list[Run]:
-        """Returns the finished pretraining runs."""
-        return [Run(folder) for folder in StudyFolder(self.folder).runs()]
-
-
-@dataclass(frozen=True)
-class Results(Mapping[str, EvaluationRecord]):
-    """Holds what each protocol measured of one encoder, by the protocol's name.
-
-    Attributes:
-        records: The records, each with `numbers`, `chosen` and `notes`.
-    """
-
-    records: Mapping[str, EvaluationRecord] = field(default_factory=dict)
-
-    def __getitem__(self, protocol: str) -> EvaluationRecord:
-        return self.records[protocol]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.records)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Returns a data frame with a row for each number: protocol, metric, value."""
-        import pandas
-
-        rows = [(name, metric, value) for name, one in self.items() for metric, value in one.numbers.items()]
-        return pandas.DataFrame(rows, columns=["protocol", "metric", "value"])
 
 
 def pretrain(task: str, data: str | Path, *, verbose: bool = False, **options: Any) -> Run:
@@ -225,6 +132,33 @@ def evaluate(
     return Results(evaluate_directly(given, str(data), size, evaluation, device, decode_threads, statistics))
 
 
+def embed(
+    encoder: Run | str | Path, data: str | Path, *, output: str | Path, verbose: bool = False, **options: Any
+) -> Path:
+    """Writes the features of a dataset's images, with their names and labels; the same call again continues.
+
+    Args:
+        encoder: A run or its folder, or what --encoder of `tilespin evaluate` takes: timm:NAME, timm:NAME=FILE.
+        data: A dataset as --data of `tilespin pretrain` takes it.
+        output: The file to write, or a URL; its name ends with .parquet, .npy or .safetensors.
+        verbose: Whether progress is printed.
+        options: Any option of `tilespin embed`, with underscores: stage="cls", pool="2x2", split="test", size=224.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: If an option cannot work, or the file is there already and is of something else.
+        JobsFailed: If features could not be computed.
+    """
+    given = str(encoder.folder) if isinstance(encoder, Run) else encoder
+    values = {"encoder": given, "data": data, "output": output, **options}
+    load_plugins(["--config", json.dumps(values, default=str)])
+    parsed = _parsed(embed_command.Options, "embed", values)
+    with _session(verbose):
+        return embed_command.run(parsed)
+
+
 def load_encoder(encoder: Run | str | Path) -> "torch.nn.Module":
     """Loads an encoder that takes pixels as they are: [b, 3, h, w] of 0..255, uint8 or float32.
 
@@ -237,11 +171,9 @@ def load_encoder(encoder: Run | str | Path) -> "torch.nn.Module":
     Raises:
         UserError: If there is no such encoder, or its file is damaged.
     """
-    from ssl_core.encoders.export import PixelEncoder
-    from ssl_core.encoders.pretrained import load_pretrained
+    from ssl_core.encoders.pixel_encoder import load_pixel_encoder
 
-    one = load_pretrained(str(encoder.folder if isinstance(encoder, Run) else encoder))
-    return PixelEncoder(one, one.network()).eval()
+    return load_pixel_encoder(str(encoder.folder if isinstance(encoder, Run) else encoder))
 
 
 def list_tasks() -> list[str]:

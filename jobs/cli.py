@@ -28,12 +28,13 @@ VERBS = {
     ),
     "compare": ("jobs.commands.compare", "show the results of a study: table, results.csv and report.html"),
     "export": ("jobs.commands.export", "write an encoder for other programs: safetensors, timm, TorchScript, ONNX"),
+    "embed": ("jobs.commands.embed", "write the features of images for other programs: Parquet, NumPy, safetensors"),
     "pack": ("jobs.commands.pack", "resize a dataset once and write it as tar shards that load fast"),
     "submit": ("jobs.commands.submit", "run one of the other verbs on a Ray cluster"),
     "jobs": ("jobs.commands.jobs", "list, follow and stop what was submitted to a cluster"),
     "doctor": ("jobs.commands.doctor", "say what this machine can do: GPU, Triton, DALI, Ray, W&B"),
 }
-CONTINUING = {"study", "pretrain", "sweep", "evaluate", "pack"}  # verbs that save what they have done
+CONTINUING = {"study", "pretrain", "sweep", "evaluate", "embed", "pack"}  # verbs that save what they have done
 QUIET_SECONDS = 3.0  # that loading a verb may take before a line says why nothing happens
 
 

@@ -31,14 +31,14 @@ SHORT = {
 @pytest.mark.network
 def test_commands_run_as_written(tilespin, cluster, shapes, tmp_path):
     """Each `tilespin …` line in order, in one place, made short; FOLDER is a folder of images, UNLABELED one without
-    classes, PACKED a new one,
-    EXPORTED a new file, HEAD a cluster, ID what was submitted to it: the study that is there already;
-    the files of plug-ins are the guide's."""
+    classes, PACKED a new one, EXPORTED and FEATURES.parquet new files, HEAD a cluster, ID what was submitted to it: the
+    study that is there already; the files of plug-ins are the guide's."""
     places = {
         "FOLDER": str(shapes),
         "UNLABELED": str(shapes / "rings"),
         "PACKED": str(tmp_path / "packed"),
         "EXPORTED": str(tmp_path / "exported"),
+        "FEATURES.parquet": str(tmp_path / "features.parquet"),
         "http://HEAD:8265": cluster.address,
     }
     for name, source in {"flip.py": TASK, "norm.py": PROTOCOL, "stripes.py": SOURCE}.items():
@@ -94,6 +94,7 @@ def test_options_exist(capsys):
         ["sweep"],
         ["evaluate"],
         ["export"],
+        ["embed"],
         ["pack"],
         ["submit"],
         ["data"],

@@ -30,6 +30,7 @@ PATH_OPTIONS = {
     "sweep": ("storage", "data"),
     "evaluate": ("study", "data", "encoder", "transfer"),
     "compare": ("studies",),
+    "embed": ("encoder", "data", "output"),
     "pack": ("src", "dst"),
     "doctor": (),
 }

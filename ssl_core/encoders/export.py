@@ -13,6 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 import ssl_core.encoders.build as encoders
+from ssl_core.encoders.pixel_encoder import PixelEncoder
 from ssl_core.encoders.pretrained import Pretrained
 from ssl_core.encoders.small import VIT, small_vit_options
 from ssl_core.encoders.timm_models import model_options
@@ -25,32 +26,6 @@ TIMM_TOLERANCE = 1e-5  # the same for plain timm, which runs the same operations
 
 class ExportFailed(TilespinError, RuntimeError):
     """Reports that what was written is not what it should be; no file is left. The command line exits with 1."""
-
-
-class PixelEncoder(nn.Module):
-    """Computes an encoder's maps from pixels: [b, 3, h, w] of 0..255, uint8 or float32, to the stages' maps, float32.
-
-    Args:
-        one: Says how pixels are standardized.
-        encoder: The encoder.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, one: Pretrained, encoder: nn.Module):
-        super().__init__()
-        self.encoder, self.per_image = encoder, one.normalization == "image"
-        self.register_buffer("mean", torch.tensor(one.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(one.std).view(1, 3, 1, 1))
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        x = pixels.to(torch.float32)
-        mean, std = self.mean, self.std
-        if self.per_image:  # as kernels/shuffle_tiles/ standardizes: a flat channel is not blown up
-            mean = x.mean((2, 3), keepdim=True)
-            std = (x - mean).square().mean((2, 3), keepdim=True).sqrt().clamp(min=1)
-        return tuple(self.encoder((x - mean) / std))
 
 
 @torch.no_grad()

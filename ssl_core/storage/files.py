@@ -13,7 +13,10 @@ from typing import Any
 
 from ssl_core.errors import ObjectNotFound, UserError
 from ssl_core.storage import object_store
-from ssl_core.storage.store_requests import with_retries
+from ssl_core.storage.retry import RetryDeadline
+from ssl_core.storage.store_requests import LISTING_TIMEOUT_S, retry_until_deadline, with_retries
+
+SLOWEST_UPLOAD = 1e6  # bytes a second: an attempt that takes longer is given up
 
 
 def open_path(location: str, option: str = "--storage") -> Path:
@@ -72,6 +75,28 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         finally:
             with contextlib.suppress(OSError):  # where nothing can be written, nothing lies
                 temporary.unlink(missing_ok=True)
+
+
+def move_file(source: Path, path: Path) -> None:
+    """Moves a finished file to its place, where a reader sees the old content or the new, never a part.
+
+    Args:
+        source: On a disk; where `path` is on a disk too, on the same file system.
+        path: On a disk or in an object store.
+
+    Raises:
+        OSError: If a disk cannot be written.
+        StorageError: If an object store failed for longer than is waited for.
+    """
+    if not is_local(path):
+        seconds = max(LISTING_TIMEOUT_S, source.stat().st_size / SLOWEST_UPLOAD)
+        url: Any = path
+        retry_until_deadline(lambda: url.fs.put_file(str(source), url.path), str(path), RetryDeadline(), seconds)
+        source.unlink()
+        return
+    with open(source, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(source, path)
 
 
 def _temporary_path(path: Path) -> Path:

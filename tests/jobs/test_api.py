@@ -38,6 +38,20 @@ def test_a_run_has_its_record_its_metrics_and_its_encoder(run):
     assert all(one.dtype == torch.float32 and one.isfinite().all() for one in maps)
 
 
+def test_features_of_a_run_are_its_encoder_s(run, shapes, tmp_path):
+    """In a file, with the batch-norm statistics that training left: of each stage the mean over all places."""
+    from PIL import Image
+    from pyarrow import parquet
+
+    file = tilespin.embed(run, shapes, output=tmp_path / "f.parquet", size=32, stage=2, split="test", workers=0)
+    rows = parquet.read_table(file).to_pylist()[:8]
+    images = np.stack([np.array(Image.open(row["path"])) for row in rows])
+    with torch.no_grad():
+        maps = run.encoder()(torch.from_numpy(images).permute(0, 3, 1, 2))
+    wanted = maps[1].mean((2, 3)).numpy()
+    np.testing.assert_allclose([row["features"] for row in rows], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_same_call_returns_the_finished_run_and_prints_nothing(run, shapes, capfd):
     before = (run.folder / "encoder.safetensors").stat().st_mtime_ns
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

@@ -46,7 +46,7 @@ def test_every_verb_explains_its_options(here, verb):
     code, said, _ = here(verb, "--help")
     assert code == 0
     assert f"usage: tilespin {verb}" in said
-    assert verb in ("data", "export", "pack", "submit", "jobs", "doctor") or "--wandb" in said
+    assert verb in ("data", "export", "embed", "pack", "submit", "jobs", "doctor") or "--wandb" in said
 
 
 def test_task_help_lists_defaults_and_meanings(here):

@@ -124,6 +124,7 @@ def test_what_is_sent_is_read_as_it_was_typed(verb):
         "sweep": "--storage /r --tasks rotnet --lrs 0.1 1",
         "evaluate": "/r/x --encoder timm:a --encoder timm:b=/c.pth --data /d",
         "compare": "/r/one /r/two --wandb off",
+        "embed": "timm:a=/b.pth --data /d --output /e.parquet --stage cls --workers 2",
         "pack": "/a /b --side 64 --lossless",
         "doctor": "--no-ray",
         "data": "/d --sample 9 --decode --contact-sheet /sheet.png",

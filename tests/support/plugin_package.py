@@ -14,7 +14,7 @@ from ssl_core.data.dataset import open_source
 from support.command import ROOT
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
-TASK, PROTOCOL, SOURCE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)  # as people are told
+TASK, PROTOCOL, SOURCE = re.findall(r"```python\n(\"{3}.*?)```", GUIDE, re.DOTALL)  # as people are told
 
 ENTRIES = {
     "tilespin.tasks": {"flip": "striped.task:Flip"},

@@ -12,16 +12,17 @@ from ssl_core.data.split import Split
 MAX_CHUNK = 500  # most images in a batch that is not trained on
 
 
-def split_evenly(ids: np.ndarray) -> list[np.ndarray]:
+def split_evenly(ids: np.ndarray, most: int = MAX_CHUNK) -> list[np.ndarray]:
     """Splits ids, in their order, into batches for evaluation.
 
     Args:
         ids: [n] integers.
+        most: Images of a batch, at most.
 
     Returns:
-        Parts of at most MAX_CHUNK that differ by one at most, since batch norm cannot use a batch of one.
+        Parts of at most `most` that differ by one at most, since batch norm cannot use a batch of one.
     """
-    return np.array_split(ids, max(1, -(-len(ids) // MAX_CHUNK)))
+    return np.array_split(ids, max(1, -(-len(ids) // most)))
 
 
 class ArrayLoader:
@@ -57,9 +58,9 @@ class ArrayLoader:
         for step in steps:
             yield self._batch(*order.at(batch_positions(step, batch, rank, world)))
 
-    def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
-        """Yields the images `ids`, [n] int64, in their order; their epoch is 0."""
-        for chunk in split_evenly(ids):
+    def evaluation(self, ids: np.ndarray, most: int = MAX_CHUNK) -> Iterator[Batch]:
+        """Yields the images `ids`, [n] int64, in their order, at most `most` in a batch; their epoch is 0."""
+        for chunk in split_evenly(ids, most):
             yield self._batch(chunk, np.zeros_like(chunk))
 
     def _batch(self, ids: np.ndarray, epochs: np.ndarray) -> Batch:

@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels.cpu_threads import single_threaded
 from ssl_core.data.batch import Batch
 from ssl_core.data.decoding.crops import MIN_AREA, CropRequest, center_crops, random_crops
-from ssl_core.data.loaders.arrays import split_evenly
+from ssl_core.data.loaders.arrays import MAX_CHUNK, split_evenly
 from ssl_core.data.loaders.shard_prefetch import prefetch_shards
 from ssl_core.data.sampler import Sampler, batch_positions
 from ssl_core.data.split import Split
@@ -108,9 +108,10 @@ class EncodedLoader:
         for read in self.read(wanted):
             yield self._to_device(_without_failed(read))
 
-    def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
-        """Yields the central squares of the images `ids`, [n] int64, in their order; their epoch is 0."""
-        for read in self.read(center_crops(chunk) for chunk in split_evenly(np.asarray(ids))):
+    def evaluation(self, ids: np.ndarray, most: int = MAX_CHUNK) -> Iterator[Batch]:
+        """Yields the central squares of the images `ids`, [n] int64, in their order, at most `most` in a batch; their
+        epoch is 0."""
+        for read in self.read(center_crops(chunk) for chunk in split_evenly(np.asarray(ids), most)):
             yield self._to_device(read)
 
     def batch(self, wanted: CropRequest, images: Tensor, failed: dict[int, str]) -> Batch:

@@ -13,7 +13,7 @@ import torch
 from ssl_core.data.batch import Batch
 from ssl_core.data.dataset import Source
 from ssl_core.data.decoding.crops import MIN_AREA
-from ssl_core.data.loaders.arrays import ArrayLoader
+from ssl_core.data.loaders.arrays import MAX_CHUNK, ArrayLoader
 from ssl_core.data.loaders.base import EncodedLoader
 from ssl_core.data.loaders.cpu import PREFETCH_BATCHES, CpuLoader
 from ssl_core.data.loaders.cuda_stream import prefetch_on_stream
@@ -87,7 +87,7 @@ def prefetched(batches: Iterator[Batch], reader: ArrayLoader | EncodedLoader, de
 
 
 def evaluation_batches(
-    source: Source, part: str, ids: np.ndarray, device: torch.device, threads: int
+    source: Source, part: str, ids: np.ndarray, device: torch.device, threads: int, most: int = MAX_CHUNK
 ) -> Iterator[Batch]:
     """Reads the central squares of some images.
 
@@ -97,14 +97,15 @@ def evaluation_batches(
         ids: [n] int64, rows of that part.
         device: Where batches are delivered.
         threads: How many threads decode.
+        most: Images of a batch, at most.
 
     Returns:
         Batches of the images in the order given.
     """
     split = source.train if part == "train" else source.test
     if split.pixels is not None:
-        return ArrayLoader(split, device).evaluation(ids)
-    return CpuLoader(split, source.size, device, threads).evaluation(ids)
+        return ArrayLoader(split, device).evaluation(ids, most)
+    return CpuLoader(split, source.size, device, threads).evaluation(ids, most)
 
 
 def build_loader(
