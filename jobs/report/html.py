@@ -38,7 +38,7 @@ from ssl_core.storage.files import exists, read_json, write_text
 def write_report(
     study: Study,
     parts: list[DatasetComparison],
-    found: Mapping[str, list[Predictor]],
+    predicted: Mapping[str, list[Predictor]],
     summary: OverDatasets | None = None,
 ) -> None:
     """Writes report.html of a study.
@@ -46,7 +46,7 @@ def write_report(
     Args:
         study: The study.
         parts: The comparison on each dataset.
-        found: By dataset, which label-free numbers predicted transfer.
+        predicted: By dataset, which label-free numbers predicted transfer.
         summary: That over datasets, if there are several.
     """
     environment = Environment(
@@ -69,7 +69,7 @@ def write_report(
         scripts=scripts,
         without_charts=library if isinstance(library, Markup) else None,
         summary=summary and _summary_context(study, summary, rows, marks),
-        parts=[_dataset_context(study, part, found[part.dataset], marks) for part in parts],
+        parts=[_dataset_context(study, part, predicted[part.dataset], marks) for part in parts],
         runs=runs,
         marks=marks,
         protocol_title=protocol_title,
