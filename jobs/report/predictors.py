@@ -88,18 +88,12 @@ def _items(row: EncoderRow) -> Iterator[_Item]:
     for one in (*row.earlier, row):
         transfers = {p: one.main_measure(p) for p in one.records if is_accuracy(p)}
         for i, encoder in enumerate(one.encoders):
-            numbers = {p: records[i].numbers for p, records in one.records.items()}
+            numbers = {p: records[i].numbers for p, records in one.records.items() if i < len(records)}
             collapse, invariance = numbers.get("collapse", {}), numbers.get("invariance", {})
             ratios = {name: name for name in invariance if "/" not in name}
-            measured = {
-                **{
-                    of: one.trainings[i].pretext[name]
-                    for name, of in OF_PRETEXT.items()
-                    if name in one.trainings[i].pretext
-                },
-                **{of: collapse[name] for name, of in OF_COLLAPSE.items() if name in collapse},
-                **{of: invariance[name] for name, of in (OF_INVARIANCE | ratios).items() if name in invariance},
-            }
+            pretext = one.trainings[i].pretext if i < len(one.trainings) else {}
+            named = ((pretext, OF_PRETEXT), (collapse, OF_COLLAPSE), (invariance, OF_INVARIANCE | ratios))
+            measured = {of: values[name] for values, names in named for name, of in names.items() if name in values}
             if "alpha" in collapse:
                 measured["alpha-ReQ, distance from 1"] = abs(collapse["alpha"] - 1)
             yield _Item(
@@ -108,7 +102,7 @@ def _items(row: EncoderRow) -> Iterator[_Item]:
                 training=(row.name, encoder.seed),
                 last=one is row,
                 measured={name: value for name, value in measured.items() if math.isfinite(value)},
-                transfer={p: numbers[p][name] for p, name in transfers.items() if name in numbers[p]},
+                transfer={p: numbers[p][name] for p, name in transfers.items() if name in numbers.get(p, {})},
             )
 
 
