@@ -69,7 +69,7 @@ def test_killed_twice_each_result_is_there_once(study, tmp_path):
     with Driver("study", study, "--storage", root.parent) as driver:
         assert driver.wait(3600) == 0, driver.said()
     found = results(root)
-    what = ("task", "encoder", "pretrain_run", "dataset", "protocol", "metric")
+    what = ("task", "encoder", "pretrain_run", "steps", "dataset", "protocol", "metric")
     assert max(Counter(tuple(row[key] for key in what) for row in found).values()) == 1
     trained = [row for row in found if row["pretrain_run"] and row["metric"] == "top1"]
     recipes = {(row["pretrain_run"], row["dataset"], row["protocol"]) for row in trained}
