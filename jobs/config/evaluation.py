@@ -78,7 +78,7 @@ class Evaluation:
     """Says how encoders are evaluated."""
 
     protocols: tuple[str, ...] = ("linear", "knn", "invariance", "semantic_similarity", "collapse", "retrieval")
-    """protocols to run; there are also lowshot, attentive, nonlinear, finetune and lowshot_finetune"""
+    """protocols to run; also: equivariance, tsne, lowshot, attentive, nonlinear, finetune and lowshot_finetune"""
     num_labels: int = 12_000
     """labeled training images that a probe may use, those that are held out included; 0: all"""
     val_fraction: float = 1 / 6

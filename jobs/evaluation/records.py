@@ -191,6 +191,7 @@ def make_record(
         finished=datetime.now(UTC).isoformat(),
         confusion=() if result.predicted is None else confusion_counts(result.predicted, labels["test"]),
         map_draws=None if result.draws is None else base64.b64encode(result.draws.astype("<f4").tobytes()).decode(),
+        points=tuple((point.x, point.y, point.label, point.cell) for point in result.points),
     )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.evaluation.encoders import PIXELS
 from jobs.report.chart_parts import (
     FADED,
     Spec,
@@ -26,9 +25,7 @@ from jobs.report.conclusions import format_difference, format_number
 from jobs.report.over_datasets import OverDatasets
 from ssl_core.evaluation.protocol import is_accuracy
 
-OF_ALL = ("alignment", "uniformity")  # what the invariance protocol says of no single transform
 MOST_POINTS = 200  # of a training curve: more are evenly spaced
-KIND_ROW = 40  # pixels of a row with all encoders
 
 
 def ranking(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
@@ -82,17 +79,18 @@ def has_stages(rows: list[EncoderRow], protocol: str) -> bool:
 
 
 def stages(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec:
-    """Shows accuracy over the encoder's stages, shallow to deep."""
+    """Shows the main number over the encoder's stages, shallow to deep."""
     values, kept, prefix = [], [], f"{measure_of(rows, protocol)}/stage"
+    scale, digits = percent_factor(protocol), ".1f" if is_accuracy(protocol) else ".3g"
     for row in rows:
         numbers = row.mean_values(protocol)
         curve = {int(k.removeprefix(prefix)): v for k, v in numbers.items() if k.startswith(prefix)}
         if len(curve) > 1:
             kept.append(marks[row])
-            values += [point(marks[row], x, 100 * curve[x], ".1f") for x in sorted(curve)]
+            values += [point(marks[row], x, scale * curve[x], digits) for x in sorted(curve)]
     title = axis_label(protocol, rows)
     x = {"field": "x", "type": "ordinal", "title": "stage of the encoder", "axis": {"labelAngle": 0}}
-    return lines(f"{protocol} accuracy of each stage", values, kept, x, title, "stage")
+    return lines(f"{protocol}: each stage", values, kept, x, title, "stage")
 
 
 def lowshot(rows: list[EncoderRow], marks: Marks) -> Spec | None:
@@ -124,42 +122,6 @@ def lowshot(rows: list[EncoderRow], marks: Marks) -> Spec | None:
         },
     }
     return lines("Accuracy with few labels", values, kept, x, y, "labels", spread=spread)
-
-
-def invariance(rows: list[EncoderRow], marks: Marks) -> Spec | None:
-    """Shows, for each kind of transform, how far a transformed image moves, over the distance of two different
-    images."""
-    kinds = [k for row in rows for k in row.mean_values("invariance") if "/" not in k and k not in OF_ALL]
-    title = "relative distance; 0 is invariant"
-    return _dots(rows, "invariance", list(dict.fromkeys(kinds)), title, marks)
-
-
-def semantic_similarity(rows: list[EncoderRow], marks: Marks) -> Spec | None:
-    """Shows which share of an image's nearest neighbors has its class."""
-    measured = {k for row in rows for k in row.mean_values("semantic_similarity")}
-    kinds = sorted((k for k in measured if k.startswith("purity@") and "/" not in k), key=lambda k: int(k[7:]))
-    return _dots(rows, "semantic_similarity", kinds, "share of neighbors of the same class", marks)
-
-
-def _dots(rows: list[EncoderRow], protocol: str, kinds: list[str], title: str, marks: Marks) -> Spec | None:
-    """Shows a row for each kind of measure, with a point for each encoder."""
-    shown = [row for row in rows if protocol in row.records and row.one.task != PIXELS]
-    values = [
-        {"encoder": marks[row].label, "kind": kind, "value": value, "shown": f"{value:.3f}"}
-        for row in shown
-        for kind in kinds
-        if (value := row.mean_value(protocol, kind)) is not None
-    ]
-    if not values:
-        return None
-    kept = [marks[row] for row in shown]
-    axis = {"title": None, "grid": True, "ticks": False, "domain": False}
-    encoding = {
-        "y": {"field": "kind", "type": "nominal", "sort": kinds, "axis": axis},
-        "x": quantity("value", title, zero=True),
-        "tooltip": tooltip(kind="measure", shown=title),
-    }
-    return choosable_chart(protocol_title(protocol), values, [chosen_points(kept, encoding)], KIND_ROW * len(kinds))
 
 
 def cost(rows: list[EncoderRow], protocol: str, marks: Marks) -> Spec | None:

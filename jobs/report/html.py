@@ -11,11 +11,13 @@ from markupsafe import Markup
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.records import path_of
 from jobs.report import charts, course, course_charts, predictor_chart
+from jobs.report import representation_charts as representation
 from jobs.report.caveats import caveats_of, share_of_classes
 from jobs.report.chart_style import Marks, protocol_title, transfer_title
 from jobs.report.classes import ClassAccuracies, class_accuracies, confusion
 from jobs.report.comparison import DatasetComparison, EncoderRow, readable
 from jobs.report.conclusions import conclusions, format_difference, format_number, split_by_kind
+from jobs.report.image_map import image_maps
 from jobs.report.over_datasets import OverDatasets, conclusion_over_datasets
 from jobs.report.page import (
     ContactSheet,
@@ -110,8 +112,17 @@ def _dataset_context(study: Study, part: DatasetComparison, predicted: list[Pred
     accuracies, others = split_by_kind(names)
     draw = {
         "pretext": partial(charts.pretext, rows, names[0], marks),
-        "invariance": partial(charts.invariance, rows, marks),
-        "semantic_similarity": partial(charts.semantic_similarity, rows, marks),
+        **{
+            make.__name__: partial(make, rows, marks)
+            for make in (
+                representation.invariance,
+                representation.equivariance,
+                representation.parameters,
+                representation.movement,
+                representation.semantic_similarity,
+                representation.clusters,
+            )
+        },
         "lowshot": partial(charts.lowshot, rows, marks),
         "cost": partial(charts.cost, rows, names[0], marks),
     }
@@ -144,6 +155,7 @@ def _dataset_context(study: Study, part: DatasetComparison, predicted: list[Pred
             for row in rows
             if (sheet := _contact_sheet_path(row))
         ],
+        "maps": image_maps(study, rows, marks),
         "seeds": part.seeds,
         "courses": _course_charts(study, part, marks),
         "course_conclusions": course.course_conclusions(part),

@@ -87,6 +87,26 @@ function settings(width) {
   };
 }
 
+// Maps: the image of the point under the pointer, a tile of the page's sheet.
+function showImages(view, map) {
+  const box = map.querySelector(".thumbnail");
+  const [tile, name] = box.children;
+  const across = Number(map.dataset.across);
+  const place = (i) => `${(100 * i) / Math.max(1, across - 1)}%`;
+  const show = (event, item) => {
+    const point = item?.datum;
+    box.hidden = point?.tile === undefined;
+    if (box.hidden) return;
+    tile.style.backgroundPosition = `${place(point.tile % across)} ${place(Math.floor(point.tile / across))}`;
+    name.textContent = point.class;
+    const { clientX: x, clientY: y } = event.changedTouches?.[0] ?? event;
+    box.style.left = `${Math.min(x + 14, document.documentElement.clientWidth - box.offsetWidth - 4)}px`;
+    box.style.top = `${y > box.offsetHeight + 18 ? y - box.offsetHeight - 14 : y + 18}px`;
+  };
+  ["mousemove", "click", "touchstart"].forEach((kind) => view.addEventListener(kind, show));
+  map.onmouseleave = () => (box.hidden = true);
+}
+
 const views = new Map();
 
 async function draw(place) {
@@ -99,7 +119,10 @@ async function draw(place) {
     const config = settings(place.clientWidth);
     const tooltip = { disableDefaultStyle: true };
     const options = { ast: true, actions: false, defaultStyle: false, renderer: "svg", config, tooltip };
-    views.set(place, await vegaEmbed(plot, spec, options));
+    const drawn = await vegaEmbed(plot, spec, options);
+    views.set(place, drawn);
+    const map = place.closest(".map");
+    if (map) showImages(drawn.view, map);
   } catch (error) {
     plot.textContent = `This chart could not be drawn: ${error.message}`;
   }

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ssl_core.evaluation.clusters import kmeans
+from ssl_core.evaluation.clustering import spherical_kmeans
 
 FIRST_RANK, LAST_RANK = 11, 100  # of the eigenvalues that a power law is fitted to, as in the package reptrix
 FEWEST_RANKS = 10
@@ -58,17 +59,17 @@ def intrinsic_dimension(z: Tensor) -> float | None:
 def cluster_learnability(z: Tensor, clusters: int, seed: int) -> float:
     """Returns how fast the nearest neighbor learns which cluster a feature belongs to: cluster learnability.
 
-    Features come in a random order, and each is predicted from those before it; the share of right predictions is the
-    area under the learning curve. Clusters are those of k-means. Source: Lu et al. 2022 (arXiv:2206.01251), who add it
-    to the intrinsic dimension; their numbers of clusters and neighbors may be others.
+    Features come in a random order, and each is predicted from those before it, by cosine similarity; the share of
+    right predictions is the area under the learning curve. Clusters are those of spherical k-means. Source: Lu et al.
+    2022 (arXiv:2206.01251), who add it to the intrinsic dimension; their clusters and neighbors may be others.
 
     Args:
         z: [n, d] float64.
         clusters: For k-means.
         seed: Decides the order, and where k-means begins.
     """
-    z = z[torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))]
-    which = kmeans(z, min(clusters, len(z)), seed)
+    z = F.normalize(z[torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))], dim=1)
+    which = spherical_kmeans(z.float(), min(clusters, len(z)), seed)
     right = 0
     for first in range(0, len(z), 512):
         rows = torch.arange(first, min(first + 512, len(z)))

@@ -26,11 +26,13 @@ class FrozenFeatures:
         labels: By split, "train", "val" and "test": [n] int64, -1 where there are none, or [n, classes] bool where
             images may have several.
         classes: The number of classes, of which each image has one; 0 where there are no such labels.
+        class_names: Their names, by number.
     """
 
     stages: list[dict[str, np.ndarray]]
     labels: dict[str, np.ndarray]
     classes: int
+    class_names: tuple[str, ...] = ()
 
     @property
     def multilabel(self) -> bool:
@@ -94,4 +96,4 @@ def extract(model: FrozenEncoder) -> FrozenFeatures:
         for name in stage:
             stage[name] -= mean
             stage[name] /= std
-    return FrozenFeatures(stages, labels, model.classes)
+    return FrozenFeatures(stages, labels, model.classes, model.source.classes)

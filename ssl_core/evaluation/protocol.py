@@ -1,12 +1,28 @@
 """Defines what every evaluation protocol is, and lists them all."""
 
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 import ssl_core.evaluation.protocols
 from ssl_core.plugins import Kind
+
+
+class MapPoint(NamedTuple):
+    """Is an image on a map of test images.
+
+    Attributes:
+        x: From 0, left, to 1.
+        y: From 0, below, to 1.
+        label: Its class; -1 if it has none, or several.
+        cell: Where it is on the sheet beside the map: its cell in a square grid, counted row by row from the top.
+    """
+
+    x: float
+    y: float
+    label: int
+    cell: int
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,7 @@ class Result:
         chosen: What held-out data chose, such as a stage or a learning rate, and `val_score`, the accuracy (or mean
             average precision) there that chose.
         sheet: A picture for people, [h, w, 3] uint8.
+        points: A map of test images, whose pictures are on `sheet`; empty for protocols that make none.
         notes: Sentences that say what these images do not allow to measure, and why.
     """
 
@@ -30,6 +47,7 @@ class Result:
     correct: np.ndarray | None = None
     chosen: dict = field(default_factory=dict)
     sheet: np.ndarray | None = None
+    points: tuple[MapPoint, ...] = ()
     notes: tuple[str, ...] = ()
     predicted: np.ndarray | None = None
     draws: np.ndarray | None = None

@@ -208,6 +208,8 @@ class EvaluationRecord(Record):
             thousand times, the same ones for equally many images; None where images do not have several labels.
         confusion: The confusion matrix of test images, (label, answer, images) for each cell that is not zero, classes
             by their places in `dataset.class_names`; empty where that has no meaning.
+        points: A map of test images, (x, y, label, cell) for each: its place, from 0 to 1, left to right and up; its
+            class, or -1; and which cell of the picture beside the record it is in, counted row by row in a square grid.
         notes: What limits the numbers, in sentences.
         seconds: How long it took.
         device: The GPU's name, or "cpu".
@@ -228,3 +230,4 @@ class EvaluationRecord(Record):
     finished: str
     confusion: tuple[tuple[int, int, int], ...] = ()
     map_draws: str | None = None
+    points: tuple[tuple[float, float, int, int], ...] = ()

@@ -8,6 +8,7 @@ import vl_convert
 from support.comparison import N, records, row, three
 
 from jobs.report import charts
+from jobs.report import representation_charts as representation
 from jobs.report.chart_parts import Spec
 from jobs.report.chart_style import Marks
 from jobs.report.comparison import EncoderRow
@@ -17,8 +18,12 @@ from ssl_core.evaluation.over_datasets import Summary
 pytestmark = pytest.mark.slow
 
 NUMBERS = {
-    "invariance": {"rotation": 0.5, "crop": 0.25, "rotation/stage1": 0.1, "alignment": 1.0, "probe/rotation": 0.3},
-    "semantic_similarity": {"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
+    "invariance": {"rotation": 0.5, "crop": 0.25, "rotation/stage1": 0.1, "rotation/stage2": 0.5, "alignment": 1.0},
+    "equivariance": {"rotation": 0.75, "crop": 0.6, "crop/0.5": 0.7, "r2/hue": -0.1, "r2/hue/stage1": 0.2},
+    "semantic_similarity": {
+        **{"purity@20": 0.4, "purity@1": 0.5, "purity@20/stage1": 0.2, "silhouette": 0.1},
+        **{"clusters/accuracy": 0.6, "clusters/nmi": 0.3, "clusters/ari": 0.2},
+    },
     "lowshot": {f"linear/{k}": v for k, v in {"k20": 0.3, "k5": 0.25, "1%": 0.2, "10%": 0.4, "1%/std": 0.01}.items()},
 }
 
@@ -57,10 +62,13 @@ def test_every_measure_is_drawn_that_was_taken(capfd):
     marks = Marks.of([full])
     found = {
         "invariance": [("crop", 0.25), ("rotation", 0.5)],
+        "equivariance": [("crop", 0.6), ("rotation", 0.75)],
+        "parameters": [("hue", -0.1)],
         "semantic_similarity": [("purity@1", 0.5), ("purity@20", 0.4)],
+        "clusters": [("accuracy", 0.6), ("NMI", 0.3), ("ARI", 0.2)],
     }
     for name, expected in found.items():
-        spec = getattr(charts, name)([full], marks)
+        spec = getattr(representation, name)([full], marks)
         assert data(spec, "kind", "value") == expected and all(kind in svg(spec) for kind, _ in expected)
     few = charts.lowshot([full], marks)
     assert few["layer"][0]["encoding"]["x"]["sort"] == ["1%", "10%", "k5", "k20"]
@@ -69,8 +77,12 @@ def test_every_measure_is_drawn_that_was_taken(capfd):
     ]
     layers = charts.stages([full], "linear", marks)
     assert data(layers, "x", "value") == [(1, 50.0), (2, 25.0)]
+    assert data(charts.stages([full], "invariance", marks), "x", "value") == [(1, 0.1), (2, 0.5)], "no accuracy"
     assert "k20" in svg(few) and "stage of the encoder" in svg(layers)
-    assert all(draw([one], marks) is None for draw in (charts.invariance, charts.semantic_similarity, charts.lowshot))
+    moves = representation.movement([full], marks)
+    assert data(moves, "x", "value") == [(0.5, 0.75)] and "relative distance that a turn moves" in svg(moves)
+    missing = [charts.lowshot, representation.movement, *(getattr(representation, name) for name in found)]
+    assert all(draw([one], marks) is None for draw in missing)
     assert "WARN" not in "".join(capfd.readouterr())
 
 

@@ -56,7 +56,9 @@ def test_what_looks_at_the_encoder_waits_for_no_features(shapes, tmp_path):
 
 def test_without_labels_one_line_says_what_can_be_measured(photos):
     judged = with_baselines([run("rotnet", 0, str(photos))])
-    with pytest.raises(UserError, match=r"has no labels: .*, or what does without .*: --protocols collapse invariance"):
+    with pytest.raises(
+        UserError, match=r"has no labels: .*, or what does without .*: --protocols collapse equivariance invariance"
+    ):
         check_evaluation(judged, Evaluation())
     check_evaluation(judged, Evaluation(protocols=("collapse", "invariance", "retrieval")))
 

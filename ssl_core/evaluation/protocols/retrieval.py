@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from kernels.crop_flip import crop_flip
-from ssl_core.augmentations import BYTES, as_bhwc
 from ssl_core.evaluation.features import standardize
 from ssl_core.evaluation.frozen_encoder import POOL, FrozenEncoder, evenly_spaced
 from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
 from ssl_core.evaluation.protocol import Protocol, Result
+from ssl_core.evaluation.thumbnails import thumbnails
 
 SIDE, EDGE, GAP = 64, 3, 14  # pixels of the sheet: an image, its border, between a query and its neighbors
 RIGHT, WRONG, WHITE = (47, 158, 100), (208, 59, 59), (255, 255, 255)
@@ -71,19 +69,11 @@ class Retrieval(Protocol):
 
 def _evenly_spaced_images(model: FrozenEncoder, split: str, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns features [n, d] float32, labels [n] int64 and small pictures [n, s, s, 3] uint8 of a split."""
-    rows = [(model.pool(images, POOL)[-1], labels, _small(images)) for images, labels in model.images(split, most)]
+    rows = [
+        (model.pool(images, POOL)[-1], labels, thumbnails(images, SIDE)) for images, labels in model.images(split, most)
+    ]
     features, labels, pictures = (torch.cat(part).cpu().numpy() for part in zip(*rows))
     return features, labels, pictures
-
-
-def _small(images: Tensor) -> Tensor:
-    """Returns the images, [b, s, s, 3] uint8, with a side of at most SIDE."""
-    side = images.shape[1]
-    if side <= SIDE:
-        return images
-    flips = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    boxes = torch.tensor([0, 0, side, side], device=images.device).expand(len(images), 4)
-    return as_bhwc(crop_flip(images, flips, boxes, size=SIDE, **BYTES))
 
 
 def contact_sheet(queries: np.ndarray, near: np.ndarray, alike: np.ndarray | None) -> np.ndarray:

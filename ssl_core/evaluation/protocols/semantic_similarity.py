@@ -5,6 +5,9 @@ All measures are of standardized features of test images, evenly spaced:
   over test images.
 - Silhouette (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7) by cosine distance, among test images.
 - Variance between classes: the share of the features' total variance that lies between the means of the classes.
+- Clusters: as many as there are classes, found by spherical k-means among test images, against the classes.
+- Hierarchy, if classes are named so, such as "animals/dog" in a table of labels: whether the class nearest to a class
+  has the same parent, by the classes' mean features.
 """
 
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_core.evaluation.clustering import agreement, nearest_siblings, spherical_kmeans
 from ssl_core.evaluation.features import FrozenFeatures
 from ssl_core.evaluation.frozen_encoder import evenly_spaced
 from ssl_core.evaluation.neighbors import nearest_neighbors, too_few_note
@@ -23,7 +27,7 @@ from ssl_core.evaluation.protocol import Protocol, Result
 class SemanticSimilarity(Protocol):
     """Measures whether images of one class lie close together."""
 
-    version = 1
+    version = 2  # clusters
     on = "features"
     needs_labels = True
     headline, higher_is_better = "purity@20", True
@@ -37,17 +41,19 @@ class SemanticSimilarity(Protocol):
         """test images that are looked at, evenly spaced"""
 
     def run(self, features: FrozenFeatures, config: Config, seed: int) -> Result:
-        """Computes purity, silhouette and variance between classes.
+        """Computes purity, silhouette, variance between classes, agreement of clusters and hierarchy.
 
         Args:
             features: The encoder's features, with labels.
             config: Numbers of neighbors and images.
-            seed: Is not used: nothing is random.
+            seed: Decides where clusters begin.
 
         Returns:
             Of the last stage: `purity@K` for each K (chance: the classes' shares), `silhouette` (-1 to 1) and `between`
-            (0 to 1); `purity@K/stageN` of stage N (counted from 1) for the largest K. Higher is better. If all test
-            images are of one class, `silhouette` and `between` are left out, and a note says so.
+            (0 to 1); `clusters/accuracy`, `clusters/nmi` and `clusters/ari`, see `agreement`; `purity@K/stageN` of
+            stage N (counted from 1) for the largest K. Higher is better. If all test images are of one class,
+            `silhouette`, `between` and clusters are left out, and a note says so. If classes of several parents have
+            siblings, `hierarchy` and `hierarchy/chance`, see `nearest_siblings`.
         """
         rows = evenly_spaced(len(features.labels["test"]), config.images)
         truth = torch.from_numpy(features.labels["test"][rows])
@@ -66,10 +72,21 @@ class SemanticSimilarity(Protocol):
         }
         notes = too_few_note(len(features.labels["train"]), config.neighbors)
         if len(truth.unique()) < 2:
-            notes += ("silhouette and variance between classes need test images of two classes",)
+            notes += ("silhouette, variance between classes and clusters need test images of two classes",)
         else:
             numbers |= {"silhouette": silhouette(last, truth), "between": between(last, truth)}
+            found = agreement(spherical_kmeans(last, len(truth.unique()), seed).numpy(), truth.numpy())
+            numbers |= {f"clusters/{name}": value for name, value in found.items()}
+        if any("/" in name for name in features.class_names):
+            numbers |= _hierarchy(last, truth, features.class_names)
         return Result(numbers, notes=notes)
+
+
+def _hierarchy(x: Tensor, y: Tensor, names: tuple[str, ...]) -> dict[str, float]:
+    kinds, which, counts = y.unique(return_inverse=True, return_counts=True)
+    means = torch.zeros(len(kinds), x.shape[1]).index_add_(0, which, x) / counts[:, None]
+    found = nearest_siblings(means, [names[kind] for kind in kinds.tolist()])
+    return dict(zip(("hierarchy", "hierarchy/chance"), found)) if found else {}
 
 
 def _precision_at_k(queries: np.ndarray, truth: Tensor, bank: np.ndarray, labels: Tensor, k: int) -> Tensor:
