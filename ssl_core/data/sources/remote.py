@@ -109,8 +109,8 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
     shards = {path: obj for path, obj in found.items() if is_parquet(path)}
     tables = {path: obj for path, obj in found.items() if is_table(path)}
     lists = {path: obj for path, obj in found.items() if is_list(path)}
-    beside = {*shards, *tables, *lists}
-    sizes = {path: obj.size for path, obj in found.items() if path not in beside}
+    others_found = {*shards, *tables, *lists}
+    sizes = {path: obj.size for path, obj in found.items() if path not in others_found}
     if shards:
         few = max(1, len(sizes))
         notes = [f"left out: {some(sorted([*sizes, *tables]))} beside the shards"] if sizes or tables else []
