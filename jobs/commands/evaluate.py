@@ -61,7 +61,8 @@ class Options(VerbOptions):
             asked = {field.name: getattr(evaluation, field.name) for field in fields(saved) if field.name in given}
             evaluation = replace(saved, **{name: value for name, value in asked.items() if name != "transfer"})
         if self.transfer:
-            evaluation = replace(evaluation, transfer=resolve_transfer(self.transfer, _trained_size(study)))
+            transfer = resolve_transfer(self.transfer, _trained_size(study), evaluation.protocols)
+            evaluation = replace(evaluation, transfer=transfer)
         return replace(self, evaluation=evaluation)
 
 
@@ -88,12 +89,13 @@ def main(arguments: list[str]) -> None:
     encoders = with_baselines(list(dict.fromkeys([*known, *(external.evaluated for external in externals)])))
     if not encoders:
         raise UserError(f"{options.study}: no finished pretraining here to evaluate")
-    check_evaluation(encoders, options.evaluation)
+    evaluation = options.evaluation.fitted((one.data, one.size) for one in encoders)
+    check_evaluation(encoders, evaluation)
     with study.lock():
         for external in externals:
             print(describe_loading(external), file=sys.stderr)
         if externals:
             add_external(study, externals)
-        describe_evaluation(study, encoders, options.evaluation)
+        describe_evaluation(study, encoders, evaluation)
         with published_after(study, runtime.tracking):
-            run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))
+            run_plan(StudyPlan(study, runtime, [], encoders, evaluation))

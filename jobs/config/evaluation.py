@@ -1,5 +1,6 @@
 """Defines how encoders are evaluated: protocols, labels and splits."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -9,10 +10,13 @@ from pydantic import BeforeValidator, TypeAdapter
 from jobs.config.options import one_word
 from jobs.config.recipe import resolve_data_path
 from jobs.study.folder import Study
-from ssl_core.data.dataset import open_source
+from ssl_core.data.dataset import Source, open_source
 from ssl_core.errors import UserError, closest
 from ssl_core.evaluation.frozen_encoder import Splits
-from ssl_core.evaluation.protocol import protocols
+from ssl_core.evaluation.protocol import can_evaluate_on
+from ssl_core.evaluation.protocol import protocols as defined_protocols
+
+DENSE = "segmentation"  # the protocol for images with masks
 
 
 @dataclass(frozen=True)
@@ -52,24 +56,36 @@ class TransferEntry:
 Transfers = tuple[Annotated[TransferEntry, BeforeValidator(TransferEntry.parse), one_word(TransferEntry, "DATA")], ...]
 
 
-def resolve_transfer(transfer: Transfers, size: int | None) -> tuple[TransferEntry, ...]:
-    """Returns datasets with absolute paths and sizes.
+def resolve_transfer(transfer: Transfers, size: int | None, protocols: tuple[str, ...]) -> tuple[TransferEntry, ...]:
+    """Returns datasets with absolute paths and sizes, and with protocols of their own where masks ask for these.
 
     Args:
         transfer: The datasets.
         size: Side in pixels of the images of those that do not say; None: each dataset's own.
+        protocols: Those of the study.
 
     Raises:
-        UserError: If a dataset is there twice, or one that does not say its size cannot be opened.
+        UserError: If a dataset is there twice, or cannot be opened.
     """
     found = []
     for entry in transfer:
-        side = entry.size or size or open_source(entry.data).size
-        found.append(replace(entry, data=resolve_data_path(entry.data), size=side))
+        source = open_source(entry.data, entry.size or size)
+        own = entry.protocols or protocols_on(source, protocols)
+        own = () if own == protocols and not entry.protocols else own
+        found.append(replace(entry, data=resolve_data_path(entry.data), size=source.size, protocols=own))
     for one in found:
         if sum((other.data, other.size) == (one.data, one.size) for other in found) > 1:
             raise UserError(f"--transfer {one}: expected each dataset once")
     return tuple(found)
+
+
+def protocols_on(source: Source, protocols: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the protocols for a dataset: where images have masks, segmentation in place of those that need labels."""
+    known = defined_protocols()
+    able = tuple(name for name in protocols if name not in known or can_evaluate_on(source, known[name]))
+    if source.masks is None or able == protocols:
+        return protocols
+    return able if DENSE in able else (DENSE, *able)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +93,8 @@ class Evaluation:
     """Says how encoders are evaluated."""
 
     protocols: tuple[str, ...] = ("linear", "knn", "invariance", "semantic_similarity", "collapse", "retrieval")
-    """protocols to run; there are also lowshot, attentive, nonlinear, finetune and lowshot_finetune"""
+    """protocols to run; on images with masks, segmentation takes the place of those that need labels; there are also
+    lowshot, attentive, nonlinear, finetune and lowshot_finetune"""
     num_labels: int = 12_000
     """labeled training images that a probe may use, those that are held out included; 0: all"""
     val_fraction: float = 1 / 6
@@ -100,13 +117,26 @@ class Evaluation:
                 return replace(self, protocols=entry.protocols)
         return self
 
+    def fitted(self, datasets: Iterable[tuple[str, int | None]]) -> "Evaluation":
+        """Returns it with the protocols for images with masks, see `protocols_on`, if all of these datasets have masks.
+
+        Transfer datasets have protocols of their own.
+
+        Args:
+            datasets: Each dataset, as --data names it, with its images' side in pixels, or None for its own.
+        """
+        if self.transfer:
+            return self
+        found = {protocols_on(open_source(*one), self.protocols) for one in datasets}
+        return replace(self, protocols=found.pop()) if len(found) == 1 else self
+
     def splits(self) -> Splits:
         """Returns how labeled images are split."""
         return Splits(num_labels=self.num_labels, val_fraction=self.val_fraction)
 
     def check(self) -> None:
         """Raises UserError for a protocol that does not exist or splits that leave nothing."""
-        known = protocols()
+        known = defined_protocols()
         for name in (*self.protocols, *(name for entry in self.transfer for name in entry.protocols)):
             if name not in known:
                 hint = f"did you mean {close}? " if (close := closest(name, known)) else ""

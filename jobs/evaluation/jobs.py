@@ -23,7 +23,7 @@ from ssl_core.data.dataset import Source, open_source
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
-from ssl_core.evaluation.protocol import protocols
+from ssl_core.evaluation.protocol import can_evaluate_on, protocols
 from ssl_core.storage.files import exists, glob_files, is_local, remove
 from ssl_core.storage.records import EvaluationRecord
 
@@ -46,17 +46,22 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
 
 
 def check_dataset(source: Source, evaluation: Evaluation) -> None:
-    """Raises UserError if a dataset lacks labels that a protocol needs, or has several an image, or too few images."""
+    """Raises UserError if a dataset lacks labels or masks that a protocol needs, or has several labels an image, or too
+    few images."""
     known = protocols()
-    able = [name for name, of in known.items() if not of.needs_labels or (source.multilabel and of.multilabel)]
+    able = [name for name, of in known.items() if can_evaluate_on(source, of)]
     refused = [name for name in evaluation.protocols if name not in able]
-    if refused and (source.multilabel or not source.classes):
+    if refused:
         why = (
             "has no labels: evaluation needs a folder with one sub-folder for each class, or a table of labels, or "
             "what does without labels"
         )
         if source.multilabel:
             why = f"has several labels an image, and {' and '.join(refused)} need one: take what can do with several"
+        if any(known[name].needs_masks for name in refused):
+            why = "has no masks, images/ beside masks/: take what does without"
+        elif source.masks:
+            why = f"has masks and no labels, which {' and '.join(refused)} need: take what does without"
         raise UserError(f"{source.name} {why}: --protocols {' '.join(able)}")
     make_splits(source, evaluation.splits(), evaluation.probe_seed)
 

@@ -74,7 +74,7 @@ def over_datasets(parts: list[DatasetComparison]) -> OverDatasets | None:
 def _why_left_out(part: DatasetComparison, protocol: str) -> str:
     """Returns why a dataset has no answers to compare encoders by, in a sentence."""
     if protocol in part.protocols:
-        return f"{part.dataset} has several labels an image, and no answers that are right or wrong."
+        return f"{part.dataset} has several labels an image or masks, and no answers that are right or wrong."
     return f"{part.dataset} has no {protocol}."
 
 
