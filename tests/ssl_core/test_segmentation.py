@@ -66,6 +66,16 @@ def test_masks_of_other_images_are_segmented_by_chance(source):
     assert result.numbers["miou"] < 0.4
 
 
+def test_an_image_that_cannot_be_decoded_leaves_the_others_to_their_masks(tmp_path):
+    """With the masks of their neighbors, half of the test images would be segmented by chance."""
+    put_ade(tmp_path, 20, 12)
+    (tmp_path / "images/validation/005.png").write_bytes(b"no image")
+    (tmp_path / "images/training/002.png").write_bytes(b"no image")
+    model = frozen(encoders.build("raw-pixels", 32, 0), open_source(str(tmp_path), 32))
+    assert Segmentation().run(model, CONFIG, 0).numbers["miou"] > 0.95
+    assert len(model.labels["test"]) == 11 and len(model.labels["train"]) + len(model.labels["val"]) == 19
+
+
 def test_numbers_are_those_of_scikit_learn(source, monkeypatch):
     """The answers to all test pixels are noted where they are made, and counted by scikit-learn."""
     seen: list[tuple[int, torch.Tensor]] = []
