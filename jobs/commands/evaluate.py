@@ -48,7 +48,7 @@ class Options(VerbOptions):
     size: int | None = None
     """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
     transfer: Transfers = ()
-    """labeled datasets that the study's runs, and encoders given now, are evaluated on, as DATA or DATA@SIZE;
+    """datasets with labels or masks that the study's runs, and encoders given now, are evaluated on, DATA or DATA@SIZE;
     default: as when the study was last evaluated, else what each run was trained on"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -70,8 +70,8 @@ def resolve_transfer(transfer: Transfers, size: int | None, protocols: tuple[str
     found = []
     for entry in transfer:
         source = open_source(entry.data, entry.size or size)
-        own = entry.protocols or protocols_on(source, protocols)
-        own = () if own == protocols and not entry.protocols else own
+        fitting = protocols_on(source, protocols)
+        own = entry.protocols or (fitting if fitting != protocols else ())
         found.append(replace(entry, data=resolve_data_path(entry.data), size=source.size, protocols=own))
     for one in found:
         if sum((other.data, other.size) == (one.data, one.size) for other in found) > 1:

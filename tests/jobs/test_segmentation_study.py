@@ -2,9 +2,11 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.comparison import records, three
 from support.image_folders import put
 from support.masked_folders import put_ade
 
@@ -12,6 +14,8 @@ from jobs import api
 from jobs.config.evaluation import Evaluation, TransferEntry, resolve_transfer
 from jobs.evaluation.jobs import check_dataset
 from jobs.evaluation.records import unpack_draws
+from jobs.report.comparison import EncoderRow, by_dataset
+from jobs.report.over_datasets import over_datasets
 from ssl_core.data.dataset import open_source
 from ssl_core.errors import UserError
 from ssl_core.storage.records import EvaluationRecord
@@ -53,6 +57,25 @@ def test_what_lacks_masks_or_labels_is_refused(shapes, pets):
     check_dataset(masked, Evaluation(protocols=DENSE))
 
 
+def test_datasets_with_labels_are_summarized_beside_one_with_masks():
+    def on(dataset: str, protocol: str) -> list[EncoderRow]:
+        found = []
+        for one in three()[1:]:
+            of = records(one.correct("linear")[:1], protocol, dataset)
+            if protocol == "segmentation":
+                of = tuple(replace(each, numbers={"miou": 0.5}, correct=None) for each in of)
+            base = {"linear": three()[0].records["linear"][:1]}
+            encoders = (replace(one.one, data=dataset),)
+            found.append(replace(one, encoders=encoders, records={protocol: of}, baselines=base))
+        return found
+
+    parts = by_dataset([*on("masked", "segmentation"), *on("shapes", "linear"), *on("birds", "linear")])
+    summary = over_datasets(parts)
+    assert summary and summary.protocol == "linear" and summary.datasets == ("shapes", "birds")
+    assert summary.left_out == ("masked has no linear.",)
+    assert over_datasets(parts[:2]) is None
+
+
 @pytest.mark.slow
 def test_a_study_of_labels_and_masks(shapes, pets, tmp_path, capsys):
     study = api.study(
@@ -69,10 +92,10 @@ def test_a_study_of_labels_and_masks(shapes, pets, tmp_path, capsys):
     )
     shown = capsys.readouterr().out
     assert "mIoU in %" in shown and "top-1 in %" in shown
-    records = [EvaluationRecord.read(path) for path in study.folder.glob("evaluate/*/segmentation-*.json")]
-    assert {record.label.split(" ")[0].rsplit("-", 1)[0] for record in records} >= {"rotnet", "context", "random"}
-    assert len(records) == 4 and all(record.dataset.name == "shapes" for record in records)
-    for record in records:
+    found = [EvaluationRecord.read(path) for path in study.folder.glob("evaluate/*/segmentation-*.json")]
+    assert {record.label.split(" ")[0].rsplit("-", 1)[0] for record in found} >= {"rotnet", "context", "random"}
+    assert len(found) == 4 and all(record.dataset.name == "shapes" for record in found)
+    for record in found:
         drawn = unpack_draws(record)
         assert len(drawn) == 1000 and np.ptp(drawn) > 0 and record.correct is None
         ious = [value for name, value in record.numbers.items() if name.startswith("iou/")]
@@ -80,7 +103,7 @@ def test_a_study_of_labels_and_masks(shapes, pets, tmp_path, capsys):
     with open(study.folder / "results.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["protocol"] == "segmentation"]
     by = {(row["task"], row["metric"]): row for row in rows}
-    of = {record.encoder.task: record for record in records}
+    of = {record.encoder.task: record for record in found}
     for task, record in of.items():
         row = by[task, "miou"]
         assert float(row["value"]) == record.numbers["miou"] and float(row["low"]) < float(row["high"])

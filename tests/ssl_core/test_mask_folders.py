@@ -101,6 +101,18 @@ def test_images_and_masks_as_classes_stay_classes(tmp_path):
     assert source.masks is None and source.classes == ("images", "masks")
 
 
+def test_a_folder_in_a_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("TILESPIN_CACHE", str(tmp_path / "cache"))
+    put_voc(tmp_path)
+    (tmp_path / "VOCdevkit/VOC2012/classes.txt").write_text("sky\nsea\nsand\nsail\n")
+    local, remote = open_source(str(tmp_path / "VOCdevkit"), 16), open_source(f"file://{tmp_path}/VOCdevkit", 16)
+    assert local.masks and remote.masks and remote.masks.classes == ("sky", "sea", "sand", "sail")
+    for part, ids in (("train", np.array([2, 0, 1])), ("test", np.array([1, 0]))):
+        assert (read_masks(local.masks, part, ids, 16) == read_masks(remote.masks, part, ids, 16)).all()
+        assert (local.masks.pixels[part] == remote.masks.pixels[part]).all()
+    assert [*map(remote.train.name, range(3))] == [f"file://{local.train.name(i)}" for i in range(3)]
+
+
 def _write(path, values, mode=None):
     Image.fromarray(values).convert(mode or "L").save(path)
 
