@@ -104,7 +104,7 @@ def _scan(layout: MaskLayout, images: dict[str, FilesOf], masks: dict[str, Files
             if layout.classes:
                 check_values(name, np.flatnonzero(counts), len(layout.classes), layout.zero_is_void)
             totals[part] += counts
-    present = np.flatnonzero(sum(totals.values())[:VOID])
+    present = np.flatnonzero((totals["train"] + totals["test"])[:VOID])
     if len(present) < 2:
         values = [i for i in range(VOID + 1) if any(of[i] for of in totals.values())]
         raise UserError(

@@ -110,8 +110,8 @@ def central_square(mask: np.ndarray, size: int) -> np.ndarray:
     """
     height, width = mask.shape
     factor = reduction(height, width, min_side(size, CENTER[0]))
-    sides = [np.array([-(-side // factor)]) for side in (height, width)]
-    y, x, side, _ = crop_boxes(*sides, np.array([CENTER]))[0].tolist()
+    decoded = [np.array([-(-side // factor)]) for side in (height, width)]
+    y, x, side, _ = crop_boxes(decoded[0], decoded[1], np.array([CENTER]))[0].tolist()
     middle = (np.arange(size) + 0.5) * side / size
     rows, columns = (
         np.minimum(((start + middle) * factor).astype(np.int64), end - 1) for start, end in ((y, height), (x, width))

@@ -226,10 +226,11 @@ class FrozenEncoder:
             raise Diverged("the encoder's features are not finite: its weights have diverged, or are damaged")
         return maps
 
-    def blank_maps(self) -> list[Tensor]:
+    def blank_maps(self, dense: bool = False) -> list[Tensor]:
         """Returns each stage's map of a black image, [1, width, h, w]: maps of other images have the same shape."""
         side = self.source.size
-        return self.feature_maps(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device))
+        black = torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device)
+        return self.feature_maps(black, dense)
 
     @cached_property
     def last_map(self) -> int:

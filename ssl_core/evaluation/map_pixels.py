@@ -40,18 +40,13 @@ def masked_images(model: FrozenEncoder, split: str) -> Iterator[tuple[Tensor, Te
 
 def images_at_once(model: FrozenEncoder, classes: int) -> int:
     """Returns how many images' maps, and scores of all pixels, may be held at a time."""
-    most = max(m[0].numel() for m in model.feature_maps(_blank(model), dense=True))
+    most = max(m[0].numel() for m in model.blank_maps(dense=True))
     return max(1, NUMBERS // max(most, classes * model.source.size**2))
-
-
-def _blank(model: FrozenEncoder) -> Tensor:
-    side = model.source.size
-    return torch.zeros(1, side, side, 3, dtype=torch.uint8, device=model.device)
 
 
 def mapped_stages(model: FrozenEncoder) -> dict[int, int]:
     """Returns the width of each stage, by its number from 0, that has several cells; of all stages if none has."""
-    maps = model.feature_maps(_blank(model), dense=True)
+    maps = model.blank_maps(dense=True)
     cells = [m.shape[2] * m.shape[3] for m in maps]
     return {i: m.shape[1] for i, m in enumerate(maps) if cells[i] > 1 or max(cells) == 1}
 

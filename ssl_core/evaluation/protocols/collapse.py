@@ -86,7 +86,8 @@ def _cells(model: FrozenEncoder, config: Collapse.Config) -> Tensor:
     rows = []
     for images, _ in model.images("test", config.dense):
         one = model.feature_maps(images)[model.last_map]
-        rows.append(F.adaptive_avg_pool2d(one, tuple(min(config.cells, side) for side in one.shape[2:])).cpu())
+        sides = min(config.cells, one.shape[2]), min(config.cells, one.shape[3])
+        rows.append(F.adaptive_avg_pool2d(one, sides).cpu())
     return torch.cat(rows).double().flatten(2).transpose(1, 2)
 
 

@@ -33,8 +33,10 @@ SHOWN = 5  # classes that a note names
 
 @dataclass(frozen=True)
 class _Head:
-    """Holds a stage's classifier of cells as they are: the standardization is part of it."""
+    """Holds a stage's classifier of standardized cells, and the statistics to standardize by."""
 
+    mean: Tensor  # [c]
+    std: Tensor
     weight: Tensor  # [c, classes]
     bias: Tensor
     learning_rate: float
@@ -122,8 +124,7 @@ def _fit(
     values = [count_overlaps(one[None], truth[None], classes).miou() for one in scores.argmax(2).T]
     best = max(range(len(values)), key=values.__getitem__)
     weight, bias = weight.view(-1, len(values), classes)[:, best], bias.view(-1, classes)[best]
-    weight = weight / std[:, None]
-    return _Head(weight, bias - mean @ weight, config.learning_rates[best], values[best])
+    return _Head(mean, std, weight, bias, config.learning_rates[best], values[best])
 
 
 @torch.no_grad()
@@ -135,7 +136,8 @@ def _overlaps(model: FrozenEncoder, heads: dict[int, _Head], classes: int) -> di
         for some, shown in zip(images.split(at_once), masks.split(at_once)):
             maps = model.feature_maps(some, dense=True)
             for stage, head in heads.items():
-                answers = enlarged_answers(maps[stage], head.weight, head.bias, size)
+                cells = (maps[stage] - head.mean[:, None, None]) / head.std[:, None, None]
+                answers = enlarged_answers(cells, head.weight, head.bias, size)
                 parts[stage].append(count_overlaps(answers, shown, classes))
     return {stage: joined(of) for stage, of in parts.items()}
 
