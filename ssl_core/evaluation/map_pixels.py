@@ -16,6 +16,7 @@ from ssl_core.errors import UserError
 from ssl_core.evaluation.frozen_encoder import DESCRIPTIONS, FrozenEncoder
 
 NUMBERS = 2**25  # of scores or features that are held at a time
+DRAWN = 64  # masks whose pixels are drawn at a time, whatever the encoder
 
 
 def masked_images(model: FrozenEncoder, split: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -62,10 +63,12 @@ def draw_pixels(masks: Tensor, count: int, generator: torch.Generator) -> Tensor
     Returns:
         [b, k] int64, places in a flattened mask, with k at most `count`; -1 where a mask has fewer pixels of a class.
     """
-    flat = masks.flatten(1).cpu()
-    keys = torch.rand(flat.shape, generator=generator).masked_fill_(flat == VOID, 2)
-    smallest = keys.topk(min(count, flat.shape[1]), 1, largest=False, sorted=False)
-    return torch.where(smallest.values < 2, smallest.indices, -1).to(masks.device)
+    found = []
+    for flat in masks.flatten(1).cpu().split(DRAWN):
+        keys = torch.rand(flat.shape, generator=generator).masked_fill_(flat == VOID, 2)
+        smallest = keys.topk(min(count, flat.shape[1]), 1, largest=False, sorted=False)
+        found.append(torch.where(smallest.values < 2, smallest.indices, -1))
+    return torch.cat(found).to(masks.device)
 
 
 def features_at(map: Tensor, places: Tensor, size: int) -> Tensor:
@@ -106,8 +109,8 @@ def sampled_features(model: FrozenEncoder, split: str, count: int, seed: int) ->
     classes = []
     at_once = images_at_once(model, 1)
     for images, masks in masked_images(model, split):
-        for some, shown in zip(images.split(at_once), masks.split(at_once)):
-            places = draw_pixels(shown, count, generator)
+        drawn = draw_pixels(masks, count, generator)
+        for some, shown, places in zip(*(of.split(at_once) for of in (images, masks, drawn))):
             known = places >= 0
             places = places.clamp(min=0)
             maps = model.feature_maps(some, dense=True)

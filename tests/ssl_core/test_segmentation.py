@@ -17,7 +17,7 @@ from ssl_core.data.dataset import Source, open_source
 from ssl_core.data.mask_reading import read_masks
 from ssl_core.errors import UserError
 from ssl_core.evaluation.bootstrap import bootstrap_map, bootstrap_miou
-from ssl_core.evaluation.map_pixels import draw_pixels, enlarged_answers, features_at
+from ssl_core.evaluation.map_pixels import draw_pixels, enlarged_answers, features_at, sampled_features
 from ssl_core.evaluation.overlaps import count_overlaps, joined
 from ssl_core.evaluation.protocols.segmentation import Segmentation
 
@@ -153,6 +153,16 @@ def test_pixels_are_drawn_once_each_and_of_a_class():
     assert drawn.shape == (3, 10) and (drawn[2] == -1).all()
     assert sorted(drawn[1].tolist()) == [-1] * 9 + [4 * 6 + 5]
     assert len(set(drawn[0].tolist())) == 10 and drawn[0].min() >= 0 and drawn[0].max() < 12
+
+
+def test_all_encoders_learn_from_the_same_pixels(source, monkeypatch):
+    pixels, y = sampled_features(frozen(encoders.build("raw-pixels", 32, 0), source), "train", 9, 3)
+    monkeypatch.setattr("ssl_core.evaluation.map_pixels.NUMBERS", 32 * 16 * 16 * 3)  # three images at a time
+    maps, again = sampled_features(frozen(encoders.build("convnet", 32, 0), source), "train", 9, 3)
+    assert y.tolist() == again.tolist() and len(y) == 9 * 33 == len(pixels[0])  # one image in six is held out
+    assert {stage: of.shape for stage, of in maps.items()} == {0: (297, 32), 1: (297, 64), 2: (297, 128)}
+    other = sampled_features(frozen(encoders.build("raw-pixels", 32, 0), source), "train", 9, 4)[0]
+    assert not torch.equal(other[0], pixels[0])
 
 
 def test_masks_of_no_class_are_refused(tmp_path):
