@@ -107,8 +107,9 @@ def evaluate(
     Args:
         encoder: A run; what --encoder of `tilespin evaluate` takes: timm:NAME, timm:NAME=FILE, a run's folder; or a
             network, [b, 3, h, w] -> [b, width], [b, width, h', w'], or a list of these. A network is copied.
-        data: A labeled dataset; protocols that need no labels take any.
-        protocols: Names, see `list_protocols()`.
+        data: A dataset with labels or masks; protocols that need neither take any.
+        protocols: Names, see `list_protocols()`; on images with masks, segmentation takes the place of those that need
+            labels.
         size: Side in pixels that images are resized to; default: the dataset's own.
         num_labels: Labeled training images that a probe may use, held-out ones included; 0 for all.
         val_fraction: Share of them that chooses hyperparameters.

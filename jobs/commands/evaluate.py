@@ -48,7 +48,7 @@ class Options(VerbOptions):
     size: int | None = None
     """side in pixels that its images are resized to; default: the study's, or with --data the dataset's own"""
     transfer: Transfers = ()
-    """labeled datasets that the study's runs, and encoders given now, are evaluated on, as DATA or DATA@SIZE;
+    """datasets with labels or masks that the study's runs, and encoders given now, are evaluated on, DATA or DATA@SIZE;
     default: as when the study was last evaluated, else what each run was trained on"""
     evaluation: Evaluation = Evaluation()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -61,7 +61,8 @@ class Options(VerbOptions):
             asked = {field.name: getattr(evaluation, field.name) for field in fields(saved) if field.name in given}
             evaluation = replace(saved, **{name: value for name, value in asked.items() if name != "transfer"})
         if self.transfer:
-            evaluation = replace(evaluation, transfer=resolve_transfer(self.transfer, _trained_size(study)))
+            transfer = resolve_transfer(self.transfer, _trained_size(study), evaluation.protocols)
+            evaluation = replace(evaluation, transfer=transfer)
         return replace(self, evaluation=evaluation)
 
 
@@ -88,12 +89,13 @@ def main(arguments: list[str]) -> None:
     encoders = with_baselines(list(dict.fromkeys([*known, *(external.evaluated for external in externals)])))
     if not encoders:
         raise UserError(f"{options.study}: no finished pretraining here to evaluate")
-    check_evaluation(encoders, options.evaluation)
+    evaluation = options.evaluation.fitted((one.data, one.size) for one in encoders)
+    check_evaluation(encoders, evaluation)
     with study.lock():
         for external in externals:
             print(describe_loading(external), file=sys.stderr)
         if externals:
             add_external(study, externals)
-        describe_evaluation(study, encoders, options.evaluation)
+        describe_evaluation(study, encoders, evaluation)
         with published_after(study, runtime.tracking):
-            run_plan(StudyPlan(study, runtime, [], encoders, options.evaluation))
+            run_plan(StudyPlan(study, runtime, [], encoders, evaluation))

@@ -80,6 +80,8 @@ def main(arguments: list[str]) -> None:
             for name, part, numbers in assign_shards(source, plan)
         ]
         console.print(summary(source), markup=False, highlight=False, soft_wrap=True)
+        if source.masks:
+            console.print("masks are not packed: evaluate on the folder itself", highlight=False)
         records = run_packing_jobs(jobs, workers, work)
         print_summary(folder, write_index(folder, source, plan, records), records)
 

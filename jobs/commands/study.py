@@ -74,9 +74,10 @@ def run(options: Options) -> Study:
         UserError: If something in the options cannot work.
         JobsFailed: If a job failed, after all that could run has run.
     """
-    config, runtime = _resolved(options.study), options.runtime.checked()
+    config, runtime = _resolved(options.study, options.evaluation.protocols), options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or Path(config.pretrain.data).resolve().name)
     evaluation = replace(options.evaluation, transfer=config.transfer)
+    evaluation = evaluation.fitted([(config.pretrain.data, config.pretrain.size)])
     recipes, dictionaries = plan_trainings(config), plan_dictionaries(config, study, runtime)
     starts = [
         load_external(init, entry.data, entry.size)
@@ -129,12 +130,12 @@ def _plan(
     return StudyPlan(study, runtime, trainings, encoders, evaluation, dictionaries)
 
 
-def _resolved(config: StudyConfig) -> StudyConfig:
-    """Fills in absolute paths, and the transfer datasets' sizes.
+def _resolved(config: StudyConfig, protocols: tuple[str, ...]) -> StudyConfig:
+    """Fills in absolute paths, and the transfer datasets' sizes, and their protocols where these are not the study's.
 
     By default they have the size of the images that are pretrained on, so that encoders meet what they have learned at
     the same scale.
     """
     size = open_source(config.pretrain.data, config.pretrain.size).size
     pretrain = replace(config.pretrain, data=resolve_data_path(config.pretrain.data))
-    return replace(config, transfer=resolve_transfer(config.transfer, size), pretrain=pretrain)
+    return replace(config, transfer=resolve_transfer(config.transfer, size, protocols), pretrain=pretrain)

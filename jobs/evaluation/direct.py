@@ -51,6 +51,7 @@ def evaluate_directly(
         Diverged: If features are not finite.
     """
     evaluation.check()
+    evaluation = evaluation.fitted([(data, size)])
     source = open_source(data, size)
     check_dataset(source, evaluation)
     network, identity, label = _network(encoder, source, data, statistics)

@@ -23,7 +23,7 @@ from ssl_core.data.dataset import Source, open_source
 from ssl_core.errors import UserError
 from ssl_core.evaluation import features
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder, Splits, make_splits
-from ssl_core.evaluation.protocol import protocols
+from ssl_core.evaluation.protocol import can_evaluate_on, protocols
 from ssl_core.storage.files import exists, glob_files, is_local, remove
 from ssl_core.storage.records import EvaluationRecord
 
@@ -46,25 +46,21 @@ def check_evaluation(evaluated: list[EvaluatedEncoder], evaluation: Evaluation) 
         check_dataset(source, evaluation.on(*place))
     if any(one.step is not None for one in evaluated):
         for name in evaluation.evaluate_at_protocols:
-            if not any(can_evaluate(name, source) for source in sources.values()):
+            if not any(can_evaluate_on(source, protocols()[name]) for source in sources.values()):
                 raise UserError(f"--evaluate-at-protocols {name}: none of the datasets has the labels that it needs")
-
-
-def can_evaluate(protocol: str, source: Source) -> bool:
-    """Returns whether a dataset has labels, and as many an image, as a protocol needs."""
-    known = protocols()[protocol]
-    return not known.needs_labels or (known.multilabel if source.multilabel else bool(source.classes))
 
 
 def protocols_for(one: EvaluatedEncoder, evaluation: Evaluation) -> list[str]:
     """Returns the protocols that an encoder is evaluated by on its dataset."""
-    source = one.source
-    return [name for name in evaluation.of(one).protocols if one.step is None or can_evaluate(name, source)]
+    source, known = one.source, protocols()
+    return [name for name in evaluation.of(one).protocols if one.step is None or can_evaluate_on(source, known[name])]
 
 
 def check_dataset(source: Source, evaluation: Evaluation) -> None:
-    """Raises UserError if a dataset lacks labels that a protocol needs, or has several an image, or too few images."""
-    able = [name for name in protocols() if can_evaluate(name, source)]
+    """Raises UserError if a dataset lacks labels or masks that a protocol needs, or has several labels an image, or too
+    few images."""
+    known = protocols()
+    able = [name for name, of in known.items() if can_evaluate_on(source, of)]
     refused = [name for name in evaluation.protocols if name not in able]
     if refused:
         why = (
@@ -73,6 +69,10 @@ def check_dataset(source: Source, evaluation: Evaluation) -> None:
         )
         if source.multilabel:
             why = f"has several labels an image, and {' and '.join(refused)} need one: take what can do with several"
+        if any(known[name].needs_masks for name in refused):
+            why = "has no masks, images/ beside masks/: take what does without"
+        elif source.masks:
+            why = f"has masks and no labels, which {' and '.join(refused)} need: take what does without"
         raise UserError(f"{source.name} {why}: --protocols {' '.join(able)}")
     make_splits(source, evaluation.splits(), evaluation.probe_seed)
 

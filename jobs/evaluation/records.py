@@ -278,6 +278,6 @@ def unpack_bits(record: EvaluationRecord) -> np.ndarray:
 
 
 def unpack_draws(record: EvaluationRecord) -> np.ndarray:
-    """Returns the mean average precisions of drawn images of a record that has them, [draws] float64."""
+    """Returns the main number of drawn images of a record that has it, [draws] float64."""
     assert record.map_draws is not None
     return np.frombuffer(base64.b64decode(record.map_draws), "<f4").astype(np.float64)

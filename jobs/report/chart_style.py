@@ -22,6 +22,7 @@ DASHES = {"floor": (3, 3), "task": (1, 0), "ceiling": (8, 3, 2, 3), "external": 
 LONGEST = 40  # characters of a name in a chart
 TITLES = {
     "linear": "Linear probe",
+    "segmentation": "Linear segmentation",
     "knn": "kNN",
     "nonlinear": "Nonlinear probe",
     "attentive": "Attentive probe",

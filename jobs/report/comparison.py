@@ -10,9 +10,9 @@ import numpy as np
 
 from jobs.evaluation.dataset_names import Images, unique_dataset_names
 from jobs.evaluation.encoders import EvaluatedEncoder
-from jobs.report.paired import difference, interval_of_map, stack_correct
+from jobs.report.paired import difference, interval_of_draws, stack_correct
 from jobs.study.folder import Study
-from ssl_core.evaluation.metrics import Scores, main_measure
+from ssl_core.evaluation.metrics import main_measure
 from ssl_core.evaluation.protocol import protocols
 from ssl_core.evaluation.statistics import (
     Interval,
@@ -126,8 +126,8 @@ class EncoderRow:
         """Returns a protocol's main number with the ends of its interval, or None if the protocol was not run.
 
         An accuracy of one seed has Wilson's interval; one of several has a bootstrap of seeds and images
-        (`two_way_bootstrap`), and so has a mean average precision of any number of them (`bootstrap_of_draws`). Any
-        other number has Student's interval over seeds, and (None, None) for one seed.
+        (`two_way_bootstrap`), and so has a number with draws, such as a mean average precision, of any number of them
+        (`bootstrap_of_draws`). Any other number has Student's interval over seeds, and (None, None) for one seed.
         """
         return self._headlines.get(protocol)
 
@@ -139,7 +139,7 @@ class EncoderRow:
         if correct is not None:
             ends = wilson_interval(correct[0]) if len(correct) == 1 else two_way_bootstrap(correct).ends
             return value, *widen_to_mean(value, *ends)
-        if name == Scores.measure and (drawn := interval_of_map(self.records[protocol])):
+        if drawn := interval_of_draws(self.records[protocol]):
             return value, *widen_to_mean(value, *drawn.ends)
         found = self.values_by_seed(protocol, name)
         return (value, *widen_to_mean(value, *t_interval(np.array(found)))) if len(found) > 1 else (value, None, None)
@@ -178,7 +178,7 @@ def measure_of(rows: Sequence[EncoderRow], protocol: str) -> str:
 
 def measure_name(measure: str) -> str:
     """Returns what people call the main number of a protocol that measures accuracy."""
-    return "mAP" if measure == "map" else "top-1"
+    return {"map": "mAP", "miou": "mIoU"}.get(measure, "top-1")
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,10 @@ class DatasetComparison:
 
     @property
     def accuracy_name(self) -> str:
-        """Returns what people call the main numbers of protocols that measure accuracy: top-1, or mAP where images have
-        several labels."""
-        return measure_name("map" if "map" in map(self.main_measure, self.protocols) else "top1")
+        """Returns what people call the main numbers of protocols that measure accuracy: top-1, mAP where images have
+        several labels, or mIoU where they have masks."""
+        measures = set(map(self.main_measure, self.protocols))
+        return measure_name(next((name for name in ("map", "miou") if name in measures), "top1"))
 
     @property
     def seeds(self) -> int:

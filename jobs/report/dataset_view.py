@@ -16,6 +16,8 @@ def print_description(record: DatasetRecord, console: Console) -> None:
     if record.classes:
         console.print(_class_table(record))
         print_line(console, _balance(record))
+    if record.splits["train"].pixels:
+        console.print(_pixel_table(record))
     for part, split in record.splits.items():
         for line in _split_lines(part, split, record):
             print_line(console, line)
@@ -45,6 +47,26 @@ def _class_table(record: DatasetRecord) -> Table:
     without = [split.images - split.labeled for split in record.splits.values()]
     if any(without):
         view.add_row("without a label", *(f"{count:,}" for count in without), style="italic")
+    return view
+
+
+def _pixel_table(record: DatasetRecord) -> Table:
+    """Returns the share of the masks' pixels that each class has, the most frequent first."""
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    view.add_column("class, % of pixels", overflow="fold")
+    for part in record.splits:
+        view.add_column(part, justify="right")
+    totals = [max(1, sum(split.pixels.values())) for split in record.splits.values()]
+    first = next(iter(record.splits.values())).pixels
+    names = sorted(first, key=lambda name: (-first[name], name))
+    for name in names[:MOST_CLASSES]:
+        shares = (100 * split.pixels[name] / total for split, total in zip(record.splits.values(), totals))
+        view.add_row(escape(name), *(f"{share:.2f}" for share in shares))
+    if len(names) > MOST_CLASSES:
+        view.add_row(f"… {len(names) - MOST_CLASSES:,} more …")
+    void = [100 * split.void / (split.void + total) for split, total in zip(record.splits.values(), totals)]
+    if any(void):
+        view.add_row("of no class", *(f"{share:.2f}" for share in void), style="italic")
     return view
 
 

@@ -12,7 +12,6 @@ from rich.table import Table
 from jobs.report.comparison import DatasetComparison, EncoderRow
 from jobs.report.results_csv import COLUMNS
 from ssl_core.evaluation.over_datasets import Summary, mean_gains, mean_ranks
-from ssl_core.evaluation.protocol import is_accuracy
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,19 @@ class OverDatasets:
 
 
 def over_datasets(parts: list[DatasetComparison]) -> OverDatasets | None:
-    """Returns the summary by the first accuracy that all datasets have; None for one dataset, or if there is none.
+    """Returns the summary by the first accuracy that two datasets have; None if there is none.
 
     Tasks, starts and references are ranked; baselines are what gains are over.
     """
-    accuracies = [name for name in parts[0].protocols if is_accuracy(name)] if len(parts) > 1 else []
-    shared = [name for name in accuracies if sum(name in part.protocols for part in parts) > 1]
-    if not shared:
+    measured = {
+        name: [part for part in parts if name in part.protocols and part.main_measure(name) == "top1"]
+        for name in dict.fromkeys(name for part in parts for name in part.protocols)
+    }
+    protocol = next((name for name, of in measured.items() if len(of) > 1), None)
+    if protocol is None:
         return None
-    protocol = shared[0]
-    taken = [part for part in parts if protocol in part.protocols and part.main_measure(protocol) == "top1"]
+    taken = measured[protocol]
     left_out = [_why_left_out(part, protocol) for part in parts if part not in taken]
-    if len(taken) < 2:
-        return None
     answers = [{row.name: found for row in part.rows if (found := _answers(row, protocol))} for part in taken]
     names = [name for name in answers[0] if all(name in of for of in answers)]
     for part, of in zip(taken, answers):

@@ -1,7 +1,7 @@
 """Compares the records of two encoders, paired by seed and test image, and gives those of one their interval.
 
-Accuracies are compared by which images were classified right, mean average precisions by their values on the same draws
-of images.
+Accuracies are compared by which images were classified right, mean average precisions and mean intersections over union
+by their values on the same draws of images.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from jobs.evaluation.records import unpack_bits, unpack_draws
-from ssl_core.evaluation.metrics import Scores
+from ssl_core.evaluation.metrics import main_measure
+from ssl_core.evaluation.protocol import protocols
 from ssl_core.evaluation.statistics import Interval, bootstrap_of_draws, paired_difference
 from ssl_core.storage.records import EvaluationRecord
 
@@ -37,21 +38,21 @@ def difference(mine: Records, theirs: Records) -> Interval | None:
     drawn, others = _stack_draws(mine), _stack_draws(theirs)
     if drawn is None or others is None or drawn.shape != others.shape or _images(mine) != _images(theirs):
         return None
-    return bootstrap_of_draws(_maps(mine) - _maps(theirs), drawn - others)
+    return bootstrap_of_draws(_values(mine) - _values(theirs), drawn - others)
 
 
-def interval_of_map(records: Records) -> Interval | None:
-    """Returns the interval of a mean average precision over test images and seeds; None if the records do not say."""
+def interval_of_draws(records: Records) -> Interval | None:
+    """Returns the interval of a main number that has draws, over test images and seeds; None if there are none."""
     drawn = _stack_draws(records)
     if drawn is None:
         return None
-    found = bootstrap_of_draws(_maps(records), drawn)
+    found = bootstrap_of_draws(_values(records), drawn)
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _stack_draws(records: Records) -> np.ndarray | None:
-    """Returns the mean average precision of each draw of images, [records, draws]; None as for `stack_correct`."""
-    if not all(record.map_draws and Scores.measure in record.numbers for record in records):
+    """Returns the main number of each draw of images, [records, draws]; None as for `stack_correct`."""
+    if not all(record.map_draws and _measure(record) in record.numbers for record in records):
         return None
     alike = len({(record.dataset.images["test"], len(record.map_draws or "")) for record in records}) == 1
     return np.stack([unpack_draws(record) for record in records]) if alike else None
@@ -61,5 +62,9 @@ def _images(records: Records) -> int:
     return records[0].dataset.images["test"]
 
 
-def _maps(records: Records) -> np.ndarray:
-    return np.array([record.numbers[Scores.measure] for record in records])
+def _measure(record: EvaluationRecord) -> str:
+    return main_measure(protocols()[record.protocol.name].headline, record.numbers)
+
+
+def _values(records: Records) -> np.ndarray:
+    return np.array([record.numbers[_measure(record)] for record in records])

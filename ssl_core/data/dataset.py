@@ -12,6 +12,7 @@ import numpy as np
 
 from ssl_core.data.data_source import dataset_names, source_that_opens
 from ssl_core.data.decoding.deep_pixels import Levels
+from ssl_core.data.masks import Masks
 from ssl_core.data.split import Fetchable, FetchedShard, NamedBytes, Readable, Split
 from ssl_core.errors import TilespinError, UserError, closest
 
@@ -195,11 +196,12 @@ class Source:
         digest: Names the content and its order; for a folder by paths and sizes, not bytes.
         size: The side in pixels that images are delivered at.
         train: What encoders learn from, labeled or not; probes and supervised training use the labeled images only.
-        test: Empty where there are no labels.
+        test: Empty where there are neither labels nor masks.
         classes: Their names by number; none where there are no labels.
         mean: Of 0..255, per channel.
         std: Of 0..255, per channel.
         notes: What the user should know about how it was read.
+        masks: What each pixel shows, of all images; None where that is not known.
     """
 
     name: str
@@ -211,6 +213,7 @@ class Source:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     notes: tuple[str, ...] = field(default=())
+    masks: Masks | None = None
 
     @property
     def multilabel(self) -> bool:

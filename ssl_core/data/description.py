@@ -129,6 +129,8 @@ def _split(source: Source, seen: Source, part: str, headers: Headers, found: Dec
     whole, split = getattr(source, part), getattr(seen, part)
     counts = _counts(whole.labels, len(source.classes))
     failed = sorted((headers.unreadable | found.unreadable).items())
+    masks = source.masks
+    *pixels, void = masks.pixels[part].tolist() if masks else [0]
     return SplitDescription(
         images=len(whole),
         labeled=int(whole.labeled.sum()) if source.classes else 0,
@@ -140,6 +142,8 @@ def _split(source: Source, seen: Source, part: str, headers: Headers, found: Dec
         modes=dict(headers.modes.most_common()),
         sizes=_sizes(headers.sizes, source.size) if len(headers.sizes) else None,
         unreadable=tuple(Unreadable(name=_shown(split, i), reason=_one_line(why)) for i, why in failed),
+        pixels=dict(zip(map(_quoted, masks.classes), pixels)) if masks else {},
+        void=void,
     )
 
 

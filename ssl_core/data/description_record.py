@@ -1,6 +1,6 @@
 """Defines the record that `tilespin data --json` writes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssl_core.storage.record import Record
 
@@ -52,6 +52,8 @@ class SplitDescription:
         modes: How many have each of Pillow's modes and each number of bits.
         sizes: How large they are; None if no header could be read.
         unreadable: All that cannot be decoded, as far as was looked.
+        pixels: How many pixels of the masks each class has, where there are masks.
+        void: How many pixels of the masks are of no class.
     """
 
     images: int
@@ -64,6 +66,8 @@ class SplitDescription:
     modes: dict[str, int]
     sizes: ImageSizes | None
     unreadable: tuple[Unreadable, ...]
+    pixels: dict[str, int] = field(default_factory=dict)
+    void: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,11 @@ def _scan_some(split: Split, ids: np.ndarray) -> Headers:
     return found
 
 
+def upright_size(split: Split, i: int) -> tuple[int, int]:
+    """Returns width and height of image `i` as it is decoded; raises one of UNREADABLE if it has no header."""
+    return with_retries(partial(_read_header, split, i)).size
+
+
 def _read_header(split: Split, i: int) -> _Header:
     with split.open(i) as source, Image.open(source) as file:
         check_readable(file)

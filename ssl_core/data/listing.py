@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_core.data.image_names import SkippedFiles, has_no_extension, holds_image, is_hidden, is_image
+from ssl_core.data.mask_names import is_list
 
 QUIET_S = 2.0  # seconds that something may take before a line says what is going on
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # which Hugging Face reads beside images
@@ -27,6 +28,7 @@ class Listing:
         parquets: Other Parquet files, which may have images.
         tables: Tables that may have the images' labels.
         compressed: Compressed tar files, which cannot be read from any place in them.
+        lists: Lists of names that may lie beside masks.
         left_out: Files that are none of these.
         unlisted: Errors of the folders that cannot be listed.
         folders: All folders that were searched.
@@ -39,6 +41,7 @@ class Listing:
     parquets: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     compressed: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
     left_out: SkippedFiles = field(default_factory=SkippedFiles)
     unlisted: list[OSError] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -100,6 +103,8 @@ def _add(found: Listing, folder: str, name: str, below: str) -> None:
         found.parquets.append(below + name)
     elif lower.endswith(COMPRESSED):
         found.compressed.append(below + name)
+    elif is_list(below + name) and os.path.isfile(path):
+        found.lists.append(below + name)
     else:
         found.left_out.add(name)
 

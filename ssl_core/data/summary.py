@@ -20,6 +20,10 @@ def summary(source: Source) -> str:
 
 
 def _classes(source: Source) -> str:
+    if source.masks:
+        counts = np.sum([of[:-1] for of in source.masks.pixels.values()], 0)
+        named = [f"{name} {share:.1%}" for name, share in zip(source.masks.classes, counts / counts.sum())]
+        return f"masks of {len(named):,} classes ({some(named, CLASSES)} of the pixels)"
     if not source.classes:
         return "without labels"
     labels = np.concatenate([source.train.labels, source.test.labels])

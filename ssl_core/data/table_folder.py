@@ -1,4 +1,4 @@
-"""Makes a dataset of image files whose labels are in tables beside them."""
+"""Makes a dataset of image files whose labels are in tables or masks beside them, or in their folders' names."""
 
 import hashlib
 import posixpath
@@ -12,6 +12,7 @@ from ssl_core.data.dataset import Source
 from ssl_core.data.image_folder import DEFAULT_SIZE, Make, from_folder_layout, listing_digest, with_pixel_range
 from ssl_core.data.label_table import FILE_COLUMNS, Row, Table, name_with_column, parse_table
 from ssl_core.data.labeling import NO_LABEL, Labeled, arrange
+from ssl_core.data.mask_folder import from_masks
 from ssl_core.data.split_names import roles_of_paths, split_roles
 from ssl_core.errors import UserError, some
 
@@ -33,8 +34,9 @@ def from_images(
     size: int | None,
     left_out: Sequence[str],
     needed: bool,
+    lists: Mapping[str, bytes] | None = None,
 ) -> Source:
-    """Makes the dataset of image files: by tables beside them, if there are any, else by the folders' names.
+    """Makes the dataset of image files: by tables beside them, if there are any, else by masks, else by folders' names.
 
     Args:
         data: The value of --data, for messages.
@@ -46,6 +48,7 @@ def from_images(
         size: The side in pixels that images are delivered at; None: DEFAULT_SIZE.
         left_out: Notes about what else is there and is not read.
         needed: Whether a table has to be there that names files.
+        lists: The content of lists of names that may lie beside masks, by path.
 
     Raises:
         UserError: If there is nothing to train on, a table is damaged, or it is not clear what tables or folders are.
@@ -70,6 +73,9 @@ def from_images(
         return _from_tables(data, name_with_column(name, column), sizes, tables, parsed, make, size, left_out)
     if needed and not parsed:
         raise UserError(f"--data {data}: {'; '.join(unread) or 'there is no table of labels'}")
+    if found := from_masks(data, name, sizes, lists or {}, make, size, left_out):
+        return found
+    left_out = [*left_out, *([f"not used: {some(sorted(lists))}"] if lists else [])]
     return from_folder_layout(data, name, sizes, make, size, left_out)
 
 

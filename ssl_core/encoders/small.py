@@ -103,6 +103,10 @@ class RawPixels(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         return [F.pixel_unshuffle(F.adaptive_avg_pool2d(x, 8), 4)]
 
+    def pixel_maps(self, x: Tensor) -> list[Tensor]:
+        """Returns the image itself, for what asks about each pixel: there are no cells to average it to."""
+        return [x]
+
 
 VIT, PIXELS = "vit-small-images", "raw-pixels"
 # Each builds an encoder for images of a side in pixels, which only VIT looks at

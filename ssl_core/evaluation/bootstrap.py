@@ -1,5 +1,9 @@
-"""Draws test images again and again to see how much a mean average precision depends on which ones there are."""
+"""Draws test images again and again to see how much a number depends on which ones there are.
 
+These are numbers that are no means over images: a mean average precision, and a mean intersection over union.
+"""
+
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -37,12 +41,11 @@ def bootstrap_map(scores: np.ndarray, labels: np.ndarray, draws: int = DRAWS) ->
         labels: [n, classes] bool.
         draws: How often.
     """
-    n, rng = len(labels), np.random.default_rng(0)
     rankings = [_ranked(score, truth) for score, truth in zip(scores.T, labels.T) if truth.any()]
     found = []
-    for rows in np.array_split(np.arange(draws), -(-draws * n // CELLS)):
-        counts = np.ascontiguousarray(rng.multinomial(n, np.full(n, 1 / n), size=len(rows)).T, np.float32)
-        total, present = np.zeros(len(rows)), np.zeros(len(rows))
+    for drawn in _draw_counts(len(labels), draws):
+        counts = np.ascontiguousarray(drawn.T, np.float32)
+        total, present = np.zeros(len(drawn)), np.zeros(len(drawn))
         for order, starts, hits, hit_starts in rankings:
             seen = np.add.reduceat(counts[order], starts).cumsum(0)
             added = np.add.reduceat(counts[hits], hit_starts)
@@ -51,6 +54,33 @@ def bootstrap_map(scores: np.ndarray, labels: np.ndarray, draws: int = DRAWS) ->
             present += right[-1] > 0
         found.append(total / np.maximum(present, 1))
     return np.concatenate(found).astype(np.float32)
+
+
+def bootstrap_miou(intersections: np.ndarray, unions: np.ndarray, truth: np.ndarray, draws: int = DRAWS) -> np.ndarray:
+    """Returns the mean intersection over union of images drawn with replacement, as many as there are: [draws] float32.
+
+    Draws are those of `bootstrap_map`. A class of which no pixel is drawn does not count in the mean.
+
+    Args:
+        intersections: [n, classes], how many pixels of an image are of a class and are taken for it.
+        unions: [n, classes], how many are of it or are taken for it.
+        truth: [n, classes], how many are of it.
+        draws: How often.
+    """
+    found = []
+    for drawn in _draw_counts(len(truth), draws):
+        counts = drawn.astype(np.float64)
+        present = counts @ truth > 0
+        shares = (counts @ intersections) / np.maximum(counts @ unions, 1)
+        found.append(np.where(present, shares, 0).sum(1) / np.maximum(present.sum(1), 1))
+    return np.concatenate(found).astype(np.float32)
+
+
+def _draw_counts(n: int, draws: int) -> Iterator[np.ndarray]:
+    """Yields how often each of `n` images is drawn, [some draws, n] int64, until there are all draws."""
+    rng = np.random.default_rng(0)
+    for rows in np.array_split(np.arange(draws), -(-draws * n // CELLS)):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=len(rows))
 
 
 def _ranked(score: np.ndarray, truth: np.ndarray) -> _Ranking:

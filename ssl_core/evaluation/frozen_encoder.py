@@ -19,6 +19,7 @@ from kernels.shuffle_tiles import shuffle_tiles
 from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.select import evaluation_batches
 from ssl_core.data.sampler import make_sampler
+from ssl_core.encoders.small import RawPixels
 from ssl_core.errors import Diverged, UserError
 from ssl_core.task import InputFormat
 
@@ -172,11 +173,16 @@ class FrozenEncoder:
         Raises:
             UserError: If none of the images can be decoded.
         """
+        for images, labels, _ in self.rows(split, most):
+            yield images, labels
+
+    def rows(self, split: str, most: int | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yields what `images` says, and each image's row in its part of the source, [b] int64."""
         part, ids = self.parts[split]
         ids, read = ids if most is None else ids[evenly_spaced(len(ids), most)], []
-        for images, labels in self._batches(part, ids):
+        for images, labels, rows in self._batches(part, ids):
             read.append(labels)
-            yield images, labels
+            yield images, labels, rows
         if not read:
             raise UserError(f"{self.source.name}: none of the {len(ids):,} {DESCRIPTIONS[split]} can be decoded")
         if most is None:
@@ -200,11 +206,12 @@ class FrozenEncoder:
             yield images, torch.arange(first, first + len(images), device=self.device)
             first += len(images)
 
-    def feature_maps(self, images: Tensor) -> list[Tensor]:
+    def feature_maps(self, images: Tensor, dense: bool = False) -> list[Tensor]:
         """Computes the map of each stage, without gradients.
 
         Args:
             images: [b, s, s, 3] uint8 on the device; they are normalized here.
+            dense: Of raw pixels, return all and not a few cells.
 
         Returns:
             For each stage, shallow to deep: [b, width, h, w] float32.
@@ -213,15 +220,17 @@ class FrozenEncoder:
             Diverged: If a map is not finite.
         """
         with torch.no_grad():
-            maps = self.encoder(normalize(images, self.normalization, self.format))
+            encode = self.encoder.pixel_maps if dense and isinstance(self.encoder, RawPixels) else self.encoder
+            maps = encode(normalize(images, self.normalization, self.format))
         if not all(map.sum().isfinite() for map in maps):  # a tenth of the time that looking at each number takes
             raise Diverged("the encoder's features are not finite: its weights have diverged, or are damaged")
         return maps
 
-    def blank_maps(self) -> list[Tensor]:
+    def blank_maps(self, dense: bool = False) -> list[Tensor]:
         """Returns each stage's map of a black image, [1, width, h, w]: maps of other images have the same shape."""
         side = self.source.size
-        return self.feature_maps(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device))
+        black = torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.device)
+        return self.feature_maps(black, dense)
 
     @cached_property
     def last_map(self) -> int:
@@ -244,11 +253,11 @@ class FrozenEncoder:
         """
         return [F.adaptive_avg_pool2d(m, min(cells, *m.shape[2:])).flatten(1) for m in self.feature_maps(images)]
 
-    def _batches(self, part: str, ids: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, part: str, ids: np.ndarray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in evaluation_batches(self.source, part, ids, self.device, self.threads):
             good = batch.weights > 0
             if good.any():
-                yield batch.images[good], batch.labels[good]
+                yield batch.images[good], batch.labels[good], batch.ids[good]
 
     def _recalibrate_batch_norm(self, ids: np.ndarray) -> None:
         """Sets batch-norm statistics to plain averages over whole images: training saw crops, tiles or holes."""
@@ -258,7 +267,7 @@ class FrozenEncoder:
             norm.momentum = None  # torch: the average of all batches seen
         self.encoder.train()
         seen = 0
-        for images, _ in self._batches("train", ids) if norms else ():
+        for images, *_ in self._batches("train", ids) if norms else ():
             if len(images) > 1:  # of one image there may be one value a channel, which has no variance
                 self.feature_maps(images)
                 seen += len(images)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 import ssl_core.evaluation.protocols
+from ssl_core.data.dataset import Source
 from ssl_core.plugins import Kind
 
 
@@ -32,10 +33,10 @@ class Result:
     Attributes:
         numbers: Measures by name.
         correct: [n_test] bool, whether the answer for each test image is right; None for protocols without answers, or
-            images with several labels.
+            with several for an image.
         predicted: [n_test] int64, these answers: classes.
-        draws: [draws] float32, the headline of images drawn with replacement, see `bootstrap_map`, where images have
-            several labels.
+        draws: [draws] float32, the headline of images drawn with replacement, where it is no mean over images: see
+            `bootstrap_map` and `bootstrap_miou`.
         chosen: What held-out data chose, such as a stage or a learning rate, and `val_score`, the accuracy (or mean
             average precision) there that chose.
         sheet: A picture for people, [h, w, 3] uint8.
@@ -61,6 +62,7 @@ class Protocol:
         on: What `run` gets. "features": `FrozenFeatures`, which all such protocols share; "encoder": a `FrozenEncoder`,
             the encoder itself with its images.
         needs_labels: Whether images must have labels.
+        needs_masks: Whether they must have masks.
         multilabel: Whether images may have several, if it needs them; their main number is then `map`, the mean average
             precision.
         headline: The name among the result's numbers that stands in tables.
@@ -71,6 +73,7 @@ class Protocol:
     version: ClassVar[int]
     on: ClassVar[Literal["features", "encoder"]]
     needs_labels: ClassVar[bool]
+    needs_masks: ClassVar[bool] = False
     multilabel: ClassVar[bool] = False
     headline: ClassVar[str]
     higher_is_better: ClassVar[bool]
@@ -111,5 +114,15 @@ def protocols() -> dict[str, Protocol]:
 
 
 def is_accuracy(protocol: str) -> bool:
-    """Returns whether a protocol's headline is the accuracy on all test images, which is shown in percent."""
-    return protocols()[protocol].headline == "top1"
+    """Returns whether a protocol's headline is the accuracy on all test images, or their mean intersection over union,
+    which are shown in percent."""
+    return protocols()[protocol].headline in ("top1", "miou")
+
+
+def can_evaluate_on(source: Source, protocol: Protocol) -> bool:
+    """Returns whether a dataset has the labels or the masks that a protocol needs."""
+    if protocol.needs_masks:
+        return source.masks is not None
+    if protocol.needs_labels:
+        return protocol.multilabel if source.multilabel else bool(source.classes)
+    return True

@@ -204,8 +204,9 @@ class EvaluationRecord(Record):
         numbers: What was measured on test images; accuracies are fractions.
         chosen: What held-out training images chose.
         correct: Base64 of one bit for each test image, whether it was classified right; None if that has no meaning.
-        map_draws: Base64 of float32, little-endian: the mean average precision of test images drawn with replacement, a
-            thousand times, the same ones for equally many images; None where images do not have several labels.
+        map_draws: Base64 of float32, little-endian: the mean average precision, or the mean intersection over union, of
+            test images drawn with replacement, a thousand times, the same ones for equally many images; None where
+            images do not have several labels or masks.
         confusion: The confusion matrix of test images, (label, answer, images) for each cell that is not zero, classes
             by their places in `dataset.class_names`; empty where that has no meaning.
         points: A map of test images, (x, y, label, cell) for each: its place, from 0 to 1, left to right and up; its

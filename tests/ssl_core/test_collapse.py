@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import eigh
+from sklearn.cluster import KMeans
 from support.frozen_encoders import Constant, Noise, frozen, small_source
 
+import ssl_core.encoders.build as encoders
+from ssl_core.evaluation.cell_clusters import kmeans
 from ssl_core.evaluation.protocols import collapse
 from ssl_core.evaluation.protocols.collapse import Collapse
 
@@ -51,3 +54,62 @@ def test_an_encoder_of_noise_uses_every_direction():
     numbers = Collapse().run(frozen(Noise(8), small_source(test=1000)), Collapse.Config(), 0).numbers
     assert numbers["rankme"] == pytest.approx(8, abs=0.1) and numbers["std"] == pytest.approx(1, abs=0.03)
     assert 7 < numbers["lidar"] < 8
+
+
+def test_dse_of_clusters_without_extent():
+    """Eight images with three directions each, all orthogonal: clusters are points, a root of 2 from each other."""
+    cells = 3 * torch.eye(24, dtype=torch.float64).view(8, 3, 24).repeat(1, 4, 1)
+    found = collapse.dse(cells, 0)
+    scale = np.sqrt(23 / 24)  # from each to the mean of all
+    assert found["dse/inter"] == pytest.approx(np.sqrt(2) / scale) and found["dse/intra"] == pytest.approx(0, abs=1e-9)
+    assert found["dse/dim"] == pytest.approx(1, abs=1e-4)
+    assert found["dse"] == pytest.approx(found["dse/inter"] - found["dse/intra"] + found["dse/dim"])
+
+
+def test_dse_of_equal_cells():
+    found = collapse.dse(torch.ones(16, 9, 5).double(), 0)
+    assert found["dse/inter"] == found["dse/intra"] == 0 and found["dse/dim"] == pytest.approx(1 / 5, abs=1e-4)
+    assert collapse.dse(torch.ones(16, 1, 5).double(), 0) == {}
+
+
+@pytest.mark.parametrize("shape", [(20, 16, 8), (9, 30, 40)])
+def test_dse_by_its_formula(shape):
+    """Clusters are scikit-learn's, from the same first centroids, and all else is computed in numpy."""
+    cells = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, generator = collapse.dse(cells, 5), torch.Generator().manual_seed(5)
+    x = cells.numpy() / np.linalg.norm(cells.numpy(), axis=2, keepdims=True)
+    points, d = x.reshape(-1, shape[2]), shape[2]
+    scale = np.linalg.norm(points - points.mean(0), axis=1).mean()
+
+    def clusters(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        centroids, nearest = (of.numpy() for of in kmeans(torch.from_numpy(rows), count, generator))
+        once_more = KMeans(count, init=centroids, n_init=1, max_iter=1).fit(rows)
+        own = sum(((rows[nearest == i] - centroids[i]) ** 2).sum() for i in range(count))
+        assert once_more.inertia_ > 0.97 * own  # Lloyd's steps are done, or nearly
+        return centroids, nearest
+
+    def sizes(rows: np.ndarray, nearest: np.ndarray) -> list[float]:
+        parts = [rows[nearest == i] for i in np.unique(nearest) if (nearest == i).sum() > 1]
+        return [np.linalg.norm(of - of.mean(0), "nuc") / np.sqrt(max(len(of) - 1, d)) for of in parts]
+
+    local = [np.mean(sizes(image, clusters(image, 3)[1])) for image in x]
+    groups = [x[i : i + 8].reshape(-1, d) for i in range(0, len(x), 8)]
+    inter, together = [], []
+    for rows in groups:
+        centroids, nearest = clusters(rows, 24)
+        distances = np.linalg.norm(rows[:, None] - centroids[None], axis=2)
+        distances[np.arange(len(rows)), nearest] = np.inf
+        inter.append(distances.min(1).mean())
+        together += sizes(rows, nearest)
+    assert found["dse/inter"] == pytest.approx(np.mean(inter) / scale)
+    assert found["dse/intra"] == pytest.approx((np.mean(local) + np.mean(together)) / 2 / scale)
+    assert 0.5 < found["dse/dim"] < 1
+    assert collapse.dse(cells, 5) == found != collapse.dse(cells, 6)
+
+
+def test_dse_is_of_the_deepest_map_of_several_cells():
+    model = frozen(encoders.build("convnet", 16, 0))
+    numbers = Collapse().run(model, Collapse.Config(images=40, clean=4, views=2, dense=16, cells=2), 0).numbers
+    images = torch.cat([images for images, _ in model.images("test", 16)])
+    wanted = collapse.dse(model.feature_maps(images)[-1].double().flatten(2).transpose(1, 2), 0)
+    assert {name: numbers[name] for name in wanted} == pytest.approx(wanted, rel=1e-4) and len(wanted) == 4

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
+from support.masked_folders import noise_masks
 from torch import nn
 
 import ssl_core.encoders.build as encoders
@@ -30,14 +31,15 @@ QUICK = {
 
 
 def source(train: list[int], test: list[int], constant: bool = False) -> Source:
-    """Noise, or images that are all the same, with these labels."""
+    """Noise, or images that are all the same, with these labels and masks of noise."""
     rng = np.random.default_rng(0)
 
     def part(labels: list[int]) -> Arrays:
         images = rng.integers(0, 256, (len(labels), 16, 16, 3)).astype(np.uint8)
         return Arrays(np.full_like(images, 77) if constant else images, np.array(labels))
 
-    return Source("made up", "digest", 16, part(train), part(test), ("a", "b"))
+    masks = noise_masks(len(train), len(test), 16)
+    return Source("made up", "digest", 16, part(train), part(test), ("a", "b"), masks=masks)
 
 
 def model(given: Source, encoder: nn.Module | None = None) -> FrozenEncoder:

@@ -74,7 +74,9 @@ class Folder(DataSource):
         if empty := _empty_folders(listing):
             left_out.append(f"no images in {some(empty)}")
         tables = {table: (root / table).read_bytes() for table in listing.tables}
-        return from_images(data, root.name, listing.images, tables, column, make, size, left_out, bool(column))
+        lists = {name: (root / name).read_bytes() for name in listing.lists}
+        needed = bool(column)
+        return from_images(data, root.name, listing.images, tables, column, make, size, left_out, needed, lists)
 
 
 def _empty_folders(listing: Listing) -> list[str]:

@@ -10,6 +10,7 @@ from ssl_core.data.dataset import Source
 from ssl_core.data.image_names import SkippedFiles
 from ssl_core.data.label_table import split_column
 from ssl_core.data.listing import METADATA, saying_if_slow
+from ssl_core.data.mask_names import is_list
 from ssl_core.data.packing.index import INDEX, PLAN
 from ssl_core.data.packing.record import ShardEntry
 from ssl_core.data.remote import RemoteFiles, RemoteShard
@@ -92,7 +93,7 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
         return path.lower().endswith(END) and not is_table(path)
 
     def is_wanted(path: str) -> bool:
-        return path == PLAN or is_table(path) or is_parquet(path) or others.wants(path)
+        return path == PLAN or is_table(path) or is_parquet(path) or is_list(path) or others.wants(path)
 
     with saying_if_slow(lambda: f"listing {url}"):
         found = list_objects(url, is_wanted, gone.append)
@@ -107,7 +108,9 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
         left_out.append(f"{len(gone):,} files are left out, such as {'; '.join(sorted(map(str, gone))[:NAMED])}")
     shards = {path: obj for path, obj in found.items() if is_parquet(path)}
     tables = {path: obj for path, obj in found.items() if is_table(path)}
-    sizes = {path: obj.size for path, obj in found.items() if path not in shards and path not in tables}
+    lists = {path: obj for path, obj in found.items() if is_list(path)}
+    others_found = {*shards, *tables, *lists}
+    sizes = {path: obj.size for path, obj in found.items() if path not in others_found}
     if shards:
         few = max(1, len(sizes))
         notes = [f"left out: {some(sorted([*sizes, *tables]))} beside the shards"] if sizes or tables else []
@@ -115,5 +118,5 @@ def _folder(url: str, name: str, column: str | None, size: int | None) -> Source
         if source := source_of_parquet(url, name, list(shards), files, column, size, [*left_out, *notes], few):
             return source
         left_out.append(f"left out: {some(sorted(shards))} beside the images")
-    contents = {path: read_cached(obj) for path, obj in tables.items()}
-    return from_images(url, name, sizes, contents, column, make, size, left_out, bool(column))
+    contents, names = ({path: read_cached(obj) for path, obj in of.items()} for of in (tables, lists))
+    return from_images(url, name, sizes, contents, column, make, size, left_out, bool(column), names)

@@ -8,6 +8,8 @@ Features are the last stage's map of test images, averaged over its cells, in fl
 - LiDAR (Thilak et al. 2023, arXiv:2312.04000): the effective rank of the linear discriminant analysis matrix whose
   classes are images and whose samples are their augmented views.
 - Alpha-ReQ, intrinsic dimension and cluster learnability: see ssl_core/evaluation/expressiveness.py.
+- DSE (Dai et al. 2025, arXiv:2510.17299), of the cells of the deepest map of several: whether they lie in clusters that
+  are far from each other and small, and in how many directions. It is meant to go with dense transfer.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.random import RandomBits
+from ssl_core.evaluation.cell_clusters import cluster_structure
 from ssl_core.evaluation.expressiveness import alpha_req, cluster_learnability, intrinsic_dimension
 from ssl_core.evaluation.frozen_encoder import FrozenEncoder
 from ssl_core.evaluation.protocol import Protocol, Result
@@ -24,9 +27,9 @@ from ssl_core.evaluation.transforms import augmented
 
 
 class Collapse(Protocol):
-    """Measures whether features have collapsed, and what they can express."""
+    """Measures whether features have collapsed, what they can express, and how the cells of maps are structured."""
 
-    version = 3  # alpha-ReQ, intrinsic dimension and cluster learnability
+    version = 3  # DSE, alpha-ReQ, intrinsic dimension and cluster learnability
     on = "encoder"
     needs_labels = False
     headline, higher_is_better = "rankme", True
@@ -46,29 +49,35 @@ class Collapse(Protocol):
         """random views of each"""
         clusters: int = 100
         """clusters of test images whose learnability is measured"""
+        dense: int = 128
+        """test images for DSE"""
+        cells: int = 14
+        """cells along a side of their maps at most: a larger map is averaged"""
 
     def run(self, model: FrozenEncoder, config: Config, seed: int) -> Result:
-        """Computes RankMe, spread, LiDAR, alpha-ReQ, intrinsic dimension and cluster learnability.
+        """Computes RankMe, spread, LiDAR, alpha-ReQ, intrinsic dimension, cluster learnability and DSE.
 
         Args:
             model: The encoder with its images.
             config: Numbers of images and views.
-            seed: Decides the augmented views.
+            seed: Decides the augmented views, and the clusters of DSE.
 
         Returns:
             `rankme` and `lidar`, from 1 (collapsed) to `width`, the features' width; `std`, the spread: 0 is collapsed,
             1 spread evenly; `alpha`, `dimension` and `learnability` (0 to 1), the first two only where there are enough
-            different images and directions to compute them. With a single test image there is `width` alone, and
-            a note says so.
+            different images and directions to compute them; `dse`, higher for a better structure, with its parts,
+            unless all maps are of one cell. With a single test image there is `width` alone, and a note says so.
         """
         z = torch.cat([model.pool(images)[-1].cpu() for images, _ in model.images("test", config.images)]).double()
         width = {"width": float(z.shape[1])}
         if len(z) < 2:  # by construction 1, 0 and undefined: as if it had collapsed
             return Result(width, notes=("one test image cannot tell a collapsed encoder from another",))
+        structure = dse(_cells(model, config), seed)
         numbers = {"rankme": rankme(z), "std": spread(z), "lidar": lidar(_views(model, config, seed))}
         for name, value in (("alpha", alpha_req(z)), ("dimension", intrinsic_dimension(z))):
             numbers |= {} if value is None else {name: value}
-        return Result({**numbers, "learnability": cluster_learnability(z, config.clusters, seed), **width})
+        numbers["learnability"] = cluster_learnability(z, config.clusters, seed)
+        return Result({**numbers, **structure, **width})
 
 
 def _views(model: FrozenEncoder, config: Collapse.Config, seed: int) -> Tensor:
@@ -78,6 +87,16 @@ def _views(model: FrozenEncoder, config: Collapse.Config, seed: int) -> Tensor:
         draws = (RandomBits(ids, torch.full_like(ids, view), seed) for view in range(config.views))
         rows.append(torch.stack([model.pool(augmented(images, draw))[-1].cpu() for draw in draws], 1))
     return torch.cat(rows).double()
+
+
+def _cells(model: FrozenEncoder, config: Collapse.Config) -> Tensor:
+    """Returns the cells of the deepest map of several, of test images, [images, cells, width]."""
+    rows = []
+    for images, _ in model.images("test", config.dense):
+        one = model.feature_maps(images)[model.last_map]
+        sides = min(config.cells, one.shape[2]), min(config.cells, one.shape[3])
+        rows.append(F.adaptive_avg_pool2d(one, sides).cpu())
+    return torch.cat(rows).double().flatten(2).transpose(1, 2)
 
 
 def rankme(z: Tensor) -> float:
@@ -120,6 +139,30 @@ def lidar(z: Tensor, delta: float = 1e-4) -> float:
     values, vectors = torch.linalg.eigh(within + delta * torch.eye(z.shape[2], dtype=z.dtype))
     whitening = vectors * values.rsqrt() @ vectors.T
     return _effective_rank(torch.linalg.eigvalsh(whitening @ between @ whitening).clamp(min=0))
+
+
+def dse(cells: Tensor, seed: int) -> dict[str, float]:
+    """Returns the dense representation structure estimator of L2-normalized cells (Dai et al. 2025, arXiv:2510.17299).
+
+    It is `inter` - `intra` + `dim`: the first two are those of `cluster_structure`, the last is the effective rank of
+    one cell of each image over the most that it can be, averaged over cells that are shuffled in each image. To choose
+    among checkpoints of one training the authors give `dim` the weight by which its standard deviation over these
+    equals that of the rest; for a single encoder it is 1, as in their code.
+
+    Args:
+        cells: [images, n, d].
+        seed: Decides the clusters' first centroids, and which cells of different images are looked at together.
+
+    Returns:
+        `dse`, higher for a better structure, and its parts, `dse/inter`, `dse/intra` and `dse/dim`; nothing if n is 1.
+    """
+    if cells.shape[1] < 2:
+        return {}
+    cells, generator = F.normalize(cells, dim=-1), torch.Generator().manual_seed(seed)
+    inter, intra = cluster_structure(cells, generator)
+    shuffled = torch.stack([image[torch.randperm(len(image), generator=generator)] for image in cells], 1)
+    dim = sum(rankme(rows) / min(rows.shape) for rows in shuffled) / len(shuffled)
+    return {"dse": inter - intra + dim, "dse/inter": inter, "dse/intra": intra, "dse/dim": dim}
 
 
 def _effective_rank(values: Tensor, eps: float = 1e-7) -> float:

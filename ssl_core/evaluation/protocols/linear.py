@@ -10,13 +10,13 @@ Source: SGD with momentum on frozen features, as Kolesnikov et al. 2019 (arXiv:1
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
 from ssl_core.evaluation.features import FrozenFeatures
-from ssl_core.evaluation.metrics import Answers, Scores, label_targets, predictions
+from ssl_core.evaluation.linear_classifiers import fit_linear
+from ssl_core.evaluation.metrics import Answers, Scores, predictions
 from ssl_core.evaluation.protocol import Protocol, Result
 
 
@@ -74,32 +74,11 @@ def _probe(
         Accuracies, or mean average precisions, on "val", [rates], and the predictions for "test", [rates, n_test].
     """
     x, y = torch.from_numpy(stage["train"]), torch.from_numpy(features.labels["train"])
-    classes = y.shape[1] if features.multilabel else features.classes
-    to_probabilities = torch.sigmoid if features.multilabel else partial(torch.softmax, dim=2)
-    rates = torch.tensor(config.learning_rates)
-    # one wide layer holds every learning rate's classifier: [d, rates * classes]
-    shape = (len(rates), classes)
-    weight = torch.zeros(x.shape[1], len(rates) * classes)
-    bias = torch.zeros(len(rates) * classes)
-    speed = [torch.zeros_like(weight), torch.zeros_like(bias)]
-    order = torch.Generator().manual_seed(seed)
-    per_epoch = -(-len(x) // config.batch)
-    total, step = per_epoch * config.epochs, 0
-    for _ in range(config.epochs):
-        for rows in torch.randperm(len(x), generator=order).split(config.batch):
-            batch = x[rows]
-            logits = torch.addmm(bias, batch, weight).view(len(rows), *shape)
-            error = (to_probabilities(logits) - label_targets(y[rows], classes)[:, None]) / len(rows)
-            error = error.flatten(1)
-            decay = 0.5 * (1 + np.cos(np.pi * step / total))
-            lr = (rates * decay).repeat_interleave(classes)
-            for parameter, velocity, gradient in zip((weight, bias), speed, (batch.T @ error, error.sum(0))):
-                velocity.mul_(0.9).add_(gradient)
-                parameter -= lr * velocity
-            step += 1
+    classes, rates = y.shape[1] if features.multilabel else features.classes, config.learning_rates
+    weight, bias = fit_linear(x, y, classes, rates, config.epochs, config.batch, seed)
 
     def of(split: str) -> Answers | Scores:
-        logits = (torch.from_numpy(stage[split]) @ weight + bias).view(-1, *shape)
+        logits = (torch.from_numpy(stage[split]) @ weight + bias).view(-1, len(rates), classes)
         return predictions(logits.transpose(0, 1), torch.from_numpy(features.labels[split]))
 
     val = of("val")
