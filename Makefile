@@ -77,6 +77,6 @@ $(INSTALLED_DEV): $(INSTALLED)
 	$(call install,.[dev],downloads another 0.14 GB: what tests and lint need)
 
 $(INSTALLED_DOCS): $(INSTALLED)
-	$(call install,.[docs],downloads another 0.02 GB: what builds the site)
+	$(call install,.[docs],downloads at most another 0.04 GB: what builds the site)
 
 .PHONY: demo test coverage test-fast faults encoders two-machines lint bench docs reference lock

@@ -17,6 +17,7 @@ from jobs.cli import VERBS, run_command
 DOCS = ROOT / "docs"
 HISTORY = {DOCS / "log.md", DOCS / "changelog.md"}  # what was true once
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(set(DOCS.rglob("*.md")) - HISTORY)]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PARSED = [DOCS / "choose.md"]  # pages whose commands are only parsed
 README = (ROOT / "README.md").read_text()
 
@@ -95,10 +96,13 @@ def test_commands_parse(path, capsys):
 
 
 def test_make_targets_exist():
-    """Those in code: make is a word of English, too."""
+    """Those in code, since make is a word of English, too; workflows call nothing else."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for path in PAGES for name in re.findall(r"(?:`|^)make ([\w-]+)", path.read_text(), re.MULTILINE)}
     assert {"demo", "docs", "test-fast"} <= named <= targets
+    jobs = [job for path in WORKFLOWS for job in yaml.safe_load(path.read_text())["jobs"].values()]
+    run = {step["run"] for job in jobs for step in job["steps"] if "run" in step}
+    assert run == {f"make {name}" for name in ("lint", "test-fast", "test", "docs", "faults", "encoders")}
 
 
 def test_benchmarks_exist():
