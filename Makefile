@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
+INSTALLED_DOCS := .venv/installed-docs
 # Bytecode is kept, also where images of containers forbid it: tests start hundreds of processes that would each compile
 RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -45,6 +46,14 @@ lint: $(INSTALLED_DEV)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.kernels
 
+# The documentation as a site in site/; a link that leads nowhere fails
+docs: $(INSTALLED_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The page of the command line, after a change of options; a test says when it is old
+reference: $(INSTALLED)
+	$(RUN)/python docs/command_line.py
+
 # After a change of dependencies: one set of versions, for every Python from 3.11 on
 lock: $(INSTALLED_DEV)
 	$(PIP) install --quiet uv
@@ -67,4 +76,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(INSTALLED_DEV): $(INSTALLED)
 	$(call install,.[dev],downloads another 0.14 GB: what tests and lint need)
 
-.PHONY: demo test coverage test-fast faults encoders two-machines lint bench lock
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(call install,.[docs],downloads at most another 0.04 GB: what builds the site)
+
+.PHONY: demo test coverage test-fast faults encoders two-machines lint bench docs reference lock

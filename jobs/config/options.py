@@ -27,7 +27,7 @@ class VerbOptions:
     """file with options by their names, such as grad_accumulation = 2, in TOML or JSON, or JSON itself;
     options on the command line override it"""
     print_config: bool = False
-    """print all options as JSON, which --config reads, and do nothing else"""
+    """print all options as TOML, which --config reads, and do nothing else"""
 
     def resolved(self, given: Set[str]) -> Self:
         """Fills in what depends on which options were given.

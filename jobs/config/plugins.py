@@ -21,7 +21,7 @@ class PluginOptions:
 
     plugin: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE")] = ()
     """Python file with a task, a protocol or a data source of your own, one of each at most, called as the file;
-    may be given several times; see docs/guide.md"""
+    may be given several times; see docs/extending.md"""
 
 
 def load_plugins(arguments: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Says where everything of a study lies on disk: a public contract, described in README.md."""
+"""Says where everything of a study lies on disk: a public contract, described in docs/design.md."""
 
 import json
 import os

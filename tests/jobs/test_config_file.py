@@ -95,8 +95,8 @@ def test_toml_with_either_spelling(tmp_path):
     assert found | {"grid": 0, "lr": 0.6, "grad_accumulation": 1} == options("pretrain", "jigsaw")
 
 
-def test_example_of_the_readme(tmp_path):
-    study, run = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_example_of_the_docs(tmp_path):
+    study, run = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/studies.md").read_text(), re.DOTALL)
     (tmp_path / "run.toml").write_text(run)
     words = ["--data", "fashion-mnist", "--epochs", 3, "--grad-accumulation", 2, "--lr-milestones", 0.5, 0.75]
     assert options("pretrain", "--config", tmp_path / "run.toml") == options("pretrain", "jigsaw", *words)

@@ -103,8 +103,8 @@ def test_each_format_holds_the_same(splits, tmp_path):
     assert said["data_digest"] == open_source(str(splits)).digest
 
 
-def test_the_guide_reads_a_table(splits, tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
+def test_the_docs_read_a_table(splits, tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if "FEATURES.parquet" in block]
     monkeypatch.chdir(tmp_path)
     run(RANDOM, splits, Path("FEATURES.parquet"), "--size", 16)

@@ -1,4 +1,4 @@
-"""The guide's task, protocol and data source, in files and in an installed package."""
+"""The task, protocol and data source of docs/extending.md, in files and in an installed package."""
 
 import os
 import re
@@ -13,8 +13,8 @@ import ssl_core.plugin_files as plugin_files
 from ssl_core.data.dataset import open_source
 from support.command import ROOT
 
-GUIDE = (ROOT / "docs" / "guide.md").read_text()
-TASK, PROTOCOL, SOURCE = re.findall(r"```python\n(\"{3}.*?)```", GUIDE, re.DOTALL)  # as people are told
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
+TASK, PROTOCOL, SOURCE = re.findall(r"```python\n(\"{3}.*?)```", EXTENDING, re.DOTALL)  # as people are told
 
 ENTRIES = {
     "tilespin.tasks": {"flip": "striped.task:Flip"},
