@@ -45,7 +45,7 @@ def test_what_was_stopped_continues_to_the_same_bytes(shapes, tmp_path, capsys, 
         done = child.wait()
     assert done.returncode in (-number, 128 + number) and not output.exists()
     if number == signal.SIGINT:
-        assert "the same command continues where it stopped" in done.stderr
+        assert "the same command continues" in done.stderr
     kept = len(list(place.glob("*.parts/part-*.json")))
     assert 2 <= kept < 30
     capsys.readouterr()
