@@ -47,7 +47,8 @@ class Step(NamedTuple):
     Attributes:
         number: How many steps are completed.
         metrics: Means over the whole global batch, 0-d tensors that are still on the device: the loss, the task's own
-            metrics, `weight`, how many images counted, and `lr`, on the CPU.
+            metrics, `weight`, how many images counted, `grad_norm`, the L2 norm of all gradients before they are
+            clipped, and `lr`, on the CPU.
         state: Returns all that a training continues from, for torch.save: "step", "model" and "optimizer". Raises
             Diverged if weights are not finite.
     """
@@ -121,13 +122,15 @@ def train(
             values = {"loss": losses, **model.task.metrics(predictions, targets)}
             for name, value in values.items():
                 totals[name] = totals.get(name, 0) + (value.detach().float() * part.weights).sum()
+        grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         if plan.optim.clip_grad_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip_grad_norm)
+            nn.utils.clip_grads_with_norm_(model.parameters(), plan.optim.clip_grad_norm, grad_norm)
         optimizer.step()
         model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
         means = all_reduce_sum(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
         metrics["weight"] = weight  # of the images that counted
+        metrics["grad_norm"] = grad_norm
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
         yield Step(number + 1, metrics, lambda done=number + 1: _state_dict(model, optimizer, done))
 

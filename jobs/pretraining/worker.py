@@ -15,7 +15,7 @@ from cluster.retry import Preempted
 from cluster.watchdog import Watchdog
 from jobs.config.interval import IntervalTimer
 from jobs.config.recipe import Recipe
-from jobs.pretraining.encoder_files import Spent, describe_encoder, keep_encoder
+from jobs.pretraining.encoder_files import Spent, begin_peak, describe_encoder, keep_encoder
 from jobs.pretraining.metrics_window import MetricsWindow
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
@@ -97,6 +97,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
     macs = encoder_macs(model, source.size)
     # the stub of Module.to does not have memory_format together with a device
     model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    begin_peak(torch_device)
     state, damaged = _newest_common_checkpoint(folder / "checkpoints", min(missing, default=math.inf) - 1)
     first, started, before = state["step"] if state else 0, time.monotonic(), state["seconds"] if state else 0.0
     loader, batches = training_batches(
@@ -113,7 +114,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         min_area=recipe.task.loader_min_area,
     )
     records = rank == 0 and not complete
-    recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world) if records else None
+    recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world, torch_device) if records else None
     watchdog = Watchdog(
         training.step_timeout, lambda stacks: _report_hang(training, rank, heartbeat.step, stacks), FIRST_STEP_TIMEOUT_S
     )
@@ -248,8 +249,11 @@ def _all_gather(value) -> list:
 
 
 def _check_finite(means: dict[str, float], step: int, folder: Path) -> None:
-    if not math.isfinite(means["loss"]):
+    # after the last step no loss shows any more that gradients were not finite
+    for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradients")):
+        if math.isfinite(means[name]):
+            continue
         raise Diverged(
-            f"the loss is {means['loss']} at step {step}: try a lower --lr, more --warmup or --clip-grad-norm 1; "
+            f"the {what} is {means[name]} at step {step}: try a lower --lr, more --warmup or --clip-grad-norm 1; "
             f"the checkpoints in {folder / 'checkpoints'} are from before"
         )

@@ -44,6 +44,8 @@ def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     assert trained.images == 200
     assert all(0 < row["waited"] < 1 for row in rows(tmp_path)), "the share of the time spent waiting for data"
     assert rows(tmp_path)[-1]["step"] == 4
+    assert rows(tmp_path)[-1]["grad_norm"] > 0
+    assert 10**8 < rows(tmp_path)[-1]["peak_bytes"] <= encoder(tmp_path).training.peak_bytes < 10**11
 
 
 def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
