@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import ssl_core.optim as optim
 from kernels.random import RandomBits
+from ssl_core.activation_checkpointing import checkpoint_blocks
 from ssl_core.blank_batch import blank_batch
 from ssl_core.collectives import all_reduce_sum, ddp_ignored
 from ssl_core.data.batch import Batch
@@ -31,6 +32,8 @@ class TrainConfig:
         precision: Of the forward pass: "bf16" runs it under autocast.
         grad_accumulation: Parts that a worker's slice of a batch is computed in, to save memory.
         compile: Whether the model runs through torch.compile.
+        activation_checkpointing: Whether activations of the encoder's blocks are computed again instead of kept, which
+            changes no bit of the result; not together with `compile`.
     """
 
     steps: int
@@ -39,6 +42,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     grad_accumulation: int = 1
     compile: bool = False
+    activation_checkpointing: bool = False
 
 
 class Step(NamedTuple):
@@ -94,6 +98,8 @@ def train(
         optimizer.load_state_dict(start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
+    if plan.activation_checkpointing:
+        checkpoint_blocks(model.encoder)
     batches = iter(batches)
     begin = list(itertools.islice(batches, 1))
     ddp = _wrap_in_ddp(model, begin[0].images.shape[1]) if world > 1 and begin else None

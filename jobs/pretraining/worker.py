@@ -16,6 +16,7 @@ from cluster.watchdog import Watchdog
 from jobs.config.interval import IntervalTimer
 from jobs.config.recipe import Recipe
 from jobs.pretraining.encoder_files import Spent, begin_peak, describe_encoder, keep_encoder
+from jobs.pretraining.memory_advice import out_of_memory_advice
 from jobs.pretraining.metrics_window import MetricsWindow
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
@@ -78,7 +79,7 @@ def iter_metrics(training: Training, device: str) -> Generator[dict, None, Encod
             write_json(training.folder / "diverged.json", {"why": str(error)})
         raise
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(_out_of_memory_advice(training, error)) from error
+        raise OutOfMemory(out_of_memory_advice(training, error)) from error
     except OSError as error:
         if error.errno in DISK_FULL_ERRORS:
             raise DiskFull(f"no room left: {error}; make room, and the same command continues") from error
@@ -183,30 +184,6 @@ def _report_hang(training: Training, rank: int, step: int | None, stacks: str) -
     with short_deadline():
         write_text(path, f"{message}\n{stacks}")
     warn(training.root, f"{message}; its stacks are in {path}; it is started again")
-
-
-def _out_of_memory_advice(training: Training, error: Exception) -> str:
-    """Returns what to do about too little memory; none of it continues this run, since a worker's share decides
-    batch norm."""
-    task, recipe = training.recipe.task, training.recipe
-    ways = [
-        "a smaller --size",
-        "more --workers, which share a batch",
-        "--loader cpu, which keeps images out of the GPU",
-    ]
-    if recipe.precision != "bf16":
-        ways.append("--precision bf16")
-    if task.side_by_side > 1:
-        ways.append(
-            "a smaller --batch, though each image is then compared with fewer (a larger --grad-accumulation does the "
-            "same)"
-        )
-    elif recipe.grad_accumulation < task.batch:
-        ways = ["a larger --grad-accumulation", "a smaller --batch", *ways]
-    return (
-        f"out of GPU memory in {training.name} (--batch {task.batch}, --grad-accumulation {recipe.grad_accumulation}): "
-        f"try {', '.join(ways[:-1])}, or {ways[-1]} ({str(error).splitlines()[0]})"
-    )
 
 
 def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFormat]:
