@@ -95,7 +95,7 @@ def train(
     if start:
         first = start["step"]
         model.load_state_dict(start["model"])
-        optimizer.load_state_dict(start["optimizer"])
+        optim.load_state(optimizer, start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
     if plan.activation_checkpointing:
