@@ -18,6 +18,7 @@ from ssl_core.blank_batch import blank_batch
 from ssl_core.collectives import all_reduce_sum, ddp_ignored
 from ssl_core.data.batch import Batch
 from ssl_core.errors import Diverged
+from ssl_core.step_parts import fetched, part
 from ssl_core.task import InputFormat, PretextModel
 
 
@@ -106,33 +107,38 @@ def train(
     wrapped = model if ddp is None else ddp
     stepper = torch.compile(wrapped) if plan.compile else wrapped
     count = 0
-    for number, batch in enumerate(itertools.chain(begin, batches), start=first):
+    for number, batch in enumerate(itertools.chain(begin, fetched(batches)), start=first):
         set_lr(number)
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
         optimizer.zero_grad(set_to_none=True)
         count = count or _all_reduce_min(max(1, min(plan.grad_accumulation, len(batch.ids))), device)
-        parts = _split_parts(batch, count)
+        pieces = _split_parts(batch, count)
         weight = all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
         outcomes = []
-        for i, part in enumerate(parts):
-            inputs, targets = model.task.make_batch(part, RandomBits(part.ids, part.epochs, plan.seed), format)
-            last = i == len(parts) - 1
+        for i, piece in enumerate(pieces):
+            with part("batch"):
+                inputs, targets = model.task.make_batch(piece, RandomBits(piece.ids, piece.epochs, plan.seed), format)
+            last = i == len(pieces) - 1
             with nullcontext() if last or ddp is None else ddp.no_sync():
-                with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                    predictions = stepper(inputs)
-                losses = model.task.loss(predictions, targets)
-                # DDP averages gradients over workers; times world, divided by the global weight, is the mean
-                ((losses * part.weights).sum() * (world / weight)).backward()
+                with part("forward"):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+                        predictions = stepper(inputs)
+                    losses = model.task.loss(predictions, targets)
+                with part("backward"):
+                    # DDP averages gradients over workers; times world, divided by the global weight, is the mean
+                    ((losses * piece.weights).sum() * (world / weight)).backward()
             outcomes.append((predictions, targets))
             values = {"loss": losses, **model.task.metrics(predictions, targets)}
             for name, value in values.items():
-                totals[name] = totals.get(name, 0) + (value.detach().float() * part.weights).sum()
-        grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        if plan.optim.clip_grad_norm:
-            nn.utils.clip_grads_with_norm_(model.parameters(), plan.optim.clip_grad_norm, grad_norm)
-        optimizer.step()
-        model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
+                totals[name] = totals.get(name, 0) + (value.detach().float() * piece.weights).sum()
+        with part("optimizer"):
+            grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            if plan.optim.clip_grad_norm:
+                nn.utils.clip_grads_with_norm_(model.parameters(), plan.optim.clip_grad_norm, grad_norm)
+            optimizer.step()
+        with part("task"):
+            model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
         means = all_reduce_sum(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
         metrics["weight"] = weight  # of the images that counted

@@ -45,6 +45,7 @@ class Training:
     loader: Loader = "auto"
     threads: int = 1  # that decode images, for each worker
     log_every: int = 20
+    profile: int = 0  # steps that are profiled
     evaluate_at: tuple[int, ...] = ()  # steps after which its encoder is kept, beside that of the last
 
     @property

@@ -20,6 +20,7 @@ from jobs.pretraining.memory_advice import out_of_memory_advice
 from jobs.pretraining.metrics_window import MetricsWindow
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
+from jobs.pretraining.step_profile import StepProfile
 from jobs.study.warning_log import warn
 from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.prefetch import TimedIterator
@@ -101,10 +102,11 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
     begin_peak(torch_device)
     state, damaged = _newest_common_checkpoint(folder / "checkpoints", min(missing, default=math.inf) - 1)
     first, started, before = state["step"] if state else 0, time.monotonic(), state["seconds"] if state else 0.0
+    last = missing[-1] if complete else recipe.steps
     loader, batches = training_batches(
         source,
         batch=recipe.task.batch,
-        steps=range(first, missing[-1] if complete else recipe.steps),
+        steps=range(first, last),
         seed=recipe.seed,
         rank=rank,
         world=world,
@@ -125,10 +127,11 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
             checkpoint.discard_damaged(damaged)
         window, batches, timer = MetricsWindow(state), TimedIterator(batches), IntervalTimer(training.checkpoint_every)
         heartbeat.beat(first)
-        with watchdog:
+        with watchdog, StepProfile(training, first, last, torch_device, wanted=rank == 0) as profile:
             steps = train(model, batches, format, training.train_config, state)
             del state  # as large as the model and its optimizer; `train` lets go of it too
             for step in steps:
+                profile.completed(step.number)
                 watchdog.feed()
                 heartbeat.beat(step.number)
                 window.add(step.metrics)
