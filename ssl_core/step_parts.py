@@ -26,7 +26,8 @@ def part(name: Literal["data", "batch", "forward", "backward", "optimizer", "tas
     Args:
         name: A key of PARTS.
     """
-    return record_function(PREFIX + name) if torch.autograd._profiler_enabled() else NOTHING
+    profiled = torch.autograd._profiler_enabled()  # pyright: ignore[reportPrivateImportUsage]
+    return record_function(PREFIX + name) if profiled else NOTHING
 
 
 def fetched(items: Iterator[T]) -> Iterator[T]:

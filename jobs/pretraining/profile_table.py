@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
 from torch.autograd.profiler_util import FunctionEvent
 
 from ssl_core.step_parts import PARTS, PREFIX
