@@ -40,10 +40,11 @@ def test_tasks_that_drop_tokens_or_call_the_encoder_twice_train_the_same(task):
 @pytest.mark.slow
 def test_workers_that_train_together_have_the_same_bits(tmp_path):
     """Of networks with batch norm and without, in parts, between which gradients are not exchanged."""
-    processes.spawn(worker, args=(2, ("convnet", "vit-small-images"), str(tmp_path)), nprocs=2)
+    trained_together = ("convnet", "vit-small-images", "test_resnet")
+    processes.spawn(worker, args=(2, trained_together, str(tmp_path)), nprocs=2)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
-        for encoder in ("convnet", "vit-small-images"):
+        for encoder in trained_together:
             assert_same_bits(found[encoder, False], found[encoder, True])
 
 

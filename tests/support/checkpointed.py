@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from ssl_core.data.batch import Batch
 from ssl_core.optim import Optim
 from ssl_core.train import TrainConfig, train
-from support.multi_process import batches
 from support.synthetic_images import FORMAT, batch_of, pretext
 
 SIZES = {"convnet": 32, "vit-small-images": 32, "test_resnet": 64, "test_efficientnet": 64, "densenet121": 64}
@@ -31,12 +31,12 @@ def worker(rank: int, world: int, encoders: tuple[str, ...], folder: str) -> Non
     """One of `world` processes, which train each of `encoders` with and without; leaves folder/RANK.pt."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    outcomes = {
-        (encoder, on): _trained(
-            pretext("rotnet", encoder, 32), list(batches(range(STEPS), rank, world)), on, grad_accumulation=2
-        )
-        for encoder in encoders
-        for on in (False, True)
-    }
+    outcomes = {}
+    for encoder in encoders:
+        whole = [batch_of(7, SIZES[encoder], epoch) for epoch in range(STEPS)]
+        mine = [Batch(*(field.tensor_split(world)[rank] for field in batch)) for batch in whole]
+        for on in (False, True):
+            model = pretext("rotnet", encoder, SIZES[encoder])
+            outcomes[encoder, on] = _trained(model, mine, on, grad_accumulation=2)
     torch.save(outcomes, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
