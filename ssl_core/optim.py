@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -79,19 +80,48 @@ def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optim
             group["lr"] = learning_rate(config, step, steps)
 
     set_lr(0)
+    _begin_momentum(optimizer)
     return optimizer, set_lr
+
+
+def load_state(optimizer: Optimizer, state: dict) -> None:
+    """Loads what `optimizer.state_dict()` returned, perhaps on another kind of device, but not its kernels.
+
+    Args:
+        optimizer: What `build_optimizer` returned for the same options and weights.
+        state: Its group's options and the state of each weight; it is not changed.
+    """
+    own = [{"fused": group["fused"]} if "fused" in group else {} for group in optimizer.param_groups]
+    groups = [{**saved, **mine} for saved, mine in zip(state["param_groups"], own, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+    _begin_momentum(optimizer)
+
+
+def _begin_momentum(optimizer: Optimizer) -> None:
+    """Sets momentum to zero where there is none yet: torch's fused SGD refuses weights that get a gradient later than
+    others. The first step from zero is the one that has none."""
+    for group in optimizer.param_groups:
+        if isinstance(optimizer, SGD) and group["fused"] and group["momentum"]:
+            for weight in group["params"]:
+                optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+
+
+def _fused(groups: list[dict]) -> bool | None:
+    """Returns whether one kernel updates many weights at once: on GPUs. On a CPU it would round differently."""
+    return all(weight.is_cuda for group in groups for weight in group["params"]) or None
 
 
 def _build(config: Optim, groups: list[dict]) -> Optimizer:
     if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.lr)
+        return AdamW(groups, lr=config.lr, fused=_fused(groups))
     if config.optimizer == "lars":
         # PyTorch has none; timm takes two seconds, which other trainings need not wait for
         from timm.optim.lars import Lars
 
         # pyright takes its default of 0 for the type
         return Lars(groups, lr=config.lr, momentum=config.momentum)  # pyright: ignore[reportArgumentType]
-    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.optimizer == "sgd")
+    nesterov = config.optimizer == "sgd"
+    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=_fused(groups))
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:

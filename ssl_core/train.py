@@ -13,10 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 import ssl_core.optim as optim
 from kernels.random import RandomBits
+from ssl_core.activation_checkpointing import checkpoint_blocks
 from ssl_core.blank_batch import blank_batch
 from ssl_core.collectives import all_reduce_sum, ddp_ignored
 from ssl_core.data.batch import Batch
 from ssl_core.errors import Diverged
+from ssl_core.step_parts import fetched, part
 from ssl_core.task import InputFormat, PretextModel
 
 
@@ -31,6 +33,8 @@ class TrainConfig:
         precision: Of the forward pass: "bf16" runs it under autocast.
         grad_accumulation: Parts that a worker's slice of a batch is computed in, to save memory.
         compile: Whether the model runs through torch.compile.
+        activation_checkpointing: Whether activations of the encoder's blocks are computed again instead of kept, which
+            changes no bit of the result; not together with `compile`.
     """
 
     steps: int
@@ -39,6 +43,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     grad_accumulation: int = 1
     compile: bool = False
+    activation_checkpointing: bool = False
 
 
 class Step(NamedTuple):
@@ -47,7 +52,8 @@ class Step(NamedTuple):
     Attributes:
         number: How many steps are completed.
         metrics: Means over the whole global batch, 0-d tensors that are still on the device: the loss, the task's own
-            metrics, `weight`, how many images counted, and `lr`, on the CPU.
+            metrics, `weight`, how many images counted, `grad_norm`, the L2 norm of all gradients before they are
+            clipped, and `lr`, on the CPU.
         state: Returns all that a training continues from, for torch.save: "step", "model" and "optimizer". Raises
             Diverged if weights are not finite.
     """
@@ -90,44 +96,53 @@ def train(
     if start:
         first = start["step"]
         model.load_state_dict(start["model"])
-        optimizer.load_state_dict(start["optimizer"])
+        optim.load_state(optimizer, start["optimizer"])
         del start  # or it would stay in memory for as long as the training lasts
     model.train()
+    if plan.activation_checkpointing:
+        checkpoint_blocks(model.encoder)
     batches = iter(batches)
     begin = list(itertools.islice(batches, 1))
     ddp = _wrap_in_ddp(model, begin[0].images.shape[1]) if world > 1 and begin else None
     wrapped = model if ddp is None else ddp
     stepper = torch.compile(wrapped) if plan.compile else wrapped
     count = 0
-    for number, batch in enumerate(itertools.chain(begin, batches), start=first):
+    for number, batch in enumerate(itertools.chain(begin, fetched(batches)), start=first):
         set_lr(number)
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
         optimizer.zero_grad(set_to_none=True)
         count = count or _all_reduce_min(max(1, min(plan.grad_accumulation, len(batch.ids))), device)
-        parts = _split_parts(batch, count)
+        pieces = _split_parts(batch, count)
         weight = all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
         totals: dict[str, Tensor] = {}
         outcomes = []
-        for i, part in enumerate(parts):
-            inputs, targets = model.task.make_batch(part, RandomBits(part.ids, part.epochs, plan.seed), format)
-            last = i == len(parts) - 1
+        for i, piece in enumerate(pieces):
+            with part("batch"):
+                inputs, targets = model.task.make_batch(piece, RandomBits(piece.ids, piece.epochs, plan.seed), format)
+            last = i == len(pieces) - 1
             with nullcontext() if last or ddp is None else ddp.no_sync():
-                with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                    predictions = stepper(inputs)
-                losses = model.task.loss(predictions, targets)
-                # DDP averages gradients over workers; times world, divided by the global weight, is the mean
-                ((losses * part.weights).sum() * (world / weight)).backward()
+                with part("forward"):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+                        predictions = stepper(inputs)
+                    losses = model.task.loss(predictions, targets)
+                with part("backward"):
+                    # DDP averages gradients over workers; times world, divided by the global weight, is the mean
+                    ((losses * piece.weights).sum() * (world / weight)).backward()
             outcomes.append((predictions, targets))
             values = {"loss": losses, **model.task.metrics(predictions, targets)}
             for name, value in values.items():
-                totals[name] = totals.get(name, 0) + (value.detach().float() * part.weights).sum()
-        if plan.optim.clip_grad_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), plan.optim.clip_grad_norm)
-        optimizer.step()
-        model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
+                totals[name] = totals.get(name, 0) + (value.detach().float() * piece.weights).sum()
+        with part("optimizer"):
+            grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            if plan.optim.clip_grad_norm:
+                nn.utils.clip_grads_with_norm_(model.parameters(), plan.optim.clip_grad_norm, grad_norm)
+            optimizer.step()
+        with part("task"):
+            model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
         means = all_reduce_sum(torch.stack(list(totals.values()))) / weight
         metrics = dict(zip(totals, means.unbind()))
         metrics["weight"] = weight  # of the images that counted
+        metrics["grad_norm"] = grad_norm
         metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
         yield Step(number + 1, metrics, lambda done=number + 1: _state_dict(model, optimizer, done))
 

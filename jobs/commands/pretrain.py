@@ -14,9 +14,11 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.execution.plan import StudyPlan
 from jobs.execution.run import run_plan
 from jobs.pretraining.run import Training, prepare_training
+from jobs.pretraining.step_profile import MOST_STEPS, SUMMARY
 from jobs.study.folder import Study
 from jobs.tracking.tracker import print_sync_command
 from ssl_core.errors import UserError
+from ssl_core.storage.files import exists, read_text
 from ssl_core.storage.records import EncoderRecord
 from ssl_core.task import tasks
 
@@ -31,6 +33,9 @@ class Options(VerbOptions):
     recipe: PretrainConfig
     runtime: RuntimeConfig = RuntimeConfig()
     plugins: PluginOptions = PluginOptions()
+    profile: int = 0
+    """profile so many steps, such as 5, after the first ten: a table of where the time went, and a trace for
+    https://ui.perfetto.dev in the run's folder; 0: none"""
 
     def resolved(self, given: Set[str]) -> Self:
         """Leaves out a recipe's own epochs if steps are given. Raises UserError if steps and epochs are given."""
@@ -69,6 +74,9 @@ def main(arguments: list[str]) -> None:
         print(f"{len(trained.skipped)} files could not be decoded and were skipped")
     pretext = ", ".join(f"{name} {value:.3f}" for name, value in trained.pretext.items())
     print(f"{training.folder}: {trained.steps} steps, {trained.images:,} images, {pretext}")
+    if training.profile:
+        summary = training.folder / SUMMARY
+        print(read_text(summary) if exists(summary) else "no profile was written\n", end="")
     print_sync_command(Study(training.study))
 
 
@@ -85,7 +93,9 @@ def run(options: Any) -> Training:
     recipe = PretrainConfig(**{f.name: getattr(options.recipe, f.name) for f in fields(PretrainConfig)})
     runtime = options.runtime.checked()
     study = Study.open(runtime.storage, runtime.name or Path(recipe.data).resolve().name)
-    training = prepare_training(recipe, study, runtime)
+    if not 0 <= options.profile <= MOST_STEPS:
+        raise UserError(f"--profile is {options.profile}, expected 0 to {MOST_STEPS} steps")
+    training = replace(prepare_training(recipe, study, runtime), profile=options.profile)
     with study.lock():
         study.describe()
         run_plan(StudyPlan(study, runtime, [training], []))

@@ -56,6 +56,9 @@ class RuntimeConfig:
     """threads of each worker that decode images; -1: the cores are divided among the workers"""
     compile: bool = False
     """train through torch.compile"""
+    activation_checkpointing: bool = False
+    """train with less memory: activations inside the encoder's blocks are computed again for the backward pass instead
+    of kept, about a third more time for the same weights"""
 
     def checked(self) -> "RuntimeConfig":
         """Returns the same options with tracking decided. Raises UserError for impossible values."""
@@ -68,6 +71,8 @@ class RuntimeConfig:
             raise UserError("--address is a cluster's, but --workers 0 works in this process: give --workers 1 or more")
         if self.decode_threads < 1 and self.decode_threads != -1:
             raise UserError(f"--decode-threads is {self.decode_threads}, expected at least 1, or -1")
+        if self.compile and self.activation_checkpointing:
+            raise UserError("--activation-checkpointing does not go with --compile: give one of them")
         return replace(self, wandb=decide_mode(self.wandb))
 
     @property

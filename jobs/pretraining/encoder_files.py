@@ -118,8 +118,17 @@ def keep_encoder(training: "Training", model: PretextModel, record: EncoderRecor
     writer.put(f"encoder of step {step}", write)
 
 
+def begin_peak(device: torch.device) -> None:
+    """Forgets what trainings before this one in the same process needed of a GPU. On a CPU nothing is forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_bytes(device: torch.device) -> int:
-    """Returns the most memory that this worker had: of its GPU, or of the process on a CPU."""
+    """Returns the most memory that this worker had: of its GPU since `begin_peak`, or of the process on a CPU.
+
+    It waits for nothing.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

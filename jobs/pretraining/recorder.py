@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from jobs.config.start import load_start
-from jobs.pretraining.encoder_files import Spent, describe_encoder, write_weights
+from jobs.pretraining.encoder_files import Spent, describe_encoder, peak_bytes, write_weights
 from jobs.pretraining.samples import sample_sheet
 from jobs.study.folder import Study
 from jobs.study.metrics import MetricsFile
@@ -35,6 +35,7 @@ class RunRecorder:
         writer: Writes in the background what takes time.
         faults: Why earlier attempts of this driver ended.
         workers: The number of workers.
+        device: Where this worker trains.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RunRecorder:
         writer: AsyncWriter,
         faults: tuple[str, ...],
         workers: int,
+        device: torch.device,
     ):
         recipe = training.recipe
         self.training, self.recipe, self.source = training, recipe, source
@@ -53,7 +55,7 @@ class RunRecorder:
         self.started, self.seconds_before = time.monotonic(), state["seconds"] if state else 0.0
         self.last = (first, self.started)
         self.row: dict = {}
-        self.completed, self.workers, self.writer = False, workers, writer
+        self.completed, self.workers, self.writer, self.device = False, workers, writer, device
         continued = exists(self.folder / "config.json")
         start = load_start(recipe.init)
         places = {"data": recipe.data, "init": start.label if start else recipe.init}
@@ -101,6 +103,7 @@ class RunRecorder:
             "images_per_second": images / max(1e-9, now - self.last[1]),
             "waited": waited,
             "seconds": self.seconds(),
+            "peak_bytes": peak_bytes(self.device),
             "workers": self.workers,
             "restarts": self.rows.restarts,
         }

@@ -17,6 +17,7 @@ from jobs.config.runtime import RuntimeConfig
 from jobs.config.start import load_start, start_digest
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
+from ssl_core.activation_checkpointing import check_blocks
 from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
@@ -40,9 +41,11 @@ class Training:
     step_timeout: float  # seconds without a step until a worker is taken for hung
     tracking: DecidedMode
     compile: bool = False
+    activation_checkpointing: bool = False
     loader: Loader = "auto"
     threads: int = 1  # that decode images, for each worker
     log_every: int = 20
+    profile: int = 0  # steps that are profiled
     evaluate_at: tuple[int, ...] = ()  # steps after which its encoder is kept, beside that of the last
 
     @property
@@ -79,6 +82,7 @@ class Training:
             precision=recipe.precision,
             grad_accumulation=recipe.grad_accumulation,
             compile=self.compile,
+            activation_checkpointing=self.activation_checkpointing,
         )
 
 
@@ -136,6 +140,8 @@ def prepare_training(
     check_views(model, source.size)
     if fewest == 1:
         check_one_image(model, source.size)
+    if runtime.activation_checkpointing:
+        check_blocks(model.encoder, recipe.encoder)
     if runtime.compile and not os.environ.get("RAY_ADDRESS"):  # or another machine compiles
         compilers.check_compiler(runtime.resolved_device())
     if runtime.loader != "auto":  # which the worker decides, on its own machine
@@ -150,6 +156,7 @@ def prepare_training(
         step_timeout=runtime.step_timeout_s,
         tracking=runtime.tracking,
         compile=runtime.compile,
+        activation_checkpointing=runtime.activation_checkpointing,
         loader=runtime.loader,
         threads=decode_threads(runtime, source),
         evaluate_at=_steps_before_the_last(evaluate_at, recipe),

@@ -15,10 +15,12 @@ from cluster.retry import Preempted
 from cluster.watchdog import Watchdog
 from jobs.config.interval import IntervalTimer
 from jobs.config.recipe import Recipe
-from jobs.pretraining.encoder_files import Spent, describe_encoder, keep_encoder
+from jobs.pretraining.encoder_files import Spent, begin_peak, describe_encoder, keep_encoder
+from jobs.pretraining.memory_advice import out_of_memory_advice
 from jobs.pretraining.metrics_window import MetricsWindow
 from jobs.pretraining.recorder import RunRecorder
 from jobs.pretraining.run import Training, build_model
+from jobs.pretraining.step_profile import StepProfile
 from jobs.study.warning_log import warn
 from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.prefetch import TimedIterator
@@ -78,7 +80,7 @@ def iter_metrics(training: Training, device: str) -> Generator[dict, None, Encod
             write_json(training.folder / "diverged.json", {"why": str(error)})
         raise
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(_out_of_memory_advice(training, error)) from error
+        raise OutOfMemory(out_of_memory_advice(training, error)) from error
     except OSError as error:
         if error.errno in DISK_FULL_ERRORS:
             raise DiskFull(f"no room left: {error}; make room, and the same command continues") from error
@@ -97,12 +99,14 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
     macs = encoder_macs(model, source.size)
     # the stub of Module.to does not have memory_format together with a device
     model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    begin_peak(torch_device)
     state, damaged = _newest_common_checkpoint(folder / "checkpoints", min(missing, default=math.inf) - 1)
     first, started, before = state["step"] if state else 0, time.monotonic(), state["seconds"] if state else 0.0
+    last = missing[-1] if complete else recipe.steps
     loader, batches = training_batches(
         source,
         batch=recipe.task.batch,
-        steps=range(first, missing[-1] if complete else recipe.steps),
+        steps=range(first, last),
         seed=recipe.seed,
         rank=rank,
         world=world,
@@ -113,7 +117,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         min_area=recipe.task.loader_min_area,
     )
     records = rank == 0 and not complete
-    recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world) if records else None
+    recorder = RunRecorder(training, source, state, writer, heartbeat.faults, world, torch_device) if records else None
     watchdog = Watchdog(
         training.step_timeout, lambda stacks: _report_hang(training, rank, heartbeat.step, stacks), FIRST_STEP_TIMEOUT_S
     )
@@ -123,10 +127,11 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
             checkpoint.discard_damaged(damaged)
         window, batches, timer = MetricsWindow(state), TimedIterator(batches), IntervalTimer(training.checkpoint_every)
         heartbeat.beat(first)
-        with watchdog:
+        with watchdog, StepProfile(training, first, last, torch_device, wanted=rank == 0) as profile:
             steps = train(model, batches, format, training.train_config, state)
             del state  # as large as the model and its optimizer; `train` lets go of it too
             for step in steps:
+                profile.completed(step.number)
                 watchdog.feed()
                 heartbeat.beat(step.number)
                 window.add(step.metrics)
@@ -184,30 +189,6 @@ def _report_hang(training: Training, rank: int, step: int | None, stacks: str) -
     warn(training.root, f"{message}; its stacks are in {path}; it is started again")
 
 
-def _out_of_memory_advice(training: Training, error: Exception) -> str:
-    """Returns what to do about too little memory; none of it continues this run, since a worker's share decides
-    batch norm."""
-    task, recipe = training.recipe.task, training.recipe
-    ways = [
-        "a smaller --size",
-        "more --workers, which share a batch",
-        "--loader cpu, which keeps images out of the GPU",
-    ]
-    if recipe.precision != "bf16":
-        ways.append("--precision bf16")
-    if task.side_by_side > 1:
-        ways.append(
-            "a smaller --batch, though each image is then compared with fewer (a larger --grad-accumulation does the "
-            "same)"
-        )
-    elif recipe.grad_accumulation < task.batch:
-        ways = ["a larger --grad-accumulation", "a smaller --batch", *ways]
-    return (
-        f"out of GPU memory in {training.name} (--batch {task.batch}, --grad-accumulation {recipe.grad_accumulation}): "
-        f"try {', '.join(ways[:-1])}, or {ways[-1]} ({str(error).splitlines()[0]})"
-    )
-
-
 def _open_on_all_workers(recipe: Recipe) -> tuple[Source, PretextModel, InputFormat]:
     """Opens the data and builds the module. A UserError on one worker is raised on all, which would wait for it
     otherwise."""
@@ -248,8 +229,11 @@ def _all_gather(value) -> list:
 
 
 def _check_finite(means: dict[str, float], step: int, folder: Path) -> None:
-    if not math.isfinite(means["loss"]):
+    # after the last step no loss shows any more that gradients were not finite
+    for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradients")):
+        if math.isfinite(means[name]):
+            continue
         raise Diverged(
-            f"the loss is {means['loss']} at step {step}: try a lower --lr, more --warmup or --clip-grad-norm 1; "
+            f"the {what} is {means[name]} at step {step}: try a lower --lr, more --warmup or --clip-grad-norm 1; "
             f"the checkpoints in {folder / 'checkpoints'} are from before"
         )

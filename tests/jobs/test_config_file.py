@@ -205,7 +205,7 @@ def test_wrong_options_are_one_line(verb, text, said, tmp_path):
         ("c.toml", b"task = rotnet", "is no TOML"),
         ("c.toml", b"seed = 1\nseed = 2", "is no TOML"),
         ("c.toml", b"[optim]\nlr = 0.1", "no option optim: "),
-        ("c.toml", b"[runtime]\nlr = 0.1", "[runtime]: no option lr: there is address, "),
+        ("c.toml", b"[runtime]\nlr = 0.1", "[runtime]: no option lr: there is activation_checkpointing, "),
         ("c.toml", b'task = "rotnet"\nsteps = 2024-01-01', 'steps is "2024-01-01", expected a valid integer'),
         ("c.json", b"[1]", "expected an object of options"),
         ("c.json", b'{"seed": \xff}', "expected text in UTF-8"),

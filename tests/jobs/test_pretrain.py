@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from support.synthetic_images import suited
 from jobs.commands.pretrain import main
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
+from jobs.pretraining.memory_advice import out_of_memory_advice
 from jobs.pretraining.run import prepare_training
-from jobs.pretraining.worker import _out_of_memory_advice
 from jobs.study.folder import Study
 from ssl_core.errors import UserError
 from ssl_core.storage.records import EncoderRecord
@@ -44,6 +45,8 @@ def test_flat_folder_with_broken_files(tilespin, photos, tmp_path):
     assert trained.images == 200
     assert all(0 < row["waited"] < 1 for row in rows(tmp_path)), "the share of the time spent waiting for data"
     assert rows(tmp_path)[-1]["step"] == 4
+    assert rows(tmp_path)[-1]["grad_norm"] > 0
+    assert 10**8 < rows(tmp_path)[-1]["peak_bytes"] <= encoder(tmp_path).training.peak_bytes < 10**11
 
 
 def test_finished_run_is_not_trained_again(tilespin, shapes, tmp_path):
@@ -96,10 +99,14 @@ def test_parts_that_are_too_small_are_refused_before_anything_is_made(words, sha
 def test_advice_on_memory_is_right_for_the_task(task, precision, ways, shapes, tmp_path):
     recipe = PretrainConfig(task=tasks()[task].Config(batch=8), data=str(shapes), size=32, precision=precision)
     training = prepare_training(recipe, Study(str(tmp_path / "s")), RuntimeConfig(wandb="off"))
-    advice = _out_of_memory_advice(training, torch.OutOfMemoryError("CUDA out of memory.\nmore"))
+    advice = out_of_memory_advice(training, torch.OutOfMemoryError("CUDA out of memory.\nmore"))
     assert all(way in advice for way in ways) and "\n" not in advice
     assert ("--precision bf16" in advice) == (precision == "fp32")
     assert ("try a larger --grad-accumulation" in advice) == (task == "rotnet")
+    assert "--activation-checkpointing" in advice
+    assert "--activation-checkpointing" not in out_of_memory_advice(
+        replace(training, activation_checkpointing=True), torch.OutOfMemoryError("CUDA out of memory.")
+    )
 
 
 def test_divergence_stops_with_advice(tilespin, shapes, tmp_path):

@@ -84,7 +84,7 @@ def test_a_run_that_is_killed_and_told_to_leave_ends_as_one_left_alone(shapes, t
     stopped, alone = (encoder(tmp_path / name) for name in ("stopped", "alone"))
     assert stopped.digest == alone.digest and (stopped.training.restarts, alone.training.restarts) == (3, 0)
     trained = rows(storage, "loss")
-    for name in ("step", "loss", "cosine"):
+    for name in ("step", "loss", "cosine", "grad_norm"):
         assert [row[name] for row in trained] == [row[name] for row in rows(tmp_path / "alone", "loss")]
     marks = rows(storage, "restart")
     assert [row["restart"] for row in marks] == [1, 2, 3] and marks[0]["step"] % 7 == 0

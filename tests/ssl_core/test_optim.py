@@ -1,5 +1,6 @@
 """Optimizers and schedules are timm's, without its import: the same parameter groups, numbers and weights."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -60,3 +61,51 @@ def test_schedules_are_timms_at_any_length(steps, more):
     for step in range(steps):
         set_lr(step)
         assert optim.learning_rate(config, step, steps) == timms.param_groups[0]["lr"]
+
+
+def stepped(optimizer: torch.optim.Optimizer, module: nn.Module, steps: range) -> list[list[float]]:
+    """The weights after these steps, in the first two of which half of them have no gradient yet."""
+    weights = list(module.parameters())
+    for step in steps:
+        for i, weight in enumerate(weights):
+            weight.grad = None if step < 2 and i % 2 else torch.full_like(weight, 1 + i + step)
+        optimizer.step()
+    return [weight.tolist() for weight in weights]
+
+
+def test_fused_momentum_may_begin_late():
+    """As where a head is used only later, which torch's fused SGD refuses: it trains as the one that is not fused."""
+    options: dict[str, Any] = {"lr": 0.25, "momentum": 0.5, "nesterov": True}
+    one, other, refused = network(), network(), network()
+    fused = torch.optim.SGD(other.parameters(), **options, fused=True)
+    with pytest.raises(TypeError):
+        stepped(torch.optim.SGD(refused.parameters(), **options, fused=True), refused, range(3))
+    optim._begin_momentum(fused)
+    assert stepped(fused, other, range(4)) == stepped(torch.optim.SGD(one.parameters(), **options), one, range(4))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_a_state_of_another_kind_of_device_brings_no_kernels(name):
+    """On this CPU nothing is fused, neither at the beginning nor after a GPU's state was loaded."""
+    config, one, other = Optim(optimizer=name, lr=0.25), network(), network()
+    (optimizer, _), (loaded, _) = (optim.build_optimizer(config, module, STEPS) for module in (one, other))
+    stepped(optimizer, one, range(3))
+    state = deepcopy(optimizer.state_dict())
+    of_gpu = {**state, "param_groups": [{**group, "fused": True} for group in state["param_groups"]]}
+    optim.load_state(loaded, of_gpu)
+    other.load_state_dict(one.state_dict())
+    assert all(not group.get("fused") for group in loaded.param_groups) or name == "lars"
+    assert of_gpu["param_groups"][0]["fused"]
+    assert stepped(loaded, other, range(3, 6)) == stepped(optimizer, one, range(3, 6))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+def test_a_gpu_updates_all_weights_at_once(name):
+    config, module = Optim(optimizer=name, lr=0.25), network().cuda()
+    optimizer, _ = optim.build_optimizer(config, module, STEPS)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    alone, _ = optim.build_optimizer(config, same := network(), STEPS)
+    found, expected = stepped(optimizer, module, range(4)), stepped(alone, same, range(4))
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-5, atol=1e-6)

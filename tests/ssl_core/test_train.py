@@ -27,8 +27,10 @@ def flat(weights: dict) -> torch.Tensor:
 
 
 def assert_same_training(one: dict, other: dict, task: str) -> None:
-    """Losses agree, and so do the weights to a small part of how far they have moved."""
+    """Losses and norms of gradients agree, and so do the weights to a small part of how far they have moved."""
     assert other["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    assert other["norms"][0] == pytest.approx(one["norms"][0], rel=1e-5)
+    assert other["norms"] == pytest.approx(one["norms"], rel=1e-2)  # weights have moved by a hundred times the last
     moved = flat(one["weights"]) - flat(pretext(task, "convnet-plain").state_dict())
     apart = flat(other["weights"]) - flat(one["weights"])
     assert apart.norm() < 1e-3 * moved.norm()

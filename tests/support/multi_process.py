@@ -29,14 +29,15 @@ def batches(steps: range, rank: int = 0, world: int = 1):
 
 
 def run(task: str, grad_accumulation: int = 1, rank: int = 0, world: int = 1) -> dict:
-    """-> the losses, the images met and the weights after STEPS steps."""
+    """-> the losses, the norms of gradients, the images met and the weights after STEPS steps."""
     model = pretext(task, "convnet-plain")
     plan = TrainConfig(
         steps=STEPS, seed=0, optim=GENTLE if task == "vicreg" else OPTIM, grad_accumulation=grad_accumulation
     )
     mine = list(batches(range(STEPS), rank, world))
-    losses = [float(step.metrics["loss"]) for step in train(model, mine, FORMAT, plan)]
-    return {"losses": losses, "ids": [batch.ids for batch in mine], "weights": model.state_dict()}
+    steps = [step.metrics for step in train(model, mine, FORMAT, plan)]
+    losses, norms = ([float(metrics[name]) for metrics in steps] for name in ("loss", "grad_norm"))
+    return {"losses": losses, "norms": norms, "ids": [batch.ids for batch in mine], "weights": model.state_dict()}
 
 
 def worker(rank: int, world: int, tasks: tuple[str, ...], folder: str) -> None:

@@ -10,7 +10,8 @@ from jobs.tracking import offline_runs
 from ssl_core.storage.records import EncoderRecord
 
 EVERY = 20  # steps between rows of metrics.jsonl
-TIMES = {"seconds", "images_per_second", "waited", "restarts", "workers"}  # what faults may change in a row
+# what faults may change in a row
+TIMES = {"seconds", "images_per_second", "waited", "peak_bytes", "restarts", "workers"}
 
 
 def rows(run: Any) -> list[dict]:
