@@ -132,10 +132,11 @@ def _numbered(values: list) -> np.ndarray:
 
 
 def predictor_conclusions(found: list[Predictor]) -> list[str]:
-    """Says what to watch without labels, by the first protocol: the number that is surest to order encoders alike."""
+    """Says what to watch without labels: the number that is surest to order encoders alike, by the protocol that the
+    most encoders were evaluated by."""
     if not found:
         return []
-    protocol = found[0].protocol
+    protocol = max(found, key=lambda one: max(tau.items for tau in (one.within, one.across) if tau)).protocol
     mine = [one for one in found if one.protocol == protocol]
     lines = [
         _what_to_watch(mine, protocol, "Among encoders of one task", "within"),
