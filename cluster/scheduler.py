@@ -8,7 +8,7 @@ from typing import Any
 
 import cluster.silent as silent
 from cluster.heartbeat import Heartbeat, ask_last_beats, sending_heartbeats
-from cluster.job import Job, Outcome, Retrying, check_jobs, never, run_attempt
+from cluster.job import Job, Outcome, Retrying, check_jobs, run_attempt
 from cluster.retry import Fault, decide
 
 POLL_S = 1.0  # seconds between two looks at running jobs
@@ -114,7 +114,7 @@ class _Scheduler:
     def _is_ready(self, job: Job) -> bool:
         """Asks whether a job can begin before those that it needs have ended; a storage is not asked at every look."""
         now = time.monotonic()
-        if job.ready is never or now < self.asked.get(job.name, 0) + READY_S:
+        if now < self.asked.get(job.name, 0) + READY_S:
             return False
         self.asked[job.name] = now
         return job.ready()

@@ -6,17 +6,16 @@ in study.json.
 
 from dataclasses import dataclass, replace
 
-from safetensors.torch import save as safetensors_bytes
-
 import ssl_core.encoders.build as encoders
 from jobs.config.evaluation import Evaluation
 from jobs.config.recipe import resolve_data_path
 from jobs.evaluation.encoders import RANDOM, EvaluatedEncoder, digest_with_statistics, from_run, on_datasets
+from jobs.pretraining.encoder_files import write_weights
 from jobs.study.folder import Study
 from ssl_core.data.dataset import open_source
 from ssl_core.encoders.pretrained import Pretrained, file_name, load_pretrained
 from ssl_core.errors import UserError
-from ssl_core.storage.files import exists, write_bytes
+from ssl_core.storage.files import exists
 from ssl_core.storage.records import EncoderRecord
 
 
@@ -33,7 +32,7 @@ class ExternalEncoder:
         folder = self.evaluated.folder(study)
         if self.one.encoder is None or self.record is None or folder is None or exists(folder / "encoder.json"):
             return
-        write_bytes(folder / "encoder.safetensors", safetensors_bytes(encoders.weights(self.one.encoder)))
+        write_weights(folder, self.one.encoder)
         self.record.write(folder / "encoder.json")
 
 

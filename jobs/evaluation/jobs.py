@@ -128,13 +128,12 @@ def evaluation_jobs(
                 )
             )
         for name in missing:
-            job = EvaluationJob(str(study.root), one, label, evaluation, name)
+            title, job = f"{name}/{label}", EvaluationJob(str(study.root), one, label, evaluation, name)
             if name in on_features:
-                found.append(Job(f"{name}/{label}", _evaluate_features, (job,), (extract,), kind=EVALUATION))
+                found.append(Job(title, _evaluate_features, (job,), (extract,), kind=EVALUATION))
             else:
                 whole = (job, *placement)
-                label_of = f"{name}/{label}"
-                found.append(Job(label_of, _evaluate_encoder, whole, needs, gpus=gpus, kind=EVALUATION, ready=ready))
+                found.append(Job(title, _evaluate_encoder, whole, needs, gpus=gpus, kind=EVALUATION, ready=ready))
     return [*found, *tracking_jobs(study, evaluated, evaluation, tracking, found)]
 
 

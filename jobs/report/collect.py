@@ -1,7 +1,7 @@
 """Gathers the rows of a comparison from a study's records."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -32,14 +32,15 @@ def collect(study: Study) -> list[EncoderRow]:
     evaluation.check()  # the study's protocols may be those of a plug-in that is missing now
     everyone = with_baselines(list_encoders(study))
     found = current_records(study, everyone, evaluation)
+    configs = _read_configs(study, everyone)
     groups: dict[tuple, list[EvaluatedEncoder]] = defaultdict(list)
     earlier: dict[tuple, dict[int, list[EvaluatedEncoder]]] = defaultdict(lambda: defaultdict(list))
     for one in sorted(everyone, key=lambda one: (one.step or 0, one.seed)):
-        key = _recipe(study, one), one.data, one.size
+        key = _recipe(configs, one), one.data, one.size
         (groups[key] if one.step is None else earlier[key][one.step]).append(one)
     unique, rows = _unique_labels(groups.values()), []
     firsts = [group[0] for group in groups.values() if group[0].run]
-    apart, recipes = _distinguishing_names(study, firsts), _recipe_names(study, firsts)
+    apart, recipes = _distinguishing_names(configs, firsts), _recipe_names(configs, firsts, bool(study.read().tuning))
     for key, group in groups.items():
         one = group[0]
         records = _of_all_seeds(group, found)
@@ -110,17 +111,23 @@ def _seeds(group: list[EvaluatedEncoder]) -> str:
     return f"seed{'s' if len(group) > 1 else ''} {' '.join(str(one.seed) for one in group)}"
 
 
-def _recipe_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:
+def _read_configs(study: Study, encoders: Iterable[EvaluatedEncoder]) -> dict[str, dict[str, Any]]:
+    """Returns, by run, its config.json, which is read once."""
+    runs = dict.fromkeys(one.run for one in encoders if one.run)
+    return {run: read_json(study.run(run) / "config.json") for run in runs}
+
+
+def _recipe_names(configs: Mapping[str, dict[str, Any]], runs: list[EvaluatedEncoder], tuned: bool) -> dict[str, str]:
     """Returns, by run, the name of what it trains, which trainings of several lengths have in common.
 
     Learning rates that were tuned, for each length by itself, set no recipe apart.
     """
-    ignored = PLACES | {"steps", "epochs"} | ({"lr"} if study.read().tuning else set())
+    ignored = PLACES | {"steps", "epochs"} | ({"lr"} if tuned else set())
     alike: dict[str, list[EvaluatedEncoder]] = defaultdict(list)
     for one in runs:
-        config = flatten(read_json(study.run(one.run or "") / "config.json"))
+        config = flatten(configs[one.run or ""])
         alike[short_hash({name: of for name, of in config.items() if name not in ignored})].append(one)
-    names = _distinguishing_names(study, [of[0] for of in alike.values()], ignored)
+    names = _distinguishing_names(configs, [of[0] for of in alike.values()], ignored)
     found = {}
     for key, of in alike.items():
         tasks = sum(other[0].task == of[0].task for other in alike.values())
@@ -129,7 +136,9 @@ def _recipe_names(study: Study, runs: list[EvaluatedEncoder]) -> dict[str, str]:
     return found
 
 
-def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder], ignored: Set[str] = PLACES) -> dict[str, str]:
+def _distinguishing_names(
+    configs: Mapping[str, dict[str, Any]], runs: list[EvaluatedEncoder], ignored: Set[str] = PLACES
+) -> dict[str, str]:
     """Returns, by run, names of tasks that several recipes have: the task with the options in which they differ.
 
     An example is "pirl (transform jigsaw)". A task has none where they would be long, or equal.
@@ -137,8 +146,7 @@ def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder], ignored: S
     options: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for one in runs:
         assert one.run is not None  # neither a floor nor an encoder from elsewhere
-        config = read_json(study.run(one.run) / "config.json")
-        options[one.task][one.run] = {k: v for k, v in flatten(config).items() if k not in ignored}
+        options[one.task][one.run] = {k: v for k, v in flatten(configs[one.run]).items() if k not in ignored}
     found = {}
     for task, recipes in options.items():
         keys = dict.fromkeys(key for of in recipes.values() for key in of)
@@ -152,11 +160,10 @@ def _distinguishing_names(study: Study, runs: list[EvaluatedEncoder], ignored: S
     return found
 
 
-def _recipe(study: Study, one: EvaluatedEncoder) -> str:
+def _recipe(configs: Mapping[str, dict[str, Any]], one: EvaluatedEncoder) -> str:
     """Returns what runs have in common that differ by their seed only."""
     if one.run:
-        config = read_json(study.run(one.run) / "config.json")
-        return short_hash({**config, "seed": None, "data": None})
+        return short_hash({**configs[one.run], "seed": None, "data": None})
     return short_hash([one.task, one.encoder, one.normalization, one.external, one.stem])
 
 

@@ -11,7 +11,7 @@ from support.comparison import N, records, row, three, training
 
 from jobs.config.evaluation import Evaluation
 from jobs.evaluation.encoders import EvaluatedEncoder
-from jobs.report.collect import _distinguishing_names, _unique_labels, collect
+from jobs.report.collect import _distinguishing_names, _read_configs, _unique_labels, collect
 from jobs.report.comparison import EncoderRow, by_dataset, pairs, protocols_of
 from jobs.report.conclusions import conclusions, format_number
 from jobs.report.results_csv import as_csv
@@ -48,17 +48,20 @@ def test_recipes_of_one_task_are_told_apart_by_what_they_do_not_share(tmp_path):
 
     two = [run("pirl-1", transform="rotation"), run("pirl-2", seed=1, transform="jigsaw", grid=2)]
     alone = [run("rotnet-1", optim={"lr": 0.1})]
-    assert _distinguishing_names(study, two + alone) == {
+    assert _distinguishing_names(_read_configs(study, two + alone), two + alone) == {
         "pirl-1": "pirl (transform rotation, grid as usual)",
         "pirl-2": "pirl (transform jigsaw, grid 2)",
     }
     inside = [run(f"rotnet-{lr}", optim={"lr": lr, "warmup": 0.2}) for lr in (0.1, 0.2)]
-    assert list(_distinguishing_names(study, inside).values()) == ["rotnet (lr 0.1)", "rotnet (lr 0.2)"]
+    assert list(_distinguishing_names(_read_configs(study, inside), inside).values()) == [
+        "rotnet (lr 0.1)",
+        "rotnet (lr 0.2)",
+    ]
     long = [
         run("rotnet-3", encoder="an encoder with a name that is so long that nobody reads it"),
         run("rotnet-4", encoder="another such encoder"),
     ]
-    assert _distinguishing_names(study, long) == {}
+    assert _distinguishing_names(_read_configs(study, long), long) == {}
 
 
 def test_recipes_keep_their_names_with_several_seeds(tmp_path, shapes):
