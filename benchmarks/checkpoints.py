@@ -23,7 +23,7 @@ import jobs.pretraining.recorder
 import jobs.pretraining.run
 import jobs.pretraining.worker
 from benchmarks.harness import environment as machine
-from benchmarks.harness.abba import interval, order, ratios, told
+from benchmarks.harness.abba import interval, order, percent_text, ratios
 from jobs.config.recipe import PretrainConfig
 from jobs.config.runtime import RuntimeConfig
 from jobs.study.folder import Study
@@ -146,8 +146,8 @@ def main() -> None:
     )
     level = found["interval"]["level"]
     print(
-        f"with a checkpoint every {asked.every} steps training takes longer by {told(found['interval'])}, the median "
-        f"of {asked.pairs} ABBA pairs and its {level:.1%} interval by the sign test; the bar of 3 % "
+        f"with a checkpoint every {asked.every} steps training takes longer by {percent_text(found['interval'])}, the "
+        f"median of {asked.pairs} ABBA pairs and its {level:.1%} interval by the sign test; the bar of 3 % "
         f"{'holds' if found['holds'] else 'FAILS'}"
     )
     print(machine.keep(f"checkpoints-{asked.encoder}", result | found, asked.into))

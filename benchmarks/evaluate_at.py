@@ -31,7 +31,7 @@ def main() -> None:
             taken.append(_seconds(options, Path(folder) / str(number), side == "B"))
             print(f"{'with' if side == 'B' else 'without'} --evaluate-at: {taken[-1]:.1f} s", flush=True)
     found = abba.interval(abba.ratios(taken))
-    print(f"with over without: {abba.told(found)}")
+    print(f"with over without: {abba.percent_text(found)}")
     what = {"task": options.task, "steps": options.steps, "evaluate_at": POINTS, "data": options.data}
     keep("evaluate-at", {"machine": describe(), **what, "order": abba.order(options.pairs), "seconds": taken, **found})
 

@@ -74,7 +74,7 @@ def on_own_ray(asked: argparse.Namespace) -> tuple[dict, list[dict]]:
                 midway(run, asked.every)
                 found = cost(run, lambda: signaled(run, signal.SIGKILL), retype=True)
                 lines.append({"fault": "driver and its Ray killed, retyped", **found})
-                told(lines[-1])
+                print_line(lines[-1])
             return parts, lines
         finally:
             run.end()
@@ -118,7 +118,7 @@ def on_machines(asked: argparse.Namespace) -> tuple[dict, list[dict], float, dic
                     print(f"{name}: NOT SURVIVED: {error}", flush=True)
                     return parts, [*lines, {"fault": name, "failed": str(error)}], statistics.median(steps), None
                 lines.append({"fault": name, **found})
-                told(lines[-1])
+                print_line(lines[-1])
                 if gone:
                     victim.cut()  # which is still there if it was only to be taken away
                     machines.replace(victim)
@@ -160,7 +160,7 @@ def under_faults(run: Watched, machines: Machines, count: int, apart: float) -> 
     }
 
 
-def told(line: dict) -> None:
+def print_line(line: dict) -> None:
     print(
         f"{line['fault']:<36} {line['noticed']:>8.1f} {line['resumed']:>8.1f} {line['recovered']:>10.1f} "
         f"{line['lost']:>6}",

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import environment as machine
-from benchmarks.harness.abba import interval, order, ratios, told
+from benchmarks.harness.abba import interval, order, percent_text, ratios
 from benchmarks.harness.alternating import Side, meeting_point, started
 
 BAR = 1.03  # how many times as long as under torchrun a step may take
@@ -82,9 +82,9 @@ def scaling(common: dict, counts: list[int], batch: int, rounds: int, launcher: 
 def tell_overhead(found: dict) -> None:
     print("a step, medians: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in found["step_ms"].items()))
     print(
-        f"{found['launcher']} takes longer by {told(found['interval'])}, the median of {len(found['ratios'])} ABBA "
-        f"pairs and its {found['interval']['level']:.1%} interval by the sign test; the processors' time by "
-        f"{told(found['processors'])}; the bar of 3 % {'holds' if found['holds'] else 'FAILS'}",
+        f"{found['launcher']} takes longer by {percent_text(found['interval'])}, the median of {len(found['ratios'])} "
+        f"ABBA pairs and its {found['interval']['level']:.1%} interval by the sign test; the processors' time by "
+        f"{percent_text(found['processors'])}; the bar of 3 % {'holds' if found['holds'] else 'FAILS'}",
         flush=True,
     )
 

@@ -41,7 +41,7 @@ def _tail(count: int, most: int) -> float:
     return sum(comb(count, i) for i in range(most + 1)) / 2**count
 
 
-def told(found: dict[str, float], unit: float = 100, sign: str = "%") -> str:
+def percent_text(found: dict[str, float], unit: float = 100, sign: str = "%") -> str:
     """An interval of ratios as a person reads it: "+1.2 % [-0.3, +2.0]"."""
     middle, low, high = (unit * (found[name] - 1) for name in ("median", "low", "high"))
     return f"{middle:+.1f} {sign} [{low:+.1f}, {high:+.1f}]"
