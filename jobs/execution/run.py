@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +22,7 @@ from jobs.pretraining.similar_runs import differs_from_earlier
 from jobs.study.folder import JobsFailed, Study, Terminated
 from ssl_core.data.summary import summary
 from ssl_core.errors import StorageError, UserError
+from ssl_core.openmp import sleeping_when_contended
 from ssl_core.storage.files import is_local
 from ssl_core.storage.records import EncoderRecord, EvaluationRecord
 from ssl_core.storage.retry import short_deadline
@@ -70,6 +71,7 @@ def run_plan(plan: StudyPlan) -> None:
         ray_session(plan),
         ProgressMonitor(console, watched, len(jobs), plan.study.root if on_ray else None) as monitor,
         on_signals() as signal_received,
+        nullcontext() if on_ray else sleeping_when_contended(),
     ):
         for event in (run_on_ray if on_ray else run_here)(jobs, lambda: bool(signal_received()), monitor.report):
             if isinstance(event, Retrying):
