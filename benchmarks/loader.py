@@ -59,11 +59,11 @@ def readers() -> dict[str, dict[str, Callable]]:
     return found
 
 
-def make_photos(folder: Path) -> Path:
+def make_photos(folder: Path, count: int = MADE) -> Path:
     """JPEGs of 500 x 375 px with about as many bytes as photos of that size."""
     chance = np.random.default_rng(0)
     folder.mkdir()
-    for number in range(MADE):
+    for number in range(count):
         coarse = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375), Image.BICUBIC)
         noise = chance.normal(0, 12, (375, 500, 3))
         pixels = (np.asarray(coarse) * 0.7 + 40 + noise).clip(0, 255).astype(np.uint8)

@@ -11,7 +11,16 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parents[1] / "results"
-PEERS = ("torchvision", "kornia", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "webdataset", "simplejpeg", "pillow")
+PEERS = (
+    "torchvision",
+    "kornia",
+    "lightly",
+    "nvidia-dali-cuda120",
+    "nvidia-dali-cuda130",
+    "webdataset",
+    "simplejpeg",
+    "pillow",
+)
 
 
 def describe() -> dict:
@@ -44,10 +53,17 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
+def result_path(name: str, machine: dict, folder: Path = RESULTS) -> Path:
+    """<date>-<name>-<cpu or gpu>.json in a folder, for what `describe` says."""
+    return folder / f"{machine['date']}-{name}-{'gpu' if machine['gpu'] else 'cpu'}.json"
+
+
 def keep(name: str, result: dict, folder: Path = RESULTS) -> Path:
-    """Writes <date>-<name>-<cpu or gpu>.json into a folder, benchmarks/results unless told."""
-    where = "gpu" if result["machine"]["gpu"] else "cpu"
-    path = folder / f"{result['machine']['date']}-{name}-{where}.json"
+    """Writes a result into a folder, benchmarks/results unless told, beside its place and then there: a run that is
+    cut off leaves what it had."""
+    path = result_path(name, result["machine"], folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(result, indent=1) + "\n")
+    beside.replace(path)
     return path

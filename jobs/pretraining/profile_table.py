@@ -11,6 +11,19 @@ from ssl_core.step_parts import PARTS, PREFIX
 WAITS = {"cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy"}
 
 
+def part_seconds(events: Iterable[FunctionEvent]) -> dict[str, float]:
+    """Returns how long the CPU that runs the steps spent in each of their parts, in seconds, by the names of PARTS.
+
+    Args:
+        events: What torch.profiler saw.
+    """
+    took = dict.fromkeys(PARTS, 0.0)
+    for event in events:
+        if event.device_type == DeviceType.CPU and event.name.startswith(PREFIX):
+            took[event.name.removeprefix(PREFIX)] += event.time_range.elapsed_us() / 1e6
+    return took
+
+
 def profile_table(events: Iterable[FunctionEvent], steps: int, seconds: float) -> str:
     """Returns a table of the parts of a step, for people.
 
@@ -19,7 +32,8 @@ def profile_table(events: Iterable[FunctionEvent], steps: int, seconds: float) -
         steps: How many they are.
         seconds: How long they took together.
     """
-    took = dict.fromkeys(PARTS, 0.0)
+    events = list(events)
+    took = part_seconds(events)
     waited, busy = 0.0, []
     for event in events:
         span = event.time_range
@@ -28,8 +42,6 @@ def profile_table(events: Iterable[FunctionEvent], steps: int, seconds: float) -
                 busy.append((span.start, span.end))
         elif event.name in WAITS:
             waited += span.elapsed_us() / 1e6
-        elif event.name.startswith(PREFIX):
-            took[event.name.removeprefix(PREFIX)] += span.elapsed_us() / 1e6
     rows = [(name, took[name], means) for name, means in PARTS.items()]
     rows.append(("other", max(0.0, seconds - sum(took.values())), "metrics, rows and checkpoints"))
     each = f"{steps} step{'s' * (steps > 1)}, {1e3 * seconds / steps:,.1f} ms each"
