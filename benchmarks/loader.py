@@ -212,6 +212,13 @@ def main() -> None:
         shards = 2 * max(asked.cores)
         tars = tar_up(paths, Path(place) / "tars", shards)
         parquets = parquet_up(paths, Path(place) / "parquet", shards)
+        files = {"images": len(paths), "mean_bytes": round(float(np.mean([path.stat().st_size for path in paths])))}
+        asked_for = {
+            "batch": asked.batch,
+            "rounds": asked.rounds,
+            "steps": asked.steps,
+            "made_up": asked.folder is None,
+        }
         for cores, size in itertools.product(asked.cores, asked.sizes):
             photos = Photos(folder, paths, tars, parquets, packed, raw, size, asked.batch, cores, device)
             with pinned(cores) as process:
@@ -219,9 +226,9 @@ def main() -> None:
                 lines += process.submit(measure, photos, asked.rounds, stages).result()
                 if size == asked.train_size:
                     lines += process.submit(measure_training, photos, asked.steps).result()
-        told = {"images": len(paths), "mean_bytes": round(float(np.mean([path.stat().st_size for path in paths])))}
-    asked_for = {"batch": asked.batch, "rounds": asked.rounds, "steps": asked.steps, "made_up": asked.folder is None}
-    path = machine.keep("loader", {"machine": machine.describe(), **asked_for, **told, "lines": lines}, asked.into)
+            # after each size, so that a run that is cut short leaves what it has
+            result = {"machine": machine.describe(), **asked_for, **files, "lines": lines}
+            path = machine.keep("loader", result, asked.into)
     print(path)
     try:
         from benchmarks.plots import loader_plot
