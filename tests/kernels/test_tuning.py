@@ -1,5 +1,6 @@
 """Configurations of the Triton kernels: which one a launch takes, and that none of them changes a result."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import pytest
 import torch
 from triton import Config
 
+from benchmarks import tune
 from kernels import registry, tuning
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -109,12 +111,40 @@ def test_the_tables_that_come_with_the_package_fit_its_kernels(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_measured(tmp_path):
     command = [sys.executable, "-m", "benchmarks.tune", "--into", str(tmp_path)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    none = dict(os.environ, CUDA_VISIBLE_DEVICES="")
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=none)
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "no GPU" in run.stderr
     assert not os.listdir(tmp_path)
+
+
+def test_a_measurement_that_is_cut_off_keeps_what_it_has(tmp_path, monkeypatch, capsys):
+    """With a made-up GPU, whose every measurement takes a second and finds the last configuration twice as fast."""
+    clock = itertools.count()
+
+    def measure(kernel, call, timer):
+        for tunable in kernel.tunables:
+            milliseconds = {tuning.label(config): 2.0 for config in tunable.configs}
+            milliseconds[tuning.label(tunable.configs[-1])] = 1.0
+            yield tuning.Entry(tunable.name, call, 16, False, tuning.describe(tunable.configs[-1]), milliseconds)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: CAPABILITY)
+    monkeypatch.setattr(tune.environment, "describe", lambda: {"gpu": "made up"})
+    monkeypatch.setattr(tune.kernel_cases, "make", lambda size, *others: size)
+    rows = [tune.kernel_cases.Row(name, lambda size: size, lambda size: 0) for name in ("erase", "photometric")]
+    monkeypatch.setattr(tune.kernel_cases, "ROWS", rows)
+    monkeypatch.setattr(tune, "measure", measure)
+    monkeypatch.setattr(tune.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "argv", ["tune", "--into", str(tmp_path), "--seconds", "3"])
+    assert tune.main() == 0
+    (*lines, said, path) = capsys.readouterr().out.splitlines()
+    assert said == "out of time: 21 of 24 were not measured and stay as by default"
+    entries = tuning.load_table(pathlib.Path(path))
+    names = [("erase", 224), ("photometric sums", 224), ("photometric pixels", 224), ("erase", 96)]
+    assert [(entry.name, entry.size) for entry in entries] == names
+    assert all(" 2.00  " in line for line in lines[1:]) and len(lines) == 1 + len(names)
 
 
 @pytest.mark.slow
