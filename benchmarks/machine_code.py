@@ -1,21 +1,24 @@
 """`python -m benchmarks.machine_code`: what a GPU would execute, read from ahead-of-time compilation.
 
 Needs no GPU. Each kernel's cases.py names its builds and a budget of instructions for each output element; the tests
-hold every build to it on every architecture, and this prints the whole table.
+hold every build, in its default configuration, to it on every architecture. This prints the whole table, and what each
+build is in every other configuration.
 """
 
 import re
 import subprocess
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.registry import Build, kernels
+from kernels import tuning
+from kernels.registry import Build, Kernel, kernels
 
 ARCHITECTURES = (80, 90, 100)  # A100, H100 and H200, B200
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -71,6 +74,18 @@ def compile_build(build: Build, arch: int) -> Code:
     return Code(registers, stack, local, operations)
 
 
+def configurations(kernel: Kernel, index: int) -> Iterator[tuple[str, Build]]:
+    """The index-th build of a kernel in each configuration of its launch, with the configuration's label; the default
+    comes first."""
+    default = list(kernel.builds())[index]
+    yield "default", default
+    for config in default.tunable.configs:
+        with tuning.override({default.tunable.name: config}):
+            build = list(kernel.builds())[index]
+        if (build.constants, build.warps) != (default.constants, default.warps):
+            yield tuning.label(config), replace(build, budget=float("inf"))
+
+
 def faults(build: Build, code: Code) -> list[str]:
     """What the gate holds against a build: spills, stores narrower than they could be, too many instructions."""
     found = []
@@ -89,15 +104,16 @@ def faults(build: Build, code: Code) -> list[str]:
 
 def main() -> None:
     print(f"triton {triton.__version__}")
-    print(f"{'build':<16} {'arch':>6} {'regs':>4} {'stack':>5} {'instr/elt':>9} {'budget':>6}  stores, faults")
+    print(f"{'build':<16} {'arch':>6} {'regs':>4} {'stack':>5} {'instr/elt':>9} {'budget':>6}  which; stores; faults")
     for kernel in kernels():
-        for index, build in enumerate(kernel.builds):
-            for arch in ARCHITECTURES:
-                code = compile_build(build, arch)
-                stores = " ".join(f"{count} {name}" for name, count in sorted(code.named("STG").items()))
-                row = f"{kernel.name + ' ' + str(index):<16} sm_{arch:<3} {code.registers:>4} {code.stack:>5}"
-                said = "; ".join([stores, *faults(build, code)])
-                print(f"{row} {code.per_element(build):>9.1f} {build.budget:>6.1f}  {said}")
+        for index, _ in enumerate(kernel.builds()):
+            for name, build in configurations(kernel, index):
+                for arch in ARCHITECTURES:
+                    code = compile_build(build, arch)
+                    stores = " ".join(f"{count} {name}" for name, count in sorted(code.named("STG").items()))
+                    row = f"{kernel.name + ' ' + str(index):<16} sm_{arch:<3} {code.registers:>4} {code.stack:>5}"
+                    row += f" {code.per_element(build):>9.1f} {build.budget:>6.1f}"
+                    print("; ".join([f"{row}  {name}", stores, *faults(build, code)]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,6 @@
 
 A kernel is a folder here, in which `registry.kernels` finds it: `__init__.py` checks arguments, registers the operator
 and lists `KERNELS`; `reference.py` is the specification in plain torch, which `triton_kernel.py` on a GPU and
-`cpu_loop.py` on a CPU equal bit for bit; `cases.py` has the examples that all of them are tested with, and the builds
-whose machine code is held to a budget.
+`cpu_loop.py` on a CPU equal bit for bit; the former begins with the configurations that `tuning` chooses from;
+`cases.py` has the examples that all of them are tested with, and the builds whose machine code is held to a budget.
 """

@@ -3,11 +3,13 @@
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from kernels.tuning import Tunable
 
 if TYPE_CHECKING:
     from triton.runtime import JITFunction
@@ -25,15 +27,18 @@ class Build:
         types: The Triton type of each runtime argument, by name, a tuple for one that is a tuple; pointers are taken to
             be 16-byte aligned.
         constants: The value of each constexpr argument, by name.
+        tunable: What its configuration was chosen from.
         warps: Warps of a program.
-        elements: Outputs that a program writes (in one pass of its loop, if it has one).
-        budget: The most machine instructions that a thread may have for each of its elements.
+        elements: Outputs that a program writes (in one pass of its loop, if it has one, on average).
+        budget: The most machine instructions that a thread may have for each of its elements, in the default
+            configuration.
         vectorized: Whether the stores of this build must be as wide as 16 bytes.
     """
 
     function: "JITFunction"
     types: Mapping[str, str | tuple[str, ...]]
     constants: Mapping[str, object]
+    tunable: Tunable
     warps: int
     elements: int = 1
     budget: float = 0.0
@@ -51,7 +56,8 @@ class Kernel:
         triton: Launches the Triton kernel.
         cpu: Runs the compiled loop.
         examples: Yields tuples of operator arguments on the CPU, drawn from the generator that it is called with.
-        builds: What to compile ahead of time.
+        tunables: Of its launches; `override` makes builds take other configurations than the default.
+        builds: Yields what to compile ahead of time.
     """
 
     name: str
@@ -60,7 +66,8 @@ class Kernel:
     triton: Callable
     cpu: Callable
     examples: Callable[[torch.Generator], Iterator[tuple]]
-    builds: tuple[Build, ...] = ()
+    tunables: tuple[Tunable, ...]
+    builds: Callable[[], Iterable[Build]]
 
 
 def kernels() -> tuple[Kernel, ...]:

@@ -7,18 +7,44 @@ from kernels import tensors
 from kernels.triton_jit import jit
 
 FAR = tl.constexpr(tensors.FAR)
-SIDE = tl.constexpr(32)  # pixels; sizes that are multiples of it leave no lane idle
 
 
-def num_blocks(size: int) -> int:
-    """Returns how many tiles cover a size x size window."""
-    return triton.cdiv(size, SIDE.value) ** 2
+def num_blocks(size: int, side: int) -> int:
+    """Returns how many side x side tiles cover a size x size window."""
+    return triton.cdiv(size, side) ** 2
 
 
 @jit
 def load_coordinate(p):
     """Loads the coordinate at p, clamped to -FAR..FAR pixels, so that sums cannot overflow."""
     return tl.minimum(tl.maximum(tl.load(p).to(tl.int64), -FAR), FAR)
+
+
+@jit
+def patch_rows(top, SIDE: tl.constexpr):
+    """Returns the rows of a tile's pixels, in the order of patches, [SIDE / 8, 1, 8, 1].
+
+    A warp that loads a patch, 8 x 4 pixels, reads few sectors of memory, whatever way an image is turned, and a thread
+    has few rows and few columns.
+
+    Args:
+        top: The tile's first row.
+        SIDE: The side of the tile, in pixels.
+    """
+    return top + tl.arange(0, SIDE).reshape(SIDE // 8, 1, 8, 1)
+
+
+@jit
+def patch_columns(left, SIDE: tl.constexpr):
+    """Returns the columns of a tile's pixels, [1, SIDE / 4, 1, 4]; arguments as of `patch_rows`."""
+    return left + tl.arange(0, SIDE).reshape(1, SIDE // 4, 1, 4)
+
+
+@jit
+def join_patches(v, out):
+    """Returns the patches of a tile, [SIDE / 8, SIDE / 4, 8, 4], as [SIDE, SIDE] values of the type of out."""
+    v = v.to(out.dtype.element_ty)
+    return v.permute(0, 2, 1, 3).reshape(8 * v.shape[0], 4 * v.shape[1])
 
 
 @jit

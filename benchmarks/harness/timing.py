@@ -51,16 +51,41 @@ def side_by_side(calls: dict[str, Callable], device: str, seconds: float, most: 
     return {name: quantiles(values) for name, values in taken.items()}
 
 
+def capture(call: Callable) -> torch.cuda.CUDAGraph:
+    """The call in a CUDA graph. Raises RuntimeError if it cannot be captured."""
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, stream=stream):
+        call()
+    return graph
+
+
+def alternating(calls: dict[str, Callable], rounds: int = 50) -> dict[str, float]:
+    """Median milliseconds of a GPU's own time for calls that can be captured in CUDA graphs. In each round every graph
+    is replayed once, the L2 cache flushed before."""
+    graphs = {name: capture(call) for name, call in calls.items()}
+    flush = torch.empty(FLUSHED, dtype=torch.uint8, device="cuda")
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        pairs = {name: [torch.cuda.Event(enable_timing=True) for _ in range(2)] for name in graphs}
+        for name, graph in graphs.items():
+            flush.zero_()
+            pairs[name][0].record()
+            graph.replay()
+            pairs[name][1].record()
+        torch.cuda.synchronize()
+        for name, (start, stop) in pairs.items():
+            taken[name].append(start.elapsed_time(stop) / 1e3)
+    return {name: quantiles(values)["p50"] for name, values in taken.items()}
+
+
 def on_device(call: Callable, seconds: float) -> dict[str, dict]:
     """A GPU's own time for a call that can be captured in a CUDA graph: cold with the L2 cache flushed before each
     replay, warm with replays back to back. An empty dict for a call that cannot be captured."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     try:
-        with torch.cuda.stream(stream):
-            call()
-        torch.cuda.synchronize()
-        with torch.cuda.graph(graph, stream=stream):
-            call()
+        graph = capture(call)
     except RuntimeError:
         torch.cuda.synchronize()
         return {}

@@ -186,7 +186,8 @@ KERNELS = (
         _for_one_size(triton_kernel.launch),
         cpu_loop.run,
         cases.examples,
-        tuple(cases.builds()),
+        (triton_kernel.ONE_SIZE,),
+        cases.builds,
     ),
     registry.Kernel(
         "multi_crop",
@@ -195,6 +196,7 @@ KERNELS = (
         triton_kernel.launch,
         _for_each_size(cpu_loop.run),
         cases.examples_of_several,
-        tuple(cases.builds_of_several()),
+        (triton_kernel.SEVERAL_SIZES,),
+        cases.builds_of_several,
     ),
 )

@@ -6,11 +6,19 @@ from typing import Any
 
 import torch
 import triton.language as tl
+from triton import Config
 
-from kernels import normalize, tensors, triton_tiles
+from kernels import normalize, tensors, triton_tiles, tuning
 from kernels.crop_flip.triton_tile import write_tile
 from kernels.triton_jit import jit
-from kernels.triton_tiles import SIDE
+
+CONFIGS = (
+    Config({"SIDE": 32}, num_warps=4),
+    Config({"SIDE": 32}, num_warps=2),
+    Config({"SIDE": 32}, num_warps=8),
+    Config({"SIDE": 16}, num_warps=1),
+)
+ONE_SIZE, SEVERAL_SIZES = (tuning.Tunable(name, CONFIGS) for name in ("crop_flip", "multi_crop"))
 
 
 @jit
@@ -32,6 +40,7 @@ def crop_flip_kernel(
     TILES: tl.constexpr,
     C: tl.constexpr,
     LAST: tl.constexpr,
+    SIDE: tl.constexpr,
 ):
     """Writes one SIDE x SIDE tile of one of an image's crops.
 
@@ -56,6 +65,7 @@ def crop_flip_kernel(
         TILES: For each size, how many tiles of an image's crops come before; last, how many there are.
         C: Channels, 1 or 3.
         LAST: Whether the outputs are in channels_last memory order.
+        SIDE: A power of two, at least 16 pixels.
     """
     image = (tl.program_id(0) // TILES[N]).to(tl.int64)
     program = tl.program_id(0) % TILES[N]
@@ -82,25 +92,27 @@ def crop_flip_kernel(
                 SIZES[k],
                 C,
                 LAST,
+                SIDE,
             )
 
 
-def constants(sizes: Sequence[int], counts: Sequence[int]) -> dict[str, Any]:
-    """Returns the kernel's constants for `counts` crops of each of the sizes, by name."""
-    tiles = (count * triton_tiles.num_blocks(size) for size, count in zip(sizes, counts))
+def constants(sizes: Sequence[int], counts: Sequence[int], side: int) -> dict[str, Any]:
+    """Returns the kernel's constants for `counts` crops of each of the sizes and tiles of a side, by name."""
+    tiles = (count * triton_tiles.num_blocks(size, side) for size, count in zip(sizes, counts))
     sums = {"CROPS": (0, *accumulate(counts)), "TILES": (0, *accumulate(tiles))}
-    return {"N": len(sizes), "SIZES": tuple(sizes), **sums}
+    return {"N": len(sizes), "SIZES": tuple(sizes), **sums, "SIDE": side}
 
 
-def warps(dtype: torch.dtype, channels_last: bool) -> int:
-    """Returns the warps for a program of 1024 pixels."""
-    # threads that fill sixteen bytes with four pixels have registers for no more
-    return 8 if dtype == torch.float32 and not channels_last else 4
+def choose(sizes: Sequence[int], dtype: torch.dtype, channels_last: bool, device: torch.device | None = None):
+    """Returns the configuration for crops of these sizes; arguments as those of `Tunable.choose`."""
+    return (SEVERAL_SIZES if len(sizes) > 1 else ONE_SIZE).choose(max(sizes), dtype, channels_last, device)
 
 
 def launch(images, regions, flips, boxes, sizes, counts, mean, std, dtype, channels_last) -> list[torch.Tensor]:
     """Launches the Triton kernel; arguments and result as those of `multi_crop_op`."""
-    b, c, known = regions.shape[0], len(mean), constants(sizes, counts)
+    b, c = regions.shape[0], len(mean)
+    config = choose(sizes, dtype, channels_last, images.device)
+    known = constants(sizes, counts, config["SIDE"])
     outs = [
         tensors.allocate(images, (b * count, c, size, size), dtype, channels_last) for size, count in zip(sizes, counts)
     ]
@@ -114,7 +126,7 @@ def launch(images, regions, flips, boxes, sizes, counts, mean, std, dtype, chann
                 **known,
                 C=c,
                 LAST=channels_last,
-                num_warps=warps(dtype, channels_last),
+                num_warps=config["num_warps"],
                 enable_fp_fusion=False,
             )
     return outs

@@ -90,6 +90,13 @@ def erase(
 
 KERNELS = (
     registry.Kernel(
-        "erase", erase_op, reference.compute, triton_kernel.launch, cpu_loop.run, cases.examples, tuple(cases.builds())
+        "erase",
+        erase_op,
+        reference.compute,
+        triton_kernel.launch,
+        cpu_loop.run,
+        cases.examples,
+        (triton_kernel.TUNABLE,),
+        cases.builds,
     ),
 )

@@ -6,8 +6,7 @@ import torch
 
 from kernels import normalize, registry
 from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
-from kernels.lab.triton_kernel import CELLS, bins_kernel, lightness_kernel
-from kernels.triton_tiles import SIDE
+from kernels.lab.triton_kernel import CELLS, LIGHTNESS, bins_kernel, lightness_kernel
 
 LARGEST = 12  # px, of the examples' cells: the interpreter of Triton goes through a cell pixel by pixel
 
@@ -42,12 +41,14 @@ def builds() -> Iterator[registry.Build]:
         Builds of both kernels.
     """
     window = {"images": "*u8", "flips": "*i64", "offsets": "*i64", "linear": "*i32", "h": "i32", "w": "i32"}
+    config = CELLS.choose(224, torch.bfloat16, False)
     yield registry.Build(
         bins_kernel,
         {**window, "root": "*fp32", "numbers": "*i32", "bins": "*i64"},
-        {"SIZE": 224, "CELL": 4, "SHARE": normalize.float32(1 / 16), "CELLS": CELLS},
-        warps=4,
-        elements=CELLS,
+        {"SIZE": 224, "CELL": 4, "SHARE": normalize.float32(1 / 16), "CELLS": config["CELLS"]},
+        CELLS,
+        warps=config["num_warps"],
+        elements=config["CELLS"],
         budget=225,
         vectorized=False,
     )
@@ -58,11 +59,13 @@ def builds() -> Iterator[registry.Build]:
         (torch.bfloat16, True, 27),
         (torch.float32, True, 27),
     ):
+        config = LIGHTNESS.choose(224, dtype, last)
         yield registry.Build(
             lightness_kernel,
             {**window, "lightness": "*fp32", "out": POINTERS[dtype], **SCALES},
-            {"SIZE": 224, "LAST": last},
-            warps=2,
-            elements=3 * SIDE.value**2,
+            {"SIZE": 224, "LAST": last, "SIDE": config["SIDE"]},
+            LIGHTNESS,
+            warps=config["num_warps"],
+            elements=3 * config["SIDE"] ** 2,
             budget=budget,
         )

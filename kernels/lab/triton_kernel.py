@@ -3,14 +3,30 @@
 import torch
 import triton
 import triton.language as tl
+from triton import Config
 
-from kernels import normalize, tensors
+from kernels import normalize, tensors, tuning
 from kernels import triton_tiles as tiles
 from kernels.lab import tables
 from kernels.triton_jit import jit
-from kernels.triton_tiles import SIDE, store_pixels, store_scaled
+from kernels.triton_tiles import store_pixels, store_scaled
 
-CELLS = 128  # cells of one program
+LIGHTNESS = tuning.Tunable(
+    "lab lightness",
+    (
+        Config({"SIDE": 32}, num_warps=2),
+        Config({"SIDE": 32}, num_warps=4),
+        Config({"SIDE": 16}, num_warps=1),
+    ),
+)
+CELLS = tuning.Tunable(
+    "lab bins",
+    (
+        Config({"CELLS": 128}, num_warps=4),
+        Config({"CELLS": 64}, num_warps=2),
+        Config({"CELLS": 32}, num_warps=1),
+    ),
+)
 
 PER_KNOT = tl.constexpr(tables.KNOTS / tables.ONE)
 KNOTS = tl.constexpr(tables.KNOTS)
@@ -85,6 +101,7 @@ def lightness_kernel(
     w,
     SIZE: tl.constexpr,
     LAST: tl.constexpr,
+    SIDE: tl.constexpr,
 ):
     """Writes one SIDE x SIDE tile of the lightness of one image.
 
@@ -105,6 +122,7 @@ def lightness_kernel(
         w: The images' width.
         SIZE: The side of the window, in pixels.
         LAST: Whether out is in channels_last memory order.
+        SIDE: A power of two, at least 16 pixels.
     """
     ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
     image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
@@ -195,11 +213,12 @@ def launch(images, flips, offsets, size, cell, mean, std, dtype, channels_last) 
     n = size // cell
     out = tensors.allocate(images, (b, c, size, size), dtype, channels_last)
     bins = torch.empty(b, n, n, dtype=torch.int64, device=images.device)
+    config, cells = (tunable.choose(size, dtype, channels_last, images.device) for tunable in (LIGHTNESS, CELLS))
     if b:
         window = images.contiguous(), tensors.as_triton_int(flips), tensors.as_triton_int(offsets)
         linear, root, lightness, numbers = tables.on_device(images.device)
         with torch.cuda.device_of(images):
-            lightness_kernel[(b * tiles.num_blocks(size),)](
+            lightness_kernel[(b * tiles.num_blocks(size, config["SIDE"]),)](
                 *window,
                 linear,
                 lightness,
@@ -209,10 +228,10 @@ def launch(images, flips, offsets, size, cell, mean, std, dtype, channels_last) 
                 w,
                 SIZE=size,
                 LAST=channels_last,
-                num_warps=2,
+                **config,
                 enable_fp_fusion=False,
             )
-            bins_kernel[(b * triton.cdiv(n * n, CELLS),)](
+            bins_kernel[(b * triton.cdiv(n * n, cells["CELLS"]),)](
                 *window,
                 linear,
                 root,
@@ -223,8 +242,7 @@ def launch(images, flips, offsets, size, cell, mean, std, dtype, channels_last) 
                 SIZE=size,
                 CELL=cell,
                 SHARE=normalize.float32(1 / cell**2),
-                CELLS=CELLS,
-                num_warps=4,
+                **cells,
                 enable_fp_fusion=False,
             )
     return out, bins

@@ -7,7 +7,7 @@ import torch
 from kernels import registry
 from kernels.examples import MEAN, POINTERS, SCALES, STD, image_batches, integers
 from kernels.photometric.reference import STEPS
-from kernels.photometric.triton_kernel import BLOCK, SPAN, SUMMED, brightness_sums_kernel, photometric_kernel
+from kernels.photometric.triton_kernel import PIXELS, SPAN, SUMS, brightness_sums_kernel, photometric_kernel
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
@@ -39,22 +39,25 @@ def builds() -> Iterator[registry.Build]:
         Builds of both kernels.
     """
     pointers = {"images": "*u8", "factors": "*fp32", "order": "*i64", "sums": "*i64"}
+    config = SUMS.choose(224, torch.bfloat16, False)
     yield registry.Build(
         brightness_sums_kernel,
         pointers,
-        {"N": 224 * 224, "SPAN": SPAN, "BLOCK": SUMMED, "STEPS": STEPS},
-        warps=4,
-        elements=SUMMED,
-        budget=230,
+        {"N": 224 * 224, "SPAN": SPAN, "BLOCK": config["BLOCK"], "STEPS": STEPS},
+        SUMS,
+        warps=config["num_warps"],
+        elements=config["BLOCK"],
+        budget=165,
         vectorized=False,
     )
     for dtype, last, budget in (
-        (torch.float32, False, 60),
-        (torch.bfloat16, False, 60),
-        (torch.uint8, False, 60),
-        (torch.bfloat16, True, 75),
-        (torch.float32, True, 75),
+        (torch.float32, False, 53),
+        (torch.bfloat16, False, 53),
+        (torch.uint8, False, 53),
+        (torch.bfloat16, True, 66),
+        (torch.float32, True, 66),
     ):
+        config = PIXELS.choose(224, dtype, last)
         yield registry.Build(
             photometric_kernel,
             {**pointers, "grays": "*i64", "out": POINTERS[dtype], **SCALES},
@@ -64,9 +67,10 @@ def builds() -> Iterator[registry.Build]:
                 "STEPS": STEPS,
                 "LANES": 8,
                 "LAST": last,
-                "BLOCK": BLOCK,
+                "BLOCK": config["BLOCK"],
             },
-            warps=4,
-            elements=3 * BLOCK,
+            PIXELS,
+            warps=config["num_warps"],
+            elements=3 * config["BLOCK"],
             budget=budget,
         )

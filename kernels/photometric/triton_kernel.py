@@ -1,86 +1,35 @@
 """Color jitter on a GPU: a launch that sums gray levels, and one that computes pixels."""
 
+import math
+
 import torch
 import triton
 import triton.language as tl
+from triton import Config
 
-from kernels import normalize, tensors
+from kernels import normalize, tensors, tuning
 from kernels.photometric.reference import STEPS
+from kernels.photometric.triton_adjust import adjust, luminance
 from kernels.triton_jit import jit
 from kernels.triton_tiles import store_pixels
 
-BLOCK = 1024  # pixels of one program
-SPAN, SUMMED = 8192, 512  # pixels that one program sums, and that it sums at a time
-
-
-@jit
-def luminance(r, g, b):
-    """Returns ITU-R 601 luma, with torchvision's weights."""
-    return r * 0.2989 + g * 0.587 + b * 0.114
-
-
-@jit
-def blend(v, other, factor):
-    """Returns v * factor + other * (1 - factor), cut off at 0 and 255."""
-    return tl.minimum(tl.maximum(v * factor + other * (1.0 - factor), 0.0), 255.0)
-
-
-@jit
-def hue_channel(angle, top, chroma, place):
-    """Returns one channel of a color.
-
-    Args:
-        angle: The hue, in 0..6 sextants from red.
-        top: The largest of the color's three channels.
-        chroma: The largest less the smallest.
-        place: Which channel: 5 red, 3 green, 1 blue.
-    """
-    k = angle + place
-    k = tl.where(k >= 6.0, k - 6.0, k)
-    return top - chroma * tl.minimum(tl.maximum(tl.minimum(k, 4.0 - k), 0.0), 1.0)
-
-
-@jit
-def adjust(r, g, b, operation, factors, mean):
-    """Returns the pixels after one operation.
-
-    Args:
-        r: Red, float32 in 0..255.
-        g: Green.
-        b: Blue.
-        operation: 0 brightness, 1 contrast, 2 saturation, 3 hue.
-        factors: Pointer to the image's four factors, float32.
-        mean: The mean gray level that contrast blends with.
-    """
-    if operation == 0:
-        factor = tl.load(factors)
-        r = blend(r, 0.0, factor)
-        g = blend(g, 0.0, factor)
-        b = blend(b, 0.0, factor)
-    elif operation == 1:
-        factor = tl.load(factors + 1)
-        r = blend(r, mean, factor)
-        g = blend(g, mean, factor)
-        b = blend(b, mean, factor)
-    elif operation == 2:
-        factor = tl.load(factors + 2)
-        gray = luminance(r, g, b)
-        r = blend(r, gray, factor)
-        g = blend(g, gray, factor)
-        b = blend(b, gray, factor)
-    elif tl.load(factors + 3) != 0.0:
-        shift = tl.minimum(tl.maximum(tl.load(factors + 3), -0.5), 0.5) * 6.0
-        top = tl.maximum(tl.maximum(r, g), b)
-        chroma = top - tl.minimum(tl.minimum(r, g), b)
-        difference = tl.where(top == r, g - b, tl.where(top == g, b - r, r - g))
-        angle = tl.div_rn(difference, tl.where(chroma > 0.0, chroma, 1.0))
-        angle = angle + tl.where(top == r, 0.0, tl.where(top == g, 2.0, 4.0)) + shift
-        angle = tl.where(angle < 0.0, angle + 6.0, angle)
-        angle = tl.where(angle >= 6.0, angle - 6.0, angle)
-        r = hue_channel(angle, top, chroma, 5.0)
-        g = hue_channel(angle, top, chroma, 3.0)
-        b = hue_channel(angle, top, chroma, 1.0)
-    return r, g, b
+SPAN = 8192  # pixels that one program sums
+SUMS = tuning.Tunable(
+    "photometric sums",
+    (
+        Config({"BLOCK": 512}, num_warps=2),
+        Config({"BLOCK": 512}, num_warps=4),
+        Config({"BLOCK": 256}, num_warps=2),
+    ),
+)
+PIXELS = tuning.Tunable(
+    "photometric pixels",
+    (
+        Config({"BLOCK": 1024}, num_warps=4),
+        Config({"BLOCK": 512}, num_warps=2),
+        Config({"BLOCK": 512}, num_warps=4),
+    ),
+)
 
 
 @jit
@@ -219,6 +168,8 @@ def launch(images, factors, order, grays, mean, std, dtype, channels_last) -> to
     b, h, w, c = images.shape
     out = tensors.allocate(images, (b, c, h, w), dtype, channels_last)
     parts = triton.cdiv(h * w, SPAN)
+    side = math.isqrt(h * w)
+    summed, config = (tunable.choose(side, dtype, channels_last, images.device) for tunable in (SUMS, PIXELS))
     sums = torch.empty(b, parts, dtype=torch.int64, device=images.device)
     if b:
         images, factors, order = images.contiguous(), factors.contiguous(), tensors.as_triton_int(order)
@@ -230,12 +181,11 @@ def launch(images, factors, order, grays, mean, std, dtype, channels_last) -> to
                 sums,
                 N=h * w,
                 SPAN=SPAN,
-                BLOCK=SUMMED,
                 STEPS=STEPS,
-                num_warps=4,
+                **summed,
                 enable_fp_fusion=False,
             )
-            photometric_kernel[(b * triton.cdiv(h * w, BLOCK),)](
+            photometric_kernel[(b * triton.cdiv(h * w, config["BLOCK"]),)](
                 images,
                 factors,
                 order,
@@ -248,8 +198,7 @@ def launch(images, factors, order, grays, mean, std, dtype, channels_last) -> to
                 STEPS=STEPS,
                 LANES=triton.next_power_of_2(parts),
                 LAST=channels_last,
-                BLOCK=BLOCK,
-                num_warps=4,
+                **config,
                 enable_fp_fusion=False,
             )
     return out

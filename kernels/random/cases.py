@@ -6,7 +6,7 @@ import torch
 
 from kernels import registry
 from kernels.examples import integers
-from kernels.random.triton_kernel import draw_kernel
+from kernels.random.triton_kernel import TUNABLE, draw_kernel
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
@@ -28,12 +28,14 @@ def builds() -> Iterator[registry.Build]:
         The build of `draw_kernel`.
     """
     pointers = {"ids": "*i64", "epochs": "*i64", "out": "*i64"}
+    config = TUNABLE.choose(16, torch.int64, False)
     yield registry.Build(
         draw_kernel,
         {**pointers, "seed": "i64", "stream": "i64", "total": "i32", "blocks": "i32", "count": "i32"},
-        {"BLOCK": 256},
-        warps=4,
-        elements=4 * 256,
+        {"BLOCK": config["BLOCK"]},
+        TUNABLE,
+        warps=config["num_warps"],
+        elements=4 * config["BLOCK"],
         budget=125,
         vectorized=False,
     )

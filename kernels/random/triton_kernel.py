@@ -3,9 +3,19 @@
 import torch
 import triton
 import triton.language as tl
+from triton import Config
 
-from kernels import tensors
+from kernels import tensors, tuning
 from kernels.triton_jit import jit
+
+TUNABLE = tuning.Tunable(
+    "draw",
+    (
+        Config({"BLOCK": 256}, num_warps=4),
+        Config({"BLOCK": 128}, num_warps=4),
+        Config({"BLOCK": 64}, num_warps=1),
+    ),
+)
 
 
 # Unspecialized, so that a seed of 1 stays a tensor and a new seed compiles nothing.
@@ -42,9 +52,10 @@ def launch(ids, epochs, seed, stream, count) -> torch.Tensor:
     out = torch.empty((ids.shape[0], count), dtype=torch.int64, device=ids.device)
     blocks = triton.cdiv(count, 4)
     total = ids.shape[0] * blocks
+    config = TUNABLE.choose(count or 1, out.dtype, False, ids.device)
     if total:
         with torch.cuda.device_of(ids):
-            draw_kernel[(triton.cdiv(total, 256),)](
+            draw_kernel[(triton.cdiv(total, config["BLOCK"]),)](
                 tensors.as_triton_int(ids),
                 tensors.as_triton_int(epochs),
                 out,
@@ -53,7 +64,6 @@ def launch(ids, epochs, seed, stream, count) -> torch.Tensor:
                 total,
                 blocks,
                 count,
-                BLOCK=256,
-                num_warps=4,
+                **config,
             )
     return out

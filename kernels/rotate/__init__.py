@@ -1,5 +1,6 @@
 """Crop, flip, turn by quarter turns and normalize: rotation prediction in one launch."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -154,7 +155,8 @@ KERNELS = tuple(
         form(triton_kernel.launch),
         form(cpu_loop.run),
         examples,
-        tuple(cases.builds(every)),
+        (triton_kernel.TUNABLES[every],),
+        functools.partial(cases.builds, every),
     )
     for name, op, form, examples, every in (
         ("rotate", rotate_op, _for_one_rotation, cases.examples, False),

@@ -6,8 +6,7 @@ import torch
 
 from kernels import registry
 from kernels.examples import POINTERS, SCALES, image_batches, integers
-from kernels.rotate.triton_kernel import rotate_kernel
-from kernels.triton_tiles import SIDE
+from kernels.rotate.triton_kernel import TUNABLES, rotate_kernel
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
@@ -54,11 +53,13 @@ def builds(every: bool) -> Iterator[registry.Build]:
         (torch.bfloat16, True, 21),
         (torch.float32, True, 22),
     ):
+        config = TUNABLES[every].choose(224, dtype, last)
         yield registry.Build(
             rotate_kernel,
             {"images": "*u8", "out": POINTERS[dtype], **labels, **SCALES},
-            {"SIZE": 224, "C": 3, "ALL_ROTATIONS": every, "LAST": last},
-            warps=2,
-            elements=3 * SIDE.value**2,
+            {"SIZE": 224, "C": 3, "ALL_ROTATIONS": every, "LAST": last, "SIDE": config["SIDE"]},
+            TUNABLES[every],
+            warps=config["num_warps"],
+            elements=3 * config["SIDE"] ** 2,
             budget=budget,
         )

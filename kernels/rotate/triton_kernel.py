@@ -2,11 +2,19 @@
 
 import torch
 import triton.language as tl
+from triton import Config
 
-from kernels import normalize, tensors
+from kernels import normalize, tensors, tuning
 from kernels import triton_tiles as tiles
 from kernels.triton_jit import jit
-from kernels.triton_tiles import SIDE, store_pixels, store_scaled
+from kernels.triton_tiles import join_patches, patch_columns, patch_rows, store_pixels, store_scaled
+
+CONFIGS = (
+    Config({"SIDE": 32}, num_warps=2),
+    Config({"SIDE": 32}, num_warps=4),
+    Config({"SIDE": 16}, num_warps=1),
+)
+TUNABLES = {every: tuning.Tunable("rotate_all" if every else "rotate", CONFIGS) for every in (False, True)}
 
 
 @jit
@@ -49,8 +57,7 @@ def load_tile(p, inside, mean, scale, out):
     Returns:
         [SIDE, SIDE] values as they are stored in out.
     """
-    v = store_scaled(tl.load(p, mask=inside, other=0), mean, scale, out).to(out.dtype.element_ty)
-    return v.permute(0, 2, 1, 3).reshape(SIDE, SIDE)
+    return join_patches(store_scaled(tl.load(p, mask=inside, other=0), mean, scale, out), out)
 
 
 @jit
@@ -72,6 +79,7 @@ def rotate_kernel(
     C: tl.constexpr,
     ALL_ROTATIONS: tl.constexpr,
     LAST: tl.constexpr,
+    SIDE: tl.constexpr,
 ):
     """Writes one SIDE x SIDE tile of one output or, with ALL_ROTATIONS, those of all four that show the same pixels,
     which are then cached.
@@ -94,6 +102,7 @@ def rotate_kernel(
         C: Channels, 1 or 3.
         ALL_ROTATIONS: Whether row 4 * i + k of out is image i turned k times.
         LAST: Whether out is in channels_last memory order.
+        SIDE: A power of two, at least 16 pixels.
     """
     ACROSS: tl.constexpr = (SIZE + SIDE - 1) // SIDE
     image = (tl.program_id(0) // (ACROSS * ACROSS)).to(tl.int64)
@@ -109,9 +118,8 @@ def rotate_kernel(
         rotation = step if ALL_ROTATIONS else tl.load(rotations + image).to(tl.int32) & 3
         row = 4 * image + step if ALL_ROTATIONS else image
         origin, down, right = rotated_window(rotation, flip, y, x, w, SIZE, C)
-        # A warp loads patches of 8 x 4 pixels: few sectors of the source, whatever the turn.
-        i = a * SIDE + tl.arange(0, SIDE).reshape(SIDE // 8, 1, 8, 1)
-        j = b * SIDE + tl.arange(0, SIDE).reshape(1, SIDE // 4, 1, 4)
+        i = patch_rows(a * SIDE, SIDE)
+        j = patch_columns(b * SIDE, SIDE)
         inside = (i < SIZE) & (j < SIZE)
         p = source + (origin + i * down + j * right)
         red = load_tile(p, inside, m0, s0, out)
@@ -125,9 +133,10 @@ def launch(images, rotations, flips, offsets, every, size, mean, std, dtype, cha
     """Launches the Triton kernel; arguments and result as those of the reference."""
     b, h, w, c = images.shape
     out = tensors.allocate(images, (4 * b if every else b, c, size, size), dtype, channels_last)
+    config = TUNABLES[every].choose(size, dtype, channels_last, images.device)
     if b:
         with torch.cuda.device_of(images):
-            rotate_kernel[(b * tiles.num_blocks(size),)](
+            rotate_kernel[(b * tiles.num_blocks(size, config["SIDE"]),)](
                 images.contiguous(),
                 tensors.as_triton_int(rotations),
                 tensors.as_triton_int(flips),
@@ -140,7 +149,7 @@ def launch(images, rotations, flips, offsets, every, size, mean, std, dtype, cha
                 C=c,
                 ALL_ROTATIONS=every,
                 LAST=channels_last,
-                num_warps=2,
+                **config,
                 enable_fp_fusion=False,
             )
     return out

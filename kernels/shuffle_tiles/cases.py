@@ -6,7 +6,8 @@ import torch
 
 from kernels import registry
 from kernels.examples import POINTERS, SCALES, image_batches, integers
-from kernels.shuffle_tiles.triton_kernel import block_size, shuffle_kernel
+from kernels.shuffle_tiles.triton_kernel import TUNABLE, shuffle_kernel
+from kernels.triton_tiles import num_blocks
 
 
 def examples(generator: torch.Generator) -> Iterator[tuple]:
@@ -35,13 +36,13 @@ def builds() -> Iterator[registry.Build]:
     """
     pointers = dict.fromkeys(("permutations", "corners", "shifts", "grays"), "*i64")
     for tile, dtype, standardize, last, budget in (
-        (64, torch.bfloat16, True, False, 54),
-        (64, torch.float32, False, False, 24),
-        (14, torch.float32, True, False, 52),
-        (64, torch.bfloat16, True, True, 64),
-        (512, torch.bfloat16, True, False, 54),
+        (64, torch.bfloat16, True, False, 22),
+        (64, torch.float32, False, False, 16),
+        (14, torch.float32, True, False, 60),
+        (64, torch.bfloat16, True, True, 33),
+        (512, torch.bfloat16, True, False, 48),
     ):
-        block, warps = block_size(tile)
+        config = TUNABLE.choose(tile, dtype, last)
         yield registry.Build(
             shuffle_kernel,
             {
@@ -53,9 +54,10 @@ def builds() -> Iterator[registry.Build]:
                 "w": "i32",
                 "tiles": "i32",
             },
-            {"TILE": tile, "C": 3, "STANDARDIZE": standardize, "LAST": last, "BLOCK": block},
-            warps=warps,
-            elements=3 * block * block,
+            {"TILE": tile, "C": 3, "STANDARDIZE": standardize, "LAST": last, "BLOCK": config["BLOCK"]},
+            TUNABLE,
+            warps=config["num_warps"],
+            elements=3 * tile**2 // num_blocks(tile, config["BLOCK"]),
             budget=budget,
             vectorized=tile % 8 == 0,  # else rows do not start at multiples of sixteen bytes
         )

@@ -2,10 +2,24 @@
 
 import torch
 import triton.language as tl
+from triton import Config
 
-from kernels import normalize, tensors
+from kernels import normalize, tensors, tuning
 from kernels.triton_jit import jit
 from kernels.triton_tiles import load_coordinate, store_pixels, store_scaled
+
+TUNABLE = tuning.Tunable(
+    "shuffle_tiles",
+    (
+        Config({"BLOCK": 32}, num_warps=2),
+        Config({"BLOCK": 16}, num_warps=1),
+        Config({"BLOCK": 64}, num_warps=4),
+        Config({"BLOCK": 64}, num_warps=8),
+        Config({"BLOCK": 32}, num_warps=4),
+    ),
+    # a tile that one block holds is read once, larger ones twice
+    lambda key: 1 if key.size <= 16 else 2 if 32 < key.size <= 64 else 0,
+)
 
 
 @jit
@@ -62,27 +76,50 @@ def tile_pixels(source, corner, shift, gray, i, j, h, w, C: tl.constexpr, TILE: 
     if C == 3:
         g = channel_pixels(source, corner, shift, i, j, h, w, 1, C, TILE)
         b = channel_pixels(source, corner, shift, i, j, h, w, 2, C, TILE)
-        luma = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
-        is_gray = tl.load(gray) != 0
-        r = tl.where(is_gray, luma, r)
-        g = tl.where(is_gray, luma, g)
-        b = tl.where(is_gray, luma, b)
+        if tl.load(gray) != 0:
+            r = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16
+            g = r
+            b = r
     return r, g, b
 
 
 @jit
 def standard_scales(total, squares, N: tl.constexpr):
     """Returns (mean, 1 / max(std, 1)) of N values, from their exact integer sum and sum of squares."""
-    count = tl.full((), N, tl.float32)
     one = tl.full((), 1, tl.float32)
-    std = tl.div_rn(tl.sqrt_rn((N * squares - total * total).to(tl.float32)), count)
-    return tl.div_rn(total.to(tl.float32), count), tl.div_rn(one, tl.maximum(std, one))
+    spread = tl.sqrt_rn((N * squares - total * total).to(tl.float32))
+    mean = total.to(tl.float32)
+    if N & (N - 1) == 0:  # the same quotients, without a division
+        mean = mean * (1 / N)
+        std = spread * (1 / N)
+    else:
+        count = tl.full((), N, tl.float32)
+        mean = tl.div_rn(mean, count)
+        std = tl.div_rn(spread, count)
+    return mean, tl.div_rn(one, tl.maximum(std, one))
 
 
 @jit
-def total(lanes):
-    """Returns the exact sum of a block of 32-bit lanes, as int64."""
-    return tl.sum(lanes.to(tl.int64))
+def total(lanes, N: tl.constexpr):
+    """Returns the exact sum of a block of 32-bit lanes, as int64; together they hold N squares of pixels at most."""
+    return (tl.sum(lanes.to(tl.int32)) if N * 255 * 255 < 2**31 else tl.sum(lanes.to(tl.int64))).to(tl.int64)
+
+
+@jit
+def block_scales(v, N: tl.constexpr):
+    """Returns (mean, 1 / max(std, 1)) of a block of N pixels, int32, and of zeros."""
+    return standard_scales(total(v, N), total(v * v, N), N)
+
+
+@jit
+def store_block(
+    target, r, g, b, m0, m1, m2, s0, s1, s2, top, left, TILE: tl.constexpr, C: tl.constexpr, LAST: tl.constexpr
+):
+    """Normalizes a block of a tile's pixels and stores it; arguments as of `shuffle_kernel` and `store_pixels`."""
+    r = store_scaled(r, m0, s0, target)
+    g = store_scaled(g, m1, s1, target)
+    b = store_scaled(b, m2, s2, target)
+    store_pixels(target, r, g, b, top, left, TILE, TILE, C, LAST)
 
 
 @jit
@@ -110,7 +147,7 @@ def shuffle_kernel(
 ):
     """Writes one whole tile, BLOCK x BLOCK pixels at a time, so that a tile of any size fits the registers.
 
-    Standardizing goes over the tile twice; the second reading comes from the cache.
+    Standardizing goes twice over a tile that is larger than a block; the second reading comes from the cache.
 
     Args:
         images: uint8 [b, h, w, C], contiguous.
@@ -144,6 +181,15 @@ def shuffle_kernel(
     source = images + image * h * w * C
     i = tl.arange(0, BLOCK)[:, None]
     j = tl.arange(0, BLOCK)[None, :]
+    target = out + row * (N * C)
+    if TILE <= BLOCK:
+        r, g, b = tile_pixels(source, corner, shift, grays + image, i, j, h, w, C, TILE)
+        if STANDARDIZE:
+            m0, s0 = block_scales(r, N)
+            m1, s1 = block_scales(g, N) if C == 3 else (m0, s0)
+            m2, s2 = block_scales(b, N) if C == 3 else (m0, s0)
+        store_block(target, r, g, b, m0, m1, m2, s0, s1, s2, 0, 0, TILE, C, LAST)
+        return
     if STANDARDIZE:
         # the lanes cannot overflow: each takes a pixel of every block, of at most 255 * 255 squared
         tl.static_assert(((TILE + BLOCK - 1) // BLOCK) * ((TILE + BLOCK - 1) // BLOCK) * 255 * 255 < 2**32)
@@ -159,24 +205,16 @@ def shuffle_kernel(
                     g2 += (g * g).to(tl.uint32)
                     b1 += b.to(tl.uint32)
                     b2 += (b * b).to(tl.uint32)
-        m0, s0 = standard_scales(total(r1), total(r2), N)
+        m0, s0 = standard_scales(total(r1, N), total(r2, N), N)
         m1, s1 = m0, s0
         m2, s2 = m0, s0
         if C == 3:
-            m1, s1 = standard_scales(total(g1), total(g2), N)
-            m2, s2 = standard_scales(total(b1), total(b2), N)
+            m1, s1 = standard_scales(total(g1, N), total(g2, N), N)
+            m2, s2 = standard_scales(total(b1, N), total(b2, N), N)
     for top in range(0, TILE, BLOCK):
         for left in range(0, TILE, BLOCK):
             r, g, b = tile_pixels(source, corner, shift, grays + image, top + i, left + j, h, w, C, TILE)
-            r = store_scaled(r, m0, s0, out)
-            g = store_scaled(g, m1, s1, out)
-            b = store_scaled(b, m2, s2, out)
-            store_pixels(out + row * (N * C), r, g, b, top, left, TILE, TILE, C, LAST)
-
-
-def block_size(tile: int) -> tuple[int, int]:
-    """Returns (side of the blocks, warps): sixteen pixels for each thread or, where tiles are small, eight."""
-    return (16, 1) if tile <= 16 else (32, 2)
+            store_block(target, r, g, b, m0, m1, m2, s0, s1, s2, top, left, TILE, C, LAST)
 
 
 def launch(
@@ -186,7 +224,7 @@ def launch(
     b, h, w, c = images.shape
     t = permutations.shape[1]
     out = tensors.allocate(images, (b * t, c, tile, tile), dtype, channels_last)
-    block, warps = block_size(tile)
+    config = TUNABLE.choose(tile, dtype, channels_last, images.device)
     if b:
         with torch.cuda.device_of(images):
             shuffle_kernel[(b * t,)](
@@ -204,8 +242,7 @@ def launch(
                 C=c,
                 STANDARDIZE=standardize,
                 LAST=channels_last,
-                BLOCK=block,
-                num_warps=warps,
+                **config,
                 enable_fp_fusion=False,
             )
     return out

@@ -92,7 +92,7 @@ def test_launches_no_more_than_its_own_kernels(kernel):
     ones = torch.ones(8, device=DEVICE)
     if len(on_the_device(lambda: ones.add_(1))) != 1:
         pytest.skip("the profiler does not see one kernel as one here")
-    own = {build.function.fn.__name__ for build in kernel.builds}
+    own = {build.function.fn.__name__ for build in kernel.builds()}
     for arguments in islice(calls(kernel), FEW):
         kernel.op(*arguments)  # compiles
         ran = on_the_device(partial(kernel.op, *arguments))
