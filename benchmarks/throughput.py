@@ -212,6 +212,12 @@ def main() -> None:
             print_case(title, cases[title])
             machine.keep(name, {**about, "cases": cases}, asked.into)
     print(path)
+    try:
+        from benchmarks.plots import throughput_plot
+    except ImportError:
+        print("without the plot: matplotlib is not installed")
+    else:
+        throughput_plot.draw(path)
 
 
 def _kept(path: Path, about: dict) -> dict:

@@ -73,7 +73,7 @@ def test_what_was_measured_is_not_measured_again(photos, tmp_path, monkeypatch, 
     def measure(case, rounds, seconds):
         measured.append(case.task)
         line = {"median": 2.0, "low": 1.0, "high": 3.0, "loss_falls": True}
-        return {"sides": {"Tilespin": line}, "parts": {}}
+        return {"sides": {"Tilespin": line, "one batch": line}, "parts": {}}
 
     monkeypatch.setattr(throughput, "measure", measure)
     run = [str(photos), "--sizes", "96", "--encoders", "small", "--into", str(tmp_path), "--tasks"]
@@ -82,7 +82,8 @@ def test_what_was_measured_is_not_measured_again(photos, tmp_path, monkeypatch, 
         throughput.main()
     assert measured == ["rotnet", "jigsaw"]
     assert "rotnet, convnet, 96 px (from before)" in capsys.readouterr().out
-    [path] = tmp_path.iterdir()
+    path, plot = sorted(tmp_path.iterdir())
+    assert plot.suffix == ".svg" and b"rotnet, convnet, 96 px" in plot.read_bytes()
     kept = json.loads(path.read_text())
     assert kept["machine"] == describe() and list(kept["cases"]) == ["rotnet, convnet, 96 px", "jigsaw, convnet, 96 px"]
     monkeypatch.setattr(sys, "argv", ["throughput", *run, "rotnet", "--seconds", "1"])
