@@ -23,7 +23,7 @@ def draw(source: Path) -> None:
     rounds, and the least and the most of them as whiskers."""
     result = json.loads(source.read_text())
     cases = result["cases"]
-    figure, axis = pyplot.subplots(figsize=(7.5, 0.6 + 0.16 * sum(len(case["sides"]) for case in cases.values())))
+    figure, axis = pyplot.subplots(figsize=(7.5, 1.2 + 0.16 * sum(len(case["sides"]) for case in cases.values())))
     ticks, place = {}, 0.0
     for title, case in cases.items():
         sides = [name for name in COLORS if name in case["sides"]]
@@ -52,8 +52,8 @@ def draw(source: Path) -> None:
     machine = result["machine"]
     where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores"
     axis.set(xlabel="images a second, as a share of training on one batch that never changes", title=where)
-    axis.legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    figure.legend(fontsize=7, loc="lower center", ncol=len(COLORS))
+    figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1))
     figure.savefig(source.with_suffix(".svg"), metadata={"Date": None})
     pyplot.close(figure)
 
