@@ -1,5 +1,6 @@
 """What tests share: the command line as a user runs it, and small folders of real image files."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from support.command import ROOT, run_forked
 from support.head import Head, head
 
 from cluster.session import use_own_token
+from kernels import cache
 
 # pytest-xdist has its workers ignore interrupts, and shells and nohup what runs in the background: so would all that
 # tests start
@@ -23,11 +25,17 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 # Ray reads its settings when it is imported, which some tests do long before others start it with a token
 use_own_token()
 
+# Numba reads this when it is imported. Compiled loops are those of the sources, wherever a test has other caches: each
+# folder that begins empty would cost every process in it some ten seconds of compiling
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache.folder()))
 
-# Files that take minutes, the longest first
+
+# Files that take half a minute or more, the longest first
 LONG = (
-    *("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_plugins", "test_transfer"),
-    *("test_study", "test_stops", "test_s3", "test_shared_cache", "test_tune", "test_sweep", "test_failing_store"),
+    *("test_readme", "test_submit", "test_scaling", "test_each_image_once", "test_conformance", "test_study"),
+    *("test_plugins", "test_machine_code", "test_stops", "test_sweep", "test_transfer", "test_tune", "test_cli"),
+    *("test_timm_studies", "test_s3", "test_storage", "test_embed_continues", "test_failing_store", "test_scheduler"),
+    *("test_cpu_jit", "test_config_file", "test_caveats", "test_shared_cache"),
 )
 
 

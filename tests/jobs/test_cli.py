@@ -190,9 +190,10 @@ def test_where_nothing_can_be_written_but_the_storage(shapes, tmp_path):
         tmp_path,
     ]
     (tmp_path / "tmp").mkdir()
+    env = {name: value for name, value in environment().items() if name != "NUMBA_CACHE_DIR"}
     done = subprocess.run(
         [*inside, sys.executable, "-m", "jobs.cli", *map(str, arguments), "--name", "x"],
-        env=environment() | {"HOME": "/proc/none", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")},
+        env=env | {"HOME": "/proc/none", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -136,10 +136,10 @@ def test_a_file_says_all_of_a_study(flat, few, weights, tmp_path, monkeypatch, c
         encoders = ["resnet18"]
         init = ["random", "timm:resnet18={weights}"]
         supervised = false
-        transfer = [{{ data = "{few}" }}, {{ data = "{few}", size = 24, protocols = ["knn"] }}]
+        transfer = [{{ data = "{few}" }}, {{ data = "{few}", size = 12, protocols = ["knn"] }}]
         [pretrain]
         data = "{flat}"
-        size = 32
+        size = 16
         [[tasks]]
         name = "pirl"
         transform = "jigsaw"
@@ -156,7 +156,7 @@ def test_a_file_says_all_of_a_study(flat, few, weights, tmp_path, monkeypatch, c
     said = " ".join(capfd.readouterr().err.split())
     assert "2 trainings (1 task: pirl, 1 encoder: resnet18, 2 starts: random timm:resnet18=" in said
     # raw pixels, random encoders with either stem, the start itself, and both trainings
-    assert "18 evaluations of 6 encoders, baselines included" in said and "32 px" in said and "24 px" in said
+    assert "18 evaluations of 6 encoders, baselines included" in said and "16 px" in said and "12 px" in said
     assert "of training on one worker like this machine (cpu), by its first steps: pirl " in said
     assert not Path("runs").exists(), "nothing was done"
     command.main(["insects.toml"])
@@ -175,7 +175,7 @@ def test_a_file_says_all_of_a_study(flat, few, weights, tmp_path, monkeypatch, c
         "pirl (init timm:resnet18=w.safetensors)",
         "timm:resnet18=w.safetensors",
     }
-    assert names == {f"{few.name}, {side} px": of | {f"random-init (built for {side} px)"} for side in (32, 24)}
+    assert names == {f"{few.name}, {side} px": of | {f"random-init (built for {side} px)"} for side in (16, 12)}
     assert [part.protocols for part in parts] == [("knn", "collapse"), ("knn",)]
 
 
