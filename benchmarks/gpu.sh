@@ -77,9 +77,10 @@ done
 if ((timm)); then
     step train 120 10 "$PYTHON" -m benchmarks.train --steps 12 --into "$OUT"
     step train-small 40 4 "$PYTHON" -m benchmarks.train --encoder nin --size 32 --batch 128 --tasks "four turns" --into "$OUT"
-    step compiled 100 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_training.py -p no:cacheprovider
+    step training-tests 160 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_training.py -p no:cacheprovider
+    step cuda-graphs 60 12 "$PYTHON" -m benchmarks.cuda_graphs --into "$OUT"
 else
-    for name in train train-small compiled; do note $name 0 "skipped: timm is not installed"; done
+    for name in train train-small training-tests cuda-graphs; do note $name 0 "skipped: timm is not installed"; done
 fi
 if timeout 30 "$PYTHON" -c "import simplejpeg" >/dev/null 2>&1; then
     step loader-tests 60 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_loaders.py -p no:cacheprovider

@@ -19,7 +19,8 @@ SUMMARY = (
     "racecheck",
     "train",
     "train-small",
-    "compiled",
+    "training-tests",
+    "cuda-graphs",
     "loader-tests",
     "loader",
     "machine-code",
@@ -64,7 +65,8 @@ def test_a_failure_counts_and_stops_nothing(run):
     done, steps = run(KERNELS, "*machine_code*) echo why; exit 3;;", "*timm*|*simplejpeg*) exit 1;;")
     assert done.returncode == 1
     assert steps["machine-code"] == "failed: exit 3" and steps["other-tests"] == "ok"
-    assert all(steps[name] == "skipped: timm is not installed" for name in ("train", "train-small", "compiled"))
+    skipped = ("train", "train-small", "training-tests", "cuda-graphs")
+    assert all(steps[name] == "skipped: timm is not installed" for name in skipped)
     assert steps["loader"] == "skipped: simplejpeg is not installed"
     assert "machine-code failed: exit 3\nwhy\n" in done.stdout.partition("== summary")[0]
 
