@@ -113,7 +113,7 @@ class GraphedStep:
         self.names: list[str] = []
         self.replay: Callable[[], Tensor] | None = None
         self.steps, self.shares = 0, []
-        self.moved = self.drew = self.other_shape = False
+        self.moved, self.drew, self.other_shape = False, True, False
 
     def __call__(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Trains on a batch.
@@ -172,7 +172,7 @@ class GraphedStep:
         else:
             values = cuda.run(self._buffered)
         self.moved = memory != addresses(self.state())  # the first step allocates, the last one counts
-        self.drew = drawn != host_random_state()
+        self.drew &= drawn != host_random_state()  # at each step, or it is another thread that draws
         return values
 
     def _decide(self, cuda: CudaStream) -> None:
