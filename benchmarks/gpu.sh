@@ -18,6 +18,7 @@
 #   PHOTOS  folder of JPEGs to load (default: made up)
 #   TOTAL   seconds for all steps of the part together (default 510)
 #   AGAIN   1: do steps again that were done
+#   CUDA_GRAPHS  off, auto or on, for reproduce (default auto)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-gpu-results} PYTHON=${PYTHON:-python3} TOTAL=${TOTAL:-510}
@@ -98,7 +99,7 @@ run_tests() {
         fi
     done
     have timm trainings &&
-        step trainings 200 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_training.py -p no:cacheprovider
+        step trainings 240 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_training.py -p no:cacheprovider
     have simplejpeg loader-tests &&
         step loader-tests 60 1 "$PYTHON" -m pytest tests/ssl_core/test_gpu_loaders.py -p no:cacheprovider
     step machine-code 70 0 "$PYTHON" -m benchmarks.machine_code
@@ -115,10 +116,11 @@ run_kernels() {
     step kernels 200 20 "$PYTHON" -m benchmarks.kernels --seconds 28 --shapes 224x256 --into "$OUT"
     step kernels-small 60 35 "$PYTHON" -m benchmarks.kernels --seconds 12 --shapes 32x1024 96x256 \
         --peers torchvision_v2 --into "$OUT/small"
-    have timm train train-small || return
+    have timm train train-small cuda-graphs || return
     step train 120 10 "$PYTHON" -m benchmarks.train --steps 12 --into "$OUT"
     step train-small 60 4 "$PYTHON" -m benchmarks.train --encoder nin --size 32 --batch 128 --tasks "four turns" \
         --into "$OUT"
+    step cuda-graphs 100 12 "$PYTHON" -m benchmarks.cuda_graphs --into "$OUT"
 }
 
 run_throughput() {
@@ -141,7 +143,7 @@ run_reproduce() {
     local where=(--storage "$OUT/runs" --name "$published" --wandb off) protocol=knn
     [[ $published == rotnet* ]] && protocol=nonlinear
     [[ $published == vicreg* ]] && protocol=linear
-    step pretrain 490 3 "$PYTHON" -m jobs.cli pretrain "$published" "${where[@]}"
+    step pretrain 490 3 "$PYTHON" -m jobs.cli pretrain "$published" "${where[@]}" --cuda-graphs "${CUDA_GRAPHS:-auto}"
     if [[ -e $OUT/done/$name.pretrain ]]; then
         step evaluate 490 30 "$PYTHON" -m jobs.cli evaluate "$OUT/runs/$published" --protocols $protocol \
             --num-labels 0 --wandb off

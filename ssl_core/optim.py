@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ssl_core.errors import UserError
+
+CAPTURABLE = ("sgd", "momentum", "adamw")  # whose steps a CUDA graph can hold; timm does not say so of its LARS
+OWN = ("fused", "capturable", "lr")  # options of an optimizer that it does not take from a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,9 @@ class Optim:
             )
 
 
-def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optimizer, Callable[[int], None]]:
+def build_optimizer(
+    config: Optim, module: nn.Module, steps: int, capturable: bool = False
+) -> tuple[Optimizer, Callable[[int], None]]:
     """Builds the optimizer and the schedule.
 
     Weight decay is not applied to biases and normalization layers. The learning rate rises linearly to `lr` during the
@@ -69,29 +74,42 @@ def build_optimizer(config: Optim, module: nn.Module, steps: int) -> tuple[Optim
         config: The options.
         module: Holds the weights to train.
         steps: Optimizer steps of the whole training.
+        capturable: Whether a CUDA graph may hold its steps, see `CAPTURABLE`: the learning rate is then a tensor on the
+            weights' device, in which `set_lr` writes. On a GPU it is float32, which is what torch's kernels read.
 
     Returns:
         The optimizer, and a function that sets its learning rate for a step, counted from 0.
     """
     optimizer = _build(config, _parameter_groups(module, config.weight_decay))
+    if capturable:
+        _make_capturable(optimizer)
 
     def set_lr(step: int) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, steps)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate(config, step, steps))
+            else:
+                group["lr"] = learning_rate(config, step, steps)
 
     set_lr(0)
     _begin_momentum(optimizer)
     return optimizer, set_lr
 
 
+def state_dict(optimizer: Optimizer) -> dict:
+    """Returns what `load_state` loads: `optimizer.state_dict()`, with the learning rate as a number."""
+    state = optimizer.state_dict()
+    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
 def load_state(optimizer: Optimizer, state: dict) -> None:
-    """Loads what `optimizer.state_dict()` returned, perhaps on another kind of device, but not its kernels.
+    """Loads what `state_dict` returned, perhaps on another kind of device, but not its kernels.
 
     Args:
         optimizer: What `build_optimizer` returned for the same options and weights.
         state: Its group's options and the state of each weight; it is not changed.
     """
-    own = [{"fused": group["fused"]} if "fused" in group else {} for group in optimizer.param_groups]
+    own = [{name: group[name] for name in OWN if name in group} for group in optimizer.param_groups]
     groups = [{**saved, **mine} for saved, mine in zip(state["param_groups"], own, strict=True)]
     optimizer.load_state_dict({**state, "param_groups": groups})
     _begin_momentum(optimizer)
@@ -109,6 +127,16 @@ def _begin_momentum(optimizer: Optimizer) -> None:
 def _fused(groups: list[dict]) -> bool | None:
     """Returns whether one kernel updates many weights at once: on GPUs. On a CPU it would round differently."""
     return all(weight.is_cuda for group in groups for weight in group["params"]) or None
+
+
+def _make_capturable(optimizer: Optimizer) -> None:
+    """Makes learning rates tensors; given to an optimizer when it is built, they would be waited for."""
+    for group in optimizer.param_groups:
+        # float32 on a GPU, since fused kernels read no other; a CPU's loops read the number itself
+        dtype = torch.float32 if group["fused"] else torch.float64
+        group["lr"] = torch.full((), group["lr"], dtype=dtype, device=group["params"][0].device)
+        if "capturable" in group:
+            group["capturable"] = bool(group["fused"])
 
 
 def _build(config: Optim, groups: list[dict]) -> Optimizer:

@@ -16,11 +16,14 @@ PARTS = {
     "backward": "gradients, and waiting for other workers",
     "optimizer": "norm and clipping of gradients, and weights",
     "task": "what the task remembers, such as a teacher",
+    "replay": "batch to task at once, as a CUDA graph",
 }
 NOTHING = nullcontext()
 
 
-def part(name: Literal["data", "batch", "forward", "backward", "optimizer", "task"]) -> AbstractContextManager:
+def part(
+    name: Literal["data", "batch", "forward", "backward", "optimizer", "task", "replay"],
+) -> AbstractContextManager:
     """Marks a block as a part of a step; while nothing is profiled this costs a quarter of a microsecond.
 
     Args:

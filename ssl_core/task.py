@@ -111,11 +111,15 @@ class Task(nn.Module):
         normalization: "dataset" if the encoder sees pixels normalized by the dataset's mean and standard deviation,
             "image" if the task standardizes every image by its own.
         needs_tokens: Whether the task needs an encoder with `tokens`, a vision transformer.
+        capturable: Whether a CUDA graph can hold its steps, so that Python runs `make_batch` to `after_step` once for
+            all of them: they never wait for the device, nor copy from or to the CPU, they make the same shapes of every
+            batch, and what the task remembers is buffers, changed in place.
     """
 
     Config: type[TaskConfig] = TaskConfig
     normalization: Literal["dataset", "image"] = "dataset"
     needs_tokens: ClassVar[bool] = False
+    capturable: ClassVar[bool] = False
 
     def __init__(self, config: TaskConfig, encoder: EncoderInfo, data: DataInfo):
         """Builds the head, with random weights from torch's generator.
@@ -178,7 +182,7 @@ class Task(nn.Module):
             encoder: The encoder, on the CPU, with the weights that training starts from.
         """
 
-    def after_step(self, encoder: nn.Module, outcomes: list[tuple[Any, Any]], progress: float) -> None:
+    def after_step(self, encoder: nn.Module, outcomes: list[tuple[Any, Any]], progress: float | Tensor) -> None:
         """Updates what a task remembers, such as a memory bank or a teacher, after the optimizer's step.
 
         All workers call it together, with equally many outcomes; nothing here may wait for the device.
@@ -186,7 +190,8 @@ class Task(nn.Module):
         Args:
             encoder: The encoder after the step.
             outcomes: (predictions, targets) of each part of the batch; one unless gradients are accumulated.
-            progress: The share of the training's steps that are completed, above 0 and at most 1.
+            progress: The share of the training's steps that are completed, above 0 and at most 1: a number, or for a
+                task that is `capturable` perhaps a tensor, 0-d float64 on the device.
         """
 
     def visualize(self, inputs, predictions, targets) -> list[tuple[Tensor, str]]:
@@ -287,8 +292,8 @@ def crop_corners(words: Tensor, images: Tensor, size: int) -> Tensor:
     Returns:
         [b, 2] int64 (y, x), in pixels.
     """
-    free = torch.tensor(images.shape[1:3]) - size + 1
-    return torch.stack([randint(words[:, i], int(free[i])) for i in (0, 1)], dim=1)
+    free = [side - size + 1 for side in images.shape[1:3]]
+    return torch.stack([randint(words[:, i], free[i]) for i in (0, 1)], dim=1)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -74,15 +74,23 @@ class Teacher(Replicated):
         return self.head(self.encoder(images)[-1].mean((2, 3)))
 
     @torch.no_grad()
-    def update(self, encoder: nn.Module, head: nn.Module, progress: float) -> None:
+    def update(self, encoder: nn.Module, head: nn.Module, progress: float | Tensor) -> None:
         """Moves the teacher towards the trained weights.
 
         Args:
             encoder: The trained encoder.
             head: The trained head.
-            progress: The share of the training that is completed: the momentum is 1 at the end.
+            progress: The share of the training that is completed: the momentum is 1 at the end. A number, or 0-d
+                float64 on the device, as `Task.after_step` gets it.
         """
-        stays = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
         trained = dict(nn.ModuleDict({"encoder": encoder, "head": head}).named_parameters())
-        own = dict(self.named_buffers())
-        get_ema_multi_avg_fn(stays)([own[name] for name in trained], [p.detach() for p in trained.values()], 0)
+        buffers = dict(self.named_buffers())
+        own, new = [buffers[name] for name in trained], [p.detach() for p in trained.values()]
+        if isinstance(progress, Tensor):  # whose value torch's function would wait for
+            stays = 1 - (1 - self.momentum) * (1 + torch.cos(math.pi * progress)) / 2
+            share = (1 - stays).float()
+            for old, current in zip(own, new):
+                old.lerp_(current, share)
+        else:
+            stays = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
+            get_ema_multi_avg_fn(stays)(own, new, 0)

@@ -2,8 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import ssl_core.optim as optim
-from kernels.random import RandomBits
 from ssl_core.activation_checkpointing import checkpoint_blocks
 from ssl_core.blank_batch import blank_batch
-from ssl_core.collectives import all_reduce_sum, ddp_ignored
+from ssl_core.collectives import ddp_ignored
+from ssl_core.cuda_graph import CudaStream, GraphedStep, Mode
 from ssl_core.data.batch import Batch
-from ssl_core.errors import Diverged
-from ssl_core.step_parts import fetched, part
-from ssl_core.task import InputFormat, PretextModel
+from ssl_core.errors import Diverged, UserError
+from ssl_core.step_parts import fetched
+from ssl_core.task import InputFormat, PretextModel, Task, task_name
+from ssl_core.training_step import TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class TrainConfig:
         compile: Whether the model runs through torch.compile.
         activation_checkpointing: Whether activations of the encoder's blocks are computed again instead of kept, which
             changes no bit of the result; not together with `compile`.
+        cuda_graphs: Whether whole steps are replayed as CUDA graphs, see `ssl_core.cuda_graph`: "auto" where it makes
+            them faster, "on" always, which is an error where they cannot be captured.
     """
 
     steps: int
@@ -44,6 +47,7 @@ class TrainConfig:
     grad_accumulation: int = 1
     compile: bool = False
     activation_checkpointing: bool = False
+    cuda_graphs: Mode = "off"
 
 
 class Step(NamedTuple):
@@ -69,12 +73,16 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def train(
-    model: PretextModel, batches: Iterable[Batch], format: InputFormat, plan: TrainConfig, start: dict | None = None
+    model: PretextModel,
+    batches: Iterable[Batch],
+    format: InputFormat,
+    plan: TrainConfig,
+    start: dict | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Step]:
     """Trains a model in place, one optimizer step for each batch.
 
-    Weighted losses are summed and divided by the weight of the global batch, so that slices may be uneven: any number
-    of workers gives the gradient of one.
+    Any number of workers gives the gradient of one, see `TrainingStep`.
 
     Args:
         model: Encoder and task, on the device where it is trained.
@@ -82,16 +90,19 @@ def train(
         format: The pixel format that the encoder expects.
         plan: Steps, seed and optimizer.
         start: What `Step.state` returned, to continue from there; the first batch is then that of the step after it.
+        warn: Is called with one line if CUDA graphs are asked for and not used.
 
     Yields:
         What each step has left.
 
     Raises:
         Diverged: By `Step.state`, if weights are not finite.
+        UserError: If CUDA graphs have to be used and cannot.
     """
     world = rank_and_world_size()[1]
     device = next(model.parameters()).device
-    optimizer, set_lr = optim.build_optimizer(plan.optim, model, plan.steps)
+    graphs = _cuda_graphs(plan, model.task, device, world, warn)
+    optimizer, set_lr = optim.build_optimizer(plan.optim, model, plan.steps, capturable=graphs != "off")
     first = 0
     if start:
         first = start["step"]
@@ -105,50 +116,76 @@ def train(
     begin = list(itertools.islice(batches, 1))
     ddp = _wrap_in_ddp(model, begin[0].images.shape[1]) if world > 1 and begin else None
     wrapped = model if ddp is None else ddp
-    stepper = torch.compile(wrapped) if plan.compile else wrapped
-    count = 0
+    compute = TrainingStep(
+        model=model,
+        ddp=ddp,
+        forward=torch.compile(wrapped) if plan.compile else wrapped,
+        optimizer=optimizer,
+        format=format,
+        seed=plan.seed,
+        precision=plan.precision,
+        grad_accumulation=plan.grad_accumulation,
+        clip_grad_norm=plan.optim.clip_grad_norm,
+    )
+    step = compute
+    if graphs != "off":
+        cuda = CudaStream(device) if device.type == "cuda" else None
+        step = GraphedStep(compute, partial(_tensors, model, optimizer), cuda, graphs, warn)
     for number, batch in enumerate(itertools.chain(begin, fetched(batches)), start=first):
         set_lr(number)
         torch.manual_seed((plan.seed << 32) + number)  # dropout: the same whether or not the run was resumed
-        optimizer.zero_grad(set_to_none=True)
-        count = count or _all_reduce_min(max(1, min(plan.grad_accumulation, len(batch.ids))), device)
-        pieces = _split_parts(batch, count)
-        weight = all_reduce_sum(batch.weights.sum()).clamp(min=1e-8)
-        totals: dict[str, Tensor] = {}
-        outcomes = []
-        for i, piece in enumerate(pieces):
-            with part("batch"):
-                inputs, targets = model.task.make_batch(piece, RandomBits(piece.ids, piece.epochs, plan.seed), format)
-            last = i == len(pieces) - 1
-            with nullcontext() if last or ddp is None else ddp.no_sync():
-                with part("forward"):
-                    with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                        predictions = stepper(inputs)
-                    losses = model.task.loss(predictions, targets)
-                with part("backward"):
-                    # DDP averages gradients over workers; times world, divided by the global weight, is the mean
-                    ((losses * piece.weights).sum() * (world / weight)).backward()
-            outcomes.append((predictions, targets))
-            values = {"loss": losses, **model.task.metrics(predictions, targets)}
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0) + (value.detach().float() * piece.weights).sum()
-        with part("optimizer"):
-            grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-            if plan.optim.clip_grad_norm:
-                nn.utils.clip_grads_with_norm_(model.parameters(), plan.optim.clip_grad_norm, grad_norm)
-            optimizer.step()
-        with part("task"):
-            model.task.after_step(model.encoder, outcomes, (number + 1) / plan.steps)
-        means = all_reduce_sum(torch.stack(list(totals.values()))) / weight
-        metrics = dict(zip(totals, means.unbind()))
-        metrics["weight"] = weight  # of the images that counted
-        metrics["grad_norm"] = grad_norm
-        metrics["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
+        metrics = step(batch, (number + 1) / plan.steps)
+        metrics["lr"] = torch.tensor(optim.learning_rate(plan.optim, number, plan.steps))
         yield Step(number + 1, metrics, lambda done=number + 1: _state_dict(model, optimizer, done))
 
 
+def why_no_graph(plan: TrainConfig, task: Task, device: str, workers: int) -> str | None:
+    """Returns why steps of a training cannot be CUDA graphs, as far as that is known before it begins, or None.
+
+    Args:
+        plan: How it is trained.
+        task: What is trained.
+        device: Where it is trained: "cuda" or "cpu".
+        workers: How many train together.
+    """
+    whys = {
+        "a CPU has none": device == "cpu",
+        "several workers exchange gradients within a step": workers > 1,
+        f"--optimizer {plan.optim.optimizer} cannot be captured": plan.optim.optimizer not in optim.CAPTURABLE,
+        "--compile makes kernels of its own": plan.compile,
+        "--activation-checkpointing reads the state of a random generator": plan.activation_checkpointing,
+        f"{task_name(task.config)} does not say that its steps can be captured": not task.capturable,
+    }
+    return next((why for why, true in whys.items() if true), None)
+
+
+def _cuda_graphs(
+    plan: TrainConfig, task: Task, device: torch.device, workers: int, warn: Callable[[str], None]
+) -> Mode:
+    """Returns whether steps are run through a `GraphedStep`, after a warning if they cannot be.
+
+    Raises:
+        UserError: If they cannot be and have to.
+    """
+    if plan.cuda_graphs == "off":
+        return "off"
+    if why_not := why_no_graph(plan, task, device.type, workers):
+        if plan.cuda_graphs == "on":
+            raise UserError(f"--cuda-graphs on: {why_not}")
+        warn(f"no CUDA graph: {why_not}")
+        # a CPU runs all of it but the capture
+        return "off" if why_no_graph(plan, task, "cuda", workers) else "auto"
+    return plan.cuda_graphs
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Returns all tensors that a step leaves for the next one."""
+    kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return [*model.parameters(), *model.buffers(), *kept]
+
+
 def _state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict:
-    state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {"step": step, "model": model.state_dict(), "optimizer": optim.state_dict(optimizer)}
     finite = torch.stack([torch.isfinite(value).all() for value in state["model"].values()])
     if not finite.all():  # one question to the device, not one for each tensor
         bad = list(state["model"])[finite.tolist().index(False)]
@@ -175,19 +212,3 @@ def _has_unused(model: PretextModel, size: int) -> bool:
     model.zero_grad(set_to_none=True)
     model.train()
     return unused
-
-
-def _all_reduce_min(parts: int, device: torch.device) -> int:
-    """Returns the smallest number of parts that any worker has.
-
-    All workers take as many, since they may exchange something in each part.
-    """
-    if rank_and_world_size()[1] == 1:
-        return parts
-    fewest = torch.tensor(parts, device=device)
-    dist.all_reduce(fewest, dist.ReduceOp.MIN)
-    return int(fewest)
-
-
-def _split_parts(batch: Batch, count: int) -> list[Batch]:
-    return [Batch(*fields) for fields in zip(*(t.tensor_split(count) for t in batch))]

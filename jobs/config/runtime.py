@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from jobs.config.interval import Interval
 from jobs.tracking.connection import DecidedMode, Mode, decide_mode
+from ssl_core.cuda_graph import Mode as CudaGraphs
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.errors import UserError
 from ssl_core.storage.checkpoint import Keep
@@ -59,6 +60,10 @@ class RuntimeConfig:
     activation_checkpointing: bool = False
     """train with less memory: activations inside the encoder's blocks are computed again for the backward pass instead
     of kept, about a third more time for the same weights"""
+    cuda_graphs: CudaGraphs = "off"
+    """replay whole training steps as CUDA graphs, which saves launching kernels one by one; no GPU has run this yet
+    on: always, an error where a step cannot be captured
+    auto: where launching takes most of a step's time and a step can be captured"""
 
     def checked(self) -> "RuntimeConfig":
         """Returns the same options with tracking decided. Raises UserError for impossible values."""

@@ -14,6 +14,8 @@ def out_of_memory_advice(training: Training, error: Exception) -> str:
     """
     task, recipe = training.recipe.task, training.recipe
     ways = [] if training.activation_checkpointing else ["--activation-checkpointing (this run goes on with it)"]
+    if training.cuda_graphs != "off":
+        ways.append("--cuda-graphs off, which keeps no memory beside that of a step")
     ways += [
         "a smaller --size",
         "more --workers, which share a batch",

@@ -42,7 +42,7 @@ def profile_table(events: Iterable[FunctionEvent], steps: int, seconds: float) -
                 busy.append((span.start, span.end))
         elif event.name in WAITS:
             waited += span.elapsed_us() / 1e6
-    rows = [(name, took[name], means) for name, means in PARTS.items()]
+    rows = [(name, took[name], means) for name, means in PARTS.items() if took[name] or name != "replay"]
     rows.append(("other", max(0.0, seconds - sum(took.values())), "metrics, rows and checkpoints"))
     each = f"{steps} step{'s' * (steps > 1)}, {1e3 * seconds / steps:,.1f} ms each"
     lines = [f"{each}; of the time of the CPU that runs them:"]

@@ -18,6 +18,7 @@ from jobs.config.start import load_start, start_digest
 from jobs.study.folder import Study
 from jobs.tracking.connection import DecidedMode
 from ssl_core.activation_checkpointing import check_blocks
+from ssl_core.cuda_graph import Mode as CudaGraphs
 from ssl_core.data.dataset import Source
 from ssl_core.data.loaders.select import Name as Loader
 from ssl_core.data.loaders.select import choose_loader
@@ -26,7 +27,7 @@ from ssl_core.macs import check_views
 from ssl_core.parts import check_one_image, check_parts
 from ssl_core.storage.files import exists
 from ssl_core.task import DataInfo, InputFormat, PretextModel, task_name, tasks
-from ssl_core.train import TrainConfig
+from ssl_core.train import TrainConfig, why_no_graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Training:
     tracking: DecidedMode
     compile: bool = False
     activation_checkpointing: bool = False
+    cuda_graphs: CudaGraphs = "off"
     loader: Loader = "auto"
     threads: int = 1  # that decode images, for each worker
     log_every: int = 20
@@ -83,6 +85,7 @@ class Training:
             grad_accumulation=recipe.grad_accumulation,
             compile=self.compile,
             activation_checkpointing=self.activation_checkpointing,
+            cuda_graphs=self.cuda_graphs,
         )
 
 
@@ -147,7 +150,7 @@ def prepare_training(
     if runtime.loader != "auto":  # which the worker decides, on its own machine
         workers = max(1, runtime.worker_range.max)
         choose_loader(runtime.loader, source, torch.device("cpu"), workers, recipe.task.loader_min_area)
-    return Training(
+    training = Training(
         recipe=recipe,
         study=str(study.root),
         name=recipe.run_name(source),
@@ -157,10 +160,16 @@ def prepare_training(
         tracking=runtime.tracking,
         compile=runtime.compile,
         activation_checkpointing=runtime.activation_checkpointing,
+        cuda_graphs=runtime.cuda_graphs,
         loader=runtime.loader,
         threads=decode_threads(runtime, source),
         evaluate_at=_steps_before_the_last(evaluate_at, recipe),
     )
+    if training.cuda_graphs == "on":
+        device, workers = runtime.resolved_device(), runtime.worker_range.max
+        if why_not := why_no_graph(training.train_config, model.task, device, workers):
+            raise UserError(f"--cuda-graphs on: {why_not}")
+    return training
 
 
 def _steps_before_the_last(points: Sequence[float], recipe: Recipe) -> tuple[int, ...]:

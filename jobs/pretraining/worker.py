@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -128,7 +129,7 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
         window, batches, timer = MetricsWindow(state), TimedIterator(batches), IntervalTimer(training.checkpoint_every)
         heartbeat.beat(first)
         with watchdog, StepProfile(training, first, last, torch_device, wanted=rank == 0) as profile:
-            steps = train(model, batches, format, training.train_config, state)
+            steps = train(model, batches, format, training.train_config, state, partial(_warn, training, rank))
             del state  # as large as the model and its optimizer; `train` lets go of it too
             for step in steps:
                 profile.completed(step.number)
@@ -177,6 +178,12 @@ def _train_loop(training: Training, device: str, writer: AsyncWriter) -> Generat
     finally:
         if recorder:
             recorder.close()
+
+
+def _warn(training: Training, rank: int, message: str) -> None:
+    """Warns of what all workers find alike."""
+    if rank == 0:
+        warn(training.root, f"{training.name}: {message}")
 
 
 def _report_hang(training: Training, rank: int, step: int | None, stacks: str) -> None:

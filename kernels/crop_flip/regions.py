@@ -28,8 +28,8 @@ def equal_regions(b: int, h: int, w: int, c: int, *, device: torch.device | str)
     Returns:
         int64 [b, 3], (offset, h, w).
     """
-    starts = torch.arange(b, device="cpu") * (h * w * c)
-    return torch.stack([starts, torch.full_like(starts, h), torch.full_like(starts, w)], 1).to(device)
+    starts = torch.arange(b, device=device) * (h * w * c)
+    return torch.stack([starts, torch.full_like(starts, h), torch.full_like(starts, w)], 1)
 
 
 known_regions = functools.lru_cache(maxsize=64)(equal_regions)  # kept, for tensors that nobody changes
@@ -170,7 +170,9 @@ def as_bytes(
     """
     concrete = type(images) is torch.Tensor and not torch.compiler.is_compiling()
     if regions is None:
-        regions = (known_regions if concrete else equal_regions)(*images.shape, device=images.device)
+        # a CUDA graph reads memory of its own, which nothing takes out of a cache
+        cached = concrete and not (images.is_cuda and torch.cuda.is_current_stream_capturing())
+        regions = (known_regions if cached else equal_regions)(*images.shape, device=images.device)
         return images.reshape(-1), regions
     if concrete and images.device.type == "cpu":
         for size, count, cut in zip(sizes, counts, boxes.split(counts, 1)):

@@ -19,6 +19,8 @@ class BYOL(Task):
     does not have, and by the teacher's slowness. Batch norm's statistics are those of both views of the global batch.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Predict a slow teacher's features of each image's other view."""

@@ -23,6 +23,8 @@ class Colorize(Task):
     trained on, which is counted as training goes. A step's own loss is weighed by what was counted before it.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Predict the colors of an image from its lightness."""

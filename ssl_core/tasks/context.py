@@ -23,6 +23,8 @@ class Context(Task):
     (section 3.3 of the paper).
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Fill in what was erased."""
@@ -64,7 +66,8 @@ class Context(Task):
         offsets, flips = crop_corners(words[:, 1:3], batch.images, self.size), randint(words[:, 0], 2)
         side = self.size
         if self.config.mask == "center":
-            boxes = torch.tensor([side // 4, side // 4, side // 2, side // 2], device=device).expand(b, 1, 4)
+            boxes = torch.full((b, 1, 4), side // 4, device=device)
+            boxes[..., 2:] = side // 2
         else:  # sides between a quarter and just under half of the window
             box = words[:, 3 : 3 + 4 * blocks].view(b, blocks, 4)
             extent = side // 4 + randint(box[..., :2], max(1, side // 2 - side // 4 - 1))

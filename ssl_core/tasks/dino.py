@@ -24,6 +24,8 @@ class DINO(Task):
     all prototypes are as likely by sharpening them.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Agree with a slow teacher that sees more of the image."""

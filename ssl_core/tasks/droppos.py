@@ -23,6 +23,7 @@ class DropPos(Task):
     """
 
     needs_tokens = True
+    capturable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):

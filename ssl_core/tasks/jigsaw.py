@@ -25,6 +25,7 @@ class Jigsaw(Task):
     """
 
     normalization = "image"
+    capturable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):

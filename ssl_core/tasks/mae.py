@@ -27,6 +27,7 @@ class MAE(Task):
     """
 
     needs_tokens = True
+    capturable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):

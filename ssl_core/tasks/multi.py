@@ -39,6 +39,10 @@ class Multi(Task):
 
     config: Config
 
+    @property
+    def capturable(self):
+        return all(part.capturable for part in self._tasks().values())
+
     def __init__(self, config: Config, encoder, data):
         super().__init__(config, encoder, data)
         kinds = chosen(config)

@@ -18,6 +18,8 @@ class NPID(Task):
     PIRL's transform adds (Misra and van der Maaten 2020, figure 6).
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Tell each image from all others."""

@@ -29,6 +29,8 @@ class PIRL(Task):
     the paper's way). Tiles are embedded one by one; their embeddings, in the shuffled order, are embedded together.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Have the same features for an image and its rotated or tile-shuffled version."""

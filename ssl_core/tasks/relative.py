@@ -26,6 +26,7 @@ class Relative(Task):
     """
 
     normalization = "image"
+    capturable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):

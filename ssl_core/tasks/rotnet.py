@@ -19,6 +19,8 @@ class RotNet(Task):
     Rotations are exact quarter turns of the cropped pixels: resampling would leave a trace that gives them away.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Predict by how many quarter turns an image was turned."""

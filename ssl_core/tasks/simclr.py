@@ -21,6 +21,8 @@ class SimCLR(Task):
     in a batch twice, because an epoch ends and the next begins there, is not its own negative.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Find each image's other view among those of a batch."""

@@ -16,6 +16,8 @@ from ssl_core.task import Task, TaskConfig, crop_corners, crop_side, to_uint8
 class Supervised(Task):
     """Trains on the labeled images with random crops, flips and cross-entropy, in the same loop as any pretext task."""
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Train with labels: the ceiling that pretext tasks are held against."""

@@ -24,6 +24,8 @@ class VICReg(Task):
     its views are made alike by collapsing. Neither negatives nor a teacher are needed.
     """
 
+    capturable = True
+
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskConfig):
         """Make views alike while features vary and do not repeat each other."""

@@ -14,7 +14,7 @@ KERNELS = '*benchmarks.kernels*) echo {} >"${@: -1}/kernels.json"; echo row;;'
 PARTS = {
     "tests": ("gpu-tests", "memcheck", "racecheck", "trainings", "loader-tests", "machine-code", "other-tests"),
     "tune": ("tune",),
-    "kernels": ("kernels", "kernels-small", "train", "train-small"),
+    "kernels": ("kernels", "kernels-small", "train", "train-small", "cuda-graphs"),
     "throughput": ("throughput-224", "throughput-96", "throughput-32"),
     "loaders": ("loader",),
     "reproduce rotnet-cifar10-nin": ("pretrain", "evaluate"),
