@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 
 def tensors(value) -> list[Tensor]:
@@ -20,12 +20,13 @@ class Recorded(TorchDispatchMode):
         self.calls = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = args, kwargs or {}
-        found = func(*args, **given[1])
+        # the same memory with the shape that it has now, which operations such as squeeze_ change
+        given = tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}))
+        found = func(*args, **(kwargs or {}))
         if tensors((given, found)):
             own = {one.untyped_storage().data_ptr() for one in tensors(given)}
             new = [one.untyped_storage().data_ptr() not in own for one in tensors(found)]  # neither view nor in place
-            self.calls.append((func, given, tensors(found), new))
+            self.calls.append((func, given, [one.detach() for one in tensors(found)], new))
         return found
 
     @torch.no_grad()
@@ -75,3 +76,20 @@ class SimulatedStream:
             return values
 
         return replay
+
+
+def assert_same_bits(one, other) -> None:
+    """Of tensors in dicts, lists and tuples, and of plain values."""
+    assert type(one) is type(other)
+    if isinstance(one, Tensor):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_bits(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for pair in zip(one, other):
+            assert_same_bits(*pair)
+    else:
+        assert one == other
