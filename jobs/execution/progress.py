@@ -125,6 +125,9 @@ class ProgressMonitor:
 
     def _forecast(self) -> None:
         """Shows how long all trainings still take, where there are several: in their bar, or in a log once."""
+        if not self.runs:  # what is left are evaluations
+            self.progress.update(self.all, speed="")
+            return
         seconds = self.remaining.estimate(self.runs, self.reported) if self.trainings > 1 else None
         if seconds is None:
             return

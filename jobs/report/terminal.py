@@ -62,7 +62,8 @@ def diagnostics_table(part: DatasetComparison, names: tuple[str, ...]) -> Table:
         protocol = protocols()[name]
         measure = re.sub(r"(?=[@/])", "\n", protocol.headline, count=1)
         arrow = "↑" if protocol.higher_is_better else "↓"
-        view.add_column(f"{name}\n{measure} {arrow}", justify="right", overflow="fold")
+        heading = name.replace("_", "_\n")  # semantic_similarity would need the room of two columns
+        view.add_column(f"{heading}\n{measure} {arrow}", justify="right", overflow="fold")
     view.add_column("linear\n- knn ↓", justify="right")
     for row in part.rows:
         gap = row.gap

@@ -78,6 +78,20 @@ def test_a_log_says_once_how_long_all_take(clock):
     assert len(out.getvalue().splitlines()) == 1, "its own lines say it"
 
 
+def test_while_only_evaluations_are_left_nothing_is_said_of_training():
+    """Also in a log, where a line is due after the last training has ended."""
+    out = io.StringIO()
+    watch = ProgressMonitor(Console(file=out, width=40), {"rotnet-1": 100, "rotnet-2": 100}, 9, None)
+    watch.report("rotnet-1", row(10))
+    watch._forecast()
+    assert "of training left" in watch.progress.tasks[0].fields["speed"]
+    for name in ("rotnet-1", "rotnet-2"):
+        watch.job_ended(name, "")
+    watch.forecast_at = 0.0
+    watch._forecast()
+    assert watch.progress.tasks[0].fields["speed"] == "" and out.getvalue() == ""
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0.4 s"), (99, "99 s"), (150, "2.5 min"), (5900, "98 min"), (7200, "2 h"), (4e5, "111 h")],
