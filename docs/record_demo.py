@@ -6,6 +6,7 @@ is there already, in the format of asciinema, version 2.
 
 import codecs
 import fcntl
+import io
 import json
 import os
 import pty
@@ -86,7 +87,7 @@ def abridge(lines: list[tuple[float, str]]) -> list[tuple[float, str]]:
 
 def draw(command: list[str], lines: list[tuple[float, str]]) -> str:
     """Returns an SVG in which the lines appear one after another; where nothing moves, all of them are there."""
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), color_system="truecolor")
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), color_system="truecolor")
     delays = []
     for seconds, line in [(0.0, f"\x1b[1m$ {' '.join(command)}\x1b[0m"), *lines]:
         text = Text.from_ansi(line)
